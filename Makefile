@@ -1,0 +1,28 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test test-full lint clean
+
+# One stamp for the whole environment: remade when the dependencies change.
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+demo: $(VENV)/.installed  ## an unregularized GAN falls, a regularized one stands (under 5 minutes)
+	$(BIN)/steadygan demo
+
+test: $(VENV)/.installed  ## everything that runs in minutes
+	$(BIN)/python -m pytest
+
+test-full: $(VENV)/.installed  ## with the long products and reproductions
+	$(BIN)/python -m pytest -m ''
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) runs

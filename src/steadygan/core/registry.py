@@ -1,0 +1,212 @@
+"""Everything that has a name: ``register`` it once, and Python, the command line, run folders and reports spell it alike.
+
+A spec is ``name`` or ``name:setting=value,setting=value``; ``build`` turns it into an object and ``spec`` turns the object back.
+
+>>> build("regularizer", "r1:gamma=10")
+R1(gamma=10.0)
+>>> spec(build("regularizer", "js:gamma=2,anneal=0.01"))
+'js:gamma=2,anneal=0.01'
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import types
+import typing
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar, Union
+
+import torch
+
+from .errors import SteadyganError, unknown
+from .schedules import Schedule
+
+T = TypeVar("T", bound=type)
+
+KINDS = ("objective", "divergence", "regularizer", "smoothing", "constraint", "dynamics", "problem", "network", "optimizer")
+_entries: dict[str, dict[str, type]] = {kind: {} for kind in KINDS}
+_where: dict[type, tuple[str, str]] = {}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One registered name as ``steadygan list`` shows it: its summary line and its settings with their defaults."""
+
+    name: str
+    summary: str
+    settings: dict[str, str]
+
+
+def register(kind: str, name: str) -> Callable[[T], T]:
+    """Class decorator that makes a frozen dataclass available under ``name``; raises where the name is taken or the docstring has no Reference.
+
+    >>> from dataclasses import dataclass
+    >>> @register("constraint", "nothing-at-all")
+    ... @dataclass(frozen=True)
+    ... class Nothing:
+    ...     '''No constraint. Reference: none needed.'''
+    >>> build("constraint", "nothing-at-all")
+    Nothing()
+    >>> unregister(Nothing)
+    """
+    if kind not in _entries:
+        raise unknown("kind", kind, KINDS)
+
+    def add(cls: T) -> T:
+        taken = _entries[kind].get(name)
+        # A module that is imported again under another name (a user's file, by path) defines the same class again.
+        if taken is not None and (taken.__qualname__, inspect.getsourcefile(taken)) != (cls.__qualname__, inspect.getsourcefile(cls)):
+            raise SteadyganError(f"The {kind} {name!r} is already registered by {taken.__module__}.{taken.__qualname__}.")
+        if any(c in name for c in ":,={} "):
+            raise SteadyganError(f"{name!r} cannot name a {kind}: the characters ':,={{}}' and blanks belong to the spelling of specs.")
+        if not dataclasses.is_dataclass(cls) or not getattr(cls, "__dataclass_params__").frozen:  # noqa: B009
+            raise SteadyganError(f"The {kind} {name!r} must be a frozen dataclass: put @dataclass(frozen=True) under @register.")
+        if "Reference" not in (cls.__doc__ or ""):
+            raise SteadyganError(f"The {kind} {name!r} needs a docstring with its formula and a line 'Reference: ...'.")
+        _entries[kind][name] = cls
+        _where[cls] = kind, name
+        return cls
+
+    return add
+
+
+def unregister(cls: type) -> None:
+    """Take a class out of the registry again (tests and notebooks that redefine one)."""
+    kind, name = _where.pop(cls)
+    del _entries[kind][name]
+
+
+def names(kind: str) -> list[str]:
+    """Return every registered name of a kind, in alphabetical order."""
+    if kind not in _entries:
+        raise unknown("kind", kind, KINDS)
+    return sorted(_entries[kind])
+
+
+def lookup(kind: str, name: str) -> type:
+    """Return the class registered under ``name``; an unknown name raises with the choices, nearest first."""
+    if name not in _entries.get(kind, {}):
+        raise unknown(kind, name, names(kind))
+    return _entries[kind][name]
+
+
+def build(kind: str, given: Any) -> Any:
+    """Build the object that a spec spells, ``'r1:gamma=10'``; an object of the kind passes through unchanged.
+
+    Raises SteadyganError for an unknown name or setting (with the choices) and for a value that the setting does not take.
+    """
+    if not isinstance(given, str):
+        if _where.get(type(given), ("",))[0] == kind:
+            return given
+        raise SteadyganError(f"{given!r} is no {kind}: give one of {', '.join(names(kind))}, or an object of a class registered as {kind}.")
+    name, _, rest = given.strip().partition(":")
+    cls = lookup(kind, name)
+    known = _settings(cls)
+    values: dict[str, Any] = {}
+    for item in filter(None, (part.strip() for part in rest.split(","))):
+        key, equals, text = item.partition("=")
+        key = key.strip().replace("-", "_")
+        if not equals:
+            raise SteadyganError(f"{given!r}: expected setting=value after ':', found {item!r}. Settings: {', '.join(known) or 'none'}.")
+        if key not in known:
+            raise SteadyganError(f"The {kind} {name!r} has no setting {key!r}; it takes: {', '.join(known) or 'none'}.")
+        if key in values:
+            raise SteadyganError(f"{given!r} sets {key!r} twice.")
+        try:
+            values[key] = _parse(known[key], text.strip())
+        except ValueError as error:
+            reason = str(error) if isinstance(error, SteadyganError) else f"{text.strip()!r} is not {_say(known[key])}"
+            raise SteadyganError(f"{given!r}: setting {key!r}: {reason}.") from None
+    try:
+        return cls(**values)
+    except SteadyganError as error:
+        raise SteadyganError(f"{given!r}: {error}") from None
+
+
+def spec(item: Any) -> str:
+    """Spell an object: the inverse of ``build``, with the settings that differ from their defaults and, always, the first one.
+
+    Tensor settings (a fleet's members differ in them) are written as numbers.
+    """
+    if type(item) not in _where:
+        raise SteadyganError(f"{item!r} is not registered, so it has no spelling; decorate its class with @register(kind, name).")
+    parts: list[str] = []
+    for index, field in enumerate(f for f in dataclasses.fields(item) if f.init):
+        value = getattr(item, field.name)
+        if isinstance(value, Schedule):
+            parts += [f"{field.name}={_format(value.start)}", f"anneal={_format(value.factor)}"]
+            if value.name != "exponential":
+                parts.append(f"schedule={value.name}")
+        elif index == 0 or value != field.default:
+            parts.append(f"{field.name}={_format(value)}")
+    name = _where[type(item)][1]
+    return f"{name}:{','.join(parts)}" if parts else name
+
+
+def describe(kind: str) -> list[Entry]:
+    """Return every registered name of a kind with its one-line summary and its settings."""
+    found = []
+    for name in names(kind):
+        cls = _entries[kind][name]
+        summary = (inspect.getdoc(cls) or "").strip().splitlines()[0]
+        defaults = {
+            key: "" if p.default is p.empty else _format(p.default)
+            for key, p in inspect.signature(cls).parameters.items()
+            if not (key == "schedule" and p.default == "exponential")
+        }
+        found.append(Entry(name, summary, defaults))
+    return found
+
+
+def _settings(cls: type) -> dict[str, Any]:
+    """Map each constructor argument of a registered class to its type."""
+    hints = typing.get_type_hints(cls)
+    plain = {key: hint.type if isinstance(hint, dataclasses.InitVar) else hint for key, hint in hints.items()}
+    return {key: plain[key] for key in inspect.signature(cls).parameters}
+
+
+def _parse(hint: Any, text: str) -> Any:
+    options = typing.get_args(hint) if typing.get_origin(hint) in (Union, types.UnionType) else (hint,)
+    if type(None) in options and text.lower() == "none":
+        return None
+    for option in options:
+        if typing.get_origin(option) is typing.Literal:
+            if text not in typing.get_args(option):
+                raise unknown("value", text, typing.get_args(option))
+            return text
+        if option is bool:
+            if text.lower() not in _BOOLEANS:
+                raise ValueError(text)
+            return _BOOLEANS[text.lower()]
+        if option in (int, float, str):
+            return option(text)
+        for kind, entries in _entries.items():
+            if any(issubclass(cls, option) for cls in entries.values()):
+                return build(kind, text)
+    raise SteadyganError("this setting can only be given from Python")
+
+
+_BOOLEANS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+
+
+def _say(hint: Any) -> str:
+    words = {float: "a number", int: "a whole number", bool: "true or false"}
+    options = typing.get_args(hint) if typing.get_origin(hint) in (Union, types.UnionType) else (hint,)
+    return next((words[o] for o in options if o in words), "a value of that setting")
+
+
+def _format(value: Any) -> str:
+    if isinstance(value, torch.Tensor):
+        value = value.item()
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
+        return str(int(value))
+    if type(value) in _where:
+        return spec(value)
+    return "none" if value is None else str(value)
+
+
+__all__ = ["KINDS", "Entry", "build", "describe", "lookup", "names", "register", "spec", "unregister"]

@@ -1,0 +1,95 @@
+"""Strengths that change during training: a number, a 0-d tensor or a ``Schedule``.
+
+>>> at(Exponential(2.0, 0.01), progress=0.5)
+0.2
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from .errors import SteadyganError, unknown
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """A strength that runs from ``start`` (progress 0) to ``start * factor`` (progress 1)."""
+
+    start: float
+    factor: float
+    name: ClassVar[str]
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.start) and self.start >= 0):
+            raise SteadyganError(f"a schedule starts at a finite number >= 0, not {self.start}")
+        if not (math.isfinite(self.factor) and self.factor > 0):
+            raise SteadyganError(f"anneal is the fraction of the start that remains at the end: a number > 0, not {self.factor}")
+
+    def __call__(self, progress: float) -> float:
+        """Return the strength at progress t/T in [0, 1]."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Exponential(Schedule):
+    """Exponential annealing: start * factor**(t/T). Reference: Roth et al. 2017, the authors' published code (factor 0.01)."""
+
+    name: ClassVar[str] = "exponential"
+
+    def __call__(self, progress: float) -> float:
+        """Return start * factor**progress."""
+        return float(self.start * self.factor**progress)
+
+
+@dataclass(frozen=True)
+class Cosine(Schedule):
+    """Cosine annealing: start * (factor + (1 - factor)(1 + cos(pi t/T))/2). Reference: Loshchilov and Hutter 2017."""
+
+    name: ClassVar[str] = "cosine"
+
+    def __call__(self, progress: float) -> float:
+        """Return the strength on the half cosine."""
+        return self.start * (self.factor + (1 - self.factor) * (1 + math.cos(math.pi * progress)) / 2)
+
+
+SCHEDULES: dict[str, type[Schedule]] = {cls.name: cls for cls in (Exponential, Cosine)}
+
+Strength = float | Tensor | Schedule
+"""What gamma and sigma may be."""
+
+
+def strength(value: Strength, anneal: float | None, schedule: str, what: str) -> Strength:
+    """Check a strength and fold ``anneal`` and ``schedule`` into it; raises SteadyganError for a negative or non-finite one."""
+    if schedule not in SCHEDULES:
+        raise unknown("schedule", schedule, SCHEDULES)
+    if isinstance(value, Schedule):
+        if anneal is not None:
+            raise SteadyganError(f"{what} is already a schedule: leave anneal out")
+        return value
+    if isinstance(value, Tensor):
+        if value.ndim:
+            raise SteadyganError(f"{what} as a tensor must be 0-d, not of shape {tuple(value.shape)}")
+        if anneal is not None:
+            raise SteadyganError(f"{what} as a tensor cannot be annealed: give a number or a Schedule")
+        return value
+    value = float(value)
+    if not (math.isfinite(value) and value >= 0):
+        raise SteadyganError(f"{what} must be a finite number >= 0, not {value:g}")
+    return value if anneal is None else SCHEDULES[schedule](value, float(anneal))
+
+
+def at(value: Strength, progress: float | None) -> float | Tensor:
+    """Return a strength now; a schedule without progress raises, because it would silently train with the wrong strength."""
+    if not isinstance(value, Schedule):
+        return value
+    if progress is None:
+        raise SteadyganError("this strength is annealed: pass at=Context(progress=t / T) with the share of the training that is done")
+    if not 0 <= progress <= 1:
+        raise SteadyganError(f"progress is t/T in [0, 1], not {progress}")
+    return value(progress)
+

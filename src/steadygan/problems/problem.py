@@ -1,0 +1,93 @@
+"""What every problem offers: a stream of samples, the settings it is usually trained with, and its own metric."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+
+
+class Draw(NamedTuple):
+    """Samples x (n, *event) and, where the problem has classes, their labels (n,), int64."""
+
+    x: Tensor
+    labels: Tensor | None = None
+
+
+class Stream(Protocol):
+    """An endless source of samples whose position can be saved and restored exactly."""
+
+    def draw(self, n: int) -> Draw:
+        """Return the next n samples."""
+
+    def state(self) -> dict[str, Tensor]:
+        """Return the position in the stream as tensors."""
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Continue from a saved position."""
+
+
+class RandomStream:
+    """A stream of independent samples; its position is the state of its random generator."""
+
+    def __init__(self, sample: Callable[[int, torch.Generator], Tensor], seed: int) -> None:
+        self._sample = sample
+        self._rng = torch.Generator().manual_seed(seed)
+
+    def draw(self, n: int) -> Draw:
+        """Return n independent samples."""
+        return Draw(self._sample(n, self._rng))
+
+    def state(self) -> dict[str, Tensor]:
+        """Return the state of the generator."""
+        return {"rng": self._rng.get_state()}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Set the state of the generator."""
+        self._rng.set_state(state["rng"])
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The settings a problem is trained with unless the user says otherwise; each is a spec or a number."""
+
+    network: str
+    optimizer: str
+    steps: int
+    batch: int
+    latent: int
+    latent_distribution: str = "normal"
+    objective: str = "nonsaturating"
+    ema: float = 0.0
+
+
+class Problem:
+    """Base of every problem. A subclass is a registered frozen dataclass with ``event``, ``recipe`` and ``stream``.
+
+    ``event`` is the shape of one sample; ``classes`` is 0 where samples carry no label.
+    """
+
+    event: tuple[int, ...]
+    recipe: Recipe
+    classes: int = 0
+
+    def stream(self, seed: int) -> Stream:
+        """Return a fresh stream of real samples; the same seed gives the same samples."""
+        raise NotImplementedError
+
+    def measure(self, samples: Tensor, critic: nn.Module) -> dict[str, float]:
+        """Return the problem's own metrics of generated samples (n, *event); empty where it has none."""
+        return {}
+
+
+class Network(Protocol):
+    """A pair of architectures. A registered frozen dataclass whose fields (width, activation, norm, ...) serve every resolution."""
+
+    def generator(self, event: tuple[int, ...], latent: int, classes: int = 0) -> nn.Module:
+        """Return G: (B, latent) -> (B, *event); with classes, called as G(z, y)."""
+
+    def critic(self, event: tuple[int, ...], classes: int = 0) -> nn.Module:
+        """Return D: (B, *event) -> (B,) logits, large on real; with classes, called as D(x, y)."""
