@@ -40,7 +40,7 @@ class Entry:
 
 
 def register(kind: str, name: str) -> Callable[[T], T]:
-    """Class decorator that makes a frozen dataclass available under ``name``; raises where the name is taken or the docstring has no Reference.
+    """Make a frozen dataclass available under ``name`` (class decorator); raises where the name is taken or the docstring has no Reference.
 
     >>> from dataclasses import dataclass
     >>> @register("constraint", "nothing-at-all")

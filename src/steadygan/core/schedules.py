@@ -10,7 +10,6 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from .errors import SteadyganError, unknown
@@ -92,4 +91,3 @@ def at(value: Strength, progress: float | None) -> float | Tensor:
     if not 0 <= progress <= 1:
         raise SteadyganError(f"progress is t/T in [0, 1], not {progress}")
     return value(progress)
-

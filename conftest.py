@@ -1,0 +1,14 @@
+"""What every docstring example may take for granted."""
+
+import pytest
+import torch
+
+import steadygan
+from steadygan import core
+
+
+@pytest.fixture(autouse=True)
+def _names(doctest_namespace: dict) -> None:
+    """Offer torch and the public names to docstring examples, which start from one seed."""
+    torch.manual_seed(0)
+    doctest_namespace.update({"torch": torch, **{n: getattr(m, n) for m in (core, steadygan) for n in m.__all__}})

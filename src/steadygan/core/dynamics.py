@@ -1,0 +1,181 @@
+"""Who looks where, and who moves when. One object drives plain values (analysis) and ``torch.optim`` (training) alike."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from .errors import SteadyganError
+from .players import PLAYERS, Name, Players
+from .registry import register
+
+
+class Dynamics:
+    """Base of every dynamics; a subclass is a registered frozen dataclass."""
+
+    def step(self, players: Players) -> None:
+        """Move both players once."""
+        raise NotImplementedError
+
+
+@register("dynamics", "simultaneous")
+@dataclass(frozen=True)
+class Simultaneous(Dynamics):
+    """Simultaneous gradient descent: both gradients on one batch at one point, then both moves. w <- w + h v(w).
+
+    The step size h is the optimizer's, in units of the parameters. Reference: Mescheder et al. 2017; 2018, Eq. 3.
+
+    >>> build("dynamics", "simultaneous")
+    Simultaneous()
+    """
+
+    def step(self, players: Players) -> None:
+        """Move both players once."""
+        batch = players.draw()
+        gradients = {name: players.gradient(name, batch) for name in PLAYERS}
+        for name in PLAYERS:
+            players.move(name, gradients[name])
+
+
+@register("dynamics", "alternating")
+@dataclass(frozen=True)
+class Alternating(Dynamics):
+    """Alternating gradient descent: critic_steps of the critic, then generator_steps of the generator, a fresh batch for each.
+
+    order: who moves first; critic-first is Algorithm 1. The step size h is the optimizer's, in units of the parameters.
+    Reference: Goodfellow et al. 2014; Roth et al. 2017, Algorithm 1; Mescheder et al. 2018, section 2.
+
+    >>> build("dynamics", "alternating:critic_steps=5,order=generator-first").critic_steps
+    5
+    """
+
+    critic_steps: int = 1
+    generator_steps: int = 1
+    order: Literal["critic-first", "generator-first"] = "critic-first"
+
+    def __post_init__(self) -> None:
+        _at_least_one(critic_steps=self.critic_steps, generator_steps=self.generator_steps)
+
+    def step(self, players: Players) -> None:
+        """Move both players, each as often as it is its turn."""
+        critic: list[Name] = ["critic"] * self.critic_steps
+        generator: list[Name] = ["generator"] * self.generator_steps
+        for name in critic + generator if self.order == "critic-first" else generator + critic:
+            players.move(name, players.gradient(name, players.draw()))
+
+
+@register("dynamics", "consensus")
+@dataclass(frozen=True)
+class Consensus(Dynamics):
+    """Consensus optimisation: both players follow v - gamma grad(||v||^2 / 2), v the joint gradient field.
+
+    gamma: weight, in units of 1/curvature; alternating: critic_steps of the critic before each of the generator, a fresh batch for each.
+    Reference: Mescheder, Nowozin and Geiger 2017, "The Numerics of GANs".
+
+    >>> build("dynamics", "consensus:gamma=1,alternating=true,critic_steps=5")
+    Consensus(gamma=1.0, alternating=True, critic_steps=5)
+    """
+
+    gamma: float = 1.0
+    alternating: bool = False
+    critic_steps: int = 1
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.gamma) and self.gamma >= 0):
+            raise SteadyganError(f"gamma must be a finite number >= 0, not {self.gamma:g}")
+        _at_least_one(critic_steps=self.critic_steps)
+        if self.critic_steps > 1 and not self.alternating:
+            raise SteadyganError("critic_steps > 1 needs alternating=true: a simultaneous step moves each player once")
+
+    def step(self, players: Players) -> None:
+        """Move both players along the modified field."""
+        if not self.alternating:
+            gradients = players.consensus_gradient(players.draw(), self.gamma)
+            for name in PLAYERS:
+                players.move(name, gradients[name])
+            return
+        critic: list[Name] = ["critic"] * self.critic_steps
+        for name in (*critic, "generator"):
+            players.move(name, players.consensus_gradient(players.draw(), self.gamma)[name])
+
+
+@register("dynamics", "extragradient")
+@dataclass(frozen=True)
+class Extragradient(Dynamics):
+    """Extragradient: look ahead at w' = w + h v(w), then step from the start, w <- w + h v(w').
+
+    Parameters and optimizers' states return to the start before the real step. Reference: Korpelevich 1976; Gidel et al. 2019.
+
+    >>> build("dynamics", "extragradient")
+    Extragradient()
+    """
+
+    def step(self, players: Players) -> None:
+        """Move both players once, by the field one step ahead."""
+        start = players.save()
+        Simultaneous().step(players)
+        batch = players.draw()
+        gradients = {name: players.gradient(name, batch) for name in PLAYERS}
+        players.load(start)
+        for name in PLAYERS:
+            players.move(name, gradients[name])
+
+
+@register("dynamics", "optimistic")
+@dataclass(frozen=True)
+class Optimistic(Dynamics):
+    """Optimistic gradient descent: w <- w + h (2 v(w_t) - v(w_{t-1})); the first step is a plain one.
+
+    The step size h is the optimizer's, in units of the parameters. Reference: Popov 1980; Daskalakis et al. 2018.
+
+    >>> build("dynamics", "optimistic")
+    Optimistic()
+    """
+
+    def step(self, players: Players) -> None:
+        """Move both players once, remembering their gradients."""
+        batch = players.draw()
+        now = {name: players.gradient(name, batch) for name in PLAYERS}
+        before = players.previous or now
+        for name in PLAYERS:
+            players.move(name, {key: 2 * g - before[name][key] for key, g in now[name].items()})
+        players.previous = now
+
+
+@register("dynamics", "unrolled")
+@dataclass(frozen=True)
+class Unrolled(Dynamics):
+    """Unrolled GAN: the generator looks at a critic ``steps`` plain gradient steps ahead; both then move simultaneously.
+
+    step_size: of the inner steps, by default the critic's learning rate; backprop: differentiate through them.
+    Reference: Metz et al. 2017.
+
+    >>> build("dynamics", "unrolled:steps=5,step_size=0.1,backprop=true").steps
+    5
+    """
+
+    steps: int = 5
+    step_size: float | None = None
+    backprop: bool = True
+
+    def __post_init__(self) -> None:
+        _at_least_one(steps=self.steps)
+        if self.step_size is not None and not (math.isfinite(self.step_size) and self.step_size > 0):
+            raise SteadyganError(f"step_size must be a finite number > 0, not {self.step_size:g}")
+
+    def step(self, players: Players) -> None:
+        """Move both players once, the generator against the critic ahead."""
+        batch = players.draw()
+        gradients = {
+            "generator": players.unrolled_gradient(batch, self.steps, self.step_size, self.backprop),
+            "critic": players.gradient("critic", batch),
+        }
+        for name in PLAYERS:
+            players.move(name, gradients[name])
+
+
+def _at_least_one(**counts: int) -> None:
+    for name, count in counts.items():
+        if count < 1:
+            raise SteadyganError(f"{name} must be a whole number >= 1, not {count}")

@@ -1,0 +1,135 @@
+"""The game: what discriminator and generator minimise. Pure: it never detaches, calls backward, steps, logs or knows a device."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from .constraints import Constraint
+from .context import Context, Samples
+from .errors import SteadyganError
+from .gradients import Backend, Critic, Scores, score
+from .objectives import Objective
+from .registry import build
+from .regularizers import POINTS, Regularizer
+from .smoothing import Smoothing
+
+Labels = tuple[Tensor, Tensor] | None
+"""Labels of the real and of the generated samples, for a critic called as D(x, y)."""
+
+
+class CriticTerms(NamedTuple):
+    """The discriminator's loss in its parts: ``loss = objective + penalty`` (0-d each), and the scores by point that they came from."""
+
+    loss: Tensor
+    objective: Tensor
+    penalty: Tensor
+    scores: dict[str, Scores]
+
+
+@dataclass(frozen=True)
+class Game:
+    """A two-player game: objective + regularizers + smoothing + constraint, each an object or a spec.
+
+    Both losses are minimised. The caller detaches: pass ``fake.detach()`` to ``critic_loss`` and the live ``fake`` to ``generator_loss``.
+
+    >>> game = Game("nonsaturating", ["js:gamma=0.1"])
+    >>> D, G = torch.nn.Linear(3, 1), torch.nn.Linear(2, 3)
+    >>> real, fake = torch.randn(8, 3), G(torch.randn(8, 2))
+    >>> game.critic_loss(D, real, fake.detach()).backward()
+    >>> game.generator_loss(D, real, fake).backward()
+
+    Reference: Roth et al. 2017; Mescheder et al. 2018.
+    """
+
+    objective: Objective | str = "nonsaturating"
+    regularizers: Sequence[Regularizer | str] = ()
+    smoothing: Smoothing | str | None = None
+    constraint: Constraint | str | None = None
+
+    def __post_init__(self) -> None:
+        regularizers = [self.regularizers] if isinstance(self.regularizers, (str, Regularizer)) else self.regularizers
+        object.__setattr__(self, "objective", build("objective", self.objective))
+        object.__setattr__(self, "regularizers", tuple(build("regularizer", r) for r in regularizers))
+        for kind in ("smoothing", "constraint"):
+            if getattr(self, kind) is not None:
+                object.__setattr__(self, kind, build(kind, getattr(self, kind)))
+
+    def critic_loss(
+        self, critic: Critic, real: Tensor, fake: Tensor, *, labels: Labels = None, at: Context = Context(), backend: Backend = "autograd"
+    ) -> Tensor:
+        """Return the discriminator's loss with its penalties, 0-d; ``real`` and ``fake`` are (B, *event), with or without a graph.
+
+        Raises SteadyganError for logits of another shape than (B,), (B, 1) or (B, 1, 1, 1), for batches that cannot be interpolated or
+        paired, and for an annealed strength without ``at.progress``.
+        """
+        return self.critic_terms(critic, real, fake, labels=labels, at=at, backend=backend).loss
+
+    def critic_terms(
+        self, critic: Critic, real: Tensor, fake: Tensor, *, labels: Labels = None, at: Context = Context(), backend: Backend = "autograd"
+    ) -> CriticTerms:
+        """Return the discriminator's loss in its parts, for logging, for ``observe`` and for diagnosis."""
+        points, slopes = self.points(real, fake, labels=labels, at=at), self.where
+        # Each batch passes through the critic on its own, because batch normalisation would couple them; spectral normalisation
+        # iterates once for all of them, because one step of the critic is one iteration of its power method.
+        with parametrize.cached():
+            scores = {name: score(critic, samples, gradient=name in slopes, backend=backend) for name, samples in points.items()}
+        return self.value(scores, at=at)
+
+    def generator_loss(
+        self, critic: Critic, real: Tensor | None, fake: Tensor, *, labels: Labels = None, at: Context = Context()
+    ) -> Tensor:
+        """Return the generator's loss, 0-d. ``real`` may be None unless the objective compares with real samples (relativistic ones)."""
+        assert isinstance(self.objective, Objective)
+        if self.objective.uses_real and real is None:
+            raise SteadyganError("this objective's generator loss compares with real samples: pass them, not None")
+        y_real, y_fake = labels or (None, None)
+        with parametrize.cached():
+            theirs = score(critic, self._smooth(Samples(fake, y_fake), at)).logits
+            ours = theirs.new_empty(0)
+            if self.objective.uses_real and real is not None:
+                ours = score(critic, self._smooth(Samples(real, y_real), at)).logits
+        return self.objective.generator(ours, theirs)
+
+    @property
+    def where(self) -> tuple[str, ...]:
+        """The points at which some penalty needs the input gradient, each once, in a fixed order."""
+        return tuple(dict.fromkeys(point for r in self._regularizers for point in r.where))
+
+    def points(self, real: Tensor, fake: Tensor, *, labels: Labels = None, at: Context = Context()) -> dict[str, Samples]:
+        """Return the samples at which the critic is evaluated, by name: 'real', 'fake', smoothed, and every point of a penalty."""
+        y_real, y_fake = labels or (None, None)
+        ours, theirs = self._smooth(Samples(real, y_real), at), self._smooth(Samples(fake, y_fake), at)
+        names = dict.fromkeys(("real", "fake", *self.where))
+        return {name: POINTS[name](ours, theirs, at) for name in names}
+
+    def value(self, scores: dict[str, Scores], *, at: Context = Context()) -> CriticTerms:
+        """Return the discriminator's loss as a pure function of logits and input gradients at the ``points``."""
+        assert isinstance(self.objective, Objective)
+        loss = self.objective.critic(scores["real"].logits, scores["fake"].logits)
+        penalties = [regularizer.penalty(scores, at) for regularizer in self._regularizers]
+        penalty = torch.stack(penalties).sum() if penalties else torch.zeros_like(loss)
+        return CriticTerms(loss + penalty if penalties else loss, loss, penalty, scores)
+
+    def observe(self, scores: Mapping[str, Scores], memory: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the memory after a discriminator step, for the next ``Context``; pure."""
+        return {key: value for r in self._regularizers for key, value in r.observe(scores, memory).items()}
+
+    @torch.no_grad()
+    def constrain(self, critic: nn.Module) -> None:
+        """Apply the constraint to a critic's parameters in place, as after each of its steps; without a constraint nothing happens."""
+        if isinstance(self.constraint, Constraint):
+            for parameter in critic.parameters():
+                parameter.copy_(self.constraint.project(parameter))
+
+    @property
+    def _regularizers(self) -> tuple[Regularizer, ...]:
+        return self.regularizers  # type: ignore[return-value]
+
+    def _smooth(self, samples: Samples, at: Context) -> Samples:
+        return self.smoothing(samples, at) if isinstance(self.smoothing, Smoothing) else samples

@@ -1,0 +1,202 @@
+"""What discriminator and generator minimise, as functions of raw logits that are large on real samples.
+
+``critic(real, fake)`` and ``generator(real, fake)`` take logits (B,) and return a 0-d loss. ``uses_real`` says whether the generator's loss
+looks at real logits. Scalings are such that every row has a non-degenerate coupling a at the Dirac-GAN's equilibrium.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from .divergences import GAN, Divergence
+from .errors import SteadyganError
+from .registry import build, register
+
+
+class Objective:
+    """Base of every objective; a subclass is a registered frozen dataclass."""
+
+    uses_real: ClassVar[bool] = False
+
+    def critic(self, real: Tensor, fake: Tensor) -> Tensor:
+        """Return the discriminator's loss, 0-d."""
+        raise NotImplementedError
+
+    def generator(self, real: Tensor, fake: Tensor) -> Tensor:
+        """Return the generator's loss, 0-d; ``real`` is empty unless ``uses_real``."""
+        raise NotImplementedError
+
+
+@register("objective", "minimax")
+@dataclass(frozen=True)
+class Minimax(Objective):
+    """Saturating GAN: L_D = E softplus(-D(x)) + E softplus(D(G)), L_G = -E softplus(D(G)).
+
+    Logits have no unit. Reference: Goodfellow et al. 2014, Eq. 1.
+
+    >>> build("objective", "minimax").critic(torch.tensor([2.0, -1.0]), torch.tensor([-0.5, 1.5]))
+    tensor(1.8078)
+    """
+
+    def critic(self, real: Tensor, fake: Tensor) -> Tensor:
+        """Return the cross entropy of real against fake."""
+        return F.softplus(-real).mean() + F.softplus(fake).mean()
+
+    def generator(self, real: Tensor, fake: Tensor) -> Tensor:
+        """Return E log(1 - sigmoid(D(G)))."""
+        return -F.softplus(fake).mean()
+
+
+@register("objective", "nonsaturating")
+@dataclass(frozen=True)
+class NonSaturating(Minimax):
+    """Non-saturating GAN: L_D as minimax, L_G = E softplus(-D(G)).
+
+    Logits have no unit. Reference: Goodfellow et al. 2014, section 3; Roth et al. 2017, Alg. 1.
+
+    >>> build("objective", "nonsaturating").critic(torch.tensor([2.0, -1.0]), torch.tensor([-0.5, 1.5]))
+    tensor(1.8078)
+    """
+
+    def generator(self, real: Tensor, fake: Tensor) -> Tensor:
+        """Return -E log sigmoid(D(G))."""
+        return F.softplus(-fake).mean()
+
+
+@register("objective", "wasserstein")
+@dataclass(frozen=True)
+class Wasserstein(Objective):
+    """Wasserstein GAN: L_D = E D(G) - E D(x), L_G = -E D(G); needs a constraint or penalty on D.
+
+    Logits have no unit. Reference: Arjovsky et al. 2017.
+
+    >>> build("objective", "wasserstein").critic(torch.tensor([2.0, -1.0]), torch.tensor([-0.5, 1.5]))
+    tensor(0.)
+    """
+
+    def critic(self, real: Tensor, fake: Tensor) -> Tensor:
+        """Return the negative dual estimate of the Wasserstein-1 distance."""
+        return fake.mean() - real.mean()
+
+    def generator(self, real: Tensor, fake: Tensor) -> Tensor:
+        """Return -E D(G)."""
+        return -fake.mean()
+
+
+@register("objective", "least-squares")
+@dataclass(frozen=True)
+class LeastSquares(Objective):
+    """Least squares: L_D = E (D(x) - 1)^2/2 + E (D(G) + 1)^2/2, L_G = E (D(G) - 1)^2/2.
+
+    Logits have no unit. Reference: Mao et al. 2017 (a=-1, b=c=1).
+
+    >>> build("objective", "least-squares").critic(torch.tensor([2.0, -1.0]), torch.tensor([-0.5, 1.5]))
+    tensor(2.8750)
+    """
+
+    def critic(self, real: Tensor, fake: Tensor) -> Tensor:
+        """Return half the squared distances to the labels 1 and -1."""
+        return (real - 1).square().mean() / 2 + (fake + 1).square().mean() / 2
+
+    def generator(self, real: Tensor, fake: Tensor) -> Tensor:
+        """Return half the squared distance of fakes to the label 1."""
+        return (fake - 1).square().mean() / 2
+
+
+@register("objective", "hinge")
+@dataclass(frozen=True)
+class Hinge(Objective):
+    """Hinge: L_D = E max(0, 1 - D(x)) + E max(0, 1 + D(G)), L_G = -E D(G).
+
+    Logits have no unit. Reference: Lim and Ye 2017; Miyato et al. 2018.
+
+    >>> build("objective", "hinge").critic(torch.tensor([2.0, -1.0]), torch.tensor([-0.5, 1.5]))
+    tensor(2.5000)
+    """
+
+    def critic(self, real: Tensor, fake: Tensor) -> Tensor:
+        """Return the margins that are not met."""
+        return F.relu(1 - real).mean() + F.relu(1 + fake).mean()
+
+    def generator(self, real: Tensor, fake: Tensor) -> Tensor:
+        """Return -E D(G)."""
+        return -fake.mean()
+
+
+@register("objective", "relativistic")
+@dataclass(frozen=True)
+class Relativistic(Objective):
+    """Relativistic pairing: L_D = E softplus(D(G) - D(x)), L_G = E softplus(D(x) - D(G)), in pairs of the batch.
+
+    Logits have no unit. Reference: Jolicoeur-Martineau 2018; Huang et al. 2024 (R3GAN, with r1r2).
+
+    >>> build("objective", "relativistic").critic(torch.tensor([2.0, -1.0]), torch.tensor([-0.5, 1.5]))
+    tensor(1.3289)
+    """
+
+    uses_real: ClassVar[bool] = True
+
+    def critic(self, real: Tensor, fake: Tensor) -> Tensor:
+        """Return the loss over pairs; raises where real and fake differ in number."""
+        return F.softplus(_paired(fake, real)).mean()
+
+    def generator(self, real: Tensor, fake: Tensor) -> Tensor:
+        """Return the same with the roles exchanged."""
+        return F.softplus(-_paired(fake, real)).mean()
+
+
+@register("objective", "relativistic-average")
+@dataclass(frozen=True)
+class RelativisticAverage(Objective):
+    """Relativistic average: L_D = (E softplus(E D(G) - D(x)) + E softplus(D(G) - E D(x)))/2, L_G with the roles exchanged.
+
+    Logits have no unit. Reference: Jolicoeur-Martineau 2018 (RaSGAN), as the mean of its two halves.
+
+    >>> build("objective", "relativistic-average").critic(torch.tensor([2.0, -1.0]), torch.tensor([-0.5, 1.5]))
+    tensor(0.8823)
+    """
+
+    uses_real: ClassVar[bool] = True
+
+    def critic(self, real: Tensor, fake: Tensor) -> Tensor:
+        """Return the mean of the real and the fake half."""
+        return (F.softplus(fake.mean() - real).mean() + F.softplus(fake - real.mean()).mean()) / 2
+
+    def generator(self, real: Tensor, fake: Tensor) -> Tensor:
+        """Return the same with the roles exchanged."""
+        return self.critic(fake, real)
+
+
+@register("objective", "f-gan")
+@dataclass(frozen=True)
+class FGAN(Objective):
+    """f-GAN on the raw output v = D(x): L_D = -E g(v(x)) + E f*(g(v(G))), L_G = -E f*(g(v(G))).
+
+    Logits have no unit. Reference: Nowozin et al. 2016, Eq. 6.
+
+    >>> build("objective", "f-gan").critic(torch.tensor([2.0, -1.0]), torch.tensor([-0.5, 1.5]))
+    tensor(1.8078)
+    """
+
+    divergence: Divergence = GAN()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "divergence", build("divergence", self.divergence))
+
+    def critic(self, real: Tensor, fake: Tensor) -> Tensor:
+        """Return the negative variational bound of the divergence."""
+        return self.divergence.fake_score(fake).mean() - self.divergence.activation(real).mean()
+
+    def generator(self, real: Tensor, fake: Tensor) -> Tensor:
+        """Return the generator's side of the bound."""
+        return -self.divergence.fake_score(fake).mean()
+
+
+def _paired(fake: Tensor, real: Tensor) -> Tensor:
+    if fake.shape != real.shape:
+        raise SteadyganError(f"a relativistic objective compares pairs: {len(real)} real against {len(fake)} fake samples do not pair up")
+    return fake - real
