@@ -19,11 +19,12 @@ Backend = Literal["autograd", "func"]
 
 
 class Scores(NamedTuple):
-    """Samples x (B, *event), the critic's logits at them (B,), and where a penalty asks for it the input gradient (B, *event)."""
+    """Samples x (B, *event), the critic's logits at them (B,), where a penalty asks for it the input gradient (B, *event), and labels."""
 
     x: Tensor
     logits: Tensor
     gradient: Tensor | None = None
+    labels: Tensor | None = None
 
 
 def score(critic: Critic, samples: Samples, *, gradient: bool = False, backend: Backend = "autograd") -> Scores:
@@ -37,21 +38,21 @@ def score(critic: Critic, samples: Samples, *, gradient: bool = False, backend: 
     """
     x, labels = samples.x, samples.labels
     if not gradient:
-        return Scores(x, _logits(critic, x, labels))
+        return Scores(x, _logits(critic, x, labels), None, labels)
     if not x.is_floating_point():
         raise SteadyganError(f"the critic's input gradient needs floating-point samples, these are {x.dtype}: convert them with .float()")
     if backend == "func":
         logits, pull = torch.func.vjp(lambda point: _logits(critic, point, labels), x)  # type: ignore[misc]  # without has_aux it returns two
-        return Scores(x, logits, pull(torch.ones_like(logits))[0])
+        return Scores(x, logits, pull(torch.ones_like(logits))[0], labels)
     differentiable = torch.is_grad_enabled()
     with torch.enable_grad():
         # An alias, so that the caller's tensor keeps its flags and the derivative is with respect to this use of it only.
         x = x.view_as(x) if x.requires_grad else x.detach().requires_grad_()
         logits = _logits(critic, x, labels)
         if not logits.requires_grad:
-            return Scores(x, logits, torch.zeros_like(x))
+            return Scores(x, logits, torch.zeros_like(x), labels)
         (slope,) = torch.autograd.grad(logits.sum(), x, create_graph=differentiable, allow_unused=True, materialize_grads=True)
-    return Scores(x, logits, slope) if differentiable else Scores(x.detach(), logits.detach(), slope)
+    return Scores(x, logits, slope, labels) if differentiable else Scores(x.detach(), logits.detach(), slope, labels)
 
 
 def squared_norm(gradient: Tensor) -> Tensor:

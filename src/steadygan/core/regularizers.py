@@ -85,10 +85,10 @@ class GradientPenalty(Regularizer):
         """Return the penalty, 0-d; an annealed gamma needs ``context.progress``."""
         terms = []
         for point in self.where:
-            _, logits, gradient = scores[point]
-            assert gradient is not None
-            size = self._size(gradient)
-            weight = self.weight(point, logits)
+            here = scores[point]
+            assert here.gradient is not None
+            size = self._size(here.gradient)
+            weight = self.weight(point, here.logits)
             terms.append((size if weight is None else weight * size).mean())
         return at(self.gamma, context.progress) / 2 * torch.stack(terms).sum()
 

@@ -74,6 +74,9 @@ class Problem:
     recipe: Recipe
     classes: int = 0
 
+    def load(self, progress: Callable[[int, int], None] | None = None) -> None:
+        """Read what must be read before training, telling ``progress(done, total)``; nothing where samples are made."""
+
     def stream(self, seed: int) -> Stream:
         """Return a fresh stream of real samples; the same seed gives the same samples."""
         raise NotImplementedError

@@ -1,0 +1,352 @@
+"""The command line: ``steadygan COMMAND``. Thin: it reads arguments, calls the library and prints."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import importlib.util
+import json
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from . import __version__
+from .core.conventions import CONVENTIONS, convert_gamma
+from .core.errors import SteadyganError, unknown
+from .core.registry import KINDS, build, describe, lookup, names
+from .problems import Problem
+from .training import Config, Outcome, resume, train
+from .training.logging import write_samples
+from .training.networks import load_sampler
+
+Modules = Annotated[
+    tuple[str, ...],
+    tyro.conf.arg(name="import", metavar="MODULE", help="your own module, by name or by path, that registers more names"),
+    tyro.conf.UseAppendAction,
+]
+Run = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN", help="a run folder that 'steadygan train' made")]
+
+
+def _spec(kind: str, text: str) -> Any:
+    return tyro.conf.arg(metavar="SPEC", help=f"{text}; see 'steadygan list {kind}'")
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train a GAN and write a run folder.
+
+    Examples:
+
+      steadygan train mixture3d --objective minimax --dynamics alternating:critic_steps=5 --regularizer js:gamma=0.1 --steps 3000
+
+      steadygan train images --data photos.zip --resolution 32 --network dcgan --regularizer js:gamma=2,anneal=0.01 --out runs/photos
+
+      steadygan train dirac --regularizer r1:gamma=0.3 --dynamics simultaneous
+    """
+
+    problem: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="PROBLEM", help="what is played; see 'steadygan list problem'")]
+    data: Annotated[
+        str | None, tyro.conf.arg(metavar="PATH", help="images: a folder, zip, npz/npy, CIFAR archive, IDX file, 'digits', 'hf:NAME'")
+    ] = None
+    resolution: Annotated[int | None, tyro.conf.arg(help="images: pixels a side (default 32)")] = None
+    channels: Annotated[int | None, tyro.conf.arg(help="images: 3 for colour, 1 for grey (default 3)")] = None
+    conditional: Annotated[bool, tyro.conf.arg(help="images: train a class-conditional GAN on the folder names")] = False
+    flip: Annotated[bool, tyro.conf.arg(help="images: mirror at random")] = True
+    broken: Annotated[Literal["refuse", "skip"], tyro.conf.arg(help="images: what to do with one that cannot be read")] = "refuse"
+    objective: Annotated[str | None, _spec("objective", "what the players minimise")] = None
+    regularizer: Annotated[
+        tuple[str, ...], _spec("regularizer", "penalty on the critic, repeatable; gamma/2 times a mean square"), tyro.conf.UseAppendAction
+    ] = ()
+    smoothing: Annotated[str | None, _spec("smoothing", "noise on the samples")] = None
+    dynamics: Annotated[str, _spec("dynamics", "who moves when")] = "alternating"
+    constraint: Annotated[str | None, _spec("constraint", "what the critic's parameters obey")] = None
+    network: Annotated[str | None, _spec("network", "architectures of both players")] = None
+    optimizer: Annotated[str | None, _spec("optimizer", "of both players")] = None
+    critic_optimizer: Annotated[str | None, _spec("optimizer", "of the critic, if it is another one")] = None
+    steps: Annotated[int | None, tyro.conf.arg(metavar="N", help="how long (default: the problem's own)")] = None
+    batch: Annotated[int | None, tyro.conf.arg(metavar="N", help="samples an update (default: the problem's own)")] = None
+    latent: Annotated[int | None, tyro.conf.arg(metavar="N", help="dimension of the generator's input")] = None
+    latent_distribution: Literal["normal", "uniform"] | None = None
+    ema: Annotated[float | None, tyro.conf.arg(metavar="DECAY", help="moving average of the generator that is sampled; 0 for none")] = None
+    seed: Annotated[int, tyro.conf.arg(metavar="N", help="one seed gives the same run on the same machine")] = 0
+    device: Annotated[str, tyro.conf.arg(help="cpu, cuda, cuda:1, or auto")] = "auto"
+    log_every: Annotated[int, tyro.conf.arg(metavar="N", help="steps between lines of metrics.jsonl")] = 50
+    evaluate_every: Annotated[int, tyro.conf.arg(metavar="N", help="steps between samples and metrics (0: a tenth of the steps)")] = 0
+    checkpoint_every: Annotated[int, tyro.conf.arg(metavar="N", help="steps between checkpoints (0: a tenth of the steps)")] = 0
+    keep_checkpoints: Annotated[int, tyro.conf.arg(metavar="N", help="how many of the newest stay")] = 2
+    stop_on: Annotated[
+        tuple[str, ...],
+        tyro.conf.arg(metavar="KIND", help="stop at this trouble, repeatable: exploding-gradient, critic-won, mode-loss"),
+        tyro.conf.UseAppendAction,
+    ] = ()
+    out: Annotated[Path | None, tyro.conf.arg(metavar="DIR", help="run folder (default: a new one under runs/)")] = None
+    modules: Modules = ()
+
+    def run(self) -> int:
+        """Train."""
+        config = Config(**{f.name: getattr(self, f.name) for f in fields(Config)})
+        problem = self._problem()
+        out = self.out or _fresh(Path("runs"), "-".join([self.problem, *self.regularizer]))
+        return _finish(train(problem, config, out))
+
+    def _problem(self) -> Problem:
+        given: dict[str, Any] = {key: getattr(self, key) for key in ("data", "resolution", "channels") if getattr(self, key) is not None}
+        given |= {"conditional": True} if self.conditional else {}
+        given |= {} if self.flip else {"flip": False}
+        given |= {"broken": self.broken} if self.broken != "refuse" else {}
+        if self.problem == "images":
+            if self.data is None:
+                raise SteadyganError(
+                    "train images needs --data PATH: a folder, zip, npz or npy of images, or 'digits' for a small bundled set."
+                )
+            return lookup("problem", "images")(**given)  # type: ignore[no-any-return]
+        problem: Problem = build("problem", self.problem)
+        if given:
+            raise SteadyganError(f"--{next(iter(given))} belongs to 'train images'; {self.problem} makes its own samples.")
+        return problem
+
+
+@dataclass(frozen=True)
+class Resume:
+    """Continue a run from its newest checkpoint, with the same bits as if it had never stopped.
+
+    Example:
+
+      steadygan resume runs/photos
+    """
+
+    path: Run
+    steps: Annotated[
+        int | None, tyro.conf.arg(metavar="N", help="extend the run to this many steps; annealed strengths stretch with it")
+    ] = None
+    modules: Modules = ()
+
+    def run(self) -> int:
+        """Resume."""
+        return _finish(resume(self.path, steps=self.steps))
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Draw samples from a trained run: a PNG grid of images, or an NPZ of vectors.
+
+    Examples:
+
+      steadygan sample runs/photos --n 100 --seed 3 --out samples.png
+
+      steadygan sample runs/mixture3d-js --n 5120 --out samples.npz
+    """
+
+    path: Run
+    n: Annotated[int, tyro.conf.arg(metavar="N", help="how many")] = 64
+    seed: Annotated[int, tyro.conf.arg(metavar="N", help="of the latents")] = 0
+    checkpoint: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help="a checkpoint (default: the newest)")] = None
+    out: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help=".png (images) or .npz (default: in the run folder)")] = None
+    modules: Modules = ()
+
+    def run(self) -> int:
+        """Sample."""
+        if self.n < 1:
+            raise SteadyganError(f"--n must be at least 1, not {self.n}.")
+        sample, step = load_sampler(self.path, self.checkpoint)
+        x = sample(self.n, self.seed)
+        out = self.out or self.path / f"sample-step{step}-seed{self.seed}.{'png' if x.ndim == 4 else 'npz'}"
+        write_samples(out, x)
+        print(out)
+        return 0
+
+
+@dataclass(frozen=True)
+class List:
+    """Show every name that specs may use, with its settings.
+
+    Examples:
+
+      steadygan list
+
+      steadygan list regularizer
+
+      steadygan list --json
+    """
+
+    kind: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="KIND", help=", ".join(KINDS))] = None
+    json: Annotated[bool, tyro.conf.arg(help="names by kind, for programs")] = False
+    modules: Modules = ()
+
+    def run(self) -> int:
+        """List."""
+        if self.kind is not None and self.kind not in KINDS:
+            raise unknown("kind", self.kind, KINDS)
+        kinds = KINDS if self.kind is None else (self.kind,)
+        if self.json:
+            print(json.dumps({kind: names(kind) for kind in kinds}, indent=2))
+            return 0
+        for kind in kinds:
+            table = Table(title=kind, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0))
+            table.add_column("name", style="cyan", no_wrap=True)
+            table.add_column("settings (default)")
+            table.add_column("what it is")
+            for entry in describe(kind):
+                settings = ", ".join(f"{key}={value}" if value else key for key, value in entry.settings.items())
+                table.add_row(entry.name, settings, entry.summary)
+            Console(highlight=False).print(table, "")
+        return 0
+
+
+@dataclass(frozen=True)
+class ConvertGamma:
+    """Translate another codebase's penalty strength into this project's gamma (gamma/2 times the mean squared norm).
+
+    Example:
+
+      steadygan convert-gamma --from gan-stability 10
+    """
+
+    strength: Annotated[float, tyro.conf.Positional, tyro.conf.arg(metavar="C", help="the strength over there")]
+    source: Annotated[str, tyro.conf.arg(name="from", metavar="NAME", help=", ".join(CONVENTIONS))]
+    json: Annotated[bool, tyro.conf.arg(help="for programs")] = False
+
+    def run(self) -> int:
+        """Convert."""
+        gamma = convert_gamma(self.source, self.strength)
+        there = CONVENTIONS[self.source]
+        if self.json:
+            print(json.dumps({"gamma": gamma, "from": self.source, "strength": self.strength, "factor": there.factor, "term": there.term}))
+        else:
+            print(f"gamma = {gamma:g}")
+            print(f"{self.source} adds {there.term} with c = {self.strength:g} ({there.source}).")
+            print(f"Here the penalty is gamma/2 times the mean, so gamma = {there.factor:g} c = {gamma:g}.")
+        return 0
+
+
+@dataclass(frozen=True)
+class Report:
+    """Write one self-contained HTML page about one run or several.
+
+    Example:
+
+      steadygan report runs/unregularized runs/regularized --out comparison.html
+    """
+
+    paths: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN", help="run folders")]
+    out: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help="where (default: report.html in the run, or beside the runs)")] = None
+
+    def run(self) -> int:
+        """Write the report."""
+        from .report import write_report
+
+        if not self.paths:
+            raise SteadyganError("report needs at least one run folder.")
+        print(write_report(list(self.paths), self.out))
+        return 0
+
+
+@dataclass(frozen=True)
+class Demo:
+    """Watch an unregularized GAN fall and a regularized one stand: the 3-D mixture of Roth et al. 2017, in a few minutes.
+
+    Example:
+
+      steadygan demo --steps 3000
+    """
+
+    steps: Annotated[int, tyro.conf.arg(metavar="N", help="iterations of each run")] = 3000
+    seed: Annotated[int, tyro.conf.arg(metavar="N", help="of both runs")] = 0
+    out: Annotated[Path | None, tyro.conf.arg(metavar="DIR", help="where the runs, the picture and the report go")] = None
+
+    def run(self) -> int:
+        """Run both and compare."""
+        from .experiments.demo import demo
+
+        demo(self.out or _fresh(Path("runs"), "demo"), self.steps, self.seed)
+        return 0
+
+
+COMMANDS: dict[str, type] = {
+    "train": Train,
+    "resume": Resume,
+    "sample": Sample,
+    "report": Report,
+    "list": List,
+    "convert-gamma": ConvertGamma,
+    "demo": Demo,
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status: 2 for input that is refused (the reason on standard error), 130 after Ctrl-C."""
+    try:
+        command: Any = tyro.extras.subcommand_cli_from_dict(
+            COMMANDS, args=argv, prog="steadygan", description=f"steadygan {__version__}: trains GANs that do not fall over, and says why."
+        )
+        for module in getattr(command, "modules", ()):
+            _import(module)
+        return int(command.run())
+    except SteadyganError as error:
+        print(f"steadygan: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    except SystemExit as done:
+        return done.code if isinstance(done.code, int) else 0 if done.code is None else 2
+
+
+def entry() -> None:
+    """Start the command line as a program."""
+    _keep_memory()
+    sys.exit(main())
+
+
+def _keep_memory() -> None:
+    """Tell glibc to keep freed memory: small training loops otherwise spend up to a third of their time on page faults."""
+    try:
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+    except (OSError, AttributeError):
+        return
+    trim_threshold, top_pad, mmap_threshold = -1, -2, -3
+    for option, value in ((trim_threshold, 1 << 30), (top_pad, 1 << 26), (mmap_threshold, 1 << 30)):
+        mallopt(option, value)
+
+
+def _finish(outcome: Outcome) -> int:
+    print(outcome.path)
+    if outcome.state == "finished":
+        return 0
+    print(f"steadygan: {outcome.state} at step {outcome.step}: {outcome.reason}.", file=sys.stderr)
+    print(f"steadygan: continue with: steadygan resume {outcome.path}", file=sys.stderr)
+    return 130 if outcome.state == "interrupted" else 1
+
+
+def _fresh(parent: Path, name: str) -> Path:
+    stem = re.sub(r"[^\w.=-]+", "-", name).strip("-")
+    path = parent / stem
+    number = 2
+    while path.exists():
+        path = parent / f"{stem}-{number}"
+        number += 1
+    return path
+
+
+def _import(module: str) -> None:
+    path = Path(module)
+    try:
+        if path.suffix == ".py":
+            spec = importlib.util.spec_from_file_location(path.stem, path)
+            if spec is None or spec.loader is None or not path.is_file():
+                raise SteadyganError(f"--import {module}: there is no such file.")
+            found = importlib.util.module_from_spec(spec)
+            sys.modules[path.stem] = found
+            spec.loader.exec_module(found)
+        else:
+            # As with python -m: what lies in the present folder can be imported.
+            sys.path.insert(0, "")
+            importlib.import_module(module)
+    except ImportError as error:
+        raise SteadyganError(f"--import {module}: {error}. Give a module's name or the path of a .py file.") from error

@@ -1,0 +1,219 @@
+"""What the architectures share: activations, normalisation, initial weights, class conditioning and the checks of their settings.
+
+>>> count_parameters(nn.Linear(3, 2))
+8
+"""
+
+from __future__ import annotations
+
+import math
+import typing
+from functools import partial
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
+
+from ...core.errors import SteadyganError, unknown
+
+Activation = Literal["relu", "leaky-relu", "tanh", "silu"]
+Norm = Literal["none", "batch", "layer"]
+CriticNorm = Literal["none", "batch", "layer", "spectral"]
+
+_ACTIVATIONS = {"relu": nn.ReLU, "leaky-relu": partial(nn.LeakyReLU, 0.2), "tanh": nn.Tanh, "silu": nn.SiLU}
+# 1 / sqrt(E[a(z)^2]) for z ~ N(0, 1): the weights' factor that undoes what the activation takes from the second moment.
+GAINS = {"relu": math.sqrt(2), "leaky-relu": math.sqrt(2 / 1.04), "tanh": 1.5925, "silu": 1.6765}
+_SIDES = (8, 16, 32, 64, 128)
+
+
+def activation(name: Activation) -> nn.Module:
+    """Return the activation layer of that name; leaky-relu has slope 0.2.
+
+    >>> activation("leaky-relu")(torch.tensor(-1.0))
+    tensor(-0.2000)
+    """
+    return _ACTIVATIONS[name]()
+
+
+def map_norm(name: CriticNorm, channels: int) -> list[nn.Module]:
+    """Return the layers that normalise feature maps (B, channels, H, W): none, BatchNorm2d, or GroupNorm over one group ("layer")."""
+    return {"batch": [nn.BatchNorm2d(channels)], "layer": [nn.GroupNorm(1, channels)]}.get(name, [])
+
+
+def vector_norm(name: CriticNorm, features: int) -> list[nn.Module]:
+    """Return the layers that normalise vectors (B, features): none, BatchNorm1d or LayerNorm."""
+    return {"batch": [nn.BatchNorm1d(features)], "layer": [nn.LayerNorm(features)]}.get(name, [])
+
+
+def spectral(critic: nn.Module) -> nn.Module:
+    """Divide every weight matrix of a critic by its largest singular value, class embedding included.
+
+    Reference: Miyato et al. 2018, Spectral Normalization for Generative Adversarial Networks.
+    """
+    for layer in list(critic.modules()):
+        if isinstance(layer, nn.Conv2d | nn.Linear | nn.Embedding):
+            spectral_norm(layer)
+    return critic
+
+
+def scaled_init(module: nn.Module, name: Activation) -> None:
+    """Draw weights that keep the signal's scale at every width and depth: w ~ N(0, g²/fan_in), biases 0.
+
+    g = 1/√E[a(z)²], z ~ N(0, 1), undoes what the activation a takes (√2 for ReLU); g = 1 in the first layer, which follows none.
+    Reference: He et al. 2015, Delving Deep into Rectifiers.
+    """
+    for index, layer in enumerate(_weighted(module)):
+        nn.init.normal_(layer.weight, 0.0, (GAINS[name] if index else 1.0) / math.sqrt(_fan_in(layer)))
+        _zero_bias(layer)
+
+
+def dcgan_init(module: nn.Module) -> None:
+    """Draw the weights of Radford et al.: w ~ N(0, 0.02²), biases 0, scales of the normalisation N(1, 0.02²).
+
+    Reference: Radford et al. 2016, Unsupervised Representation Learning with Deep Convolutional GANs.
+    """
+    for layer in _weighted(module):
+        nn.init.normal_(layer.weight, 0.0, 0.02)
+        _zero_bias(layer)
+    for layer in module.modules():
+        if isinstance(layer, nn.BatchNorm2d | nn.GroupNorm):
+            nn.init.normal_(layer.weight, 1.0, 0.02)
+
+
+def truncated_init(module: nn.Module) -> None:
+    """Draw w ~ N(0, 0.1²) cut at ±0.2, biases 0. Reference: the published code of Roth et al. 2017 for the 3-D mixture."""
+    for layer in _weighted(module):
+        nn.init.trunc_normal_(layer.weight, std=0.1, a=-0.2, b=0.2)
+        _zero_bias(layer)
+
+
+def _weighted(module: nn.Module) -> list[Any]:
+    return [layer for layer in module.modules() if isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d)]
+
+
+def _fan_in(layer: nn.Linear | nn.Conv2d | nn.ConvTranspose2d) -> float:
+    if isinstance(layer, nn.Linear):
+        return layer.in_features
+    fan = layer.in_channels * math.prod(layer.kernel_size)
+    # A transposed convolution spreads its kernel over the stride: an output pixel sees only that share of it.
+    return fan / math.prod(layer.stride) if isinstance(layer, nn.ConvTranspose2d) else fan
+
+
+def _zero_bias(layer: Any) -> None:
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+
+
+class Generator(nn.Module):
+    """G(z) = body(z), or G(z, y) = body([z, e(y)]) with a learned embedding e of the class as long as z.
+
+    z is (B, latent), y (B,) int64. Raises SteadyganError where labels are missing, or given to a generator without classes.
+    """
+
+    def __init__(self, body: nn.Module, latent: int, classes: int) -> None:
+        super().__init__()
+        self.latent = latent
+        self.embedding = nn.Embedding(classes, latent) if classes else None
+        self.body = body
+
+    def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
+        """Return samples (B, *event)."""
+        _check_input("generator", "latents", z, (self.latent,))
+        _check_labels("generator", "G(z, y)", self.embedding, y)
+        return self.body(z if self.embedding is None else torch.cat([z, self.embedding(y)], 1))
+
+
+class Critic(nn.Module):
+    """D(x) = w·h(x) + b, or the projection D(x, y) = w·h(x) + b + ⟨e(y), h(x)⟩ with a learned embedding e of the class.
+
+    x is (B, *event), h(x) (B, size), y (B,) int64. Raises SteadyganError where labels are missing, or given to a critic without classes.
+    Reference: Miyato and Koyama 2018, cGANs with Projection Discriminator.
+    """
+
+    def __init__(self, features: nn.Module, size: int, event: tuple[int, ...], classes: int) -> None:
+        super().__init__()
+        self.event = tuple(event)
+        self.features = features
+        self.head = nn.Linear(size, 1)
+        self.embedding = nn.Embedding(classes, size) if classes else None
+        if self.embedding is not None:
+            # Like the head's weights: the inner product is then as large as the unconditional logit.
+            nn.init.normal_(self.embedding.weight, 0.0, size**-0.5)
+
+    def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        """Return logits (B,), large on real samples."""
+        _check_input("critic", "samples", x, self.event)
+        _check_labels("critic", "D(x, y)", self.embedding, y)
+        h = self.features(x)
+        logits = self.head(h).squeeze(1)
+        return logits if self.embedding is None else logits + (self.embedding(y) * h).sum(1)
+
+
+def _check_input(who: str, what: str, given: Tensor, shape: tuple[int, ...]) -> None:
+    if tuple(given.shape[1:]) != shape or given.ndim == 0:
+        expected = ", ".join(map(str, ("B", *shape)))
+        raise SteadyganError(f"this {who} takes {what} of shape ({expected}), not {tuple(given.shape)}")
+
+
+def _check_labels(who: str, call: str, embedding: nn.Module | None, y: Tensor | None) -> None:
+    if embedding is None and y is not None:
+        raise SteadyganError(f"this {who} has no classes and takes no labels: build it with classes=..., or leave the labels out")
+    if embedding is not None and y is None:
+        raise SteadyganError(f"this {who} is conditional: call it with the labels, {call}")
+
+
+def check_choices(network: Any) -> None:
+    """Refuse a value that a Literal field of a dataclass does not list; the registry checks specs, this checks calls from Python."""
+    for name, hint in typing.get_type_hints(type(network)).items():
+        choices, value = typing.get_args(hint), getattr(network, name)
+        if typing.get_origin(hint) is Literal and value not in choices:
+            raise unknown(name, str(value), choices)
+
+
+def check_count(what: str, value: int, least: int) -> None:
+    """Refuse what is not a whole number of at least ``least``."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise SteadyganError(f"{what} must be a whole number >= {least}, not {value!r}")
+
+
+def latent_size(latent: int, classes: int) -> int:
+    """Return how many numbers enter a generator: the latents and, with classes, as many for the embedding of the class."""
+    check_count("latent", latent, 1)
+    check_count("classes", classes, 0)
+    return latent * (2 if classes else 1)
+
+
+def check_event(event: tuple[int, ...]) -> None:
+    """Refuse an event without dimensions or with an empty one."""
+    if not event:
+        raise SteadyganError("the event, the shape of one sample, must have a dimension: (1,) for numbers, (3, 32, 32) for images")
+    for size in event:
+        check_count("every dimension of the event, the shape of one sample,", size, 1)
+
+
+def stages(event: tuple[int, ...]) -> int:
+    """Return how many times 4x4 maps must be doubled to reach an image (C, R, R): log2(R/4). Raises where R is not 8, 16, 32, 64 or 128.
+
+    >>> stages((3, 64, 64))
+    4
+    """
+    check_event(event)
+    if len(event) != 3 or event[1] != event[2] or event[1] not in _SIDES:
+        raise SteadyganError(
+            f"this network needs square images (channels, side, side) with a side of {', '.join(map(str, _SIDES))}, not {tuple(event)}:"
+            " resize them, or use the mlp, which takes every shape"
+        )
+    return int(math.log2(event[1] // 4))
+
+
+def count_parameters(module: nn.Module) -> int:
+    """Return how many numbers a module learns.
+
+    >>> count_parameters(nn.Conv2d(3, 8, 5))
+    608
+    """
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+__all__ = ["Activation", "Critic", "CriticNorm", "Generator", "Norm", "count_parameters"]

@@ -1,0 +1,159 @@
+"""The curves of a report and the picture that compares runs. Plain Figures, no global state."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, MaxNLocator
+from PIL import Image
+
+from ..core.errors import SteadyganError
+from .runs import Run, Series
+from .views import FRAME, QUIET, aligned, load, panel, views
+
+# Okabe and Ito's colours, which colour-blind readers tell apart; their yellow is too light for lines on white.
+_PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#5D4A9C")
+_LIMIT = 300_000  # bytes of the comparison picture, which lives in repositories
+
+
+def colours(count: int) -> list[str]:
+    """Return a colour for each of ``count`` runs; from the eighth on they repeat.
+
+    >>> colours(2)
+    ['#0072B2', '#D55E00']
+    """
+    return [_PALETTE[i % len(_PALETTE)] for i in range(count)]
+
+
+def curves(runs: Sequence[Run]) -> dict[str, Figure]:
+    """Draw every quantity over the steps, one small figure each, by title; a quantity without any finite value is left out.
+
+    Each run keeps its colour of ``colours``. A triangle marks a warning, a cross a value that is not finite. Gradient norms and logits are
+    solid at real samples, dashed at generated ones. An axis is logarithmic where the range is large.
+    """
+    panels = {name: (name,) for run in runs for name in run.metrics} | {
+        "critic loss without the penalty": ("critic_loss",),
+        "penalty": ("penalty",),
+        "generator loss": ("generator_loss",),
+        "input gradient norm of the critic": ("gradient_norm_real", "gradient_norm_fake"),
+        "logits of the critic": ("logit_real", "logit_fake"),
+    }
+    drawn = {}
+    for title, names in panels.items():
+        if len(_values(runs, names)):
+            drawn[title] = Figure(figsize=(3.6, 2.1), dpi=150)
+            axes = panel(drawn[title], 0.55, 0.33, 2.95, 1.65)
+            _draw(axes, runs, names, colours(len(runs)))
+            _scale(axes, _values(runs, names))
+            axes.set_xlabel("step", size=8, color=QUIET, labelpad=1)
+    return drawn
+
+
+def comparison_picture(runs: Sequence[Run], path: str | Path, columns: int = 5) -> Path:
+    """Save one row a run, its samples over training and a curve beside them, as a PNG 1,200 pixels wide and of at most 300 kB.
+
+    The curve is of the metric ``modes``, else ``sw1``, else of the critic's loss. Raises SteadyganError where no run has samples.
+    """
+    rows = aligned(runs, columns)
+    columns = len(rows[0]) if rows else 0
+    if not columns:
+        raise SteadyganError("none of the runs has samples yet: train for longer, or save samples more often")
+    seen = views(runs, rows)
+    measured = next((name for name in ("modes", "sw1") if any(name in run.metrics for run in runs)), "critic_loss")
+    total, margin, gap, head, chart = 8.0, 0.1, 0.07, 0.48, 2.0
+    width = (total - 2 * margin - columns * gap - chart) / columns
+    heights = [width * (view.height if view else 1) for view in seen]
+    figure = Figure(figsize=(total, sum(heights) + head * len(runs) + margin), dpi=150)
+    top = figure.get_figheight()
+    charts = []
+    for run, row, view, height, colour in zip(runs, rows, seen, heights, colours(len(runs)), strict=True):
+        top -= head
+        figure.text(margin / total, (top + 0.2) / figure.get_figheight(), _short(run.title), size=11, weight="bold", color=colour, parse_math=False)
+        for column, held in enumerate(row):
+            if held is None:
+                continue
+            samples, left = load(held.path), margin + column * (width + gap)
+            if isinstance(samples, np.ndarray):
+                view.draw(figure, left, top - height, width, samples, colour)
+            else:
+                panel(figure, left, top - height, width, height).imshow(samples, interpolation="antialiased", aspect="auto")
+            place = ((left + width) / total, (top + 0.04) / figure.get_figheight())
+            figure.text(*place, f"step {held.step:,}", size=7, color=QUIET, ha="right")
+        axes = panel(figure, total - margin - chart + 0.35, top - height + 0.24, chart - 0.35, height - 0.24)
+        if charts:
+            axes.sharex(charts[0])
+            axes.sharey(charts[0])
+        _draw(axes, [run], (measured,), [colour])
+        axes.set_title(measured.replace("_", " "), size=8, color=QUIET, pad=3, loc="left")
+        charts.append(axes)
+        top -= height
+    _scale(charts[0], _values(runs, (measured,)))
+    path, scale = Path(path), 1.0
+    while len(data := png(figure, scale)) > _LIMIT:
+        scale *= 0.9
+    path.write_bytes(data)
+    return path
+
+
+def png(figure: Figure, scale: float = 1.0) -> bytes:
+    """Return the figure as a PNG of at most 256 colours, the same bytes for the same figure."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    image = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+    if scale < 1:
+        image = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    image.quantize(256, dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def _series(run: Run, name: str) -> Series:
+    """Return a metric or a logged quantity of the run, without points where it has none."""
+    return run.metrics.get(name) or run.logged.get(name) or Series(np.zeros(0, dtype=np.int64), np.zeros(0))
+
+
+def _values(runs: Sequence[Run], names: Sequence[str]) -> np.ndarray:
+    """Return every finite value of these quantities in these runs."""
+    values = np.concatenate([_series(run, name).values for run in runs for name in names])
+    return values[np.isfinite(values)]
+
+
+def _draw(axes: Axes, runs: Sequence[Run], names: Sequence[str], inks: Sequence[str]) -> None:
+    """Draw the first quantity of each run solid and the second dashed, with the marks of its warnings and non-finite values."""
+    level = axes.get_xaxis_transform()  # steps along the axis, shares of its height upwards
+    for run, ink in zip(runs, inks, strict=True):
+        for name, line in zip(names, ("-", (0, (3, 1.5))), strict=False):
+            steps, values = _series(run, name).thinned()
+            finite = np.isfinite(values)
+            marker = {"marker": "o", "markersize": 2.5} if len(steps) <= 30 else {}
+            axes.plot(steps, np.where(finite, values, np.nan), color=ink, linewidth=1.3, linestyle=line, **marker)
+            axes.plot(steps[~finite], np.full((~finite).sum(), 0.93), "x", color=ink, markersize=4, transform=level)
+        alarms = sorted({warning.step for warning in run.warnings})
+        axes.vlines(alarms, 0, 1, color=ink, linewidth=0.6, alpha=0.25, transform=level)
+        axes.plot(alarms, np.ones(len(alarms)), "v", color=ink, markersize=4, clip_on=False, transform=level)
+    axes.tick_params(labelsize=7.5, labelcolor=QUIET, color=FRAME)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", color=FRAME, linewidth=0.5, alpha=0.6)
+
+
+def _scale(axes: Axes, held: np.ndarray) -> None:
+    """Choose the axes' ticks, and a logarithmic scale for non-negative values of a large range."""
+    # The highest value spares shares in [0, 1], which belong on a linear axis however small the first of them is.
+    if len(held) and held.min() >= 0 and held.max() > 1 and held.max() > 100 * np.quantile(held[held > 0], 0.05):
+        axes.set_yscale("log")
+    else:
+        axes.yaxis.set_major_locator(MaxNLocator(4))
+    axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+
+
+def _short(text: str) -> str:
+    """Return the text as one line of at most 70 characters."""
+    text = " ".join(text.split())
+    return text if len(text) <= 70 else text[:69] + "…"

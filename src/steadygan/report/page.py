@@ -1,0 +1,222 @@
+"""The HTML page about one run or several: one file that holds its pictures and loads nothing from anywhere."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import math
+import os
+import shlex
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from ..core.errors import SteadyganError
+from .figures import colours, curves, png
+from .runs import Run, Series, part
+from .views import aligned, load, scatter, views
+
+_HERE = Path(__file__).parent
+_FRAMES = 10  # moments of training that the page shows
+# How the names of metrics begin of which more is better, and of which less is; a best value of another would be a guess.
+_MORE = ("modes", "hq", "near", "coverage", "inception", "precision", "recall", "density", "accuracy")
+_LESS = ("sw1", "kl", "fid", "kid", "fd", "distance", "radius")
+
+
+def write_report(folders: str | Path | Iterable[str | Path], path: str | Path | None = None) -> Path:
+    """Write the page about one run folder or several and return its path.
+
+    Without a path, one run's page is its own report.html, and that of several lies in the folder that holds them all. Runs of different
+    problems may stand side by side: each keeps its own view of the samples. Raises SteadyganError for a folder that is no run.
+
+    Example: write_report(["runs/plain", "runs/js"], "comparison.html")
+    """
+    folders = [folders] if isinstance(folders, str | os.PathLike) else folders
+    runs = [Run.read(folder) for folder in dict.fromkeys(Path(folder).resolve() for folder in folders)]
+    if not runs:
+        raise SteadyganError("a report needs at least one run folder; `steadygan train` makes them")
+    common = runs[0].folder if len(runs) == 1 else Path(os.path.commonpath([run.folder.parent for run in runs]))
+    path = Path(path) if path is not None else common / "report.html"
+    if path.is_dir():
+        raise SteadyganError(f"{path} is a folder; give the file to write, such as {path / 'report.html'}")
+    page = _page(runs, common)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(page, encoding="utf-8")
+    return path
+
+
+def _page(runs: Sequence[Run], common: Path) -> str:
+    names = [run.name for run in runs]
+    if len(set(names)) < len(names):
+        names = [run.folder.relative_to(common).as_posix() for run in runs]
+    script, style = ((_HERE / name).read_text(encoding="utf-8") for name in ("page.js", "page.css"))
+    environment = Environment(
+        loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters.update(number=number, words=words)
+    frames, caption = _frames(runs)
+    heads = [
+        {
+            "name": name,
+            "colour": colour,
+            "title": run.title,
+            "frames": row,
+            "real": _source(run.real.read_bytes()) if run.real and run.real.suffix == ".png" else None,
+            "config": json.dumps(run.config, indent=2, ensure_ascii=False),
+            "command": shlex.join(map(str, command)) if isinstance(command := run.config.get("command"), list) else None,
+            "environment": _environment(run),
+            "started": words(run.config["started"]) if "started" in run.config else None,
+            "warnings": run.warnings,
+            **_verdict(run),
+        }
+        for run, name, colour, row in zip(runs, names, colours(len(runs)), frames, strict=True)
+    ]
+    return environment.get_template("template.html.jinja").render(
+        heads=heads,
+        problems=list(dict.fromkeys(words(run.settings.get("problem")) for run in runs)),
+        differing=_differing(runs),
+        caption=caption,
+        curves=[(title, _source(png(figure))) for title, figure in curves(runs).items()],
+        metrics=_metrics(runs),
+        style=Markup(style),
+        script=Markup(script),
+        # Only this very script may run: even a string that slipped through the escaping could not.
+        fingerprint=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+    )
+
+
+def _frames(runs: Sequence[Run]) -> tuple[list[list[dict[str, Any] | None]], str]:
+    """Return each run's pictures at the moments shown, None where it has none, and how to read them."""
+    rows = aligned(runs, _FRAMES)
+    seen = views(runs, rows)
+    frames = []
+    for row, view, colour in zip(rows, seen, colours(len(runs)), strict=True):
+        frames.append([])
+        for held in row:
+            if held is None:
+                frames[-1].append(None)
+            elif held.path.suffix == ".png":
+                load(held.path)  # refuses what is no picture before it is embedded as one
+                frames[-1].append({"step": held.step, "source": _source(held.path.read_bytes()), "drawn": False})
+            else:
+                picture = png(scatter(load(held.path), view, colour))
+                frames[-1].append({"step": held.step, "source": _source(picture), "drawn": True})
+    captions = dict.fromkeys(view.caption for view in seen if view and view.caption)
+    grey = ["grey: real samples"] if any(seen) else []
+    return frames, "; ".join([*grey, *captions])
+
+
+def _source(picture: bytes) -> str:
+    return "data:image/png;base64," + base64.b64encode(picture).decode()
+
+
+def _differing(runs: Sequence[Run]) -> dict[str, list[Any]]:
+    """Return the settings that are not the same in all runs, each with its value in every run."""
+    settings = [run.settings for run in runs]
+    held = {name: [each.get(name) for each in settings] for name in dict.fromkeys(name for each in settings for name in each)}
+    return {name: values for name, values in held.items() if any(value != values[0] for value in values)}
+
+
+def _verdict(run: Run) -> dict[str, Any]:
+    """Return what became of a run: state, steps, time, last metrics, warnings by kind, and which parts are not there."""
+    state, step, planned = run.status.get("state"), run.status.get("step"), run.settings.get("steps")
+    if step is None:
+        step = max((int(series.steps[-1]) for series in run.logged.values() if len(series.steps)), default=None)
+    parts = {"status": run.status, "metrics": run.logged or run.metrics, "samples": run.samples}
+    return {
+        "state": words(state) if state else "no status",
+        "mood": {"finished": "good", "running": "busy", "failed": "bad"}.get(state if isinstance(state, str) else "", "idle"),
+        "reason": run.status.get("reason"),
+        "steps": "no steps yet" if step is None else f"{words(step)} of {words(planned)} steps" if planned else f"{words(step)} steps",
+        "time": duration(run.status.get("seconds")),
+        "last": {name: series.values[-1] for name, series in run.metrics.items()},
+        "alarms": Counter(warning.kind for warning in run.warnings).most_common(),
+        "missing": [name for name, part in parts.items() if not part],
+    }
+
+
+def _environment(run: Run) -> list[str]:
+    """Return what the run was made with: versions, machine, sizes of the networks."""
+    parts = {
+        **{name: value for name, value in run.settings.items() if name in ("steadygan", "git") or name.startswith("environment.")},
+        **{f"parameters of the {player}": count for player, count in part(run.config, "parameters").items()},
+    }
+    return [f"{name.removeprefix('environment.')} {words(value)}" for name, value in parts.items()]
+
+
+def _metrics(runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """Return a row for each metric: which way is better, and for each run that has it the last, median and best value."""
+    rows = []
+    for name in dict.fromkeys(name for run in runs for name in run.metrics):
+        better = _better(name)
+        cells = {i: _cell(run.metrics[name], better) for i, run in enumerate(runs) if name in run.metrics}
+        medians = [cell["median"] for cell in cells.values() if math.isfinite(cell["median"])]
+        leader = better(medians) if better and len(runs) > 1 and medians else None
+        for cell in cells.values():
+            cell["leads"] = cell["median"] == leader
+        rows.append({"name": name, "better": {max: "higher is better", min: "lower is better"}.get(better, ""), "cells": cells})
+    return rows
+
+
+def _cell(series: Series, better: Callable[[Iterable[float]], float] | None) -> dict[str, Any]:
+    half = series.last_half()
+    finite = np.isfinite(series.values)
+    best = better(series.values[finite]) if better and finite.any() else None
+    return {
+        "last": series.values[-1],
+        "median": float(np.median(half[~np.isnan(half)])) if not np.isnan(half).all() else math.nan,
+        "best": best,
+        "step": int(series.steps[series.values == best][0]) if best is not None else None,
+    }
+
+
+def _better(name: str) -> Callable[[Iterable[float]], float] | None:
+    return max if name.startswith(_MORE) else min if name.startswith(_LESS) else None
+
+
+def number(value: float) -> str:
+    """Return a number with four significant digits.
+
+    >>> number(1234567), number(0.0123456), number(7.0), number(float("nan"))
+    ('1,234,567', '0.01235', '7', 'not finite')
+    """
+    if not math.isfinite(value):
+        return "not finite"
+    if value == int(value) and abs(value) < 1e9:
+        return f"{int(value):,}"
+    return f"{value:.4g}"
+
+
+def words(value: Any) -> str:
+    """Return a value of a configuration as one reads it.
+
+    >>> words(["js:gamma=0.1", "lecam"]), words(None), words(3000)
+    ('js:gamma=0.1, lecam', '–', '3,000')
+    """
+    if value is None or value == []:
+        return "–"
+    if isinstance(value, list):
+        return ", ".join(map(words, value))
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return number(value)
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def duration(seconds: Any) -> str | None:
+    """Return seconds as one says them, None where they are not known.
+
+    >>> duration(93.1), duration(7384), duration(0.42)
+    ('1 min 33 s', '2 h 3 min', '0.4 s')
+    """
+    if not isinstance(seconds, int | float) or not math.isfinite(seconds):
+        return None
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min {rest} s" if minutes else f"{rest} s"

@@ -1,0 +1,88 @@
+"""Checkpoints: one safetensors file with every tensor and, in its header, JSON for the rest. Written aside, then renamed; never pickle."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ..core.errors import SteadyganError
+
+Tree = dict[str, Any]
+"""Nested dictionaries with string keys whose leaves are tensors or JSON values."""
+
+
+def save(path: Path, tree: Tree) -> None:
+    """Write a tree atomically: a crash or a full disk leaves the old file, and no half of the new one."""
+    tensors: dict[str, Tensor] = {}
+    plain = _split(tree, "", tensors)
+    aside = path.with_name(path.name + ".partial")
+    try:
+        save_file(tensors, aside, metadata={"state": json.dumps(plain)})
+        with open(aside, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(aside, path)
+    except (OSError, SafetensorError) as error:
+        aside.unlink(missing_ok=True)
+        raise SteadyganError(f"The checkpoint {path} could not be written: {error}. Earlier checkpoints are untouched.") from error
+
+
+def load(path: Path) -> Tree:
+    """Read what ``save`` wrote; raises SteadyganError for a file that is missing or damaged."""
+    try:
+        with safe_open(path, "pt") as file:
+            tree: Tree = json.loads(file.metadata()["state"])
+            for key in file.keys():  # noqa: SIM118 - the file is no mapping
+                *inner, last = key.split("/")
+                node = tree
+                for part in inner:
+                    node = node.setdefault(part, {})
+                node[last] = file.get_tensor(key)
+    except (OSError, SafetensorError, TypeError, KeyError, ValueError) as error:
+        raise SteadyganError(f"{path} is no checkpoint of steadygan, or it is damaged: {error}.") from error
+    return tree
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """Return a run's checkpoints, oldest first."""
+    return sorted(p for p in (folder / "checkpoints").glob("step-*.safetensors") if re.fullmatch(r"step-\d+\.safetensors", p.name))
+
+
+def latest(folder: Path) -> Path:
+    """Return a run's newest checkpoint; raises SteadyganError where there is none."""
+    found = checkpoints(folder)
+    if not found:
+        raise SteadyganError(f"{folder} holds no checkpoint: nothing to continue from or to sample. Did the run fail at once?")
+    return found[-1]
+
+
+def optimizer_state(optimizer: torch.optim.Optimizer) -> Tree:
+    """Return an optimizer's state as a tree."""
+    state = optimizer.state_dict()
+    return {"state": {str(k): v for k, v in state["state"].items()}, "groups": state["param_groups"]}
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, tree: Mapping[str, Any]) -> None:
+    """Set an optimizer's state from a tree."""
+    optimizer.load_state_dict({"state": {int(k): v for k, v in tree["state"].items()}, "param_groups": tree["groups"]})
+
+
+def _split(node: Mapping[str, Any], prefix: str, tensors: dict[str, Tensor]) -> Tree:
+    plain: Tree = {}
+    for key, value in node.items():
+        if isinstance(value, Tensor):
+            # A copy: safetensors refuses tensors that share memory, such as a state dict's tied weights.
+            tensors[prefix + key] = value.detach().cpu().clone().contiguous()
+        elif isinstance(value, Mapping):
+            plain[key] = _split(value, f"{prefix}{key}/", tensors)
+        else:
+            plain[key] = value
+    return plain

@@ -1,0 +1,119 @@
+"""The whole configuration of a run: every choice, resolved and checked before anything is computed."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, Literal
+
+import torch
+
+from ..core.errors import SteadyganError, unknown
+from ..core.game import Game
+from ..core.registry import build, lookup, spec
+from ..problems.problem import Problem
+from .monitor import KINDS
+
+
+@dataclass(frozen=True)
+class Config:
+    """What a run does. Choices are specs; None means the problem's own recipe.
+
+    Attributes in steps: ``steps`` (critic and generator each as often as the dynamics says), ``log_every``, ``evaluate_every``,
+    ``checkpoint_every`` (0: a tenth of the steps). ``ema`` is the decay of the generator's moving average, 0 for none.
+    """
+
+    objective: str | None = None
+    regularizer: tuple[str, ...] = ()
+    smoothing: str | None = None
+    dynamics: str = "alternating"
+    constraint: str | None = None
+    network: str | None = None
+    optimizer: str | None = None
+    critic_optimizer: str | None = None
+    steps: int | None = None
+    batch: int | None = None
+    latent: int | None = None
+    latent_distribution: Literal["normal", "uniform"] | None = None
+    ema: float | None = None
+    seed: int = 0
+    device: str = "auto"
+    log_every: int = 50
+    evaluate_every: int = 0
+    checkpoint_every: int = 0
+    keep_checkpoints: int = 2
+    stop_on: tuple[str, ...] = ()
+
+    def resolve(self, problem: Problem) -> Config:
+        """Return the configuration with every choice made and spelled canonically; raises SteadyganError for any that cannot be."""
+        recipe = problem.recipe
+        given = {f.name: getattr(self, f.name) for f in fields(self)}
+        for field in fields(recipe):
+            if given[field.name] is None:
+                given[field.name] = getattr(recipe, field.name)
+        for kind in ("objective", "dynamics", "network", "optimizer", "smoothing", "constraint"):
+            given[kind] = None if given[kind] is None else spec(build(kind, given[kind]))
+        given["critic_optimizer"] = spec(build("optimizer", given["critic_optimizer"] or given["optimizer"]))
+        given["regularizer"] = tuple(spec(build("regularizer", r)) for r in given["regularizer"])
+        for name, least in {"steps": 1, "batch": 1, "latent": 1, "log_every": 1, "evaluate_every": 0, "checkpoint_every": 0}.items():
+            if given[name] < least:
+                raise SteadyganError(f"{name} must be a whole number >= {least}, not {given[name]}.")
+        if given["keep_checkpoints"] < 1:
+            raise SteadyganError(f"keep_checkpoints must be at least 1, so that a run can be resumed, not {given['keep_checkpoints']}.")
+        if not 0 <= given["ema"] < 1:
+            raise SteadyganError(f"ema is the decay of a moving average, in [0, 1), not {given['ema']:g}.")
+        if given["latent_distribution"] not in ("normal", "uniform"):
+            raise unknown("latent distribution", str(given["latent_distribution"]), ("normal", "uniform"))
+        for kind in given["stop_on"]:
+            if kind not in KINDS:
+                raise unknown("trouble to stop on", kind, KINDS)
+        given["device"] = _device(given["device"])
+        tenth = max(1, given["steps"] // 10)
+        given["evaluate_every"] = given["evaluate_every"] or tenth
+        given["checkpoint_every"] = given["checkpoint_every"] or tenth
+        return Config(**given)
+
+    def game(self) -> Game:
+        """Build the game that this configuration spells."""
+        return Game(self.objective or "nonsaturating", self.regularizer, self.smoothing, self.constraint)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain data for ``config.json``."""
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+
+    @staticmethod
+    def from_json(data: dict[str, Any]) -> Config:
+        """Read what ``to_json`` wrote."""
+        return Config(**{key: tuple(value) if isinstance(value, list) else value for key, value in data.items()})
+
+    def extended(self, steps: int) -> Config:
+        """Return the same configuration with more steps."""
+        return replace(self, steps=steps)
+
+
+def problem_to_json(problem: Problem) -> dict[str, Any]:
+    """Return a problem's name and settings as plain data."""
+    name = spec(problem).partition(":")[0]
+    return {"name": name, **asdict(problem)}  # type: ignore[call-overload]
+
+
+def problem_from_json(data: dict[str, Any]) -> Problem:
+    """Build the problem that ``problem_to_json`` described."""
+    settings = {key: value for key, value in data.items() if key != "name"}
+    problem: Problem = lookup("problem", data["name"])(**settings)
+    return problem
+
+
+def stream_seed(seed: int, stream: str) -> int:
+    """Return an independent seed for each stream of randomness, so that no two share their draws whatever the run's seed is."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{stream}".encode()).digest()[:7], "big")
+
+
+def _device(name: str) -> str:
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise SteadyganError(f"The device {name!r} cannot be used here: {str(error).splitlines()[0]}. Try --device cpu.") from None
+    return name

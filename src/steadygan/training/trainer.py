@@ -1,0 +1,323 @@
+"""The one training loop: a problem, a configuration and a run folder in, a trained GAN and everything about it out."""
+
+from __future__ import annotations
+
+import math
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from ..core.context import Context, Samples
+from ..core.errors import SteadyganError
+from ..core.gradients import score, squared_norm
+from ..core.players import PLAYERS, Batch, OptimizerPlayers
+from ..core.registry import build
+from ..problems.problem import Problem
+from . import checkpoint
+from .config import Config, problem_from_json, problem_to_json, stream_seed
+from .logging import RunFolder, header
+from .monitor import Monitor, Warning
+from .networks import Average, build_networks, generate, labels, latents
+from .progress import Display, load
+
+GRID, VECTORS = 64, 5120
+"""How many samples an evaluation draws: images for a picture, vectors for the problem's metrics."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended: its folder, its state, the last step and, where it did not finish, why."""
+
+    path: Path
+    state: Literal["finished", "interrupted", "stopped"]
+    step: int
+    reason: str | None
+
+
+def train(problem: Problem, config: Config, out: Path | str, *, show: bool = True) -> Outcome:
+    """Train a problem from scratch into a new run folder; refuses, before anything is computed, whatever cannot work.
+
+    Raises SteadyganError for settings that do not fit together, for a folder that exists, and for one that cannot be written.
+    """
+    path = Path(out)
+    RunFolder.check(path)
+    config = config.resolve(problem)
+    build_networks(config, problem.event, classes=0)  # a resolution that the network cannot make is refused before images are read
+    load(problem, show)
+    trainer = Trainer(problem, config)
+    folder = RunFolder.create(path)
+    parameters = {name: sum(p.numel() for p in getattr(trainer, name).parameters()) for name in PLAYERS}
+    described = header(problem_to_json(problem), config.to_json(), parameters)
+    folder.write("config.json", {**described, "event": list(problem.event), "classes": problem.classes})
+    folder.samples("real", problem.stream(stream_seed(config.seed, "picture")).draw(trainer.evaluated).x)
+    return trainer.run(folder, show=show)
+
+
+def resume(run: Path | str, *, steps: int | None = None, show: bool = True) -> Outcome:
+    """Continue a run from its newest checkpoint, with the same bits as if it had never stopped; ``steps`` extends it.
+
+    Raises SteadyganError where there is nothing to continue.
+    """
+    folder = RunFolder.open(Path(run))
+    described = folder.read("config.json")
+    config = Config.from_json(described["config"])
+    tree = checkpoint.load(checkpoint.latest(folder.path))
+    total = config.steps if steps is None else steps
+    if tree["step"] >= (total or 0):
+        raise SteadyganError(f"{run} has already made its {tree['step']} steps: give more with --steps to extend it.")
+    config = replace(config, steps=total)
+    problem = problem_from_json(described["problem"])
+    load(problem, show)
+    trainer = Trainer(problem, config)
+    trainer.restore(tree)
+    folder.rewind(trainer.step)
+    folder.write("config.json", {**described, "config": config.to_json()})
+    return trainer.run(folder, show=show)
+
+
+class Trainer:
+    """A run in memory: networks, optimizers, streams of randomness and the step it has reached."""
+
+    def __init__(self, problem: Problem, config: Config) -> None:
+        self.problem, self.config, self.step, self.seconds = problem, config, 0, 0.0
+        self.device = config.device
+        self.game, self.dynamics = config.game(), build("dynamics", config.dynamics)
+        self.evaluated = GRID if len(problem.event) == 3 else VECTORS
+        networks = build_networks(config, problem.event, problem.classes)
+        self.generator, self.critic = (network.to(self.device) for network in networks)
+        self._check_batch()
+        self.average = Average(self.generator, config.ema) if config.ema else None
+        self.stream = problem.stream(self._seed("data"))
+        self.rngs = {"latent": torch.Generator().manual_seed(self._seed("latent"))}
+        # Noise as large as the samples is drawn where they live.
+        self.rngs["noise"] = torch.Generator(self.device).manual_seed(self._seed("noise"))
+        torch.manual_seed(self._seed("global"))
+        self.players = OptimizerPlayers(
+            self.game,
+            self.generator,
+            self.critic,
+            self._draw,
+            Context(rng=self.rngs["noise"]),
+            optimizers={
+                "generator": build("optimizer", config.optimizer)(self.generator.parameters()),
+                "critic": build("optimizer", config.critic_optimizer)(self.critic.parameters()),
+            },
+        )
+        zeros = torch.zeros(2)
+        self.monitor = Monitor(self.game.objective.critic(zeros, zeros).item())  # type: ignore[union-attr]
+        fixed = torch.Generator().manual_seed(self._seed("evaluation"))
+        self.fixed = latents(config, self.evaluated, fixed), labels(problem.classes, self.evaluated)
+        self._interrupted = False
+
+    def run(self, folder: RunFolder, *, show: bool = True) -> Outcome:
+        """Train until the last step, a signal or trouble to stop on; whatever the reason, a finite state at the end is saved.
+
+        Raises SteadyganError where the folder can no longer be written; the newest checkpoint is then the one to resume from.
+        """
+        state, reason = "failed", "it ended without saying why"
+        self._status(folder, "running", None)
+        try:
+            with self._signals(), Display(folder.path.name, self.config.steps or 0, self.step, show) as display:
+                state, reason = self._loop(folder, display)
+        except (Exception, KeyboardInterrupt) as error:
+            reason = str(error) or type(error).__name__
+            if isinstance(error, OSError):
+                raise SteadyganError(f"The run folder {folder.path} can no longer be written: {error}.") from error
+            raise
+        finally:
+            self._status(folder, state, reason)
+        return Outcome(folder.path, state, self.step, reason)  # type: ignore[arg-type]
+
+    def _loop(self, folder: RunFolder, display: Display) -> tuple[str, str | None]:
+        config, total = self.config, self.config.steps or 0
+        started = time.perf_counter() - self.seconds
+        if self.step == 0:
+            self._save(folder)
+            self._log(folder, display)
+        while True:
+            self.players.context = replace(self.players.context, progress=self.step / total)
+            self.dynamics.step(self.players)
+            self.step += 1
+            self.seconds = time.perf_counter() - started
+            if self.average:
+                self.average.update(self.generator, self.step)
+            display.update(self.step)
+            last = self.step == total or self._interrupted
+            due = last or self.step % config.evaluate_every == 0
+            logged = due or self.step % config.log_every == 0
+            # On a GPU the look at the losses waits for the device, so it is kept to the logged steps.
+            if (logged or self.device == "cpu") and not self._finite():
+                self._log(folder, display, evaluate=False)
+                return (
+                    "stopped",
+                    f"non-finite: a loss is no longer a finite number; {checkpoint.latest(folder.path)} is the last good state",
+                )
+            kinds = [w.kind for w in self._log(folder, display, evaluate=due)] if logged else []
+            stop = next((kind for kind in kinds if kind in config.stop_on), None)
+            if stop and not due:
+                folder.samples(f"step-{self.step:08d}", self.sample())
+            if (last or stop or self.step % config.checkpoint_every == 0) and not self._save(folder):
+                warning = Warning(self.step, "non-finite", "a parameter is no longer a finite number")
+                folder.warn(warning)
+                display.warn(warning)
+                return "stopped", f"non-finite: {warning.message}; {checkpoint.latest(folder.path)} is the last good state"
+            if self.step == total:
+                return "finished", None
+            if stop:
+                return "stopped", f"{stop}, as asked by --stop-on"
+            if self._interrupted:
+                return "interrupted", "interrupted by a signal"
+
+    def tree(self) -> checkpoint.Tree:
+        """Return everything that the next step depends on."""
+        players = self.players
+        rng = {name: g.get_state() for name, g in self.rngs.items()} | {"global": torch.get_rng_state()}
+        if self.device.startswith("cuda"):
+            rng["cuda"] = torch.cuda.get_rng_state(self.device)
+        return {
+            "step": self.step,
+            "seconds": self.seconds,
+            "generator": self.generator.state_dict(),
+            "critic": self.critic.state_dict(),
+            "ema": self.average.module.state_dict() if self.average else {},
+            "optimizer": {name: checkpoint.optimizer_state(players.optimizers[name]) for name in PLAYERS},
+            "memory": dict(players.context.memory),
+            "previous": players.previous,
+            "rng": rng,
+            "stream": self.stream.state(),
+            "monitor": self.monitor.state(),
+        }
+
+    def restore(self, tree: checkpoint.Tree) -> None:
+        """Continue from a tree."""
+        self.step, self.seconds = tree["step"], tree["seconds"]
+        self.generator.load_state_dict(tree["generator"])
+        self.critic.load_state_dict(tree["critic"])
+        if self.average:
+            self.average.module.load_state_dict(tree["ema"])
+        for name in PLAYERS:
+            checkpoint.restore_optimizer(self.players.optimizers[name], tree["optimizer"][name])
+        on_device = {key: value.to(self.device) for key, value in tree["memory"].items()}
+        self.players.context = replace(self.players.context, memory=on_device)
+        self.players.previous = {name: {k: v.to(self.device) for k, v in values.items()} for name, values in tree["previous"].items()}
+        for name, generator in self.rngs.items():
+            generator.set_state(tree["rng"][name])
+        torch.set_rng_state(tree["rng"]["global"])
+        if "cuda" in tree["rng"] and self.device.startswith("cuda"):
+            torch.cuda.set_rng_state(tree["rng"]["cuda"], self.device)
+        self.stream.restore(tree["stream"])
+        self.monitor.restore(tree["monitor"])
+
+    def sample(self) -> Tensor:
+        """Return the samples of the fixed latents, from the moving average where there is one."""
+        return generate(self.average.module if self.average else self.generator, *self.fixed, self.device)
+
+    def _status(self, folder: RunFolder, state: str, reason: str | None) -> None:
+        with suppress(OSError):
+            folder.write("status.json", {"state": state, "step": self.step, "reason": reason, "seconds": round(self.seconds, 2)})
+
+    def _seed(self, stream: str) -> int:
+        return stream_seed(self.config.seed, stream)
+
+    def _check_batch(self) -> None:
+        # What a batch cannot be (an indivisible noise-to-signal ratio) is refused now, not after the data and the folder are made.
+        empty = torch.zeros(self.config.batch or 1, *self.problem.event)
+        self.game.points(empty, empty, at=Context(progress=0.0, rng=torch.Generator().manual_seed(0)))
+
+    def _draw(self) -> Batch:
+        n = self.config.batch or 1
+        x, y = self.stream.draw(n)
+        z = latents(self.config, n, self.rngs["latent"]).to(self.device)
+        real = x.to(self.device, non_blocking=True)
+        if y is None:
+            return Batch(real, z)
+        y = y.to(self.device)
+        return Batch(real, z, (y, y))
+
+    def _finite(self) -> bool:
+        values = [self.players.terms.loss if self.players.terms else None, self.players.generator_loss]
+        return all(math.isfinite(v.item()) for v in values if v is not None)
+
+    def _log(self, folder: RunFolder, display: Display, *, evaluate: bool = True) -> list[Warning]:
+        row = self._row()
+        metrics = None
+        if evaluate:
+            samples = self.sample()
+            folder.samples(f"step-{self.step:08d}", samples)
+            metrics = self.problem.measure(samples, self.critic)
+        logged: dict[str, Any] = {"step": self.step, "seconds": round(self.seconds, 3), **{k: _plain(v) for k, v in row.items()}}
+        if metrics:
+            logged["metrics"] = {key: _plain(value) for key, value in metrics.items()}
+        folder.log(logged)
+        display.figures(self.step, row, metrics)
+        new = self.monitor.observe(self.step, {**row, **(metrics or {})})
+        for warning in new:
+            folder.warn(warning)
+            display.warn(warning)
+        return new
+
+    def _row(self) -> dict[str, float | None]:
+        names = "critic_loss", "penalty", "generator_loss", "gradient_norm_real", "gradient_norm_fake", "logit_real", "logit_fake"
+        terms, loss = self.players.terms, self.players.generator_loss
+        if terms is None or loss is None:
+            return dict.fromkeys(names)
+        logits = [terms.scores[point].logits.mean().item() for point in ("real", "fake")]
+        slopes = [self._slope(point) for point in ("real", "fake")]
+        return dict(zip(names, (terms.objective.item(), terms.penalty.item(), loss.item(), *slopes, *logits), strict=True))
+
+    def _slope(self, point: str) -> float:
+        """Mean norm of the critic's input gradient at its latest samples, without a trace in its buffers or in the random streams."""
+        assert self.players.terms is not None
+        here = self.players.terms.scores[point]
+        gradient = here.gradient
+        if gradient is None:
+            values = {name: t.detach().clone() for name, t in self.critic.named_buffers()}
+            with torch.random.fork_rng(), torch.no_grad():
+                critic = partial(_call, self.critic, values)
+                gradient = score(critic, Samples(here.x.detach(), here.labels), gradient=True).gradient
+        assert gradient is not None
+        return squared_norm(gradient).sqrt().mean().item()
+
+    def _save(self, folder: RunFolder) -> bool:
+        modules: tuple[nn.Module, ...] = (self.generator, self.critic)
+        if not all(p.isfinite().all() for module in modules for p in module.parameters()):
+            return False
+        folder.save_checkpoint(self.step, self.tree(), self.config.keep_checkpoints)
+        return True
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        """Let the first Ctrl-C (or a polite kill) finish the step, so that what is saved is a whole one; the second ends at once."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def note(number: int, frame: object) -> None:
+            self._interrupted = True
+            signal.signal(number, before[signal.Signals(number)])
+
+        before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def _call(module: nn.Module, values: dict[str, Tensor], *inputs: Tensor) -> Tensor:
+    return functional_call(module, values, inputs)  # type: ignore[no-any-return]
+
+
+def _plain(value: float | None) -> float | None:
+    """JSON has no NaN and no infinity: what is not finite is written as null, and named in warnings.jsonl."""
+    return value if value is not None and math.isfinite(value) else None
