@@ -21,6 +21,7 @@ from . import __version__
 from .core.conventions import CONVENTIONS, convert_gamma
 from .core.errors import SteadyganError, unknown
 from .core.registry import KINDS, build, describe, lookup, names
+from .experiments.demo import demo
 from .problems import Problem
 from .training import Config, Outcome, resume, train
 from .training.logging import write_samples
@@ -31,7 +32,7 @@ Modules = Annotated[
     tyro.conf.arg(name="import", metavar="MODULE", help="your own module, by name or by path, that registers more names"),
     tyro.conf.UseAppendAction,
 ]
-Run = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN", help="a run folder that 'steadygan train' made")]
+Folder = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN", help="a run folder that 'steadygan train' made")]
 
 
 def _spec(kind: str, text: str) -> Any:
@@ -122,7 +123,7 @@ class Resume:
       steadygan resume runs/photos
     """
 
-    path: Run
+    path: Folder
     steps: Annotated[
         int | None, tyro.conf.arg(metavar="N", help="extend the run to this many steps; annealed strengths stretch with it")
     ] = None
@@ -144,7 +145,7 @@ class Sample:
       steadygan sample runs/mixture3d-js --n 5120 --out samples.npz
     """
 
-    path: Run
+    path: Folder
     n: Annotated[int, tyro.conf.arg(metavar="N", help="how many")] = 64
     seed: Annotated[int, tyro.conf.arg(metavar="N", help="of the latents")] = 0
     checkpoint: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help="a checkpoint (default: the newest)")] = None
@@ -240,7 +241,7 @@ class Report:
 
     def run(self) -> int:
         """Write the report."""
-        from .report import write_report
+        from .report import write_report  # here, because drawing takes a second to import
 
         if not self.paths:
             raise SteadyganError("report needs at least one run folder.")
@@ -263,9 +264,20 @@ class Demo:
 
     def run(self) -> int:
         """Run both and compare."""
-        from .experiments.demo import demo
+        from .report import Run, comparison_picture, write_report
 
-        demo(self.out or _fresh(Path("runs"), "demo"), self.steps, self.seed)
+        if self.steps < 1:
+            raise SteadyganError(f"--steps must be at least 1, not {self.steps}.")
+        out = self.out or _fresh(Path("runs"), "demo")
+        rows = demo(out, self.steps, self.seed)
+        heads = {"modes": "modes of 7", "hq10": "high-quality share", "sw1": "sliced Wasserstein", "critic_loss": "D loss (no penalty)"}
+        table = Table("", *heads.values(), title=f"3-D mixture after {self.steps} iterations, medians over the last third")
+        for row in rows:
+            table.add_row(row.name, *(f"{row.figures[name]:.3g}" for name in heads))
+        Console(highlight=False).print(table)
+        runs = [row.outcome.path for row in rows]
+        print("picture:", comparison_picture([Run.read(run) for run in runs], out / "demo.png"))
+        print("report: ", write_report(runs, out / "report.html"))
         return 0
 
 

@@ -269,12 +269,12 @@ class LeCam(Regularizer):
             raise SteadyganError(f"decay is the share of a moving average that stays each step, in [0, 1), not {self.decay:g}")
 
     def penalty(self, scores: Mapping[str, Scores], context: Context) -> Tensor:
-        """Return the penalty, 0-d; it reads 'lecam/real' and 'lecam/fake' from ``context.memory``."""
+        """Return the penalty, 0-d; it reads 'lecam.real' and 'lecam.fake' from ``context.memory``."""
         real, fake = scores["real"].logits, scores["fake"].logits
-        mean_real, mean_fake = (context.memory.get(f"lecam/{name}", logits.mean()) for name, logits in (("real", real), ("fake", fake)))
+        mean_real, mean_fake = (context.memory.get(f"lecam.{name}", logits.mean()) for name, logits in (("real", real), ("fake", fake)))
         return at(self.gamma, context.progress) / 2 * ((real - mean_fake).square().mean() + (fake - mean_real).square().mean())
 
     def observe(self, scores: Mapping[str, Scores], memory: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """Return the moving averages after this batch."""
-        now = {f"lecam/{name}": scores[name].logits.detach().mean() for name in ("real", "fake")}
+        now = {f"lecam.{name}": scores[name].logits.detach().mean() for name in ("real", "fake")}
         return {key: self.decay * memory.get(key, mean) + (1 - self.decay) * mean for key, mean in now.items()}

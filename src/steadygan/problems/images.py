@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from ..core.errors import SteadyganError, unknown
@@ -75,6 +75,8 @@ def load_images(
                 try:
                     with source.open(i) as image:
                         pixels[i] = _to_array(image, resolution, channels)
+                except UnidentifiedImageError:
+                    reasons[at] = "its content is of no image format that Pillow knows"
                 # Pillow's decoders raise nearly every kind of exception on damaged files; whichever it is, this image is broken.
                 except Exception as error:
                     reasons[at] = str(error) or type(error).__name__

@@ -19,6 +19,7 @@ from .views import FRAME, QUIET, aligned, load, panel, views
 
 # Okabe and Ito's colours, which colour-blind readers tell apart; their yellow is too light for lines on white.
 _PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#5D4A9C")
+_BLOCKS = 100  # a long curve is drawn faintly, and its mean over so many blocks strongly
 _LIMIT = 300_000  # bytes of the comparison picture, which lives in repositories
 
 
@@ -35,7 +36,7 @@ def curves(runs: Sequence[Run]) -> dict[str, Figure]:
     """Draw every quantity over the steps, one small figure each, by title; a quantity without any finite value is left out.
 
     Each run keeps its colour of ``colours``. A triangle marks a warning, a cross a value that is not finite. Gradient norms and logits are
-    solid at real samples, dashed at generated ones. An axis is logarithmic where the range is large.
+    solid at real samples, dashed at generated ones. Long curves are faint, their means over a hundred blocks strong. An axis is logarithmic where the range is large.
     """
     panels = {name: (name,) for run in runs for name in run.metrics} | {
         "critic loss without the penalty": ("critic_loss",),
@@ -47,8 +48,8 @@ def curves(runs: Sequence[Run]) -> dict[str, Figure]:
     drawn = {}
     for title, names in panels.items():
         if len(_values(runs, names)):
-            drawn[title] = Figure(figsize=(3.6, 2.1), dpi=150)
-            axes = panel(drawn[title], 0.55, 0.33, 2.95, 1.65)
+            drawn[title] = Figure(figsize=(3.1, 1.9), dpi=160)
+            axes = panel(drawn[title], 0.5, 0.36, 2.5, 1.42)
             _draw(axes, runs, names, colours(len(runs)))
             _scale(axes, _values(runs, names))
             axes.set_xlabel("step", size=8, color=QUIET, labelpad=1)
@@ -61,7 +62,7 @@ def comparison_picture(runs: Sequence[Run], path: str | Path, columns: int = 5) 
     The curve is of the metric ``modes``, else ``sw1``, else of the critic's loss. Raises SteadyganError where no run has samples.
     """
     rows = aligned(runs, columns)
-    columns = len(rows[0]) if rows else 0
+    columns = max(map(len, rows), default=0)
     if not columns:
         raise SteadyganError("none of the runs has samples yet: train for longer, or save samples more often")
     seen = views(runs, rows)
@@ -71,10 +72,15 @@ def comparison_picture(runs: Sequence[Run], path: str | Path, columns: int = 5) 
     heights = [width * (view.height if view else 1) for view in seen]
     figure = Figure(figsize=(total, sum(heights) + head * len(runs) + margin), dpi=150)
     top = figure.get_figheight()
+    titles = [run.title for run in runs]
+    if len(set(titles)) < len(titles):
+        titles = [f"{title} ({run.name})" for title, run in zip(titles, runs, strict=True)]
     charts = []
-    for run, row, view, height, colour in zip(runs, rows, seen, heights, colours(len(runs)), strict=True):
+    for run, title, row, view, height, colour in zip(runs, titles, rows, seen, heights, colours(len(runs)), strict=True):
         top -= head
-        figure.text(margin / total, (top + 0.2) / figure.get_figheight(), _short(run.title), size=11, weight="bold", color=colour, parse_math=False)
+        figure.text(
+            margin / total, (top + 0.2) / figure.get_figheight(), _short(title), size=11, weight="bold", color=colour, parse_math=False
+        )
         for column, held in enumerate(row):
             if held is None:
                 continue
@@ -129,13 +135,18 @@ def _draw(axes: Axes, runs: Sequence[Run], names: Sequence[str], inks: Sequence[
     level = axes.get_xaxis_transform()  # steps along the axis, shares of its height upwards
     for run, ink in zip(runs, inks, strict=True):
         for name, line in zip(names, ("-", (0, (3, 1.5))), strict=False):
-            steps, values = _series(run, name).thinned()
+            logged = _series(run, name)
+            steps, values = logged.thinned()
             finite = np.isfinite(values)
-            marker = {"marker": "o", "markersize": 2.5} if len(steps) <= 30 else {}
-            axes.plot(steps, np.where(finite, values, np.nan), color=ink, linewidth=1.3, linestyle=line, **marker)
+            if len(logged.steps) > 4 * _BLOCKS:
+                axes.plot(steps, np.where(finite, values, np.nan), color=ink, linewidth=0.6, alpha=0.3)
+                axes.plot(*logged.averaged(_BLOCKS), color=ink, linewidth=1.3, linestyle=line)
+            else:
+                marker = {"marker": "o", "markersize": 2.5} if len(steps) <= 30 else {}
+                axes.plot(steps, np.where(finite, values, np.nan), color=ink, linewidth=1.3, linestyle=line, **marker)
             axes.plot(steps[~finite], np.full((~finite).sum(), 0.93), "x", color=ink, markersize=4, transform=level)
-        alarms = sorted({warning.step for warning in run.warnings})
-        axes.vlines(alarms, 0, 1, color=ink, linewidth=0.6, alpha=0.25, transform=level)
+        alarms = sorted({warning.step for warning in run.warnings}) if len(_values([run], names)) else []
+        axes.vlines(alarms, 0, 1, color=ink, linewidth=0.6, alpha=0.25 if len(alarms) <= 12 else 0.06, transform=level)
         axes.plot(alarms, np.ones(len(alarms)), "v", color=ink, markersize=4, clip_on=False, transform=level)
     axes.tick_params(labelsize=7.5, labelcolor=QUIET, color=FRAME)
     axes.spines[["top", "right"]].set_visible(False)
@@ -147,6 +158,7 @@ def _scale(axes: Axes, held: np.ndarray) -> None:
     # The highest value spares shares in [0, 1], which belong on a linear axis however small the first of them is.
     if len(held) and held.min() >= 0 and held.max() > 1 and held.max() > 100 * np.quantile(held[held > 0], 0.05):
         axes.set_yscale("log")
+        axes.minorticks_off()
     else:
         axes.yaxis.set_major_locator(MaxNLocator(4))
     axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
@@ -154,6 +166,6 @@ def _scale(axes: Axes, held: np.ndarray) -> None:
 
 
 def _short(text: str) -> str:
-    """Return the text as one line of at most 70 characters."""
-    text = " ".join(text.split())
+    """Return the text as one line of at most 70 characters that can be drawn."""
+    text = " ".join(text.encode(errors="replace").decode().split())
     return text if len(text) <= 70 else text[:69] + "…"

@@ -2,20 +2,17 @@
 const player = document.querySelector(".player");
 if (player) {
   const slider = player.querySelector("input");
-  const show = () => {
-    document.querySelectorAll(".stage").forEach((stage) => {
-      const row = document.querySelectorAll(".frames")[stage.dataset.row];
-      row.querySelectorAll("figure").forEach((frame) => frame.classList.toggle("chosen", frame.dataset.column === slider.value));
-      const chosen = row.querySelector(`[data-column="${slider.value}"]`);
-      const picture = chosen.querySelector("img");
-      stage.querySelector(".at").textContent = chosen.querySelector("figcaption").textContent;
-      stage.querySelector(".picture").replaceChildren(...(picture ? [picture.cloneNode()] : []));
-    });
-  };
-  slider.addEventListener("input", show);
-  document.querySelectorAll(".frames [data-column]").forEach((frame) => {
-    frame.addEventListener("click", () => { slider.value = frame.dataset.column; show(); });
+  const rows = [...document.querySelectorAll(".frames")].map((row) => [...row.querySelectorAll("[data-column]")]);
+  const show = () => document.querySelectorAll(".stage").forEach((stage, i) => {
+    const upToNow = rows[i].slice(0, Number(slider.value) + 1);
+    rows[i].forEach((frame) => frame.classList.toggle("chosen", frame === upToNow.at(-1)));
+    // A run that ended earlier stays at its last picture.
+    const shown = upToNow.findLast((frame) => frame.querySelector("img"));
+    stage.querySelector(".at").textContent = shown ? shown.querySelector("figcaption").textContent : "no samples";
+    stage.querySelector(".picture").replaceChildren(...(shown ? [shown.querySelector("img").cloneNode()] : []));
   });
+  slider.addEventListener("input", show);
+  rows.flat().forEach((frame) => frame.addEventListener("click", () => { slider.value = frame.dataset.column; show(); }));
   player.hidden = false;
   show();
 }

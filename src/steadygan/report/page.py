@@ -23,6 +23,7 @@ from .runs import Run, Series, part
 from .views import aligned, load, scatter, views
 
 _HERE = Path(__file__).parent
+_ABOUT = ("steadygan", "git")  # with the environment, what a run was made with rather than what it does
 _FRAMES = 10  # moments of training that the page shows
 # How the names of metrics begin of which more is better, and of which less is; a best value of another would be a guess.
 _MORE = ("modes", "hq", "near", "coverage", "inception", "precision", "recall", "density", "accuracy")
@@ -47,7 +48,7 @@ def write_report(folders: str | Path | Iterable[str | Path], path: str | Path | 
         raise SteadyganError(f"{path} is a folder; give the file to write, such as {path / 'report.html'}")
     page = _page(runs, common)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(page, encoding="utf-8")
+    path.write_text(page, encoding="utf-8", errors="replace")  # JSON can spell half a character, UTF-8 cannot
     return path
 
 
@@ -81,6 +82,7 @@ def _page(runs: Sequence[Run], common: Path) -> str:
         heads=heads,
         problems=list(dict.fromkeys(words(run.settings.get("problem")) for run in runs)),
         differing=_differing(runs),
+        shared=_shared(runs),
         caption=caption,
         curves=[(title, _source(png(figure))) for title, figure in curves(runs).items()],
         metrics=_metrics(runs),
@@ -108,7 +110,7 @@ def _frames(runs: Sequence[Run]) -> tuple[list[list[dict[str, Any] | None]], str
                 picture = png(scatter(load(held.path), view, colour))
                 frames[-1].append({"step": held.step, "source": _source(picture), "drawn": True})
     captions = dict.fromkeys(view.caption for view in seen if view and view.caption)
-    grey = ["grey: real samples"] if any(seen) else []
+    grey = ["grey: real samples"] if any(view and len(view.real) for view in seen) else []
     return frames, "; ".join([*grey, *captions])
 
 
@@ -121,6 +123,16 @@ def _differing(runs: Sequence[Run]) -> dict[str, list[Any]]:
     settings = [run.settings for run in runs]
     held = {name: [each.get(name) for each in settings] for name in dict.fromkeys(name for each in settings for name in each)}
     return {name: values for name, values in held.items() if any(value != values[0] for value in values)}
+
+
+def _shared(runs: Sequence[Run]) -> dict[str, Any]:
+    """Return the settings of the problem and the training that are the same in all runs, without the empty ones."""
+    differing = _differing(runs)
+    return {
+        name: value
+        for name, value in runs[0].settings.items()
+        if name not in differing and name not in _ABOUT and not name.startswith("environment.") and value not in (None, [])
+    }
 
 
 def _verdict(run: Run) -> dict[str, Any]:
@@ -144,7 +156,7 @@ def _verdict(run: Run) -> dict[str, Any]:
 def _environment(run: Run) -> list[str]:
     """Return what the run was made with: versions, machine, sizes of the networks."""
     parts = {
-        **{name: value for name, value in run.settings.items() if name in ("steadygan", "git") or name.startswith("environment.")},
+        **{name: value for name, value in run.settings.items() if name in _ABOUT or name.startswith("environment.")},
         **{f"parameters of the {player}": count for player, count in part(run.config, "parameters").items()},
     }
     return [f"{name.removeprefix('environment.')} {words(value)}" for name, value in parts.items()]
@@ -194,7 +206,7 @@ def number(value: float) -> str:
 
 
 def words(value: Any) -> str:
-    """Return a value of a configuration as one reads it.
+    """Return a value of a configuration as one reads it, to its last digit.
 
     >>> words(["js:gamma=0.1", "lecam"]), words(None), words(3000)
     ('js:gamma=0.1, lecam', '–', '3,000')
@@ -203,8 +215,8 @@ def words(value: Any) -> str:
         return "–"
     if isinstance(value, list):
         return ", ".join(map(words, value))
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return number(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 

@@ -40,6 +40,13 @@ class Series(NamedTuple):
         keep = np.unique([stretch[pick(self.values[stretch])] for stretch in stretches for pick in (np.argmin, np.argmax)])
         return Series(self.steps[keep], self.values[keep])
 
+    def averaged(self, blocks: int) -> Series:
+        """Return the means of ``blocks`` stretches of equal length, NaN where one holds a value that is not finite."""
+        with np.errstate(invalid="ignore"):  # inf - inf
+            means = [stretch.mean() for stretch in np.array_split(self.values, blocks)]
+        steps = [stretch[len(stretch) // 2] for stretch in np.array_split(self.steps, blocks)]
+        return Series(np.array(steps), np.where(np.isfinite(means), means, np.nan))
+
     def last_half(self) -> np.ndarray:
         """Return the values of the last half of the points, rounded up: what a run has come to, without the luck of one evaluation."""
         return self.values[len(self.values) // 2 :]
@@ -139,7 +146,9 @@ def points(path: Path) -> np.ndarray:
     except Exception as error:  # numpy, zipfile and the file system each have their own
         raise SteadyganError(f"{path} cannot be read as samples ({error}); remove the file to report the rest of the run") from error
     if samples.ndim != 2 or not samples.size:
-        raise SteadyganError(f"{path} must hold `samples` of shape (N, d), not {samples.shape}; remove the file to report the rest of the run")
+        raise SteadyganError(
+            f"{path} must hold `samples` of shape (N, d), not {samples.shape}; remove the file to report the rest of the run"
+        )
     return samples
 
 

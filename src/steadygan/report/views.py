@@ -39,9 +39,15 @@ class View:
 
     @classmethod
     def of(cls, real: np.ndarray | None, generated: Iterable[np.ndarray]) -> View:
-        """Choose the view by the real samples (M, d); by the generated ones where there are none, their size where real is one point."""
+        """Choose the view by the real samples (M, d), or without any by the generated ones; its size by these too where real is one point.
+
+        Raises SteadyganError for samples of different dimensions.
+        """
         clouds = [cloud[np.isfinite(cloud).all(axis=1)] for cloud in generated]
         d = (real if real is not None else clouds[0]).shape[1]
+        for cloud in clouds:
+            if cloud.shape[1] != d:
+                raise SteadyganError(f"samples of dimensions {d} and {cloud.shape[1]} belong to one problem; report these runs apart")
         real = np.zeros((0, d)) if real is None else real[np.isfinite(real).all(axis=1)]
         seen = real if len(real) else np.concatenate(clouds) if sum(map(len, clouds)) else np.zeros((1, d))
         axes, caption = np.eye(d)[:, :2], {1: "", 2: ""}.get(d, f"the first two of {d} coordinates")
@@ -50,7 +56,7 @@ class View:
             centre = seen.mean(axis=0)
             axes = np.linalg.svd(seen - centre, full_matrices=False)[2].T
             axes = axes * np.where(axes.sum(axis=0) < 0, -1, 1)  # the sign of a principal axis is arbitrary
-            caption = "above: in the plane of the real samples; below: height off that plane"
+            caption = f"above: in the plane of the {'real' if len(real) else 'generated'} samples; below: height off that plane"
         half = np.abs((seen - centre) @ axes)[:, :2].max()
         if half == 0:
             half = max((np.quantile(np.abs((cloud - centre) @ axes), 0.98) for cloud in clouds if len(cloud)), default=0)
@@ -62,12 +68,7 @@ class View:
         return 1 + _GAP + _STRIP if self.axes.shape[1] == 3 else 1.0
 
     def draw(self, figure: Figure, left: float, bottom: float, width: float, samples: np.ndarray, colour: str) -> None:
-        """Draw samples (N, d) over the real ones, ``width`` inches wide with the lower left corner at (left, bottom) inches.
-
-        Raises SteadyganError for samples of another dimension.
-        """
-        if samples.shape[1] != len(self.centre):
-            raise SteadyganError(f"samples of dimension {samples.shape[1]} do not fit real ones of dimension {len(self.centre)}")
+        """Draw samples (N, d) over the real ones, ``width`` inches wide with the lower left corner at (left, bottom) inches."""
         finite = np.isfinite(samples).all(axis=1)
         seen = (samples[finite] - self.centre) @ self.axes
         inside = (np.abs(seen) <= self.half).all(axis=1)
@@ -96,30 +97,35 @@ def load(path: Path) -> np.ndarray | Image.Image:
     if path.suffix == ".npz":
         return points(path)
     try:
-        return Image.open(path).convert("RGB")
+        with Image.open(path) as image:
+            return image.convert("RGB")
     except (OSError, SyntaxError) as error:
         raise SteadyganError(f"{path} cannot be read as a picture ({error}); remove the file to report the rest of the run") from error
 
 
 def aligned(runs: Sequence[Run], columns: int) -> list[list[Snapshot | None]]:
-    """Choose up to ``columns`` moments spread over training; return each run's snapshots at them, None where it has none near."""
-    steps = sorted({snapshot.step for run in runs for snapshot in run.samples})
-    if not steps:
-        return [[] for _ in runs]
-    targets = np.linspace(steps[0], steps[-1], min(columns, max(len(run.samples) for run in runs)))
-    moments = sorted({min(steps, key=lambda step: abs(step - target)) for target in targets})
-    reach = min(np.diff(moments), default=1) / 2
-    near = [[min(run.samples, key=lambda held: abs(held.step - moment), default=None) for moment in moments] for run in runs]
-    return [[at if at and abs(at.step - moment) < reach else None for at, moment in zip(row, moments, strict=True)] for row in near]
+    """Choose up to ``columns`` moments spread over training and return each run's snapshots nearest to them, None where none is near.
+
+    Runs of one problem share their moments; runs of different problems have nothing to align.
+    """
+    rows: list[list[Snapshot | None]] = [[] for _ in runs]
+    for group in _by_problem(runs):
+        steps = sorted({held.step for i in group for held in runs[i].samples})
+        if not steps:
+            continue
+        targets = np.linspace(steps[0], steps[-1], min(columns, max(len(runs[i].samples) for i in group)))
+        moments = sorted({min(steps, key=lambda step: abs(step - target)) for target in targets})
+        reach = min(np.diff(moments), default=1) / 2
+        for i in group:
+            near = [min(runs[i].samples, key=lambda held: abs(held.step - moment), default=None) for moment in moments]
+            rows[i] = [at if at and abs(at.step - moment) < reach else None for at, moment in zip(near, moments, strict=True)]
+    return rows
 
 
 def views(runs: Sequence[Run], rows: Sequence[Sequence[Snapshot | None]]) -> list[View | None]:
     """Return the view for each run's snapshots, the same for all runs of one problem; None for a run whose samples are no points."""
-    peers: dict[str, list[int]] = {}
-    for i, run in enumerate(runs):
-        peers.setdefault(json.dumps(run.config.get("problem"), sort_keys=True), []).append(i)
     chosen: list[View | None] = [None] * len(runs)
-    for group in peers.values():
+    for group in _by_problem(runs):
         real = next((points(path) for i in group if (path := runs[i].real) and path.suffix == ".npz"), None)
         generated = [points(held.path) for i in group for held in rows[i] if held and held.path.suffix == ".npz"]
         if generated:
@@ -127,6 +133,14 @@ def views(runs: Sequence[Run], rows: Sequence[Sequence[Snapshot | None]]) -> lis
             for i in group:
                 chosen[i] = view
     return chosen
+
+
+def _by_problem(runs: Sequence[Run]) -> list[list[int]]:
+    """Return the indices of the runs, those of one problem with the same settings together."""
+    groups: dict[str, list[int]] = {}
+    for i, run in enumerate(runs):
+        groups.setdefault(json.dumps(run.config.get("problem"), sort_keys=True), []).append(i)
+    return list(groups.values())
 
 
 def scatter(samples: np.ndarray, view: View, colour: str) -> Figure:

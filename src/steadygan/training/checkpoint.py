@@ -78,6 +78,8 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tree: Mapping[str, Any])
 def _split(node: Mapping[str, Any], prefix: str, tensors: dict[str, Tensor]) -> Tree:
     plain: Tree = {}
     for key, value in node.items():
+        if "/" in key:
+            raise SteadyganError(f"{key!r} cannot be saved: '/' separates the levels of a checkpoint; name it with a dot")
         if isinstance(value, Tensor):
             # A copy: safetensors refuses tensors that share memory, such as a state dict's tied weights.
             tensors[prefix + key] = value.detach().cpu().clone().contiguous()

@@ -1,0 +1,1 @@
+"""Experiments with a known outcome: what is run, and what to expect."""

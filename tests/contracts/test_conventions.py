@@ -1,0 +1,89 @@
+"""Other codebases' strengths against the table of equations.md, then against the very penalties; and the constraint."""
+
+import math
+
+import checks
+import pytest
+import torch
+
+from steadygan.core import CONVENTIONS, Game, SteadyganError, build, convert_gamma
+from steadygan.core.gradients import Scores
+
+# gamma (this project: gamma/2 E||grad D||^2) that equals strength 10 in each convention.
+TABLE = {
+    "roth": 10,
+    "stylegan2-ada": 10,
+    "r3gan": 10,
+    "studiogan": 10,
+    "gan-stability": 20,
+    "wgan-gp": 20,
+    "wgan-lp": 20,
+    "dragan": 20,
+    "lecam": 20,
+    "lucidrains-stylegan2": 5,  # 10 E||grad D||^2 in one of four steps
+}
+
+
+def test_the_table_is_complete():
+    assert {name: convert_gamma(name, 10) for name in CONVENTIONS} == TABLE
+
+
+# Each codebase's own expression, for slopes g (B, d), logits on real and on fake samples, and its strength c.
+THEIRS = {
+    "gan-stability": ("r1", lambda g, real, fake, c: c * g.square().sum(1).mean()),
+    "stylegan2-ada": ("r1", lambda g, real, fake, c: c / 2 * g.square().sum(1).mean()),
+    "studiogan": ("r1", lambda g, real, fake, c: c / 2 * g.square().sum(1).mean()),
+    "lucidrains-stylegan2": ("r1", lambda g, real, fake, c: c * g.square().sum(1).mean() / 4),
+    "r3gan": ("r1r2", lambda g, real, fake, c: c / 2 * (g.square().sum(1).mean() + g.square().sum(1).mean())),
+    "wgan-gp": ("wgan-gp", lambda g, real, fake, c: c * (g.norm(dim=1) - 1).square().mean()),
+    "wgan-lp": ("wgan-lp", lambda g, real, fake, c: c * (g.norm(dim=1) - 1).relu().square().mean()),
+    "dragan": ("dragan", lambda g, real, fake, c: c * (g.norm(dim=1) - 1).square().mean()),
+    "lecam": ("lecam", lambda g, real, fake, c: c * ((real - fake.mean()).square().mean() + (fake - real.mean()).square().mean())),
+    "roth": (
+        "js",
+        lambda g, real, fake, c: (
+            c / 2 * (((1 - real.sigmoid()).square() + fake.sigmoid().square()) * g.square().sum(1)).mean()
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("source", CONVENTIONS)
+def test_converted_strengths_give_the_same_penalty(source):
+    real, fake = checks.batches()
+    g = torch.linspace(-1.3, 2.1, 18, dtype=torch.float64).reshape(6, 3)
+    name, theirs = THEIRS[source]
+    logits = {"real": checks.critic_of(real), "fake": checks.critic_of(fake), "between": real[:, 0], "around-real": real[:, 0]}
+    scores = {point: Scores(real, value, g) for point, value in logits.items()}
+    ours = build("regularizer", f"{name}:gamma={convert_gamma(source, 0.35)}").penalty(scores, checks.Context())
+    torch.testing.assert_close(ours, theirs(g, logits["real"], logits["fake"], 0.35))
+
+
+def test_unknown_sources_and_strengths_are_refused():
+    with pytest.raises(SteadyganError, match="nearest first: stylegan2-ada"):
+        convert_gamma("stylegan", 10)
+    for bad in (-1, math.nan, math.inf):
+        with pytest.raises(SteadyganError, match="strength"):
+            convert_gamma("roth", bad)
+
+
+# ------------------------------------------------------------ constraint
+
+
+def test_clip_is_the_nearest_point_of_the_box():
+    clip = build("constraint", "clip:c=0.25")
+    p = torch.tensor([-3.0, -0.25, 0.1, 0.3])
+    assert torch.equal(clip.project(p), torch.tensor([-0.25, -0.25, 0.1, 0.25]))
+    assert torch.equal(clip.project(clip.project(p)), clip.project(p))
+    checks.documents_itself(clip)
+
+
+def test_constrain_acts_in_place_on_the_critic():
+    critic = torch.nn.Linear(3, 2)
+    with torch.no_grad():
+        critic.weight.copy_(torch.tensor([[1.0, -2.0, 0.001], [0.5, -0.005, 0.3]]))
+    weight = critic.weight
+    Game("wasserstein", constraint="clip:c=0.01").constrain(critic)
+    assert critic.weight is weight and weight.requires_grad
+    torch.testing.assert_close(weight.detach(), torch.tensor([[0.01, -0.01, 0.001], [0.01, -0.005, 0.01]]))
+    Game("wasserstein").constrain(critic)  # without a constraint nothing happens

@@ -1,0 +1,188 @@
+"""The command line as people and programs use it, in one process: every command, and every error that ends with status 2."""
+
+import json
+import re
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from steadygan.cli import COMMANDS, main
+from steadygan.core.registry import KINDS, names, unregister
+
+TINY = ["--network", "mlp:width=8", "--steps", "2", "--batch", "16"]
+
+
+@pytest.fixture(scope="module")
+def image_zip(tmp_path_factory):
+    path = tmp_path_factory.mktemp("data") / "photos.zip"
+    rng = np.random.default_rng(0)
+    with zipfile.ZipFile(path, "w") as archive:
+        for i in range(12):
+            with archive.open(f"photos/{'cats' if i % 2 else 'dogs'}/{i}.png", "w") as file:
+                Image.fromarray(rng.integers(0, 256, (20, 24, 3), dtype=np.uint8)).save(file, "png")
+    return path
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def refused(capsys, *argv):
+    """Run a command that must be refused; return what it said on standard error."""
+    assert main(argv) == 2
+    said = capsys.readouterr()
+    assert "Traceback" not in said.err and said.out == ""
+    return " ".join(said.err.split())
+
+
+def test_images_from_a_zip_train_sample_resume_and_report(here, image_zip, capsys):
+    argv = ["train", "images", "--data", str(image_zip), "--resolution", "16", "--network", "dcgan:width=4", "--batch", "4", "--steps", "2"]
+    assert main([*argv, "--regularizer", "js:gamma=2,anneal=0.01", "--regularizer", "r2:gamma=0.5", "--conditional", "--out", "runs/photos"]) == 0
+    run = Path("runs/photos")
+    config = json.loads((run / "config.json").read_text())
+    assert config["config"]["regularizer"] == ["js:gamma=2,anneal=0.01", "r2:gamma=0.5"] and config["classes"] == 2
+    assert config["problem"]["data"] == str(image_zip) and config["config"]["seed"] == 0
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert rows[-1]["step"] == 2 and rows[-1]["penalty"] > 0
+    assert Image.open(run / "samples/step-00000002.png").size == (8 * 16, 8 * 16)
+
+    assert main(["sample", "runs/photos", "--n", "5", "--out", "grid.png"]) == 0
+    assert Image.open("grid.png").size == (2 * 16, 3 * 16)
+    assert main(["sample", "runs/photos", "--n", "5", "--out", "grid.npz"]) == 0
+    assert np.load("grid.npz")["samples"].shape == (5, 3, 16, 16)
+
+    assert main(["resume", "runs/photos", "--steps", "3"]) == 0
+    assert main(["report", "runs/photos"]) == 0
+    page = (run / "report.html").read_text()
+    assert "js:gamma=2,anneal=0.01" in page and not re.search(r"""(src|href)=["']?https?:""", page)
+    capsys.readouterr()
+
+
+@pytest.mark.parametrize("problem", [p for p in names("problem") if p != "images"])
+def test_every_problem_trains(here, problem, capsys):
+    network = [] if problem in ("dirac", "bilinear") else ["--network", "mlp:width=8"]
+    assert main(["train", problem, *network, "--steps", "1", "--batch", "16", "--regularizer", "r1", "--out", "run"]) == 0
+    assert capsys.readouterr().out.strip() == "run"
+    assert json.loads(Path("run/metrics.jsonl").read_text().splitlines()[-1])["metrics"]
+
+
+@pytest.mark.parametrize("dynamics", names("dynamics"))
+def test_every_dynamics_and_a_constraint_train(here, dynamics, capsys):
+    argv = ["train", "ring2d", *TINY, "--dynamics", dynamics, "--objective", "wasserstein", "--constraint", "clip:c=0.01", "--out", "run"]
+    assert main([*argv, "--optimizer", "rmsprop", "--critic-optimizer", "sgd:lr=0.1", "--smoothing", "explicit-noise:nsr=4"]) == 0
+
+
+def test_without_out_a_run_gets_a_new_folder_each_time(here, capsys):
+    for _ in range(2):
+        assert main(["train", "dirac", "--steps", "1", "--regularizer", "js:gamma=0.1"]) == 0
+    first, second = capsys.readouterr().out.split()
+    assert first == "runs/dirac-js-gamma=0.1" and second == "runs/dirac-js-gamma=0.1-2"
+
+
+def test_list_names_everything(capsys):
+    assert main(["list", "--json"]) == 0
+    listed = json.loads(capsys.readouterr().out)
+    assert listed == {kind: names(kind) for kind in KINDS}
+    objectives = "minimax nonsaturating wasserstein least-squares hinge relativistic relativistic-average f-gan"
+    assert set(objectives.split()) <= set(listed["objective"])
+    assert set("js f-gan r1 r2 r1r2 wgan-gp wgan-lp gp0 dragan lecam".split()) <= set(listed["regularizer"])
+    assert set("simultaneous alternating consensus extragradient optimistic unrolled".split()) <= set(listed["dynamics"])
+    assert set("kl reverse-kl pearson neyman squared-hellinger js gan jeffrey alpha".split()) <= set(listed["divergence"])
+    assert set("mixture3d ring2d grid2d line2d circle2d lines2d dirac bilinear images".split()) <= set(listed["problem"])
+    assert set("mlp dcgan resnet".split()) <= set(listed["network"])
+    assert main(["list", "regularizer"]) == 0
+    assert "gamma/2" in capsys.readouterr().out
+
+
+def test_convert_gamma(capsys):
+    assert main(["convert-gamma", "--from", "gan-stability", "10"]) == 0
+    said = capsys.readouterr().out
+    assert "gamma = 20" in said and "2 c" in said
+    assert main(["convert-gamma", "--from", "wgan-gp", "10", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["gamma"] == 20.0
+
+
+MODULE = '''
+from dataclasses import dataclass
+from typing import ClassVar
+from steadygan import register
+from steadygan.core.regularizers import GradientPenalty
+
+@register("regularizer", "half-r1")
+@dataclass(frozen=True)
+class HalfR1(GradientPenalty):
+    """A quarter of gamma times E_real ||grad D||^2. Reference: this test."""
+    where: ClassVar[tuple[str, ...]] = ("real",)
+    def weight(self, point, logits):
+        return logits.new_tensor(0.5).expand_as(logits)
+'''
+
+
+def test_a_regularizer_from_a_module_of_ones_own(here, capsys):
+    Path("mine.py").write_text(MODULE)
+    try:
+        assert main(["list", "regularizer", "--json", "--import", "mine.py"]) == 0
+        assert "half-r1" in json.loads(capsys.readouterr().out)["regularizer"]
+        assert main(["train", "mixture3d", *TINY, "--import", "mine.py", "--regularizer", "half-r1:gamma=4", "--out", "mine"]) == 0
+        assert main(["train", "mixture3d", *TINY, "--regularizer", "r1:gamma=2", "--out", "theirs"]) == 0
+        ends = [json.loads((Path(run) / "metrics.jsonl").read_text().splitlines()[-1]) for run in ("mine", "theirs")]
+        assert ends[0]["penalty"] == pytest.approx(ends[1]["penalty"], rel=1e-5) and ends[0]["penalty"] > 0
+        assert main(["resume", "mine", "--steps", "3", "--import", "mine.py"]) == 0
+    finally:
+        from steadygan.core.registry import lookup
+
+        unregister(lookup("regularizer", "half-r1"))
+    capsys.readouterr()
+    assert "Unknown regularizer 'half-r1'" in refused(capsys, "resume", "mine", "--steps", "4")
+
+
+def test_errors_say_what_is_wrong_and_make_nothing(here, image_zip, capsys):
+    def says(*argv):
+        said = refused(capsys, *argv)
+        assert not Path("runs").exists() and not Path("run").exists()
+        return said
+
+    empty = here / "empty"
+    empty.mkdir()
+    assert "nearest first: js," in says("train", "dirac", "--regularizer", "jss")
+    assert "nearest first: mixture3d" in says("train", "mixture")
+    assert "no setting 'lambda'; it takes: gamma" in says("train", "dirac", "--regularizer", "r1:lambda=1")
+    assert "gamma must be a finite number >= 0, not -1" in says("train", "dirac", "--regularizer", "r1:gamma=-1")
+    assert "'ten' is not a number" in says("train", "dirac", "--regularizer", "r1:gamma=ten")
+    assert "nope" in says("train", "images", "--data", "nope")
+    assert "empty" in says("train", "images", "--data", str(empty))
+    assert "--data" in says("train", "images")
+    assert "32" in says("train", "images", "--data", str(image_zip), "--resolution", "33", "--network", "dcgan")
+    assert "makes its own samples" in says("train", "dirac", "--resolution", "32")
+    assert "nearest first: regularizer" in says("list", "regularisers")
+    assert "nearest first: gan-stability" in says("convert-gamma", "--from", "gan_stability", "10")
+    assert "no run folder" in says("sample", "nowhere")
+    assert "no run folder" in says("resume", str(empty))
+    assert "no such file" in says("list", "--import", "nothing.py")
+    assert "No module named" in says("list", "--import", "nothing_at_all")
+
+
+def test_an_existing_run_folder_is_refused(here, capsys):
+    assert main(["train", "dirac", "--steps", "1", "--out", "run"]) == 0
+    capsys.readouterr()
+    before = (here / "run/metrics.jsonl").read_bytes()
+    assert "steadygan resume run" in refused(capsys, "train", "dirac", "--out", "run")
+    assert (here / "run/metrics.jsonl").read_bytes() == before
+
+
+def test_a_damaged_run_folder_is_refused(here, capsys):
+    assert main(["train", "dirac", "--steps", "1", "--out", "run"]) == 0
+    capsys.readouterr()
+    (here / "run/config.json").write_text("{")
+    assert "cannot be read" in refused(capsys, "resume", "run", "--steps", "2")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_shows_an_example(command, capsys):
+    assert main([command, "--help"]) == 0
+    assert f"steadygan {command}" in capsys.readouterr().out

@@ -1,0 +1,30 @@
+"""Every Python example of the documentation runs, and its asserts hold."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from steadygan.core import registry
+
+ROOT = Path(__file__).parent.parent
+PAGES = [path for path in sorted((ROOT / "docs").rglob("*.md")) if "```python" in path.read_text()]
+
+
+def blocks(path):
+    return re.findall(r"^```python\n(.*?)^```", path.read_text(), flags=re.S | re.M)
+
+
+@pytest.mark.parametrize(("page", "index"), [(page, i) for page in PAGES for i in range(len(blocks(page)))], ids=lambda v: getattr(v, "stem", v))
+def test_an_example_runs_on_its_own(page, index, monkeypatch):
+    # What an example registers stays in it.
+    monkeypatch.setattr(registry, "_entries", {kind: dict(entries) for kind, entries in registry._entries.items()})
+    monkeypatch.setattr(registry, "_where", dict(registry._where))
+    exec(compile(blocks(page)[index], f"{page.name}[{index}]", "exec"), {"__name__": "example"})
+
+
+def test_the_readme_shows_the_five_lines_that_the_page_runs():
+    (shown,) = (b for b in blocks(ROOT / "README.md") if "critic_loss" in b)
+    lines = [re.sub(r"\s+#.*", "", line) for line in shown.splitlines() if line.strip()]
+    looped = blocks(ROOT / "docs/own-loop.md")[0]
+    assert len(lines) == 4 and all(line in looped for line in lines)

@@ -1,0 +1,284 @@
+"""The trainer: one seed is one run, a stopped run continues with the same bits, and whatever ends a run leaves it whole."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch import nn
+
+from steadygan import SteadyganError, build
+from steadygan.problems import Images
+from steadygan.problems.toys import Mixture3D
+from steadygan.training import Config, checkpoint, resume, train
+from steadygan.training.networks import Average, load_sampler
+from steadygan.training.trainer import Trainer
+
+SMALL = Config(network="mlp:width=8", steps=6, batch=16, log_every=2, evaluate_every=3, checkpoint_every=2, optimizer="adam:lr=0.01")
+
+
+def rows(path):
+    return [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+
+
+def weights(path):
+    tree = checkpoint.load(checkpoint.latest(path))
+    return {f"{who}/{name}": t for who in ("generator", "critic", "ema") for name, t in tree[who].items()}
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+def run(tmp_path, name, problem=None, config=SMALL, **changes):
+    config = Config(**{**vars(config), **changes})
+    return train(problem or build("problem", "mixture3d"), config, tmp_path / name, show=False)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+# Everything that a step can depend on: noise, memory (lecam), previous gradients (optimistic), momentum, buffers, flips, labels, EMA.
+CASES = {
+    "adam": {},
+    "annealed noise": {"smoothing": "instance-noise:sigma=0.5,anneal=0.1", "regularizer": ("wgan-gp", "js:gamma=1,anneal=0.01")},
+    "lecam, optimistic, momentum": {"regularizer": ("lecam",), "dynamics": "optimistic", "optimizer": "sgd:lr=0.05,momentum=0.9"},
+    "batch norm, average": {"network": "mlp:width=8,norm=batch,critic_norm=batch", "ema": 0.9, "optimizer": "rmsprop"},
+    "spectral norm, extragradient": {"network": "mlp:width=8,critic_norm=spectral", "dynamics": "extragradient"},
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_resumed_run_has_the_same_bits(tmp_path, case):
+    whole = run(tmp_path, "whole", **CASES[case])
+    # The same run, stopped by a signal after its third step.
+    problem = Interrupting(stop_after=3 * draws(CASES[case]))
+    cut = run(tmp_path, "cut", problem, **CASES[case])
+    assert (cut.state, cut.step) == ("interrupted", 3)
+    described = json.loads((cut.path / "config.json").read_text())
+    described["problem"] = {"name": "mixture3d"}
+    (cut.path / "config.json").write_text(json.dumps(described))
+    done = resume(cut.path, show=False)
+    assert (done.state, done.step) == ("finished", 6)
+    assert same(weights(whole.path), weights(cut.path))
+    # The steps that were logged because the run was stopped there are extra; all others agree, losses and metrics alike.
+    logged = {row["step"]: row | {"seconds": 0} for row in rows(cut.path)}
+    assert all(logged[row["step"]] == row | {"seconds": 0} for row in rows(whole.path))
+
+
+def draws(case):
+    return {"optimistic": 1, "extragradient": 2}.get(case.get("dynamics", ""), 2)
+
+
+@dataclass(frozen=True)
+class Interrupting(Mixture3D):
+    """The 3-D mixture, with a Ctrl-C after so many draws."""
+
+    stop_after: int = 0
+
+    def stream(self, seed):
+        inner, problem = super().stream(seed), self
+
+        class Stream:
+            count = 0
+
+            def draw(self, n):
+                self.count += 1
+                if self.count == problem.stop_after and n == SMALL.batch:
+                    os.kill(os.getpid(), signal.SIGINT)
+                return inner.draw(n)
+
+            state, restore = inner.state, inner.restore
+
+        return Stream()
+
+
+@pytest.fixture(autouse=True)
+def _interrupting_is_a_mixture(monkeypatch):
+    from steadygan.core import registry
+
+    monkeypatch.setitem(registry._where, Interrupting, ("problem", "mixture3d"))
+
+
+def test_kill_9_in_the_middle_and_resume_has_the_same_bits(tmp_path):
+    arguments = "mixture3d --network mlp:width=8 --batch 16 --steps 400 --checkpoint-every 20 --evaluate-every 100 --ema 0.9 --out".split()
+    program = [sys.executable, "-c", "import torch; torch.set_num_threads(1); from steadygan.cli import entry; entry()"]
+    process = subprocess.Popen([*program, "train", *arguments, str(tmp_path / "cut")], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while len(checkpoint.checkpoints(tmp_path / "cut")) < 2 and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.005)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    killed_at = checkpoint.load(checkpoint.latest(tmp_path / "cut"))["step"]
+    assert 0 <= killed_at < 400
+    done = resume(tmp_path / "cut", show=False)
+    config = Config(network="mlp:width=8", batch=16, steps=400, checkpoint_every=20, evaluate_every=100, ema=0.9)
+    whole = train(build("problem", "mixture3d"), config, tmp_path / "whole", show=False)
+    assert done.state == whole.state == "finished"
+    assert same(weights(whole.path), weights(done.path))
+    assert [r | {"seconds": 0} for r in rows(whole.path)] == [r | {"seconds": 0} for r in rows(done.path)]
+
+
+def test_one_seed_is_one_run_and_another_is_another(tmp_path):
+    first, again, other = (run(tmp_path, name, seed=seed) for name, seed in (("a", 3), ("b", 3), ("c", 4)))
+    assert same(weights(first.path), weights(again.path))
+    assert not same(weights(first.path), weights(other.path))
+
+
+def test_every_step_of_training_is_the_hand_written_loop(tmp_path):
+    config = Config(**{**vars(SMALL), "objective": "minimax", "regularizer": ("r1:gamma=2",)})
+    problem = build("problem", "mixture3d")
+    trainer = Trainer(problem, config.resolve(problem))
+    plain = Trainer(problem, config.resolve(problem))
+    G, D = plain.generator, plain.critic
+    optimizers = [torch.optim.Adam(m.parameters(), 0.01, (0.5, 0.999)) for m in (G, D)]
+    bce = nn.BCEWithLogitsLoss()
+    for _ in range(4):
+        trainer.dynamics.step(trainer.players)
+
+        real, z, _ = plain._draw()
+        real.requires_grad_()
+        d_real, d_fake = D(real), D(G(z).detach())
+        (slope,) = torch.autograd.grad(d_real.sum(), real, create_graph=True)
+        loss = bce(d_real, torch.ones(16)) + bce(d_fake, torch.zeros(16)) + 2 / 2 * (slope**2).sum(1).mean()
+        optimizers[1].zero_grad()
+        loss.backward()
+        optimizers[1].step()
+
+        _, z, _ = plain._draw()
+        optimizers[0].zero_grad()
+        (-bce(D(G(z)), torch.zeros(16))).backward()
+        optimizers[0].step()
+    for mine, theirs in zip([*trainer.generator.parameters(), *trainer.critic.parameters()], [*G.parameters(), *D.parameters()], strict=True):
+        assert torch.allclose(mine, theirs, rtol=1e-5, atol=1e-7)
+
+
+def test_the_last_step_is_logged_sampled_and_saved_however_short(tmp_path):
+    out = run(tmp_path, "one", steps=1, log_every=50).path
+    assert [row["step"] for row in rows(out)] == [0, 1] and rows(out)[-1]["metrics"]["modes"] >= 0
+    assert (out / "samples/step-00000001.npz").is_file() and (out / "samples/real.npz").is_file()
+    assert checkpoint.latest(out).name == "step-00000001.safetensors"
+    assert json.loads((out / "status.json").read_text())["state"] == "finished"
+
+
+def test_a_diverging_run_stops_with_its_last_good_checkpoint(tmp_path):
+    done = run(tmp_path, "x", steps=200, optimizer="sgd:lr=1e30", network="mlp:width=8,activation=relu", objective="wasserstein")
+    assert done.state == "stopped" and done.reason.startswith("non-finite") and done.step < 200
+    assert all(t.isfinite().all() for t in weights(done.path).values())
+    assert "non-finite" in (done.path / "warnings.jsonl").read_text()
+
+
+def test_stop_on_stops_where_the_trouble_is_named(tmp_path):
+    done = run(
+        tmp_path, "x", steps=3000, log_every=5, evaluate_every=3000, stop_on=("critic-won",), dynamics="alternating:critic_steps=5", batch=64
+    )
+    assert done.state == "stopped" and "critic-won" in done.reason and done.step < 3000
+    assert checkpoint.load(checkpoint.latest(done.path))["step"] == done.step
+    assert (done.path / f"samples/step-{done.step:08d}.npz").is_file()
+
+
+def test_a_disk_that_fills_up_is_an_error_that_leaves_the_last_checkpoint(tmp_path, monkeypatch):
+    real_save, calls = checkpoint.save_file, []
+
+    def filling(*args, **kwargs):
+        calls.append(1)
+        if len(calls) > 2:
+            raise OSError(28, "No space left on device")
+        real_save(*args, **kwargs)
+
+    monkeypatch.setattr(checkpoint, "save_file", filling)
+    with pytest.raises(SteadyganError, match="No space left"):
+        run(tmp_path, "x")
+    monkeypatch.undo()
+    assert json.loads((tmp_path / "x/status.json").read_text())["state"] == "failed"
+    assert checkpoint.load(checkpoint.latest(tmp_path / "x"))["step"] == 2
+    assert resume(tmp_path / "x", show=False).state == "finished"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"steps": 0}, "steps must be a whole number >= 1"),
+        ({"batch": 16, "smoothing": "explicit-noise:nsr=3"}, "16 cannot be split at noise-to-signal ratio 3"),
+        ({"network": "dcgan"}, "square images"),
+        ({"regularizer": ("r1:gamma=-1",)}, "gamma must be a finite number >= 0"),
+        ({"optimizer": "adm"}, "nearest first: adam"),
+        ({"stop_on": ("modeloss",)}, "nearest first: mode-loss"),
+        ({"ema": 1.0}, "decay of a moving average"),
+        ({"device": "tpu9"}, "cannot be used here"),
+        ({"latent_distribution": "cauchy"}, "latent distribution"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_anything_is_made(tmp_path, changes, message):
+    with pytest.raises(SteadyganError, match=message):
+        run(tmp_path, "x", **changes)
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_folder_that_exists_is_refused_and_untouched(tmp_path):
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x/thesis.txt").write_text("precious")
+    with pytest.raises(SteadyganError, match="not empty"):
+        run(tmp_path, "x")
+    assert (tmp_path / "x/thesis.txt").read_text() == "precious"
+    run(tmp_path, "y", steps=1)
+    with pytest.raises(SteadyganError, match="steadygan resume"):
+        run(tmp_path, "y", steps=1)
+    (tmp_path / "file").touch()
+    with pytest.raises(SteadyganError, match=r"cannot be written|not empty"):
+        run(tmp_path, "file/below")
+
+
+def test_a_finished_run_can_be_extended(tmp_path):
+    done = run(tmp_path, "x", steps=2)
+    with pytest.raises(SteadyganError, match="already made its 2 steps"):
+        resume(done.path, show=False)
+    assert resume(done.path, steps=4, show=False).step == 4
+    assert json.loads((done.path / "config.json").read_text())["config"]["steps"] == 4
+
+
+def test_the_look_at_the_gradient_leaves_no_trace(tmp_path):
+    # An unregularized critic is probed for its gradient when a step is logged: logging often or seldom must be the same run.
+    network = "mlp:width=8,norm=batch,critic_norm=batch"
+    often, seldom = (run(tmp_path, f"{every}", network=network, log_every=every) for every in (1, 6))
+    assert same(weights(often.path), weights(seldom.path))
+    assert all(0 < row["gradient_norm_fake"] < 100 for row in rows(often.path)[1:])
+
+
+def test_the_average_follows_its_formula_and_copies_whole_numbers():
+    module = nn.BatchNorm1d(2)
+    average = Average(module, 0.9)
+    with torch.no_grad():
+        module.weight.fill_(3.0)
+        module.running_mean.fill_(-1.0)
+        module.num_batches_tracked.fill_(41)
+    average.update(module, step=1)
+    d = 2 / 11  # the young average: (1 + 1)/(10 + 1)
+    assert torch.allclose(average.module.weight, torch.full((2,), d * 1.0 + (1 - d) * 3.0))
+    assert torch.allclose(average.module.running_mean, torch.full((2,), -(1 - d)))
+    assert average.module.num_batches_tracked == 41
+    average.update(module, step=10_000)
+    assert torch.allclose(average.module.weight, torch.full((2,), 0.9 * (d + (1 - d) * 3) + 0.1 * 3.0))
+
+
+def test_images_with_classes_are_trained_sampled_and_resumed(tmp_path):
+    problem = Images(data="digits", resolution=8, channels=1, flip=False, conditional=True)
+    small = {"network": "dcgan:width=4", "batch": 8, "steps": 2, "latent": 4, "regularizer": ("wgan-gp",), "optimizer": None}
+    whole = run(tmp_path, "whole", problem, **small)
+    assert (whole.path / "samples/step-00000002.png").is_file()
+    cut = run(tmp_path, "cut", problem, **small | {"steps": 1})
+    resume(cut.path, steps=2, show=False)
+    assert same(weights(whole.path), weights(cut.path))
+    sample, step = load_sampler(whole.path)
+    x = sample(12, 0)
+    assert step == 2 and x.shape == (12, 1, 8, 8) and torch.equal(x, sample(12, 0)) and not torch.equal(x, sample(12, 1))
