@@ -5,13 +5,14 @@ from __future__ import annotations
 import ctypes
 import importlib
 import importlib.util
+import inspect
 import json
 import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Union
 
 import tyro
 from rich.console import Console
@@ -29,14 +30,25 @@ from .training.networks import load_sampler
 
 Modules = Annotated[
     tuple[str, ...],
-    tyro.conf.arg(name="import", metavar="MODULE", help="your own module, by name or by path, that registers more names"),
+    tyro.conf.arg(
+        name="import", metavar="MODULE", help="your own module, by name or by path, that registers more names", help_behavior_hint=""
+    ),
     tyro.conf.UseAppendAction,
 ]
 Folder = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN", help="a run folder that 'steadygan train' made")]
 
 
-def _spec(kind: str, text: str) -> Any:
-    return tyro.conf.arg(metavar="SPEC", help=f"{text}; see 'steadygan list {kind}'")
+def _spec(kind: str, text: str, default: str | None = None) -> Any:
+    return tyro.conf.arg(
+        metavar="SPEC", help=f"{text}; see 'steadygan list {kind}'", help_behavior_hint=default and f"(default: {default})"
+    )
+
+
+def _arg(metavar: str, text: str, default: str = "") -> Any:
+    return tyro.conf.arg(metavar=metavar, help=text, help_behavior_hint=f"(default: {default})" if default else "")
+
+
+_OWN = "the problem's own"
 
 
 @dataclass(frozen=True)
@@ -44,50 +56,49 @@ class Train:
     """Train a GAN and write a run folder.
 
     Examples:
-
       steadygan train mixture3d --objective minimax --dynamics alternating:critic_steps=5 --regularizer js:gamma=0.1 --steps 3000
-
       steadygan train images --data photos.zip --resolution 32 --network dcgan --regularizer js:gamma=2,anneal=0.01 --out runs/photos
-
       steadygan train dirac --regularizer r1:gamma=0.3 --dynamics simultaneous
     """
 
     problem: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="PROBLEM", help="what is played; see 'steadygan list problem'")]
-    data: Annotated[
-        str | None, tyro.conf.arg(metavar="PATH", help="images: a folder, zip, npz/npy, CIFAR archive, IDX file, 'digits', 'hf:NAME'")
-    ] = None
-    resolution: Annotated[int | None, tyro.conf.arg(help="images: pixels a side (default 32)")] = None
-    channels: Annotated[int | None, tyro.conf.arg(help="images: 3 for colour, 1 for grey (default 3)")] = None
+    data: Annotated[str | None, _arg("PATH", "images: a folder, zip, npz/npy, CIFAR archive, IDX file, 'digits' or 'hf:NAME'")] = None
+    resolution: Annotated[int | None, _arg("N", "images: pixels a side", "32")] = None
+    channels: Annotated[int | None, _arg("N", "images: 3 for colour, 1 for grey", "3")] = None
     conditional: Annotated[bool, tyro.conf.arg(help="images: train a class-conditional GAN on the folder names")] = False
     flip: Annotated[bool, tyro.conf.arg(help="images: mirror at random")] = True
     broken: Annotated[Literal["refuse", "skip"], tyro.conf.arg(help="images: what to do with one that cannot be read")] = "refuse"
-    objective: Annotated[str | None, _spec("objective", "what the players minimise")] = None
+    objective: Annotated[str | None, _spec("objective", "what the players minimise", _OWN)] = None
     regularizer: Annotated[
-        tuple[str, ...], _spec("regularizer", "penalty on the critic, repeatable; gamma/2 times a mean square"), tyro.conf.UseAppendAction
+        tuple[str, ...],
+        _spec("regularizer", "penalty on the critic, gamma/2 times a mean square; repeated ones add up", "none"),
+        tyro.conf.UseAppendAction,
     ] = ()
-    smoothing: Annotated[str | None, _spec("smoothing", "noise on the samples")] = None
+    smoothing: Annotated[str | None, _spec("smoothing", "noise on the samples", "none")] = None
     dynamics: Annotated[str, _spec("dynamics", "who moves when")] = "alternating"
-    constraint: Annotated[str | None, _spec("constraint", "what the critic's parameters obey")] = None
-    network: Annotated[str | None, _spec("network", "architectures of both players")] = None
-    optimizer: Annotated[str | None, _spec("optimizer", "of both players")] = None
-    critic_optimizer: Annotated[str | None, _spec("optimizer", "of the critic, if it is another one")] = None
-    steps: Annotated[int | None, tyro.conf.arg(metavar="N", help="how long (default: the problem's own)")] = None
-    batch: Annotated[int | None, tyro.conf.arg(metavar="N", help="samples an update (default: the problem's own)")] = None
-    latent: Annotated[int | None, tyro.conf.arg(metavar="N", help="dimension of the generator's input")] = None
-    latent_distribution: Literal["normal", "uniform"] | None = None
-    ema: Annotated[float | None, tyro.conf.arg(metavar="DECAY", help="moving average of the generator that is sampled; 0 for none")] = None
+    constraint: Annotated[str | None, _spec("constraint", "what the critic's parameters obey", "none")] = None
+    network: Annotated[str | None, _spec("network", "architectures of both players", _OWN)] = None
+    optimizer: Annotated[str | None, _spec("optimizer", "of both players", _OWN)] = None
+    critic_optimizer: Annotated[str | None, _spec("optimizer", "of the critic, if it is another one", "as --optimizer")] = None
+    steps: Annotated[int | None, _arg("N", "how long", _OWN)] = None
+    batch: Annotated[int | None, _arg("N", "samples an update", _OWN)] = None
+    latent: Annotated[int | None, _arg("N", "dimension of the generator's input", _OWN)] = None
+    latent_distribution: Annotated[
+        Literal["normal", "uniform"] | None, _arg("normal|uniform", "of the generator's input; uniform is on [-1, 1]", _OWN)
+    ] = None
+    ema: Annotated[float | None, _arg("DECAY", "of the moving average of the generator that is sampled; 0 for none", _OWN)] = None
     seed: Annotated[int, tyro.conf.arg(metavar="N", help="one seed gives the same run on the same machine")] = 0
-    device: Annotated[str, tyro.conf.arg(help="cpu, cuda, cuda:1, or auto")] = "auto"
+    device: Annotated[str, tyro.conf.arg(metavar="NAME", help="cpu, cuda, cuda:1, or auto")] = "auto"
     log_every: Annotated[int, tyro.conf.arg(metavar="N", help="steps between lines of metrics.jsonl")] = 50
-    evaluate_every: Annotated[int, tyro.conf.arg(metavar="N", help="steps between samples and metrics (0: a tenth of the steps)")] = 0
-    checkpoint_every: Annotated[int, tyro.conf.arg(metavar="N", help="steps between checkpoints (0: a tenth of the steps)")] = 0
+    evaluate_every: Annotated[int, _arg("N", "steps between samples and metrics", "a tenth of the steps")] = 0
+    checkpoint_every: Annotated[int, _arg("N", "steps between checkpoints", "a tenth of the steps")] = 0
     keep_checkpoints: Annotated[int, tyro.conf.arg(metavar="N", help="how many of the newest stay")] = 2
     stop_on: Annotated[
         tuple[str, ...],
-        tyro.conf.arg(metavar="KIND", help="stop at this trouble, repeatable: exploding-gradient, critic-won, mode-loss"),
+        _arg("KIND", "stop at this trouble, repeatable: exploding-gradient, critic-won, mode-loss", "only non-finite losses stop a run"),
         tyro.conf.UseAppendAction,
     ] = ()
-    out: Annotated[Path | None, tyro.conf.arg(metavar="DIR", help="run folder (default: a new one under runs/)")] = None
+    out: Annotated[Path | None, _arg("DIR", "run folder", "a new one under runs/")] = None
     modules: Modules = ()
 
     def run(self) -> int:
@@ -119,7 +130,6 @@ class Resume:
     """Continue a run from its newest checkpoint, with the same bits as if it had never stopped.
 
     Example:
-
       steadygan resume runs/photos
     """
 
@@ -139,17 +149,15 @@ class Sample:
     """Draw samples from a trained run: a PNG grid of images, or an NPZ of vectors.
 
     Examples:
-
       steadygan sample runs/photos --n 100 --seed 3 --out samples.png
-
       steadygan sample runs/mixture3d-js --n 5120 --out samples.npz
     """
 
     path: Folder
     n: Annotated[int, tyro.conf.arg(metavar="N", help="how many")] = 64
     seed: Annotated[int, tyro.conf.arg(metavar="N", help="of the latents")] = 0
-    checkpoint: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help="a checkpoint (default: the newest)")] = None
-    out: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help=".png (images) or .npz (default: in the run folder)")] = None
+    checkpoint: Annotated[Path | None, _arg("FILE", "a checkpoint", "the newest")] = None
+    out: Annotated[Path | None, _arg("FILE", "ends in .png (images) or .npz", "in the run folder")] = None
     modules: Modules = ()
 
     def run(self) -> int:
@@ -169,15 +177,12 @@ class List:
     """Show every name that specs may use, with its settings.
 
     Examples:
-
       steadygan list
-
       steadygan list regularizer
-
       steadygan list --json
     """
 
-    kind: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="KIND", help=", ".join(KINDS))] = None
+    kind: Annotated[str | None, tyro.conf.Positional, _arg("KIND", ", ".join(KINDS), "all")] = None
     json: Annotated[bool, tyro.conf.arg(help="names by kind, for programs")] = False
     modules: Modules = ()
 
@@ -206,7 +211,6 @@ class ConvertGamma:
     """Translate another codebase's penalty strength into this project's gamma (gamma/2 times the mean squared norm).
 
     Example:
-
       steadygan convert-gamma --from gan-stability 10
     """
 
@@ -232,12 +236,11 @@ class Report:
     """Write one self-contained HTML page about one run or several.
 
     Example:
-
       steadygan report runs/unregularized runs/regularized --out comparison.html
     """
 
     paths: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN", help="run folders")]
-    out: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help="where (default: report.html in the run, or beside the runs)")] = None
+    out: Annotated[Path | None, _arg("FILE", "where", "report.html in the run, or beside the runs")] = None
 
     def run(self) -> int:
         """Write the report."""
@@ -254,13 +257,12 @@ class Demo:
     """Watch an unregularized GAN fall and a regularized one stand: the 3-D mixture of Roth et al. 2017, in a few minutes.
 
     Example:
-
       steadygan demo --steps 3000
     """
 
     steps: Annotated[int, tyro.conf.arg(metavar="N", help="iterations of each run")] = 3000
     seed: Annotated[int, tyro.conf.arg(metavar="N", help="of both runs")] = 0
-    out: Annotated[Path | None, tyro.conf.arg(metavar="DIR", help="where the runs, the picture and the report go")] = None
+    out: Annotated[Path | None, _arg("DIR", "where the runs, the picture and the report go", "a new one under runs/")] = None
 
     def run(self) -> int:
         """Run both and compare."""
@@ -294,10 +296,10 @@ COMMANDS: dict[str, type] = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status: 2 for input that is refused (the reason on standard error), 130 after Ctrl-C."""
+    argv = sys.argv[1:] if argv is None else argv
     try:
-        command: Any = tyro.extras.subcommand_cli_from_dict(
-            COMMANDS, args=argv, prog="steadygan", description=f"steadygan {__version__}: trains GANs that do not fall over, and says why."
-        )
+        about = f"steadygan {__version__}: trains GANs that do not fall over, and says why."
+        command: Any = tyro.cli(_commands(argv), args=argv, prog="steadygan", description=about)
         for module in getattr(command, "modules", ()):
             _import(module)
         return int(command.run())
@@ -314,6 +316,15 @@ def entry() -> None:
     """Start the command line as a program."""
     _keep_memory()
     sys.exit(main())
+
+
+def _commands(argv: Sequence[str]) -> Any:
+    """Return the union of all commands; only the one that is called shows its examples, so that the list of all stays short."""
+    members = []
+    for name, cls in COMMANDS.items():
+        text = inspect.getdoc(cls) or ""
+        members.append(Annotated[cls, tyro.conf.subcommand(name, description=text if name in argv[:1] else text.splitlines()[0])])
+    return Union[tuple(members)]  # noqa: UP007 - the members are known at run time only
 
 
 def _keep_memory() -> None:

@@ -7,16 +7,22 @@ from dataclasses import dataclass
 from typing import Literal
 
 from .errors import SteadyganError
-from .players import PLAYERS, Name, Players
+from .players import PLAYERS, Batch, Name, Players, Values
 from .registry import register
 
 
 class Dynamics:
     """Base of every dynamics; a subclass is a registered frozen dataclass."""
 
+    def field(self, players: Players, batch: Batch) -> dict[Name, Values]:
+        """Return what each player descends at the present point: -v of the continuous system that the steps follow."""
+        return {name: players.gradient(name, batch) for name in PLAYERS}
+
     def step(self, players: Players) -> None:
-        """Move both players once."""
-        raise NotImplementedError
+        """Move both players once, at the same time."""
+        field = self.field(players, players.draw())
+        for name in PLAYERS:
+            players.move(name, field[name])
 
 
 @register("dynamics", "simultaneous")
@@ -29,13 +35,6 @@ class Simultaneous(Dynamics):
     >>> build("dynamics", "simultaneous")
     Simultaneous()
     """
-
-    def step(self, players: Players) -> None:
-        """Move both players once."""
-        batch = players.draw()
-        gradients = {name: players.gradient(name, batch) for name in PLAYERS}
-        for name in PLAYERS:
-            players.move(name, gradients[name])
 
 
 @register("dynamics", "alternating")
@@ -88,16 +87,17 @@ class Consensus(Dynamics):
         if self.critic_steps > 1 and not self.alternating:
             raise SteadyganError("critic_steps > 1 needs alternating=true: a simultaneous step moves each player once")
 
+    def field(self, players: Players, batch: Batch) -> dict[Name, Values]:
+        """Return the gradients of the modified field."""
+        return players.consensus_gradient(batch, self.gamma)
+
     def step(self, players: Players) -> None:
         """Move both players along the modified field."""
         if not self.alternating:
-            gradients = players.consensus_gradient(players.draw(), self.gamma)
-            for name in PLAYERS:
-                players.move(name, gradients[name])
-            return
+            return super().step(players)
         critic: list[Name] = ["critic"] * self.critic_steps
         for name in (*critic, "generator"):
-            players.move(name, players.consensus_gradient(players.draw(), self.gamma)[name])
+            players.move(name, self.field(players, players.draw())[name])
 
 
 @register("dynamics", "extragradient")
@@ -114,12 +114,11 @@ class Extragradient(Dynamics):
     def step(self, players: Players) -> None:
         """Move both players once, by the field one step ahead."""
         start = players.save()
-        Simultaneous().step(players)
-        batch = players.draw()
-        gradients = {name: players.gradient(name, batch) for name in PLAYERS}
+        super().step(players)
+        ahead = self.field(players, players.draw())
         players.load(start)
         for name in PLAYERS:
-            players.move(name, gradients[name])
+            players.move(name, ahead[name])
 
 
 @register("dynamics", "optimistic")
@@ -135,8 +134,7 @@ class Optimistic(Dynamics):
 
     def step(self, players: Players) -> None:
         """Move both players once, remembering their gradients."""
-        batch = players.draw()
-        now = {name: players.gradient(name, batch) for name in PLAYERS}
+        now = self.field(players, players.draw())
         before = players.previous or now
         for name in PLAYERS:
             players.move(name, {key: 2 * g - before[name][key] for key, g in now[name].items()})
@@ -164,15 +162,10 @@ class Unrolled(Dynamics):
         if self.step_size is not None and not (math.isfinite(self.step_size) and self.step_size > 0):
             raise SteadyganError(f"step_size must be a finite number > 0, not {self.step_size:g}")
 
-    def step(self, players: Players) -> None:
-        """Move both players once, the generator against the critic ahead."""
-        batch = players.draw()
-        gradients = {
-            "generator": players.unrolled_gradient(batch, self.steps, self.step_size, self.backprop),
-            "critic": players.gradient("critic", batch),
-        }
-        for name in PLAYERS:
-            players.move(name, gradients[name])
+    def field(self, players: Players, batch: Batch) -> dict[Name, Values]:
+        """Return the generator's gradient against the critic ahead, and the critic's here."""
+        ahead = players.unrolled_gradient(batch, self.steps, self.step_size, self.backprop)
+        return {"generator": ahead, "critic": players.gradient("critic", batch)}
 
 
 def _at_least_one(**counts: int) -> None:

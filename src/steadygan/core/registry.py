@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import itertools
 import types
 import typing
 from collections.abc import Callable
@@ -145,12 +146,40 @@ def spec(item: Any) -> str:
     return f"{name}:{','.join(parts)}" if parts else name
 
 
+def expand(text: str) -> list[str]:
+    """Expand braces into the grid that they spell, as a shell does; text without braces is itself.
+
+    >>> expand("js:gamma={0.1,1}")
+    ['js:gamma=0.1', 'js:gamma=1']
+    >>> expand("{r1:gamma={1,10},js}")
+    ['r1:gamma=1', 'r1:gamma=10', 'js']
+    """
+    start = text.find("{")
+    if start < 0:
+        if "}" in text:
+            raise SteadyganError(f"{text!r} closes a brace that it does not open.")
+        return [text]
+    depth, cuts = 0, [start]
+    for i in range(start, len(text)):
+        depth += {"{": 1, "}": -1}.get(text[i], 0)
+        if depth == 1 and text[i] == ",":
+            cuts.append(i)
+        if depth == 0:
+            cuts.append(i)
+            break
+    else:
+        raise SteadyganError(f"{text!r} opens a brace that it does not close.")
+    choices = [text[a + 1 : b] for a, b in itertools.pairwise(cuts)]
+    head, tail = text[:start], text[cuts[-1] + 1 :]
+    return [head + middle + rest for choice in choices for middle in expand(choice) for rest in expand(tail)]
+
+
 def describe(kind: str) -> list[Entry]:
     """Return every registered name of a kind with its one-line summary and its settings."""
     found = []
     for name in names(kind):
         cls = _entries[kind][name]
-        summary = (inspect.getdoc(cls) or "").strip().splitlines()[0]
+        summary = (inspect.getdoc(cls) or "").strip().splitlines()[0].replace("``", "")
         defaults = {
             key: "" if p.default is p.empty else _format(p.default)
             for key, p in inspect.signature(cls).parameters.items()
@@ -209,4 +238,4 @@ def _format(value: Any) -> str:
     return "none" if value is None else str(value)
 
 
-__all__ = ["KINDS", "Entry", "build", "describe", "lookup", "names", "register", "spec", "unregister"]
+__all__ = ["KINDS", "Entry", "build", "describe", "expand", "lookup", "names", "register", "spec", "unregister"]

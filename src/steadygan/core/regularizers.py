@@ -40,6 +40,11 @@ def around_real(real: Samples, fake: Samples, context: Context) -> Samples:
     return Samples(real.x + real.x.std(correction=0) / 2 * context.uniform(real.x), real.labels)
 
 
+_KINK = (
+    "{0} pulls the norm of the critic's gradient towards 1, and at an equilibrium that gradient is 0, where the norm has a kink:"
+    " the field is discontinuous there, has no eigenvalues and does not converge ({1})"
+)
+
 POINTS: dict[str, Callable[[Samples, Samples, Context], Samples]] = {
     "real": lambda real, fake, context: real,
     "fake": lambda real, fake, context: fake,
@@ -53,6 +58,8 @@ class Regularizer:
     """Base of every regularizer: a registered frozen dataclass that says where it needs the input gradient, and what it adds there."""
 
     where: ClassVar[tuple[str, ...]] = ()
+    not_smooth: ClassVar[str] = ""
+    """Why a game with it cannot be linearised at an equilibrium; empty where it can."""
 
     def penalty(self, scores: Mapping[str, Scores], context: Context) -> Tensor:
         """Return the penalty, 0-d; ``scores`` holds 'real', 'fake' and every point of ``where``, the latter with their gradient."""
@@ -213,6 +220,7 @@ class WGANGP(GradientPenalty):
 
     where: ClassVar[tuple[str, ...]] = ("between",)
     target: ClassVar[float] = 1.0
+    not_smooth: ClassVar[str] = _KINK.format("wgan-gp", "Mescheder et al. 2018, on WGAN-GP")
     gamma: Strength = 20.0
 
 
@@ -228,6 +236,7 @@ class WGANLP(WGANGP):
     """
 
     one_sided: ClassVar[bool] = True
+    not_smooth: ClassVar[str] = ""
 
 
 @register("regularizer", "dragan")
@@ -243,6 +252,7 @@ class DRAGAN(GradientPenalty):
 
     where: ClassVar[tuple[str, ...]] = ("around-real",)
     target: ClassVar[float] = 1.0
+    not_smooth: ClassVar[str] = _KINK.format("dragan", "by the argument of Mescheder et al. 2018 for WGAN-GP")
     gamma: Strength = 20.0
 
 

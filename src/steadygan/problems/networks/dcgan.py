@@ -21,7 +21,7 @@ class DCGAN:
     [-1, 1], ``norm`` on all but the output; D: convolutions w-2w-4w-8w, linear -> (B,) logits, ``critic_norm`` on all but the first.
     Other sides have as many stages as they need. Where batch or layer normalisation sets the scale, weights start as N(0, 0.02²) and
     the scales of the norms as N(1, 0.02²); where nothing does (none, spectral) weights start as N(0, g²/fan_in), He's rule for the
-    activation, because under 0.02 the signal of narrow networks fades.
+    activation, because under 0.02 (which Roth et al.'s code keeps there) the signal of narrow networks fades.
     ``dcgan:norm=none,critic_norm=none`` has no normalisation, ``dcgan:activation=tanh,critic_activation=tanh`` is the tanh variant.
     Raises SteadyganError for width < 1 and images that are not square or of another side.
 
