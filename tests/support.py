@@ -16,6 +16,9 @@ from steadygan.core.divergences import Divergence
 from steadygan.core.players import PLAYERS, Players
 from steadygan.core.registry import lookup
 
+# These games are too small to share out: on a busy machine more threads wait for each other, twenty times as long as the work takes.
+torch.set_num_threads(1)
+
 
 def specs(kind: str) -> list[str]:
     """Every registered name of a kind; one that takes a divergence once with each of them."""
@@ -116,7 +119,7 @@ def conv(seed: int = 0, labels: bool = False) -> Arena:
     """Images of 1 x 8 x 8."""
     return _arena(
         seed,
-        lambda: nn.Sequential(nn.Linear(2, 32), nn.SiLU(), nn.Unflatten(1, (2, 4, 4)), nn.Upsample(scale_factor=2), nn.Conv2d(2, 1, 3, padding=1)),
+        lambda: nn.Sequential(nn.Linear(2, 32), nn.SiLU(), nn.Unflatten(1, (2, 4, 4)), nn.ConvTranspose2d(2, 1, 4, stride=2, padding=1)),
         lambda: nn.Sequential(nn.Conv2d(1, 3, 3, stride=2), nn.SiLU(), nn.Flatten(), nn.Linear(27, 1)),
         (1, 8, 8),
         labels,

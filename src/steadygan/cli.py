@@ -6,6 +6,7 @@ import ctypes
 import importlib
 import importlib.util
 import inspect
+import itertools
 import json
 import re
 import sys
@@ -21,7 +22,7 @@ from rich.table import Table
 from . import __version__
 from .core.conventions import CONVENTIONS, convert_gamma
 from .core.errors import SteadyganError, unknown
-from .core.registry import KINDS, build, describe, lookup, names
+from .core.registry import KINDS, build, describe, expand, lookup, names
 from .experiments.demo import demo
 from .problems import Problem
 from .training import Config, Outcome, resume, train
@@ -253,6 +254,48 @@ class Report:
 
 
 @dataclass(frozen=True)
+class Analyze:
+    """Say whether a method converges on the Dirac-GAN, and why: eigenvalues, rate, critical gamma, largest stable learning rate.
+
+    Every option takes a grid in braces, and 'all' for every registered name; the closed form stands beside what autodiff gives.
+
+    Examples:
+      steadygan analyze dirac --regularizer r1:gamma={0,0.3,1,3} --dynamics simultaneous --lr 0.2
+      steadygan analyze dirac --regularizer all --dynamics {simultaneous,alternating:critic_steps=5}
+      steadygan analyze dirac --objective all --regularizer js:gamma=2 --json
+    """
+
+    game: Annotated[Literal["dirac"], tyro.conf.Positional, tyro.conf.arg(metavar="dirac", help="the game whose closed forms are known")]
+    objective: Annotated[str, _spec("objective", "what the players minimise")] = "nonsaturating"
+    regularizer: Annotated[
+        tuple[str, ...], _spec("regularizer", "penalty on the critic; repeated ones add up", "none"), tyro.conf.UseAppendAction
+    ] = ()
+    smoothing: Annotated[str | None, _spec("smoothing", "noise on the samples", "none")] = None
+    dynamics: Annotated[str, _spec("dynamics", "who moves when")] = "alternating"
+    lr: Annotated[str, tyro.conf.arg(metavar="H", help="learning rate of both players")] = "0.2"
+    json: Annotated[bool, tyro.conf.arg(help="a list of records, for programs")] = False
+    modules: Modules = ()
+
+    def run(self) -> int:
+        """Analyze."""
+        from .analysis.convergence import analyze_dirac
+        from .report.tables import records
+
+        sets = [[r for r in combination if r] for combination in itertools.product(*(_grid("regularizer", r) for r in self.regularizer))]
+        try:
+            lrs = [float(h) for h in expand(self.lr)]
+        except ValueError:
+            raise SteadyganError(f"--lr takes a number or a grid of numbers, not {self.lr!r}.") from None
+        smoothings = [None] if self.smoothing is None else [s or None for s in _grid("smoothing", self.smoothing)]
+        found = analyze_dirac(_grid("objective", self.objective), sets, smoothings, _grid("dynamics", self.dynamics), lrs)
+        if self.json:
+            print(json.dumps([record.to_json() for record in found], indent=2))
+        else:
+            Console(highlight=False).print(records(found))
+        return 0
+
+
+@dataclass(frozen=True)
 class Demo:
     """Watch an unregularized GAN fall and a regularized one stand: the 3-D mixture of Roth et al. 2017, in a few minutes.
 
@@ -288,6 +331,7 @@ COMMANDS: dict[str, type] = {
     "resume": Resume,
     "sample": Sample,
     "report": Report,
+    "analyze": Analyze,
     "list": List,
     "convert-gamma": ConvertGamma,
     "demo": Demo,
@@ -355,6 +399,10 @@ def _fresh(parent: Path, name: str) -> Path:
         path = parent / f"{stem}-{number}"
         number += 1
     return path
+
+
+def _grid(kind: str, text: str) -> list[str]:
+    return [name for part in expand(text) for name in (names(kind) if part == "all" else [part])]
 
 
 def _import(module: str) -> None:

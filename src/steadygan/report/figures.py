@@ -14,8 +14,8 @@ from matplotlib.ticker import EngFormatter, MaxNLocator
 from PIL import Image
 
 from ..core.errors import SteadyganError
-from .runs import Run, Series
-from .views import FRAME, QUIET, aligned, load, panel, views
+from .runs import Run, Series, load
+from .views import FRAME, QUIET, aligned, panel, views
 
 # Okabe and Ito's colours, which colour-blind readers tell apart; their yellow is too light for lines on white.
 _PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#5D4A9C")
@@ -36,7 +36,8 @@ def curves(runs: Sequence[Run]) -> dict[str, Figure]:
     """Draw every quantity over the steps, one small figure each, by title; a quantity without any finite value is left out.
 
     Each run keeps its colour of ``colours``. A triangle marks a warning, a cross a value that is not finite. Gradient norms and logits are
-    solid at real samples, dashed at generated ones. Long curves are faint, their means over a hundred blocks strong. An axis is logarithmic where the range is large.
+    solid at real samples, dashed at generated ones. Long curves are faint, their means over a hundred blocks strong. An axis is logarithmic
+    where the range is large.
     """
     panels = {name: (name,) for run in runs for name in run.metrics} | {
         "critic loss without the penalty": ("critic_loss",),
@@ -59,14 +60,15 @@ def curves(runs: Sequence[Run]) -> dict[str, Figure]:
 def comparison_picture(runs: Sequence[Run], path: str | Path, columns: int = 5) -> Path:
     """Save one row a run, its samples over training and a curve beside them, as a PNG 1,200 pixels wide and of at most 300 kB.
 
-    The curve is of the metric ``modes``, else ``sw1``, else of the critic's loss. Raises SteadyganError where no run has samples.
+    The curve is of the metric ``modes``, else ``sw1``, where all runs have it, else of the critic's loss. Raises SteadyganError where no
+    run has samples.
     """
     rows = aligned(runs, columns)
     columns = max(map(len, rows), default=0)
     if not columns:
         raise SteadyganError("none of the runs has samples yet: train for longer, or save samples more often")
     seen = views(runs, rows)
-    measured = next((name for name in ("modes", "sw1") if any(name in run.metrics for run in runs)), "critic_loss")
+    measured = next((name for name in ("modes", "sw1") if all(name in run.metrics for run in runs)), "critic_loss")
     total, margin, gap, head, chart = 8.0, 0.1, 0.07, 0.48, 2.0
     width = (total - 2 * margin - columns * gap - chart) / columns
     heights = [width * (view.height if view else 1) for view in seen]
@@ -100,20 +102,26 @@ def comparison_picture(runs: Sequence[Run], path: str | Path, columns: int = 5) 
         charts.append(axes)
         top -= height
     _scale(charts[0], _values(runs, (measured,)))
-    path, scale = Path(path), 1.0
-    while len(data := png(figure, scale)) > _LIMIT:
-        scale *= 0.9
+    path, image = Path(path), _image(figure)
+    while len(data := _encoded(image)) > _LIMIT:
+        shrink = min(0.95, (_LIMIT / len(data)) ** 0.5)
+        image = image.resize((round(image.width * shrink), round(image.height * shrink)), Image.Resampling.LANCZOS)
     path.write_bytes(data)
     return path
 
 
-def png(figure: Figure, scale: float = 1.0) -> bytes:
+def png(figure: Figure) -> bytes:
     """Return the figure as a PNG of at most 256 colours, the same bytes for the same figure."""
+    return _encoded(_image(figure))
+
+
+def _image(figure: Figure) -> Image.Image:
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
-    image = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
-    if scale < 1:
-        image = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.LANCZOS)
+    return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+
+
+def _encoded(image: Image.Image) -> bytes:
     buffer = io.BytesIO()
     image.quantize(256, dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
@@ -144,7 +152,9 @@ def _draw(axes: Axes, runs: Sequence[Run], names: Sequence[str], inks: Sequence[
             else:
                 marker = {"marker": "o", "markersize": 2.5} if len(steps) <= 30 else {}
                 axes.plot(steps, np.where(finite, values, np.nan), color=ink, linewidth=1.3, linestyle=line, **marker)
-            axes.plot(steps[~finite], np.full((~finite).sum(), 0.93), "x", color=ink, markersize=4, transform=level)
+            # Before the first update there is nothing to log yet; only a value that was finite once can have been lost.
+            lost = steps[~finite & np.logical_or.accumulate(finite)]
+            axes.plot(lost, np.full(len(lost), 0.93), "x", color=ink, markersize=4, transform=level)
         alarms = sorted({warning.step for warning in run.warnings}) if len(_values([run], names)) else []
         axes.vlines(alarms, 0, 1, color=ink, linewidth=0.6, alpha=0.25 if len(alarms) <= 12 else 0.06, transform=level)
         axes.plot(alarms, np.ones(len(alarms)), "v", color=ink, markersize=4, clip_on=False, transform=level)
@@ -160,7 +170,9 @@ def _scale(axes: Axes, held: np.ndarray) -> None:
         axes.set_yscale("log")
         axes.minorticks_off()
     else:
-        axes.yaxis.set_major_locator(MaxNLocator(4))
+        axes.yaxis.set_major_locator(MaxNLocator(4, integer=bool((held == held.round()).all())))  # counts have no halves
+        axes.ticklabel_format(axis="y", scilimits=(-3, 4))
+        axes.yaxis.get_offset_text().set(size=7, color=QUIET)
     axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
 

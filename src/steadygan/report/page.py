@@ -19,8 +19,8 @@ from markupsafe import Markup
 
 from ..core.errors import SteadyganError
 from .figures import colours, curves, png
-from .runs import Run, Series, part
-from .views import aligned, load, scatter, views
+from .runs import Run, Series, load, part
+from .views import aligned, scatter, views
 
 _HERE = Path(__file__).parent
 _ABOUT = ("steadygan", "git")  # with the environment, what a run was made with rather than what it does
@@ -137,16 +137,18 @@ def _shared(runs: Sequence[Run]) -> dict[str, Any]:
 
 def _verdict(run: Run) -> dict[str, Any]:
     """Return what became of a run: state, steps, time, last metrics, warnings by kind, and which parts are not there."""
-    state, step, planned = run.status.get("state"), run.status.get("step"), run.settings.get("steps")
-    if step is None:
-        step = max((int(series.steps[-1]) for series in run.logged.values() if len(series.steps)), default=None)
+    state, planned = run.status.get("state"), run.settings.get("steps")
+    # The status of a run that goes on, or was killed, is as old as its start: the last line of its metrics knows better.
+    step, seconds = run.status.get("step"), run.status.get("seconds")
+    if state in (None, "running") and (clock := run.logged.get("seconds")) is not None:
+        step, seconds = int(clock.steps[-1]), clock.values[-1]
     parts = {"status": run.status, "metrics": run.logged or run.metrics, "samples": run.samples}
     return {
         "state": words(state) if state else "no status",
         "mood": {"finished": "good", "running": "busy", "failed": "bad"}.get(state if isinstance(state, str) else "", "idle"),
         "reason": run.status.get("reason"),
-        "steps": "no steps yet" if step is None else f"{words(step)} of {words(planned)} steps" if planned else f"{words(step)} steps",
-        "time": duration(run.status.get("seconds")),
+        "steps": "no steps yet" if not step else f"{words(step)} of {words(planned)} steps" if planned else f"{words(step)} steps",
+        "time": duration(seconds),
         "last": {name: series.values[-1] for name, series in run.metrics.items()},
         "alarms": Counter(warning.kind for warning in run.warnings).most_common(),
         "missing": [name for name, part in parts.items() if not part],
@@ -169,7 +171,7 @@ def _metrics(runs: Sequence[Run]) -> list[dict[str, Any]]:
         better = _better(name)
         cells = {i: _cell(run.metrics[name], better) for i, run in enumerate(runs) if name in run.metrics}
         medians = [cell["median"] for cell in cells.values() if math.isfinite(cell["median"])]
-        leader = better(medians) if better and len(runs) > 1 and medians else None
+        leader = better(medians) if better and len(medians) > 1 else None
         for cell in cells.values():
             cell["leads"] = cell["median"] == leader
         rows.append({"name": name, "better": {max: "higher is better", min: "lower is better"}.get(better, ""), "cells": cells})

@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from PIL import Image
 
 from ..core.errors import SteadyganError
 from .runs import Run, Snapshot, points
@@ -90,17 +88,6 @@ class View:
         lost = [(1 - finite.mean(), "not finite"), (finite.mean() - inside.sum() / len(samples), "outside")]
         note = ", ".join(f"{max(1, round(100 * share))} % {what}" for share, what in lost if share > 0)
         square.text(0.03, 0.03, note, transform=square.transAxes, va="bottom", size=7, color=INK, bbox=_LABEL)
-
-
-def load(path: Path) -> np.ndarray | Image.Image:
-    """Return the samples of a file: points (N, d) of an .npz, the picture of a .png. Raises SteadyganError for a damaged file."""
-    if path.suffix == ".npz":
-        return points(path)
-    try:
-        with Image.open(path) as image:
-            return image.convert("RGB")
-    except (OSError, SyntaxError) as error:
-        raise SteadyganError(f"{path} cannot be read as a picture ({error}); remove the file to report the rest of the run") from error
 
 
 def aligned(runs: Sequence[Run], columns: int) -> list[list[Snapshot | None]]:

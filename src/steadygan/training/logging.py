@@ -107,13 +107,19 @@ class RunFolder:
 
 def write_samples(path: Path, x: Tensor) -> None:
     """Write images (B, C, H, W) in [-1, 1] as a PNG grid, or samples of any shape as an NPZ with key ``samples``, by the path's ending."""
-    if path.suffix == ".png" and x.ndim == 4:
-        image_grid(x).save(path)
-    elif path.suffix == ".npz":
-        np.savez_compressed(path, samples=x.cpu().float().numpy())
-    else:
-        fitting = ".png or .npz" if x.ndim == 4 else ".npz"
-        raise SteadyganError(f"{path}: these samples are written to a file that ends in {fitting}.")
+    endings = (".png", ".npz") if x.ndim == 4 else (".npz",)
+    if path.suffix not in endings:
+        raise SteadyganError(f"{path}: these samples are written to a file that ends in {' or '.join(endings)}.")
+    aside = path.with_name(f"{path.name}.partial")
+    try:
+        with open(aside, "wb") as file:
+            if path.suffix == ".png":
+                image_grid(x).save(file, "png")
+            else:
+                np.savez_compressed(file, samples=x.cpu().float().numpy())
+        os.replace(aside, path)
+    except OSError as error:
+        raise SteadyganError(f"{path} cannot be written: {error.strerror or error}.") from error
 
 
 def image_grid(x: Tensor) -> Image.Image:
