@@ -6,6 +6,9 @@ import torch
 import steadygan
 from steadygan import core
 
+# The networks of the tests are small: a second thread costs more than it brings, and one thread gives the same bits everywhere.
+torch.set_num_threads(1)
+
 
 @pytest.fixture(autouse=True)
 def _names(doctest_namespace: dict) -> None:

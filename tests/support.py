@@ -131,10 +131,11 @@ def _arena(seed: int, generator: Callable[[], nn.Module], critic: Callable[[], n
     nets = generator().double(), critic().double()
     if labels:
         nets = Conditional(nets[0], (2,)), Conditional(nets[1], event)
-    classes = [(torch.tensor([0, 2, 1, 1]), torch.tensor([1, 0, 0, 2])), (torch.tensor([2, 2, 0, 1]), torch.tensor([0, 1, 2, 1]))]
-    batches = [
-        Batch(torch.randn(4, *event, dtype=torch.float64) + 0.5, torch.randn(4, 2, dtype=torch.float64), y if labels else None) for y in classes
-    ]
+    classes = torch.tensor([[[0, 2, 1, 1], [1, 0, 0, 2]], [[2, 2, 0, 1], [0, 1, 2, 1]]])
+    batches = []
+    for y_real, y_fake in classes:
+        real, latent = torch.randn(4, *event, dtype=torch.float64) + 0.5, torch.randn(4, 2, dtype=torch.float64)
+        batches.append(Batch(real, latent, (y_real, y_fake) if labels else None))
     return Arena(*nets, batches)
 
 

@@ -12,12 +12,12 @@ import re
 
 import pytest
 import torch
-from support import Fixed
 from torch import Tensor
 
 from steadygan.core import Context, Game, SteadyganError, build, spec
 from steadygan.core.regularizers import Regularizer
 from steadygan.core.schedules import Cosine, Exponential
+from support import Fixed
 
 EVENTS = [(1,), (3,), (3, 8, 8)]
 DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
@@ -171,7 +171,8 @@ def works_without_a_graph(regularizer: Regularizer) -> None:
 
 def keeps_the_mixed_derivative(regularizer: Regularizer) -> None:
     """d v_psi / d theta through a live fake, against central differences: what a game that detaches would silently lose."""
-    theta, psi = torch.tensor(0.4, dtype=torch.float64, requires_grad=True), torch.tensor([1.9, -0.7], dtype=torch.float64, requires_grad=True)
+    theta = torch.tensor(0.4, dtype=torch.float64, requires_grad=True)
+    psi = torch.tensor([1.9, -0.7], dtype=torch.float64, requires_grad=True)
     real, z = batches((2,))
 
     def critic_gradient(theta: Tensor) -> Tensor:

@@ -41,9 +41,7 @@ THEIRS = {
     "lecam": ("lecam", lambda g, real, fake, c: c * ((real - fake.mean()).square().mean() + (fake - real.mean()).square().mean())),
     "roth": (
         "js",
-        lambda g, real, fake, c: (
-            c / 2 * (((1 - real.sigmoid()).square() + fake.sigmoid().square()) * g.square().sum(1)).mean()
-        ),
+        lambda g, real, fake, c: c / 2 * (((1 - real.sigmoid()).square() + fake.sigmoid().square()) * g.square().sum(1)).mean(),
     ),
 }
 

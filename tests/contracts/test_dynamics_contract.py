@@ -3,9 +3,9 @@
 import checks
 import pytest
 import torch
-from support import dirac, flat, functional, mlp, optimizer
 
 from steadygan.core import Context, Game, SteadyganError, build, names
+from support import dirac, flat, functional, mlp, optimizer
 
 ALL = names("dynamics")
 VARIANTS = [

@@ -7,9 +7,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support import dirac, field_jacobian, specs
 
 from steadygan.core import Game, SteadyganError, build, names
+from support import dirac, field_jacobian, specs
 
 ALL = specs("objective")
 every = pytest.mark.parametrize("spelling", ALL)
@@ -53,9 +53,7 @@ def test_logits_are_large_on_real(spelling):
     real, fake = (x.requires_grad_() for x in logits())
     by_real, by_fake = torch.autograd.grad(objective.critic(real, fake), (real, fake))
     assert (by_real < 0).all() and (by_fake > 0).all()
-    by_real, by_fake = torch.autograd.grad(
-        generator_loss(objective, real, fake), (real, fake), allow_unused=True, materialize_grads=True
-    )
+    by_real, by_fake = torch.autograd.grad(generator_loss(objective, real, fake), (real, fake), allow_unused=True, materialize_grads=True)
     assert (by_fake < 0).all()
     assert (by_real > 0).all() if objective.uses_real else (by_real == 0).all()
 

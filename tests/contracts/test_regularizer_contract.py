@@ -6,11 +6,11 @@ import importlib.util
 import checks
 import pytest
 import torch
-from support import Fixed, specs
 
 from steadygan.core import Context, Game, build, names, unregister
 from steadygan.core.gradients import Scores
 from steadygan.core.registry import lookup
+from support import Fixed, specs
 
 ALL = specs("regularizer")
 

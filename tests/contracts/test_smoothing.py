@@ -6,10 +6,10 @@ import math
 import checks
 import pytest
 import torch
-from support import Fixed
 
 from steadygan.core import Context, Game, Samples, SteadyganError, build, names
 from steadygan.core.schedules import Exponential
+from support import Fixed
 
 ALL = names("smoothing")
 

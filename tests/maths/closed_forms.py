@@ -12,8 +12,6 @@ from dataclasses import dataclass
 
 from support import specs
 
-from steadygan.core import names
-
 
 @dataclass(frozen=True)
 class Refused:
@@ -70,6 +68,3 @@ def eigenvalues(a: float, q: float) -> list[complex]:
     """-q/2 +- sqrt(q^2/4 - a^2)."""
     root = cmath.sqrt(q * q / 4 - a * a)
     return [-q / 2 - root, -q / 2 + root]
-
-
-__all__ = ["COUPLING", "DAMPING", "LINEARISABLE", "WEIGHT", "Refused", "damping", "eigenvalues", "names"]

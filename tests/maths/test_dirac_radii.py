@@ -10,9 +10,9 @@ from decimal import Decimal
 import numpy as np
 import pytest
 import torch
-from support import Fixed, dirac, flat, normal_nodes, optimizer
 
 from steadygan.core import Context, Game, build
+from support import Fixed, dirac, flat, normal_nodes, optimizer
 
 H, STEPS = 0.2, 500
 NODES = normal_nodes(400)

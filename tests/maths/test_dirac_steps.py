@@ -6,9 +6,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support import dirac, flat, functional, jacobian, start, step_jacobian
 
 from steadygan.core import Batch, Game, build, names
+from support import dirac, flat, functional, jacobian, start, step_jacobian
 
 few = settings(deadline=None, max_examples=10)
 steps = st.floats(0.01, 1.5)

@@ -8,9 +8,9 @@ import math
 import numpy as np
 import pytest
 import torch
-from support import Fixed
 
 from steadygan.core import Context, Game, build, names
+from support import Fixed
 
 NODES, WEIGHTS = (torch.from_numpy(a) for a in np.polynomial.hermite_e.hermegauss(120))
 WEIGHTS = WEIGHTS / math.sqrt(2 * math.pi)

@@ -10,8 +10,9 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from support import Arena
 from torch import Tensor
+
+from support import Arena
 
 log_sigmoid = F.logsigmoid
 

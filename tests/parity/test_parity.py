@@ -7,9 +7,9 @@ the one prints is a statement about what the other does.
 import plain
 import pytest
 import torch
-from support import conv, dirac, flat, functional, mlp, optimizer, specs
 
 from steadygan.core import Context, Game, build, names
+from support import conv, dirac, flat, functional, mlp, optimizer, specs
 
 LR, STEPS, TOLERANCE = 0.05, 5, 1e-12
 
@@ -183,7 +183,7 @@ def test_plain_loop_with_clipping():
 
 def test_the_plain_loop_notices_differences():
     """The comparison can fail: another gamma, another order and another seed each give other parameters."""
-    base = dict(gamma=0.7, lr=LR, steps=STEPS, seed=11)
+    base = {"gamma": 0.7, "lr": LR, "steps": STEPS, "seed": 11}
     start = plain.play(mlp(), "nonsaturating", "gp0", **base)
     for change in ({"gamma": 0.7001}, {"seed": 12}, {"turns": ("generator", "critic")}, {"turns": None}, {"clip": 0.3}):
         assert (plain.play(mlp(), "nonsaturating", "gp0", **{**base, **change}) - start).abs().max() > 1e-7

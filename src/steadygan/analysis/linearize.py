@@ -5,11 +5,12 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import Literal
 
 import numpy as np
 import torch
-from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigs
+from scipy.sparse.linalg import ArpackError, ArpackNoConvergence, LinearOperator, eigs
 from torch import Tensor, nn
 
 from ..core.context import Context, Draws
@@ -19,6 +20,9 @@ from ..core.game import Game
 from ..core.players import PLAYERS, Batch, FunctionalPlayers, Name, Values
 from ..core.registry import build
 
+DENSE = 300
+"""Up to so many parameters ``survey`` computes every eigenvalue."""
+
 Map = Callable[[Tensor], Tensor]
 """A differentiable map of flat vectors (n,) -> (n,)."""
 
@@ -27,11 +31,17 @@ class System:
     """A game at one fixed batch as a flat dynamical system: the state is (generator's parameters, critic's parameters).
 
     The networks are copied, so their buffers are held and the caller's stay as they are. Every evaluation sees the same batch and, from
-    ``draws()``, the same noise. dynamics: an object or a spec. lr: one learning rate, or one for each player. An optimistic step also
-    carries the previous gradients, so its state is twice as long.
+    ``draws()``, the same noise. dynamics: an object or a spec. lr: one learning rate, or one for each player. scale (n,): a diagonal that
+    multiplies every gradient before it moves a parameter, such as a frozen preconditioner of Adam. An optimistic step also carries the
+    previous gradients, so its state is twice as long.
 
     Raises SteadyganError where the linearisation does not exist (WGAN-GP and DRAGAN at an equilibrium, with the reference) and where two
-    evaluations differ (dropout, spectral normalisation that advances), with what to do.
+    evaluations differ (dropout, noise of the network's own, spectral normalisation that advances), with what to do.
+
+    >>> game, batch = Game("minimax", ["r1:gamma=1"]), Batch(torch.zeros(4, 1), torch.zeros(4, 1))
+    >>> system = System(game, "simultaneous", nn.Linear(1, 1), nn.Linear(1, 1, bias=False), batch, lr=0.1)
+    >>> jacobian(system.field, system.point()).shape
+    torch.Size([3, 3])
 
     Reference: Mescheder et al. 2018, section 2.
     """
@@ -48,12 +58,13 @@ class System:
         progress: float | None = None,
         draws: Callable[[], torch.Generator | Draws] | None = None,
         memory: Mapping[str, Tensor] | None = None,
+        scale: Tensor | None = None,
     ) -> None:
         for regularizer in game.regularizers:
             if regularizer.not_smooth:  # type: ignore[union-attr]
                 raise SteadyganError(regularizer.not_smooth)  # type: ignore[union-attr]
         self.game, self.dynamics, self.batch, self.lr = game, build("dynamics", dynamics), batch, lr
-        self.generator, self.critic = copy.deepcopy(generator), copy.deepcopy(critic)
+        self.generator, self.critic = (_thrice_differentiable(copied(network)) for network in (generator, critic))
         self._draws = draws or (lambda: torch.Generator(batch.real.device).manual_seed(0))
         self._context = {"progress": progress, "memory": memory or {}}
         modules: dict[Name, nn.Module] = {"generator": self.generator, "critic": self.critic}
@@ -61,6 +72,11 @@ class System:
         self._modules = modules
         self.split = sum(shape.numel() for name, _, shape in self._shapes if name == "generator")
         self.size = sum(shape.numel() for _, _, shape in self._shapes)
+        if not self.size:
+            raise SteadyganError("No parameter requires a gradient, so nothing moves: call .requires_grad_() on the networks first.")
+        if scale is not None and scale.shape != (self.size,):
+            raise SteadyganError(f"scale has one entry for each of the {self.size} trainable parameters, not shape {tuple(scale.shape)}.")
+        self._scale = None if scale is None else self._values(scale)
         self._guard()
 
     @property
@@ -74,10 +90,10 @@ class System:
         return torch.cat([parameters[name][key].detach().reshape(-1) for name, key, _ in self._shapes])
 
     def field(self, state: Tensor) -> Tensor:
-        """Return v(w) of the field that the dynamics follows, (n,); consensus and unrolling modify the game's own."""
+        """Return v(w) of the field that the dynamics follows, (n,), scaled; consensus and unrolling modify the game's own."""
         players = self._players(state)
         descent = self.dynamics.field(players, self.batch)
-        return -self._flat(descent)
+        return -self._flat({name: players.scaled(name, descent[name]) for name in PLAYERS})
 
     def step(self, state: Tensor) -> Tensor:
         """Return the state after one step: (n,), or (2n,) with the previous gradients for an optimistic step."""
@@ -92,7 +108,8 @@ class System:
         """Return a state from which ``step`` can start: with the present gradients as the previous ones where a step remembers."""
         if not self.remembers:
             return state
-        return torch.cat([state, -self.field(state.detach().requires_grad_()).detach()])
+        now = self.dynamics.field(self._players(state.detach().requires_grad_()), self.batch)
+        return torch.cat([state, self._flat(now).detach()])
 
     def notes(self) -> list[str]:
         """Return what a reader must know about this linearisation."""
@@ -101,10 +118,12 @@ class System:
             found.append("Batch normalisation uses this batch's statistics; its running averages are held.")
         return found
 
-    def _players(self, state: Tensor) -> FunctionalPlayers:
+    def _players(self, state: Tensor) -> _Scaled:
         context = Context(rng=self._draws(), **self._context)  # type: ignore[arg-type]
         point = self._values(state)
-        return FunctionalPlayers(self.game, self.generator, self.critic, lambda: self.batch, context, lr=self.lr, point=point)
+        players = _Scaled(self.game, self.generator, self.critic, lambda: self.batch, context, lr=self.lr, point=point)
+        players.scale = self._scale
+        return players
 
     def _values(self, state: Tensor) -> dict[Name, Values]:
         parts = state.split([shape.numel() for _, _, shape in self._shapes])
@@ -118,14 +137,68 @@ class System:
 
     def _guard(self) -> None:
         point = self.point().requires_grad_()
-        first, second = self.field(point).detach(), self.field(point).detach()
+        with torch.random.fork_rng():
+            first = self.field(point).detach()
+            before = torch.get_rng_state()
+            second = self.field(point).detach()
+            drawn = not torch.equal(before, torch.get_rng_state())
         if not first.isfinite().all():
             raise SteadyganError("The field is not finite at this point: there is nothing to linearise. Start from an earlier checkpoint.")
-        if not torch.equal(first, second):
-            raise SteadyganError(
-                "Two evaluations of the field differ, so it has no Jacobian: call .eval() on networks with dropout or spectral"
-                " normalisation, and let noise come from the context's generator, which is the same each time."
-            )
+        # Sums on a GPU come in another order each time; what is stochastic differs by far more than that.
+        if drawn or (first - second).norm() > 100 * torch.finfo(first.dtype).eps * first.norm():
+            raise SteadyganError(f"Two evaluations of the field differ, so it has no Jacobian: {self._culprit(drawn)}")
+
+    def _culprit(self, drawn: bool) -> str:
+        modules = [(f"{name}.{path}", m) for name in PLAYERS for path, m in self._modules[name].named_modules()]
+        for path, module in modules:
+            if isinstance(module, nn.modules.dropout._DropoutNd) and module.training and module.p > 0:
+                return f"{path} is dropout in training mode; call .eval() on the network."
+        if drawn:
+            return "a network draws noise from torch's global generator; draw it once, outside, and hold it fixed, or switch it off."
+        for path, module in modules:
+            if type(module).__name__ in ("_SpectralNorm", "SpectralNorm") and module.training:
+                return f"{path} is spectral normalisation, whose power iteration advances in training mode; call .eval() on the network."
+        return "a network changes from one call to the next; call .eval() on it, and hold what it remembers."
+
+
+class _Scaled(FunctionalPlayers):
+    """Players whose gradients are scaled by a fixed diagonal before they move."""
+
+    scale: dict[Name, Values] | None = None
+
+    def scaled(self, player: Name, gradient: Values) -> Values:
+        return gradient if self.scale is None else {key: self.scale[player][key] * g for key, g in gradient.items()}
+
+    def move(self, player: Name, gradient: Values) -> None:
+        super().move(player, self.scaled(player, gradient))
+
+
+def copied(network: nn.Module) -> nn.Module:
+    """Return an independent copy of a network; raises SteadyganError where torch cannot copy it, with what to do."""
+    try:
+        return copy.deepcopy(network)
+    except RuntimeError as error:
+        raise SteadyganError(
+            f"{type(network).__name__} cannot be copied: {error} The legacy torch.nn.utils.spectral_norm and weight_norm do this;"
+            " use those of torch.nn.utils.parametrizations."
+        ) from error
+
+
+def _thrice_differentiable(network: nn.Module) -> nn.Module:
+    """Turn the output padding of transposed convolutions into a crop of a larger output: the same function."""
+
+    # torch 2.13 differentiates output_padding twice, and raises the third time.
+    def crop(module: nn.Module, inputs: tuple[Tensor, ...], out: Tensor, frame: tuple[tuple[int, int], ...]) -> Tensor:
+        for axis, (low, extra) in enumerate(frame, start=-len(frame)):
+            out = out.narrow(axis, low, out.shape[axis] - 2 * low + extra)
+        return out
+
+    for module in network.modules():
+        if isinstance(module, nn.modules.conv._ConvTransposeNd) and any(module.output_padding) and module.padding >= module.output_padding:
+            frame = tuple(zip(module.padding, module.output_padding, strict=True))
+            module.padding = module.output_padding = (0,) * len(frame)
+            module.register_forward_hook(partial(crop, frame=frame))
+    return network
 
 
 def jacobian(function: Map, at: Tensor) -> Tensor:
@@ -140,17 +213,21 @@ class Products:
     """Products with the Jacobian J (m, n) of a flat map at a point, without forming it; counts what it spends."""
 
     def __init__(self, function: Map, at: Tensor) -> None:
-        self._at = at.detach().requires_grad_()
-        self._out = function(self._at)
+        self.at = at.detach().requires_grad_()
+        self._out = function(self.at)
         self._dual = torch.zeros_like(self._out, requires_grad=True)
         # J^T u is linear in u, so its derivative with respect to u along v is J v: a forward product from two reverse ones.
-        (self._pulled,) = torch.autograd.grad(self._out, self._at, self._dual, create_graph=True, materialize_grads=True, allow_unused=True)
+        (self._pulled,) = torch.autograd.grad(self._out, self.at, self._dual, create_graph=True, materialize_grads=True, allow_unused=True)
         self.spent = 0
 
     def transposed(self, u: Tensor) -> Tensor:
         """Return J^T u."""
         self.spent += 1
-        return torch.autograd.grad(self._out, self._at, u, retain_graph=True, materialize_grads=True, allow_unused=True)[0]
+        return torch.autograd.grad(self._out, self.at, u, retain_graph=True, materialize_grads=True, allow_unused=True)[0]
+
+    def of_array(self, x: np.ndarray) -> np.ndarray:
+        """Return J x for a real NumPy vector, in double precision."""
+        return _numpy(self.forward(torch.from_numpy(np.ascontiguousarray(x)).to(self.at.detach())))
 
     def forward(self, v: Tensor) -> Tensor:
         """Return J v."""
@@ -171,81 +248,141 @@ class Eigenvalue:
 
 @dataclass(frozen=True)
 class Spectrum:
-    """Some eigenvalues, largest first in the asked order, and the number of products with J that they cost."""
+    """Some eigenvalues, the asked end first, the number of products with J that they cost, and whether they are all there are.
+
+    vectors (n, count): the eigenvectors as columns, or None where they were not kept.
+    """
 
     values: list[Eigenvalue]
     products: int
     which: str
-    vectors: Any = field(repr=False, default=None)
+    complete: bool
+    vectors: np.ndarray | None = field(repr=False, default=None)
 
 
-def leading(function: Map, at: Tensor, count: int = 6, *, which: str = "LM", budget: int = 300, tolerance: float = 1e-6) -> Spectrum:
-    """Return leading eigenvalues of the Jacobian by ARPACK: ``which`` is LM (modulus) or LR (real part).
+def leading(
+    function: Map, at: Tensor, count: int = 6, *, which: Literal["LM", "LR"] = "LM", budget: int = 300, tolerance: float = 1e-6
+) -> Spectrum:
+    """Return leading eigenvalues of the Jacobian (n, n) by ARPACK: ``which`` is LM (modulus) or LR (real part).
 
-    budget: products with J, about. tolerance: an eigenvalue counts as converged where its residual is below tolerance·|λ|max.
-    What did not converge within the budget is returned so labelled, from the subspace that was reached.
+    budget: products with J, about. tolerance: an eigenvalue counts as converged where its residual, computed anew, is below
+    tolerance·|λ|max. What did not converge within the budget is returned so labelled, from one Arnoldi factorisation.
     Reference: Lehoucq, Sorensen and Yang 1998.
+
+    >>> leading(lambda w: -2 * w, torch.ones(30, dtype=torch.float64), 1).values[0].value.real
+    -2.0
     """
-    products = Products(function, at)
-    n = len(at)
-    if n <= max(2 * count + 2, 20):
-        dense = jacobian(function, at).double().numpy()
-        values, vectors = np.linalg.eig(dense)
-        order = _order(values, which)[:count]
-        return Spectrum(_judged(products, values[order], vectors[:, order], tolerance), n, which, vectors[:, order])
-    dtype = at.dtype
-
-    def multiply(x: np.ndarray) -> np.ndarray:
-        return products.forward(torch.from_numpy(np.ascontiguousarray(x.ravel())).to(dtype)).double().numpy()
-
-    operator = LinearOperator((n, n), matvec=multiply, dtype=np.float64)
-    start = np.random.default_rng(0).standard_normal(n)
+    products, n = Products(function, at), len(at)
     width = min(n - 1, max(2 * count + 1, 20))
-    rounds = max(1, (budget - width) // max(1, width - count))
-    try:
-        values, vectors = eigs(operator, k=count, which=which, ncv=width, maxiter=rounds, tol=tolerance, v0=start)
-    except ArpackNoConvergence as stopped:
-        values, vectors = stopped.eigenvalues, stopped.eigenvectors
+    if n <= max(2 * count + 2, 20):
+        values, vectors = np.linalg.eig(_dense(products, n))
+    else:
+        rounds = (budget - 2 * width - 2 * count) // (width - count)  # what is left beside the first factorisation, the last and the check
+        values, vectors = _arpack(products, n, count, which, width, rounds, tolerance) if rounds > 0 else _none(n)
         if len(values) < count:
-            values, vectors = _arnoldi(multiply, start, width, count, which)
+            reached, basis, small = _arnoldi(products, at, min(width, max(budget - 2 * count, count + 2)))
+            new = [i for i, value in enumerate(reached) if not len(values) or abs(values - value).min() > 1e-2 * abs(reached).max()]
+            values = np.concatenate([values, reached[new]])
+            vectors = np.concatenate([vectors, basis.double().cpu().numpy() @ small[:, new]], axis=1)
     order = _order(values, which)[:count]
-    return Spectrum(_judged(products, values[order], vectors[:, order], tolerance), products.spent, which, vectors[:, order])
+    values, vectors = values[order], vectors[:, order]
+    residuals = _residuals(products, values, vectors)
+    return Spectrum(_judged(values, residuals, tolerance, at.dtype), products.spent, which, len(values) == n, vectors)
 
 
-def _judged(products: Products, values: np.ndarray, vectors: np.ndarray, tolerance: float) -> list[Eigenvalue]:
-    scale = max(abs(values).max(initial=0.0), 1e-300)
-    found = []
-    for value, vector in zip(values, vectors.T, strict=True):
-        real, imaginary = (torch.from_numpy(np.ascontiguousarray(part)).to(products._at.dtype) for part in (vector.real, vector.imag))
-        image = products.forward(real).double().numpy() + 1j * products.forward(imaginary).double().numpy()
-        residual = float(np.linalg.norm(image - value * vector) / np.linalg.norm(vector))
-        # Single precision cannot do better than its own rounding.
-        floor = max(tolerance, 50 * torch.finfo(products._at.dtype).eps)
-        found.append(Eigenvalue(complex(value), residual, bool(residual <= floor * scale)))
-    return found
+def survey(function: Map, at: Tensor, *, budget: int = 40, tolerance: float = 1e-3, scale: float | None = None) -> Spectrum:
+    """Return what ``budget`` products tell about the whole spectrum: every eigenvalue of up to 300, else the Ritz values, by modulus.
+
+    The Ritz values of one Arnoldi factorisation settle from the outside inwards, at every end at once; their residuals are
+    |h_{k+1,k} y_k|, which equals ||Jv - λv|| up to rounding. tolerance: relative to ``scale``, by default |λ|max. Reference: Saad 2011,
+    "Numerical Methods for Large Eigenvalue Problems", section 6.2.
+
+    >>> [round(e.value.real) for e in survey(lambda w: w * torch.tensor([3.0, -5.0]), torch.ones(2)).values]
+    [-5, 3]
+    """
+    products, n = Products(function, at), len(at)
+    if n <= DENSE:
+        dense = _dense(products, n)
+        values, vectors = np.linalg.eig(dense)
+        residuals = np.linalg.norm(dense @ vectors - values * vectors, axis=0)
+    else:
+        values, _, small = _arnoldi(products, at, min(budget, n - 1))
+        residuals = small[-1]  # the last row carries them
+    order = _order(values, "LM")
+    return Spectrum(_judged(values[order], residuals[order].real, tolerance, at.dtype, scale), products.spent, "LM", n <= DENSE)
 
 
-def _arnoldi(
-    multiply: Callable[[np.ndarray], np.ndarray], start: np.ndarray, width: int, count: int, which: str
-) -> tuple[np.ndarray, np.ndarray]:
-    """Ritz values of one Arnoldi factorisation: what can be said when ARPACK's restarts ran out of budget."""
-    basis = np.zeros((len(start), width + 1))
+def _dense(products: Products, n: int) -> np.ndarray:
+    rows = torch.eye(n, dtype=products.at.dtype, device=products.at.device)
+    return np.stack([_numpy(products.transposed(row)) for row in rows])
+
+
+def _numpy(x: Tensor) -> np.ndarray:
+    return x.detach().double().cpu().numpy()
+
+
+def _none(n: int) -> tuple[np.ndarray, np.ndarray]:
+    return np.zeros(0, dtype=complex), np.zeros((n, 0), dtype=complex)
+
+
+def _arpack(products: Products, n: int, count: int, which: str, width: int, rounds: int, tolerance: float) -> tuple[np.ndarray, np.ndarray]:
+    operator = LinearOperator((n, n), matvec=lambda x: products.of_array(x.ravel()), dtype=np.float64)
+    start = np.random.default_rng(0).standard_normal(n)
+    precision = max(tolerance, _floor(products.at.dtype))
+    try:
+        return eigs(operator, k=count, which=which, ncv=width, maxiter=rounds, tol=precision, v0=start)
+    except ArpackNoConvergence as stopped:
+        return stopped.eigenvalues, stopped.eigenvectors
+    except ArpackError:  # nothing but zeros, or no shift that helps: the one factorisation will say what there is
+        return _none(n)
+
+
+def _arnoldi(products: Products, at: Tensor, width: int) -> tuple[np.ndarray, Tensor, np.ndarray]:
+    """Return the Ritz values of one factorisation of ``width`` products, its basis (n, m), and for each value a vector in it.
+
+    Below the coordinates of the vectors stands one more row: the residuals.
+    """
+    basis = torch.zeros(width + 1, len(at), dtype=at.dtype, device=at.device)
     small = np.zeros((width + 1, width))
-    basis[:, 0] = start / np.linalg.norm(start)
+    start = torch.from_numpy(np.random.default_rng(0).standard_normal(len(at))).to(at)
+    basis[0] = start / start.norm()
     for j in range(width):
-        image = multiply(basis[:, j])
+        image = products.forward(basis[j])
+        size = float(image.norm())
         for _ in range(2):  # once more, because one pass of Gram-Schmidt loses orthogonality
-            overlap = basis[:, : j + 1].T @ image
-            small[: j + 1, j] += overlap
-            image = image - basis[:, : j + 1] @ overlap
-        small[j + 1, j] = np.linalg.norm(image)
-        if small[j + 1, j] < 1e-14:
-            width = j + 1
+            overlap = basis[: j + 1] @ image
+            small[: j + 1, j] += _numpy(overlap)
+            image = image - overlap @ basis[: j + 1]
+        small[j + 1, j] = float(image.norm())
+        if small[j + 1, j] <= 10 * torch.finfo(at.dtype).eps * size:
+            width = j + 1  # the space is invariant: nothing more can be found from this start
             break
-        basis[:, j + 1] = image / small[j + 1, j]
+        basis[j + 1] = image / small[j + 1, j]
     values, vectors = np.linalg.eig(small[:width, :width])
-    order = _order(values, which)[:count]
-    return values[order], basis[:, :width] @ vectors[:, order]
+    residuals = small[width, width - 1] * abs(vectors[-1])
+    return values, basis[:width].T, np.concatenate([vectors, residuals[None]])
+
+
+def _residuals(products: Products, values: np.ndarray, vectors: np.ndarray) -> np.ndarray:
+    found: list[float] = []
+    for i, (value, vector) in enumerate(zip(values, vectors.T, strict=True)):
+        if i and value.imag and value == values[i - 1].conjugate():
+            found.append(found[-1])
+            continue
+        image = products.of_array(vector.real) + (1j * products.of_array(vector.imag) if vector.imag.any() else 0)
+        found.append(float(np.linalg.norm(image - value * vector) / np.linalg.norm(vector)))
+    return np.array(found)
+
+
+def _judged(values: np.ndarray, residuals: np.ndarray, tolerance: float, dtype: torch.dtype, size: float | None = None) -> list[Eigenvalue]:
+    size = abs(values).max(initial=0.0) if size is None else size
+    limit = max(tolerance, _floor(dtype)) * size + 1e-300
+    return [Eigenvalue(complex(v), float(r), bool(r <= limit)) for v, r in zip(values, residuals, strict=True)]
+
+
+def _floor(dtype: torch.dtype) -> float:
+    """Return the relative residual below which a precision cannot get: some roundings."""
+    return 50 * torch.finfo(dtype).eps
 
 
 def _order(values: np.ndarray, which: str) -> np.ndarray:

@@ -31,6 +31,11 @@ class CriticTerms(NamedTuple):
     penalty: Tensor
     scores: dict[str, Scores]
 
+    def detach(self) -> CriticTerms:
+        """Return the same figures without their graph."""
+        scores = {name: score.detach() for name, score in self.scores.items()}
+        return CriticTerms(self.loss.detach(), self.objective.detach(), self.penalty.detach(), scores)
+
 
 @dataclass(frozen=True)
 class Game:

@@ -26,6 +26,10 @@ class Scores(NamedTuple):
     gradient: Tensor | None = None
     labels: Tensor | None = None
 
+    def detach(self) -> Scores:
+        """Return the same figures without their graph."""
+        return Scores(self.x.detach(), self.logits.detach(), None if self.gradient is None else self.gradient.detach(), self.labels)
+
 
 def score(critic: Critic, samples: Samples, *, gradient: bool = False, backend: Backend = "autograd") -> Scores:
     r"""Evaluate a critic: logits D(x), and with ``gradient`` also :math:`\nabla_x D(x)`, differentiable again.
@@ -52,7 +56,8 @@ def score(critic: Critic, samples: Samples, *, gradient: bool = False, backend: 
         if not logits.requires_grad:
             return Scores(x, logits, torch.zeros_like(x), labels)
         (slope,) = torch.autograd.grad(logits.sum(), x, create_graph=differentiable, allow_unused=True, materialize_grads=True)
-    return Scores(x, logits, slope, labels) if differentiable else Scores(x.detach(), logits.detach(), slope, labels)
+    scores = Scores(x, logits, slope, labels)
+    return scores if differentiable else scores.detach()
 
 
 def squared_norm(gradient: Tensor) -> Tensor:

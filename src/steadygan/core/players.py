@@ -216,11 +216,15 @@ class OptimizerPlayers(Players):
         """Return the gradient without a graph; neither network's ``.grad`` is touched."""
         if player == "generator":
             fake = _generate(self.generator, batch)
-            return _differentiate(self._generator_loss(self.critic, batch, fake), self.values(player), create_graph=False)
+            slope = _differentiate(self._generator_loss(self.critic, batch, fake), self.values(player), create_graph=False)
+            self.generator_loss = None if self.generator_loss is None else self.generator_loss.detach()
+            return slope
         with torch.no_grad():
             fake = _generate(self.generator, batch)
         slope = _differentiate(self._critic_loss(self.critic, batch, fake), self.values(player), create_graph=False)
         self._observe()
+        # What is kept for logging must not keep the critic's activations alive through the generator's step.
+        self.terms = self.terms.detach() if self.terms else None
         return slope
 
     def move(self, player: Name, gradient: Values) -> None:
@@ -251,7 +255,7 @@ class OptimizerPlayers(Players):
         for name, saved in point.items():
             for p, value, state in saved:
                 p.copy_(value)
-                self.optimizers[name].state[p] = state
+                self.optimizers[name].state[p] = _copied(state)
 
 
 def _trainable(module: nn.Module) -> Values:
@@ -269,7 +273,5 @@ def _generate(generator: Callable[..., Tensor], batch: Batch) -> Tensor:
 def _differentiate(loss: Tensor, values: Values, *, create_graph: bool) -> Values:
     if not loss.requires_grad:
         return {key: torch.zeros_like(p) for key, p in values.items()}
-    found = torch.autograd.grad(
-        loss, list(values.values()), create_graph=create_graph, retain_graph=True, allow_unused=True, materialize_grads=True
-    )
+    found = torch.autograd.grad(loss, list(values.values()), create_graph=create_graph, allow_unused=True, materialize_grads=True)
     return dict(zip(values, found, strict=True))

@@ -1,0 +1,351 @@
+r"""The noise theory of Roth et al. 2017 between Gaussians, measured: no expectation is estimated, all are Gauss-Hermite sums in float64.
+
+A critic is a torch function of samples (n, d) that returns raw outputs v (n,); the statistic of the paper is psi = g(v), g the
+divergence's output activation. P and Q are product Gaussians, so adding noise of variance gamma only widens them.
+
+>>> result = expand("gan", JensenShannon(gamma=1.0), Normal((0.0,), (1.0,)), Normal((0.4,), (1.1,)))
+>>> round(result.omega, 7), round(result.penalty_order)
+(0.0773353, 2)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+
+import numpy as np
+import torch
+from scipy.optimize import minimize
+from torch import Tensor
+
+from ..core.context import Context
+from ..core.divergences import Divergence
+from ..core.errors import SteadyganError
+from ..core.game import Game
+from ..core.objectives import FGAN
+from ..core.registry import build, spec
+from ..core.regularizers import FGANPenalty, JensenShannon, Regularizer
+
+Critic = Callable[[Tensor], Tensor]
+
+NODES = 120
+"""Gauss-Hermite nodes along each axis that has a width, in one dimension; two dimensions take their square root's order, see Normal."""
+
+GAMMAS = (0.04, 0.02, 0.01, 0.005)
+"""Noise variances at which errors are measured and their order in gamma is fitted."""
+
+_LOG_SLOPE = {"kl": 1.0, "reverse-kl": 1.0, "neyman": 2.0, "squared-hellinger": 0.5, "js": 1.0, "gan": 1.0}
+
+
+@dataclass(frozen=True)
+class Normal:
+    """A product of Gaussians: mean (d,) and standard deviation (d,) in units of the samples; a standard deviation of 0 makes it a point.
+
+    Raises SteadyganError where the two differ in length or a standard deviation is negative.
+
+    >>> nodes, weights = Normal((0.0, 1.0), (1.0, 0.0)).quadrature()
+    >>> nodes.shape, round((weights @ nodes[:, 0] ** 4).item(), 9)
+    (torch.Size([32, 2]), 3.0)
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.mean) != len(self.std) or not all(s >= 0 for s in self.std):
+            raise SteadyganError(f"A Gaussian has as many standard deviations >= 0 as means, not {self.std} for {self.mean}.")
+
+    def smoothed(self, variance: float) -> Normal:
+        """Return the convolution with N(0, variance I); Roth et al. 2017, Eq. 3."""
+        return replace(self, std=tuple(math.sqrt(s * s + variance) for s in self.std))
+
+    def quadrature(self) -> tuple[Tensor, Tensor]:
+        """Return nodes (n, d) and weights (n,), exact for polynomials of degree 239 in one dimension, of degree 63 for each axis in more."""
+        count = NODES if len(self.mean) == 1 else 32
+        points, masses = np.polynomial.hermite_e.hermegauss(count)
+        axes = [list(zip(m + s * points, masses / math.sqrt(2 * math.pi))) if s else [(m, 1.0)] for m, s in zip(self.mean, self.std)]
+        grid = torch.tensor(list(product(*axes)), dtype=torch.float64)
+        return grid[..., 0], grid[..., 1].prod(-1)
+
+    def expectation(self, function: Callable[[Tensor], Tensor]) -> Tensor:
+        """Return E[function(x)], 0-d, of a function (n, d) -> (n,)."""
+        nodes, weights = self.quadrature()
+        return weights @ function(nodes)
+
+    def log_density(self, x: Tensor) -> Tensor:
+        """Return the log density at x (n, d), (n,); raises SteadyganError where there is none."""
+        if not all(self.std):
+            raise SteadyganError("A Gaussian with a standard deviation of 0 has no density: smooth it first.")
+        mean, std = (torch.tensor(values, dtype=x.dtype) for values in (self.mean, self.std))
+        return -(((x - mean) / std).square() / 2 + std.log() + math.log(2 * math.pi) / 2).sum(-1)
+
+
+def log_ratio(p: Normal, q: Normal) -> Critic:
+    """Return x -> log p(x)/q(x), the optimal logit; Goodfellow et al. 2014, Proposition 1."""
+    return lambda x: p.log_density(x) - q.log_density(x)
+
+
+def optimal(divergence: Divergence | str, p: Normal, q: Normal) -> Critic:
+    """Return the optimal raw output v, g(v(x)) = f'(p/q); Roth et al. 2017, Eq. 15.
+
+    >>> v = optimal("neyman", Normal((0.0,), (1.0,)), Normal((1.0,), (1.0,)))
+    >>> v(torch.zeros(1, 1))
+    tensor([1.])
+    """
+    divergence = build("divergence", divergence)
+    factor, ratio = _LOG_SLOPE.get(spec(divergence).partition(":")[0]), log_ratio(p, q)
+    # For these g inverts f' in closed form, which keeps the tails; for the others g is the identity.
+    return (lambda x: factor * ratio(x)) if factor else (lambda x: divergence.slope(ratio(x).exp()))
+
+
+def objective(divergence: Divergence | str, critic: Critic, p: Normal, q: Normal, gamma: float = 0.0) -> float:
+    """Return F_gamma = E_P[g(v)] - E_Q[f*(g(v))] under noise of variance gamma on both; Roth et al. 2017, Eqs. 3 and 7.
+
+    Exact: the noise widens a Gaussian to the variance s^2 + gamma.
+
+    >>> p, q = Normal((0.0,), (1.0,)), Normal((1.0,), (1.0,))
+    >>> round(objective("kl", optimal("kl", p, q), p, q), 9)  # KL = 1/2
+    0.5
+    """
+    divergence = build("divergence", divergence)
+    real = p.smoothed(gamma).expectation(lambda x: divergence.activation(critic(x)))
+    return (real - q.smoothed(gamma).expectation(lambda x: divergence.fake_score(critic(x)))).item()
+
+
+def omega(regularizer: Regularizer | str, critic: Critic, p: Normal, q: Normal) -> float:
+    """Return Omega of the regularizer (its penalty is gamma/2 Omega), by the very object that trains; Roth et al. 2017, Eqs. 19 and 20.
+
+    The game sees one pair of nodes at a time and the quadrature weighs its answers, so the regularizer must be a sum of an expectation
+    under P and one under Q: js, f-gan, r1, r2, r1r2.
+
+    >>> p, q = Normal((0.0,), (1.0,)), Normal((1.0,), (1.0,))
+    >>> round(omega("r1:gamma=3", lambda x: 2 * x.sum(-1), p, q), 9)
+    4.0
+    """
+    regularizer = build("regularizer", regularizer)
+    if not set(regularizer.where) <= {"real", "fake"}:
+        raise SteadyganError(f"{spec(regularizer)!r} pairs real with generated samples: it is no sum of an expectation under each.")
+    game = Game("minimax", [replace(regularizer, gamma=2.0)])  # type: ignore[type-var]
+
+    def one(x: Tensor, y: Tensor) -> Tensor:
+        return game.critic_terms(critic, x[None], y[None], at=Context(), backend="func").penalty
+
+    (real, p_weights), (fake, q_weights) = p.quadrature(), q.quadrature()
+    origin_real, origin_fake = real[:1].expand(len(fake), -1), fake[:1].expand(len(real), -1)
+    at_real, at_fake = torch.func.vmap(one)(real, origin_fake), torch.func.vmap(one)(origin_real, fake)
+    # Each sum also holds the other side's term at its first node, which is there twice.
+    both = one(real[0], fake[0])
+    return (p_weights @ at_real + q_weights @ at_fake - both).item()
+
+
+def laplacian_term(divergence: Divergence | str, critic: Critic, p: Normal, q: Normal) -> float:
+    """Return E_P[Laplacian psi] - E_Q[Laplacian (f* o psi)], twice the slope of F_gamma at gamma = 0; Roth et al. 2017, Eq. 13."""
+    divergence = build("divergence", divergence)
+    real = p.expectation(lambda x: _laplacian(lambda point: divergence.activation(critic(point)), x))
+    return (real - q.expectation(lambda x: _laplacian(lambda point: divergence.fake_score(critic(point)), x))).item()
+
+
+def miss(regularizer: Regularizer | str, divergence: Divergence | str, critic: Critic, p: Normal, q: Normal) -> float:
+    r"""Return by what the slope of F_gamma in gamma exceeds that of the penalty, -Omega/2; zero at the optimal critic.
+
+    f-gan: 1/2 int (p - f*'(psi) q) Laplacian psi (Roth et al. 2017, Eq. 32).
+    js: 1/2 int (p/s - q/(1 - s)) Laplacian s, s = sigmoid(v) (derived in docs/derivations.md).
+    Raises SteadyganError for other regularizers.
+
+    >>> p, q = Normal((0.0,), (1.0,)), Normal((1.0,), (1.0,))
+    >>> abs(miss("js", "gan", optimal("gan", p, q), p, q)) < 1e-9
+    True
+    """
+    regularizer, divergence = build("regularizer", regularizer), build("divergence", divergence)
+    if isinstance(regularizer, JensenShannon):
+
+        def real(x: Tensor) -> Tensor:
+            return _laplacian(lambda point: critic(point).sigmoid(), x) / critic(x).sigmoid()
+
+        def fake(x: Tensor) -> Tensor:
+            return _laplacian(lambda point: critic(point).sigmoid(), x) / (-critic(x)).sigmoid()
+    elif isinstance(regularizer, FGANPenalty):
+
+        def real(x: Tensor) -> Tensor:
+            return _laplacian(lambda point: divergence.activation(critic(point)), x)
+
+        def fake(x: Tensor) -> Tensor:
+            # f*'(g(v)) as (f* o g)'(v) / g'(v), because g saturates in floating point before its own derivative vanishes.
+            v = critic(x)
+            return real(x) * _slope(divergence.fake_score, v) / _slope(divergence.activation, v)
+    else:
+        raise SteadyganError(f"What {spec(regularizer)!r} misses has no formula here; known: js, f-gan.")
+    return ((p.expectation(real) - q.expectation(fake)) / 2).item()
+
+
+@dataclass(frozen=True)
+class Expansion:
+    """F_gamma against its expansions. Errors are |F_gamma - expansion| at each of ``gammas``; orders are fitted in log gamma.
+
+    objective: F. smoothed: F_gamma. omega: of the regularizer. slope: of F_gamma by Eq. 13. miss: the coefficient of gamma that the
+    penalty misses (Eq. 32). deviation: |1 - (F_gamma - F)/(-gamma/2 Omega)|. laplacian_*: Eq. 13; penalty_*: Eq. 18.
+    """
+
+    gammas: tuple[float, ...]
+    objective: float
+    smoothed: tuple[float, ...]
+    omega: float
+    slope: float
+    miss: float
+    laplacian_errors: tuple[float, ...]
+    laplacian_order: float
+    penalty_errors: tuple[float, ...]
+    penalty_order: float
+    deviation: tuple[float, ...]
+
+
+def expand(
+    divergence: Divergence | str,
+    regularizer: Regularizer | str,
+    p: Normal,
+    q: Normal,
+    critic: Critic | None = None,
+    gammas: Sequence[float] = GAMMAS,
+) -> Expansion:
+    """Measure how well the Laplacian form and a regularizer stand for noise of variance gamma, at a critic (by default the optimal one).
+
+    The regularizer must fit the divergence: js goes with gan and js, f-gan with its own. Raises SteadyganError where it does not.
+    Reference: Roth et al. 2017, Eqs. 11-19, 32.
+    """
+    divergence, regularizer = build("divergence", divergence), build("regularizer", regularizer)
+    _fit(regularizer, divergence)
+    critic = critic or optimal(divergence, p, q)
+    start, size = objective(divergence, critic, p, q), omega(regularizer, critic, p, q)
+    slope = laplacian_term(divergence, critic, p, q) / 2
+    smoothed = tuple(objective(divergence, critic, p, q, gamma) for gamma in gammas)
+    by_laplacian = tuple(abs(f - start - gamma * slope) for f, gamma in zip(smoothed, gammas, strict=True))
+    by_penalty = tuple(abs(f - start + gamma / 2 * size) for f, gamma in zip(smoothed, gammas, strict=True))
+    return Expansion(
+        gammas=tuple(gammas),
+        objective=start,
+        smoothed=smoothed,
+        omega=size,
+        slope=slope,
+        miss=miss(regularizer, divergence, critic, p, q),
+        laplacian_errors=by_laplacian,
+        laplacian_order=_order(gammas, by_laplacian),
+        penalty_errors=by_penalty,
+        penalty_order=_order(gammas, by_penalty),
+        deviation=tuple(error / (gamma / 2 * size) for error, gamma in zip(by_penalty, gammas, strict=True)),
+    )
+
+
+@dataclass(frozen=True)
+class ParallelLines:
+    """Two Gaussians on parallel lines in the plane, under noise: kl(P, Q) and jsd in nats, the slope of jsd in the distance, ||grad phi*||."""
+
+    distance: float
+    gamma: float
+    kl: float
+    jsd: float
+    jsd_slope: float
+    gradient_norm: float
+
+
+def parallel_lines(distance: float, gamma: float, spread: float = 1.0) -> ParallelLines:
+    """Measure the divergences of N(0, spread^2) on two parallel lines at a distance, under noise of variance gamma > 0, in the plane.
+
+    Without noise the supports are disjoint, KL is infinite and JSD is log 2 at every distance. With it KL = d^2/(2 gamma) and
+    ||grad phi*|| = d/gamma, while JSD is a function of d/sqrt(gamma) alone and saturates. Raises SteadyganError unless gamma > 0.
+
+    >>> lines = parallel_lines(0.5, 0.1)
+    >>> round(lines.kl, 9), round(lines.gradient_norm, 9)  # 0.25/0.2, 0.5/0.1
+    (1.25, 5.0)
+
+    Reference: Roth et al. 2017, section 7.2; Arjovsky and Bottou 2017.
+    """
+    if not gamma > 0:
+        raise SteadyganError(f"On disjoint lines only noise of variance gamma > 0 gives densities, not {gamma:g}.")
+    p = Normal((0.0, 0.0), (spread, 0.0)).smoothed(gamma)
+    q = Normal((0.0, distance), (spread, 0.0)).smoothed(gamma)
+    ratio = log_ratio(p, q)
+
+    def jsd(d: float) -> float:
+        other = Normal((0.0, d), (spread, 0.0)).smoothed(gamma)
+        # f-GAN's scaling of this divergence is twice the JSD.
+        return objective("js", log_ratio(p, other), p, other) / 2
+
+    step = 1e-4 * math.sqrt(gamma)
+    nodes, weights = p.quadrature()
+    gradient = torch.func.vmap(torch.func.grad(lambda x: ratio(x[None])[0]))(nodes)
+    return ParallelLines(
+        distance=distance,
+        gamma=gamma,
+        kl=p.expectation(ratio).item(),
+        jsd=jsd(distance),
+        jsd_slope=(jsd(distance + step) - jsd(distance - step)) / (2 * step),
+        gradient_norm=(weights @ gradient.norm(dim=1)).item(),
+    )
+
+
+@dataclass(frozen=True)
+class LinearOptimum:
+    """The best linear critic v = offset - slope y of the penalised game between two lines; None for all three where none is found."""
+
+    value: float | None
+    offset: float | None
+    slope: float | None
+
+
+def penalised_lines(divergence: Divergence | str, regularizer: Regularizer | str, distance: float) -> LinearOptimum:
+    """Maximise F - gamma/2 Omega over linear critics between two parallel lines WITHOUT noise, from the zero critic uphill.
+
+    A linear critic is constant along a line, so each line is one point: 0 and ``distance`` on the axis between them. A maximum counts
+    where the gradient vanishes and the Hessian is negative definite; a critic that runs away has none. Raises as ``expand`` does.
+
+    >>> found = penalised_lines("reverse-kl", "f-gan:gamma=0.1,divergence=reverse-kl", 0.5)
+    >>> round(found.value, 6), round(found.slope, 6)  # d^2/(2 gamma), d/gamma: what noise gives
+    (1.25, 5.0)
+
+    Reference: Roth et al. 2017, section 7.2; derived in docs/derivations.md.
+    """
+    divergence, regularizer = build("divergence", divergence), build("regularizer", regularizer)
+    _fit(regularizer, divergence)
+    game = Game(FGAN(divergence), [regularizer])
+    real, fake = (torch.tensor([[y]], dtype=torch.float64) for y in (0.0, distance))
+
+    def loss(w: Tensor) -> Tensor:
+        return game.critic_loss(lambda x: w[0] - w[1] * x[:, 0], real, fake, backend="func")
+
+    def both(w: np.ndarray) -> tuple[float, np.ndarray]:
+        slope, value = torch.func.grad_and_value(loss)(torch.from_numpy(w))
+        return value.item(), slope.numpy()
+
+    found = minimize(both, np.zeros(2), jac=True, method="BFGS", options={"gtol": 1e-9, "maxiter": 500})
+    at = torch.from_numpy(found.x)
+    if not at.isfinite().all() or abs(found.x).max() > 1e3 * max(1.0, 1 / distance):
+        return LinearOptimum(None, None, None)
+    curvature = torch.linalg.eigvalsh(torch.func.hessian(loss)(at))
+    if torch.func.grad(loss)(at).abs().max() > 1e-5 or curvature[0] <= 1e-6 * curvature[1]:
+        return LinearOptimum(None, None, None)
+    return LinearOptimum(-float(found.fun), float(found.x[0]), float(found.x[1]))
+
+
+def _laplacian(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """Return the Laplacian of a function (n, d) -> (n,) at x (n, d): (n,)."""
+    return torch.func.vmap(lambda point: torch.func.hessian(lambda one: function(one[None])[0])(point).trace())(x)
+
+
+def _slope(function: Callable[[Tensor], Tensor], v: Tensor) -> Tensor:
+    return torch.func.vmap(torch.func.grad(function))(v)
+
+
+def _order(gammas: Sequence[float], errors: Sequence[float]) -> float:
+    # An error at the level of rounding has no order.
+    return float(np.polyfit(np.log(gammas), np.log(errors), 1)[0]) if min(errors) > 1e-12 else math.inf
+
+
+def _fit(regularizer: Regularizer, divergence: Divergence) -> None:
+    name = spec(divergence)
+    if isinstance(regularizer, JensenShannon) and name in ("gan", "js"):
+        return
+    if isinstance(regularizer, FGANPenalty) and regularizer.divergence == divergence:
+        return
+    raise SteadyganError(f"{spec(regularizer)!r} does not stand for noise in the divergence {name!r}: take 'f-gan:divergence={name}'.")

@@ -1,0 +1,243 @@
+"""Pictures of two-parameter games from plain arrays: trajectories over their field, spectra, rates and basins."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+
+from ..core.errors import SteadyganError
+from .figures import colours, png
+from .views import FRAME, INK, QUIET, panel
+
+ENDINGS = (".png", ".pdf", ".svg")
+_VERDICT = {True: "#009E73", None: "#E69F00", False: "#D55E00"}  # as in the table of the terminal: green, yellow, red
+_FIELD = "#b9c2cd"
+_LETTER = 0.0071  # inches: the width of a letter of one point, about
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One method's phase portrait: a title, a quieter line below it, and a note below the picture.
+
+    path: the trajectory (T, 2) in (θ, ψ), which may end in inf or nan. grid, field: points (n, n, 2) and the field there (n, n, 2).
+    converges: True, False, or None where the theory leaves it open; it colours the trajectory.
+    """
+
+    title: str
+    subtitle: str
+    note: str
+    path: np.ndarray
+    grid: np.ndarray
+    field: np.ndarray
+    converges: bool | None = None
+
+
+def portrait_sheet(panels: Sequence[Panel], columns: int = 4) -> Figure:
+    """Draw the panels row by row: arrows along the field, the trajectory, its start as a ring and the equilibrium as a cross.
+
+    >>> points = np.stack(np.meshgrid([-1.0, 1.0], [-1.0, 1.0]), axis=-1)
+    >>> turning = points[..., ::-1] * [1, -1]
+    >>> portrait_sheet([Panel("WGAN", "simultaneous", "", np.array([[1.0, -1.0], [0.9, -1.1]]), points, turning)]).axes[0].get_title()
+    ''
+
+    Raises SteadyganError without any panel.
+    """
+    if not panels:
+        raise SteadyganError("there is nothing to draw: give at least one panel")
+    columns = max(1, min(columns, len(panels)))
+    rows = -(-len(panels) // columns)
+    size, gap, head, margin = 1.62, 0.16, 0.36, 0.12
+    notes = [_wrapped(p.note, size / (6.2 * _LETTER), 4) for p in panels]
+    # A row is as high as its longest note asks for.
+    feet = [0.1 + 0.105 * max(len(n) for n in notes[r * columns : (r + 1) * columns]) for r in range(rows)]
+    key = 0.3
+    across = 2 * margin + columns * size + (columns - 1) * gap
+    up = margin + rows * (size + head) + sum(feet) + key
+    figure = Figure(figsize=(across, up), dpi=150)
+    top = up - margin
+    for i, (content, lines) in enumerate(zip(panels, notes, strict=True)):
+        row, column = divmod(i, columns)
+        if i and column == 0:
+            top -= size + head + feet[row - 1]
+        left, bottom = margin + column * (size + gap), top - head - size
+        draw_phase(panel(figure, left, bottom, size, size), content)
+        words = {"ha": "left", "parse_math": False, "clip_on": False}
+        figure.text(left / across, (bottom + size + 0.17) / up, _cut(content.title, size, 8, 1.1), size=8, weight="bold", color=INK, **words)
+        figure.text(left / across, (bottom + size + 0.05) / up, _cut(content.subtitle, size, 6.5), size=6.5, color=QUIET, **words)
+        figure.text(left / across, (bottom - 0.05) / up, "\n".join(lines), size=6.2, color=QUIET, va="top", linespacing=1.15, **words)
+    _key(figure, margin / across, 0.1 / up, columns > 2)
+    return figure
+
+
+def draw_phase(axes: Axes, content: Panel) -> None:
+    """Draw one panel into axes, which take the extent of its grid."""
+    colour = _VERDICT[content.converges]
+    grid, field, path = content.grid, content.field, content.path
+    length = np.hypot(field[..., 0], field[..., 1])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        unit = np.where((length > 1e-12)[..., None], field / length[..., None], np.nan)
+    # Direction only: near the equilibrium the field is too short to be seen, and there it matters.
+    axes.quiver(
+        *(a.ravel() for a in (grid[..., 0], grid[..., 1], unit[..., 0], unit[..., 1])),
+        color=_FIELD, angles="xy", pivot="mid", scale=17, width=0.007, headwidth=3.4, headlength=4, headaxislength=3.6, zorder=1,
+    )  # fmt: skip
+    low, high = grid.reshape(-1, 2).min(axis=0), grid.reshape(-1, 2).max(axis=0)
+    reach = 10 * np.abs([low, high]).max()
+    shown = path[: int(np.argmax(lost)) if (lost := ~(np.abs(path) < reach).all(axis=1)).any() else len(path)]
+    axes.plot(*shown.T, color=colour, linewidth=0.5, alpha=0.45, zorder=2)
+    axes.scatter(*shown.T, s=2.6, color=colour, alpha=0.75, linewidths=0, zorder=3)
+    axes.plot(0, 0, "+", color=INK, markersize=8, markeredgewidth=1.1, zorder=4)
+    axes.plot(*path[:1].T, "o", markerfacecolor="white", markeredgecolor=INK, markersize=4.5, markeredgewidth=1.0, zorder=5)
+    axes.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), aspect="equal")
+
+
+def spectrum_figure(spectra: Mapping[str, Sequence[complex]]) -> Figure:
+    """Draw eigenvalues of one step in the complex plane with the unit circle, inside which a step contracts; one colour for each name.
+
+    >>> len(spectrum_figure({"gan": [1 + 0.1j, 1 - 0.1j]}).axes)
+    1
+    """
+    figure = Figure(figsize=(3.4, 3.4), dpi=150)
+    draw_spectrum(_chart(figure), spectra)
+    return figure
+
+
+def draw_spectrum(axes: Axes, spectra: Mapping[str, Sequence[complex]]) -> None:
+    """Draw eigenvalues into axes."""
+    turn = np.linspace(0, 2 * np.pi, 400)
+    axes.fill(np.cos(turn), np.sin(turn), color=FRAME, alpha=0.25, linewidth=0)
+    axes.plot(np.cos(turn), np.sin(turn), color=QUIET, linewidth=0.8)
+    axes.axhline(0, color=FRAME, linewidth=0.6)
+    for (name, values), colour in zip(spectra.items(), colours(len(spectra)), strict=True):
+        axes.plot(np.real(values), np.imag(values), "o", color=colour, markersize=4, alpha=0.9, label=name)
+    found = np.concatenate([np.asarray(list(values), dtype=complex) for values in spectra.values()])
+    half = 1.1 * max(0.2, np.abs(found.imag).max(), np.abs(1 - found.real).max())
+    # All the spectra lie near 1 where steps are small: that is where the circle is looked at.
+    axes.set(xlim=(1 - 1.6 * half, 1 + 0.4 * half), ylim=(-half, half), aspect="equal", xlabel="Re", ylabel="Im")
+    axes.legend(fontsize=6.5, frameon=False, labelcolor=INK, loc="center left", handletextpad=0.2)
+
+
+def rate_figure(curves: Mapping[str, tuple[np.ndarray, np.ndarray]], label: str) -> Figure:
+    """Draw spectral radii of one step against gamma or the learning rate, (x, radius) by name; above 1 the method does not converge.
+
+    >>> rate_figure({"r1": (np.array([0.1, 1.0]), np.array([0.99, 0.9]))}, "gamma").axes[0].get_xlabel()
+    'gamma'
+    """
+    figure = Figure(figsize=(3.4, 2.6), dpi=150)
+    draw_rate(_chart(figure), curves, label)
+    return figure
+
+
+def draw_rate(axes: Axes, curves: Mapping[str, tuple[np.ndarray, np.ndarray]], label: str) -> None:
+    """Draw spectral radii into axes."""
+    axes.axhline(1, color=INK, linewidth=0.8, linestyle=(0, (3, 2)))
+    for (name, (x, y)), colour in zip(curves.items(), colours(len(curves)), strict=True):
+        axes.plot(x, y, color=colour, linewidth=1.3, label=name)
+    lowest = min(float(np.min(y)) for _, y in curves.values())
+    axes.set(xlabel=label, ylabel="spectral radius of a step", ylim=(min(0.98, lowest - 0.01), 1.05))
+    axes.legend(fontsize=6.5, frameon=False, labelcolor=INK)
+
+
+def basin_figure(radii: np.ndarray, half: float, title: str = "") -> Figure:
+    """Draw the final distance from the equilibrium over starts: radii (n, n), ψ from row to row, θ along them, on [-half, half]².
+
+    >>> len(basin_figure(np.array([[1e-3, 1.0], [2.0, np.inf]]), 2.0).axes)
+    2
+    """
+    figure = Figure(figsize=(3.6, 3.0), dpi=150)
+    axes = _chart(figure)
+    draw_basin(axes, radii, half, title)
+    return figure
+
+
+def draw_basin(axes: Axes, radii: np.ndarray, half: float, title: str = "") -> None:
+    """Draw final distances into axes with their scale beside them; what is nearer than 1e-6 or farther than 1e2 has the end's colour."""
+    image = axes.imshow(
+        np.clip(radii, 1e-6, 1e2), origin="lower", extent=(-half, half, -half, half), cmap="viridis", norm=LogNorm(1e-6, 1e2), aspect="equal"
+    )
+    axes.plot(0, 0, "+", color="white", markersize=8)
+    axes.set(xlabel="θ at the start", ylabel="ψ at the start")
+    axes.set_title(title, size=8, color=INK, loc="left", parse_math=False)
+    bar = axes.figure.colorbar(image, ax=axes, shrink=0.85)
+    bar.set_label("final distance", size=7, color=QUIET)
+    bar.ax.tick_params(labelsize=6.5, labelcolor=QUIET, color=FRAME)
+    bar.outline.set(color=FRAME)
+
+
+def ending(path: str | Path) -> Path:
+    """Return where a picture goes; raises SteadyganError unless it ends in .png, .pdf or .svg.
+
+    >>> ending("dirac.jpg")
+    Traceback (most recent call last):
+    steadygan.core.errors.SteadyganError: a picture ends in .png, .pdf or .svg; 'dirac.jpg' does not: choose another name
+    """
+    path = Path(path)
+    if path.suffix.lower() not in ENDINGS:
+        raise SteadyganError(f"a picture ends in .png, .pdf or .svg; {str(path)!r} does not: choose another name")
+    return path
+
+
+def save_figure(figure: Figure, path: str | Path) -> Path:
+    """Save a figure as PNG (256 colours), PDF or SVG by the ending, the same bytes for the same figure; raises as ``ending``."""
+    path = ending(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    kind = path.suffix.lower()
+    if kind == ".png":
+        path.write_bytes(png(figure))
+    else:
+        figure.savefig(path, format=kind[1:], metadata={"CreationDate": None} if kind == ".pdf" else {"Date": None})
+    return path
+
+
+def _chart(figure: Figure) -> Axes:
+    figure.set_layout_engine("constrained")
+    return styled(figure.add_subplot())
+
+
+def styled(axes: Axes) -> Axes:
+    """Give axes with ticks the look of the report's curves, and return them."""
+    axes.tick_params(labelsize=7, labelcolor=QUIET, color=FRAME)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[:].set_color(FRAME)
+    axes.xaxis.label.set(size=8, color=QUIET)
+    axes.yaxis.label.set(size=8, color=QUIET)
+    return axes
+
+
+def _key(figure: Figure, left: float, bottom: float, wide: bool) -> None:
+    text = "across θ, upwards ψ;  o start,  + equilibrium" if wide else "across θ, upwards ψ"
+    figure.text(left, bottom, text, size=6.5, color=QUIET)
+    if not wide:
+        return
+    x = 1 - left
+    for converges, word in ((False, "does not converge"), (None, "undecided"), (True, "converges")):
+        figure.text(x, bottom, word, size=6.5, weight="bold", color=_VERDICT[converges], ha="right")
+        x -= (6.5 * len(word) * 1.05 * _LETTER + 0.15) / figure.get_figwidth()
+
+
+def _cut(text: str, width: float, size: float, factor: float = 1.0) -> str:
+    room = int(width / (size * _LETTER * factor))
+    return text if len(text) <= room else text[: room - 1] + "…"
+
+
+def _wrapped(text: str, room: float, most: int) -> list[str]:
+    """Return the text in lines of that many letters, the last one cut where there would be more than ``most``."""
+    lines: list[str] = []
+    for word in text.split():
+        if lines and len(lines[-1]) + 1 + len(word) <= room:
+            lines[-1] += " " + word
+        else:
+            lines.append(word)
+    return lines if len(lines) <= most else [*lines[: most - 1], lines[most - 1] + " …"]
+
+
+__all__ = [
+    "ENDINGS", "Panel", "basin_figure", "draw_basin", "draw_phase", "draw_rate", "draw_spectrum", "ending", "portrait_sheet",
+    "rate_figure", "save_figure", "spectrum_figure", "styled",
+]  # fmt: skip
