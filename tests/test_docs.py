@@ -15,7 +15,9 @@ def blocks(path):
     return re.findall(r"^```python\n(.*?)^```", path.read_text(), flags=re.S | re.M)
 
 
-@pytest.mark.parametrize(("page", "index"), [(page, i) for page in PAGES for i in range(len(blocks(page)))], ids=lambda v: getattr(v, "stem", v))
+@pytest.mark.parametrize(
+    ("page", "index"), [(page, i) for page in PAGES for i in range(len(blocks(page)))], ids=lambda v: getattr(v, "stem", v)
+)
 def test_an_example_runs_on_its_own(page, index, monkeypatch):
     # What an example registers stays in it.
     monkeypatch.setattr(registry, "_entries", {kind: dict(entries) for kind, entries in registry._entries.items()})

@@ -8,6 +8,7 @@ import importlib.util
 import inspect
 import itertools
 import json
+import math
 import re
 import sys
 from collections.abc import Sequence
@@ -22,6 +23,7 @@ from rich.table import Table
 from . import __version__
 from .core.conventions import CONVENTIONS, convert_gamma
 from .core.errors import SteadyganError, unknown
+from .core.game import Game
 from .core.registry import KINDS, build, describe, expand, lookup, names
 from .experiments.demo import demo
 from .problems import Problem
@@ -114,6 +116,8 @@ class Train:
         given |= {"conditional": True} if self.conditional else {}
         given |= {} if self.flip else {"flip": False}
         given |= {"broken": self.broken} if self.broken != "refuse" else {}
+        if self.data is not None and Path(self.data).exists():
+            given["data"] = str(Path(self.data).resolve())  # so that the run can be resumed from another folder
         if self.problem == "images":
             if self.data is None:
                 raise SteadyganError(
@@ -263,6 +267,7 @@ class Analyze:
       steadygan analyze dirac --regularizer r1:gamma={0,0.3,1,3} --dynamics simultaneous --lr 0.2
       steadygan analyze dirac --regularizer all --dynamics {simultaneous,alternating:critic_steps=5}
       steadygan analyze dirac --objective all --regularizer js:gamma=2 --json
+      steadygan analyze dirac --objective minimax --regularizer {,r1:gamma=0.3,wgan-gp:gamma=0.7} --plot dirac.png
     """
 
     game: Annotated[Literal["dirac"], tyro.conf.Positional, tyro.conf.arg(metavar="dirac", help="the game whose closed forms are known")]
@@ -274,6 +279,7 @@ class Analyze:
     dynamics: Annotated[str, _spec("dynamics", "who moves when")] = "alternating"
     lr: Annotated[str, tyro.conf.arg(metavar="H", help="learning rate of both players")] = "0.2"
     json: Annotated[bool, tyro.conf.arg(help="a list of records, for programs")] = False
+    plot: Annotated[Path | None, _arg("FILE", "draw each method's trajectory over its field; ends in .png, .pdf or .svg", "none")] = None
     modules: Modules = ()
 
     def run(self) -> int:
@@ -281,6 +287,10 @@ class Analyze:
         from .analysis.convergence import analyze_dirac
         from .report.tables import records
 
+        if self.plot is not None:
+            from .report.portraits import ending
+
+            ending(self.plot)
         sets = [[r for r in combination if r] for combination in itertools.product(*(_grid("regularizer", r) for r in self.regularizer))]
         try:
             lrs = [float(h) for h in expand(self.lr)]
@@ -292,7 +302,22 @@ class Analyze:
             print(json.dumps([record.to_json() for record in found], indent=2))
         else:
             Console(highlight=False).print(records(found))
+        if self.plot is not None:
+            self._draw(found, self.plot)
         return 0
+
+    def _draw(self, records: Sequence[Any], out: Path) -> None:
+        from .analysis.portrait import portrait
+        from .report.portraits import Panel, portrait_sheet, save_figure
+
+        panels = []
+        for row in records:
+            game = Game(row.objective, row.regularizer.split(" + ") if row.regularizer else [], row.smoothing)
+            seen = portrait(game, row.dynamics, row.lr)
+            title = " + ".join(filter(None, (row.regularizer, row.smoothing))) or "no regularizer"
+            end = f"r = {math.hypot(*seen.path[-1]):.2g} after {len(seen.path) - 1} steps; {row.reason}"
+            panels.append(Panel(title, f"{row.objective}, {row.dynamics}, lr={row.lr:g}", end, *seen, row.converges))
+        print("picture:", save_figure(portrait_sheet(panels), out), file=sys.stderr if self.json else sys.stdout)
 
 
 @dataclass(frozen=True)

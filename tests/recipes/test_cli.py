@@ -42,7 +42,10 @@ def refused(capsys, *argv):
 
 def test_images_from_a_zip_train_sample_resume_and_report(here, image_zip, capsys):
     argv = ["train", "images", "--data", str(image_zip), "--resolution", "16", "--network", "dcgan:width=4", "--batch", "4", "--steps", "2"]
-    assert main([*argv, "--regularizer", "js:gamma=2,anneal=0.01", "--regularizer", "r2:gamma=0.5", "--conditional", "--out", "runs/photos"]) == 0
+    assert (
+        main([*argv, "--regularizer", "js:gamma=2,anneal=0.01", "--regularizer", "r2:gamma=0.5", "--conditional", "--out", "runs/photos"])
+        == 0
+    )
     run = Path("runs/photos")
     config = json.loads((run / "config.json").read_text())
     assert config["config"]["regularizer"] == ["js:gamma=2,anneal=0.01", "r2:gamma=0.5"] and config["classes"] == 2

@@ -13,7 +13,10 @@ def tree():
     return {
         "step": 7,
         "weights": {"a.b": torch.tensor([[1.5, -2.0]], dtype=torch.float64), "flag": torch.tensor(True)},
-        "optimizer": {"state": {"0": {"step": torch.tensor(3.0), "kind": "x"}}, "groups": [{"lr": 0.1, "betas": (0.5, 0.9), "params": [0]}]},
+        "optimizer": {
+            "state": {"0": {"step": torch.tensor(3.0), "kind": "x"}},
+            "groups": [{"lr": 0.1, "betas": (0.5, 0.9), "params": [0]}],
+        },
         "empty": {},
         "rng": torch.Generator().manual_seed(3).get_state(),
     }
@@ -46,7 +49,7 @@ def test_a_full_disk_leaves_the_last_good_checkpoint_alone(tmp_path, monkeypatch
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(checkpoint if failing == "save_file" else checkpoint.os, failing, full)
-    with pytest.raises(SteadyganError, match="No space left on device.*untouched"):
+    with pytest.raises(SteadyganError, match=r"No space left on device.*untouched"):
         checkpoint.save(path, tree() | {"step": 8})
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["c.safetensors"]
@@ -67,7 +70,9 @@ def test_a_safetensors_file_of_someone_else_is_refused(tmp_path):
         checkpoint.load(tmp_path / "c.safetensors")
 
 
-@pytest.mark.parametrize("make", [lambda p: torch.optim.Adam(p, 0.01), lambda p: torch.optim.SGD(p, 0.1, 0.9), lambda p: torch.optim.RMSprop(p)])
+@pytest.mark.parametrize(
+    "make", [lambda p: torch.optim.Adam(p, 0.01), lambda p: torch.optim.SGD(p, 0.1, 0.9), lambda p: torch.optim.RMSprop(p)]
+)
 def test_an_optimizer_continues_as_if_it_had_not_stopped(tmp_path, make):
     def parameter():
         return torch.nn.Parameter(torch.tensor([1.0, -3.0]))

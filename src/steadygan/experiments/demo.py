@@ -56,7 +56,7 @@ def demo(out: Path, steps: int, seed: int) -> list[Row]:
 def summary(run: Path) -> dict[str, float]:
     """Return the medians of a run's metrics and of its critic's loss without the penalty, over the last third of its evaluations."""
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    evaluated = [row | row["metrics"] for row in rows if "metrics" in row and row["step"]]
+    evaluated = [row | row["metrics"] for row in rows if "metrics" in row]
     last = evaluated[-max(1, len(evaluated) // 3) :]
     names = ("modes", "hq10", "sw1", "critic_loss")
     return {name: median(row[name] if row[name] is not None else float("inf") for row in last) for name in names}

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import math
-import signal
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -25,6 +22,7 @@ from ..core.registry import build
 from ..problems.problem import Problem
 from . import checkpoint
 from .config import Config, problem_from_json, problem_to_json, stream_seed
+from .interrupt import Interrupt
 from .logging import RunFolder, header
 from .monitor import Monitor, Warning
 from .networks import Average, build_networks, generate, labels, latents
@@ -89,8 +87,7 @@ class Trainer:
     """A run in memory: networks, optimizers, streams of randomness and the step it has reached."""
 
     def __init__(self, problem: Problem, config: Config) -> None:
-        self.problem, self.config, self.step, self.seconds = problem, config, 0, 0.0
-        self.device = config.device
+        self.problem, self.config, self.device, self.step, self.seconds = problem, config, config.device, 0, 0.0
         self.game, self.dynamics = config.game(), build("dynamics", config.dynamics)
         self.evaluated = GRID if len(problem.event) == 3 else VECTORS
         networks = build_networks(config, problem.event, problem.classes)
@@ -117,7 +114,7 @@ class Trainer:
         self.monitor = Monitor(self.game.objective.critic(zeros, zeros).item())  # type: ignore[union-attr]
         fixed = torch.Generator().manual_seed(self._seed("evaluation"))
         self.fixed = latents(config, self.evaluated, fixed), labels(problem.classes, self.evaluated)
-        self._interrupted = False
+        self.interrupt = Interrupt()
 
     def run(self, folder: RunFolder, *, show: bool = True) -> Outcome:
         """Train until the last step, a signal or trouble to stop on; whatever the reason, a finite state at the end is saved.
@@ -127,7 +124,7 @@ class Trainer:
         state, reason = "failed", "it ended without saying why"
         self._status(folder, "running", None)
         try:
-            with self._signals(), Display(folder.path.name, self.config.steps or 0, self.step, show) as display:
+            with self.interrupt, Display(folder.path.name, self.config.steps or 0, self.step, show) as display:
                 state, reason = self._loop(folder, display)
         except (Exception, KeyboardInterrupt) as error:
             reason = str(error) or type(error).__name__
@@ -143,7 +140,7 @@ class Trainer:
         started = time.perf_counter() - self.seconds
         if self.step == 0:
             self._save(folder)
-            self._log(folder, display)
+            folder.samples("step-00000000", self.sample())
         while True:
             self.players.context = replace(self.players.context, progress=self.step / total)
             self.dynamics.step(self.players)
@@ -152,16 +149,14 @@ class Trainer:
             if self.average:
                 self.average.update(self.generator, self.step)
             display.update(self.step)
-            last = self.step == total or self._interrupted
+            interrupted = self.interrupt.seen  # asked once, so that a signal a moment later finds the next step
+            last = self.step == total or interrupted
             due = last or self.step % config.evaluate_every == 0
             logged = due or self.step % config.log_every == 0
             # On a GPU the look at the losses waits for the device, so it is kept to the logged steps.
             if (logged or self.device == "cpu") and not self._finite():
                 self._log(folder, display, evaluate=False)
-                return (
-                    "stopped",
-                    f"non-finite: a loss is no longer a finite number; {checkpoint.latest(folder.path)} is the last good state",
-                )
+                return "stopped", f"non-finite: a loss is no longer a finite number; {checkpoint.latest(folder.path)} is the last good one"
             kinds = [w.kind for w in self._log(folder, display, evaluate=due)] if logged else []
             stop = next((kind for kind in kinds if kind in config.stop_on), None)
             if stop and not due:
@@ -170,12 +165,12 @@ class Trainer:
                 warning = Warning(self.step, "non-finite", "a parameter is no longer a finite number")
                 folder.warn(warning)
                 display.warn(warning)
-                return "stopped", f"non-finite: {warning.message}; {checkpoint.latest(folder.path)} is the last good state"
+                return "stopped", f"non-finite: {warning.message}; {checkpoint.latest(folder.path)} is the last good one"
             if self.step == total:
                 return "finished", None
             if stop:
                 return "stopped", f"{stop}, as asked by --stop-on"
-            if self._interrupted:
+            if interrupted:
                 return "interrupted", "interrupted by a signal"
 
     def tree(self) -> checkpoint.Tree:
@@ -248,7 +243,7 @@ class Trainer:
         values = [self.players.terms.loss if self.players.terms else None, self.players.generator_loss]
         return all(math.isfinite(v.item()) for v in values if v is not None)
 
-    def _log(self, folder: RunFolder, display: Display, *, evaluate: bool = True) -> list[Warning]:
+    def _log(self, folder: RunFolder, display: Display, *, evaluate: bool) -> list[Warning]:
         row = self._row()
         metrics = None
         if evaluate:
@@ -269,8 +264,7 @@ class Trainer:
     def _row(self) -> dict[str, float | None]:
         names = "critic_loss", "penalty", "generator_loss", "gradient_norm_real", "gradient_norm_fake", "logit_real", "logit_fake"
         terms, loss = self.players.terms, self.players.generator_loss
-        if terms is None or loss is None:
-            return dict.fromkeys(names)
+        assert terms is not None and loss is not None
         logits = [terms.scores[point].logits.mean().item() for point in ("real", "fake")]
         slopes = [self._slope(point) for point in ("real", "fake")]
         return dict(zip(names, (terms.objective.item(), terms.penalty.item(), loss.item(), *slopes, *logits), strict=True))
@@ -294,24 +288,6 @@ class Trainer:
             return False
         folder.save_checkpoint(self.step, self.tree(), self.config.keep_checkpoints)
         return True
-
-    @contextmanager
-    def _signals(self) -> Iterator[None]:
-        """Let the first Ctrl-C (or a polite kill) finish the step, so that what is saved is a whole one; the second ends at once."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-
-        def note(number: int, frame: object) -> None:
-            self._interrupted = True
-            signal.signal(number, before[signal.Signals(number)])
-
-        before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
 
 def _call(module: nn.Module, values: dict[str, Tensor], *inputs: Tensor) -> Tensor:
