@@ -20,20 +20,21 @@ import torch
 from scipy.optimize import minimize
 from torch import Tensor
 
-from ..core.context import Context
+from ..core.context import Samples
 from ..core.divergences import Divergence
 from ..core.errors import SteadyganError
 from ..core.game import Game
+from ..core.gradients import score, squared_norm
 from ..core.objectives import FGAN
 from ..core.registry import build, spec
-from ..core.regularizers import FGANPenalty, JensenShannon, Regularizer
+from ..core.regularizers import FGANPenalty, GradientPenalty, JensenShannon, Regularizer
 
 Critic = Callable[[Tensor], Tensor]
 
 NODES = 120
-"""Gauss-Hermite nodes along each axis that has a width, in one dimension; two dimensions take their square root's order, see Normal."""
+"""Gauss-Hermite nodes on a line; in more dimensions there are fewer along each axis, see ``Normal.quadrature``."""
 
-GAMMAS = (0.04, 0.02, 0.01, 0.005)
+GAMMAS = (8e-3, 4e-3, 2e-3, 1e-3)
 """Noise variances at which errors are measured and their order in gamma is fitted."""
 
 _LOG_SLOPE = {"kl": 1.0, "reverse-kl": 1.0, "neyman": 2.0, "squared-hellinger": 0.5, "js": 1.0, "gan": 1.0}
@@ -62,10 +63,13 @@ class Normal:
         return replace(self, std=tuple(math.sqrt(s * s + variance) for s in self.std))
 
     def quadrature(self) -> tuple[Tensor, Tensor]:
-        """Return nodes (n, d) and weights (n,), exact for polynomials of degree 239 in one dimension, of degree 63 for each axis in more."""
+        """Return nodes (n, d) and weights (n,), exact for polynomials of degree 239 on a line, 63 in each variable beyond."""
         count = NODES if len(self.mean) == 1 else 32
         points, masses = np.polynomial.hermite_e.hermegauss(count)
-        axes = [list(zip(m + s * points, masses / math.sqrt(2 * math.pi))) if s else [(m, 1.0)] for m, s in zip(self.mean, self.std)]
+        masses = masses / math.sqrt(2 * math.pi)
+        axes = []
+        for mean, std in zip(self.mean, self.std, strict=True):
+            axes.append([(mean + std * x, w) for x, w in zip(points, masses, strict=True)] if std else [(mean, 1.0)])
         grid = torch.tensor(list(product(*axes)), dtype=torch.float64)
         return grid[..., 0], grid[..., 1].prod(-1)
 
@@ -117,27 +121,25 @@ def objective(divergence: Divergence | str, critic: Critic, p: Normal, q: Normal
 def omega(regularizer: Regularizer | str, critic: Critic, p: Normal, q: Normal) -> float:
     """Return Omega of the regularizer (its penalty is gamma/2 Omega), by the very object that trains; Roth et al. 2017, Eqs. 19 and 20.
 
-    The game sees one pair of nodes at a time and the quadrature weighs its answers, so the regularizer must be a sum of an expectation
-    under P and one under Q: js, f-gan, r1, r2, r1r2.
+    Raises SteadyganError unless it is a zero-centred penalty on real or generated samples: js, f-gan, r1, r2, r1r2.
 
     >>> p, q = Normal((0.0,), (1.0,)), Normal((1.0,), (1.0,))
-    >>> round(omega("r1:gamma=3", lambda x: 2 * x.sum(-1), p, q), 9)
+    >>> round(omega("r1", lambda x: 2 * x.sum(-1), p, q), 9)
     4.0
     """
-    regularizer = build("regularizer", regularizer)
-    if not set(regularizer.where) <= {"real", "fake"}:
-        raise SteadyganError(f"{spec(regularizer)!r} pairs real with generated samples: it is no sum of an expectation under each.")
-    game = Game("minimax", [replace(regularizer, gamma=2.0)])  # type: ignore[type-var]
-
-    def one(x: Tensor, y: Tensor) -> Tensor:
-        return game.critic_terms(critic, x[None], y[None], at=Context(), backend="func").penalty
-
-    (real, p_weights), (fake, q_weights) = p.quadrature(), q.quadrature()
-    origin_real, origin_fake = real[:1].expand(len(fake), -1), fake[:1].expand(len(real), -1)
-    at_real, at_fake = torch.func.vmap(one)(real, origin_fake), torch.func.vmap(one)(origin_real, fake)
-    # Each sum also holds the other side's term at its first node, which is there twice.
-    both = one(real[0], fake[0])
-    return (p_weights @ at_real + q_weights @ at_fake - both).item()
+    penalty, sides = build("regularizer", regularizer), {"real": p, "fake": q}
+    if not isinstance(penalty, GradientPenalty) or penalty.target or not set(penalty.where) <= set(sides):
+        raise SteadyganError(
+            f"{spec(penalty)!r} is no expectation of a squared gradient norm under P or Q: take js, f-gan, r1, r2 or r1r2."
+        )
+    terms = []
+    for point in penalty.where:
+        nodes, masses = sides[point].quadrature()
+        here = score(critic, Samples(nodes), gradient=True)
+        weight = penalty.weight(point, here.logits)
+        size = squared_norm(here.gradient)
+        terms.append(masses @ (size if weight is None else weight * size))
+    return torch.stack(terms).sum().item()
 
 
 def laplacian_term(divergence: Divergence | str, critic: Critic, p: Normal, q: Normal) -> float:
@@ -182,7 +184,7 @@ def miss(regularizer: Regularizer | str, divergence: Divergence | str, critic: C
 
 @dataclass(frozen=True)
 class Expansion:
-    """F_gamma against its expansions. Errors are |F_gamma - expansion| at each of ``gammas``; orders are fitted in log gamma.
+    """F_gamma against its expansions. Errors are F_gamma - expansion at each of ``gammas``; orders are fitted in log gamma.
 
     objective: F. smoothed: F_gamma. omega: of the regularizer. slope: of F_gamma by Eq. 13. miss: the coefficient of gamma that the
     penalty misses (Eq. 32). deviation: |1 - (F_gamma - F)/(-gamma/2 Omega)|. laplacian_*: Eq. 13; penalty_*: Eq. 18.
@@ -220,8 +222,8 @@ def expand(
     start, size = objective(divergence, critic, p, q), omega(regularizer, critic, p, q)
     slope = laplacian_term(divergence, critic, p, q) / 2
     smoothed = tuple(objective(divergence, critic, p, q, gamma) for gamma in gammas)
-    by_laplacian = tuple(abs(f - start - gamma * slope) for f, gamma in zip(smoothed, gammas, strict=True))
-    by_penalty = tuple(abs(f - start + gamma / 2 * size) for f, gamma in zip(smoothed, gammas, strict=True))
+    by_laplacian = tuple(f - start - gamma * slope for f, gamma in zip(smoothed, gammas, strict=True))
+    by_penalty = tuple(f - start + gamma / 2 * size for f, gamma in zip(smoothed, gammas, strict=True))
     return Expansion(
         gammas=tuple(gammas),
         objective=start,
@@ -233,13 +235,16 @@ def expand(
         laplacian_order=_order(gammas, by_laplacian),
         penalty_errors=by_penalty,
         penalty_order=_order(gammas, by_penalty),
-        deviation=tuple(error / (gamma / 2 * size) for error, gamma in zip(by_penalty, gammas, strict=True)),
+        deviation=tuple(abs(error) / (gamma / 2 * size) for error, gamma in zip(by_penalty, gammas, strict=True)),
     )
 
 
 @dataclass(frozen=True)
 class ParallelLines:
-    """Two Gaussians on parallel lines in the plane, under noise: kl(P, Q) and jsd in nats, the slope of jsd in the distance, ||grad phi*||."""
+    """Two Gaussians on parallel lines in the plane, under noise of variance gamma, at a distance in units of the samples.
+
+    kl(P, Q), jsd: in nats. jsd_slope: of jsd in the distance. gradient_norm: E_P ||grad phi*||.
+    """
 
     distance: float
     gamma: float
@@ -312,20 +317,19 @@ def penalised_lines(divergence: Divergence | str, regularizer: Regularizer | str
     real, fake = (torch.tensor([[y]], dtype=torch.float64) for y in (0.0, distance))
 
     def loss(w: Tensor) -> Tensor:
-        return game.critic_loss(lambda x: w[0] - w[1] * x[:, 0], real, fake, backend="func")
+        # In the units of the distance, so that both unknowns are logits.
+        return game.critic_loss(lambda x: w[0] - w[1] * x[:, 0] / distance, real, fake, backend="func")
 
-    def both(w: np.ndarray) -> tuple[float, np.ndarray]:
-        slope, value = torch.func.grad_and_value(loss)(torch.from_numpy(w))
-        return value.item(), slope.numpy()
+    def numbers(function: Callable[[Tensor], Tensor]) -> Callable[[np.ndarray], np.ndarray]:
+        return lambda w: function(torch.from_numpy(w)).numpy()
 
-    found = minimize(both, np.zeros(2), jac=True, method="BFGS", options={"gtol": 1e-9, "maxiter": 500})
-    at = torch.from_numpy(found.x)
-    if not at.isfinite().all() or abs(found.x).max() > 1e3 * max(1.0, 1 / distance):
+    gradient, curvature = numbers(torch.func.grad(loss)), numbers(torch.func.hessian(loss))
+    options = {"initial_trust_radius": 0.1, "gtol": 1e-8, "maxiter": 60}
+    found = minimize(numbers(loss), np.zeros(2), method="trust-exact", jac=gradient, hess=curvature, options=options)
+    # Where the critic runs away its gradient fades too, so a maximum also needs its curvature.
+    if abs(gradient(found.x)).max() > 1e-6 or np.linalg.eigvalsh(curvature(found.x))[0] < 1e-6:
         return LinearOptimum(None, None, None)
-    curvature = torch.linalg.eigvalsh(torch.func.hessian(loss)(at))
-    if torch.func.grad(loss)(at).abs().max() > 1e-5 or curvature[0] <= 1e-6 * curvature[1]:
-        return LinearOptimum(None, None, None)
-    return LinearOptimum(-float(found.fun), float(found.x[0]), float(found.x[1]))
+    return LinearOptimum(-float(found.fun), float(found.x[0]), float(found.x[1]) / distance)
 
 
 def _laplacian(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
@@ -339,7 +343,8 @@ def _slope(function: Callable[[Tensor], Tensor], v: Tensor) -> Tensor:
 
 def _order(gammas: Sequence[float], errors: Sequence[float]) -> float:
     # An error at the level of rounding has no order.
-    return float(np.polyfit(np.log(gammas), np.log(errors), 1)[0]) if min(errors) > 1e-12 else math.inf
+    sizes = np.abs(errors)
+    return float(np.polyfit(np.log(gammas), np.log(sizes), 1)[0]) if sizes.min() > 1e-12 else math.inf
 
 
 def _fit(regularizer: Regularizer, divergence: Divergence) -> None:
