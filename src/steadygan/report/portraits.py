@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -18,7 +20,7 @@ from .views import FRAME, INK, QUIET, panel
 ENDINGS = (".png", ".pdf", ".svg")
 _VERDICT = {True: "#009E73", None: "#E69F00", False: "#D55E00"}  # as in the table of the terminal: green, yellow, red
 _FIELD = "#b9c2cd"
-_LETTER = 0.0071  # inches: the width of a letter of one point, about
+_LETTER = 0.0079  # inches: the width of a letter of one point, about
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ class Panel:
 def portrait_sheet(panels: Sequence[Panel], columns: int = 4) -> Figure:
     """Draw the panels row by row: arrows along the field, the trajectory, its start as a ring and the equilibrium as a cross.
 
+    >>> import numpy as np
     >>> points = np.stack(np.meshgrid([-1.0, 1.0], [-1.0, 1.0]), axis=-1)
     >>> turning = points[..., ::-1] * [1, -1]
     >>> portrait_sheet([Panel("WGAN", "simultaneous", "", np.array([[1.0, -1.0], [0.9, -1.1]]), points, turning)]).axes[0].get_title()
@@ -51,26 +54,28 @@ def portrait_sheet(panels: Sequence[Panel], columns: int = 4) -> Figure:
     if not panels:
         raise SteadyganError("there is nothing to draw: give at least one panel")
     columns = max(1, min(columns, len(panels)))
-    rows = -(-len(panels) // columns)
-    size, gap, head, margin = 1.62, 0.16, 0.36, 0.12
-    notes = [_wrapped(p.note, size / (6.2 * _LETTER), 4) for p in panels]
-    # A row is as high as its longest note asks for.
-    feet = [0.1 + 0.105 * max(len(n) for n in notes[r * columns : (r + 1) * columns]) for r in range(rows)]
-    key = 0.3
+    rows = [panels[i : i + columns] for i in range(0, len(panels), columns)]
+    size, gap, margin, key = 1.68, 0.14, 0.12, 0.3
+    text = [[(_wrapped(p.subtitle, size, 6.2, 2), _wrapped(p.note, size, 6.2, 5)) for p in row] for row in rows]
+    # A row is as high as its longest texts ask for.
+    heads = [0.17 + 0.105 * max(len(subtitle) for subtitle, _ in row) for row in text]
+    feet = [0.14 + 0.105 * max(len(note) for _, note in row) for row in text]
     across = 2 * margin + columns * size + (columns - 1) * gap
-    up = margin + rows * (size + head) + sum(feet) + key
-    figure = Figure(figsize=(across, up), dpi=150)
-    top = up - margin
-    for i, (content, lines) in enumerate(zip(panels, notes, strict=True)):
-        row, column = divmod(i, columns)
-        if i and column == 0:
-            top -= size + head + feet[row - 1]
-        left, bottom = margin + column * (size + gap), top - head - size
-        draw_phase(panel(figure, left, bottom, size, size), content)
-        words = {"ha": "left", "parse_math": False, "clip_on": False}
-        figure.text(left / across, (bottom + size + 0.17) / up, _cut(content.title, size, 8, 1.1), size=8, weight="bold", color=INK, **words)
-        figure.text(left / across, (bottom + size + 0.05) / up, _cut(content.subtitle, size, 6.5), size=6.5, color=QUIET, **words)
-        figure.text(left / across, (bottom - 0.05) / up, "\n".join(lines), size=6.2, color=QUIET, va="top", linespacing=1.15, **words)
+    up = margin + len(rows) * size + sum(heads) + sum(feet) + key
+    figure, top = Figure(figsize=(across, up), dpi=150), up - margin
+    for row, lines, head, foot in zip(rows, text, heads, feet, strict=True):
+        bottom = top - head - size
+        for column, (content, (subtitle, note)) in enumerate(zip(row, lines, strict=True)):
+            left = margin + column * (size + gap)
+            draw_phase(panel(figure, left, bottom, size, size), content)
+
+            def write(height: float, words: Sequence[str], points: float, x: float = left / across, **style: Any) -> None:
+                figure.text(x, height / up, "\n".join(words), size=points, va="baseline", linespacing=1.15, parse_math=False, **style)
+
+            write(top - 0.1, _wrapped(content.title, size, 8.6, 1), 8, weight="bold", color=INK)
+            write(top - 0.22, subtitle, 6.2, color=QUIET)
+            write(bottom - 0.13, note, 6.2, color=QUIET)
+        top = bottom - foot
     _key(figure, margin / across, 0.1 / up, columns > 2)
     return figure
 
@@ -114,18 +119,20 @@ def draw_spectrum(axes: Axes, spectra: Mapping[str, Sequence[complex]]) -> None:
     axes.fill(np.cos(turn), np.sin(turn), color=FRAME, alpha=0.25, linewidth=0)
     axes.plot(np.cos(turn), np.sin(turn), color=QUIET, linewidth=0.8)
     axes.axhline(0, color=FRAME, linewidth=0.6)
-    for (name, values), colour in zip(spectra.items(), colours(len(spectra)), strict=True):
-        axes.plot(np.real(values), np.imag(values), "o", color=colour, markersize=4, alpha=0.9, label=name)
+    sizes = np.linspace(9, 3.5, len(spectra))  # the later the smaller, so that equal eigenvalues show as rings
+    for (name, values), colour, size in zip(spectra.items(), colours(len(spectra)), sizes, strict=True):
+        axes.plot(np.real(values), np.imag(values), "o", color=colour, markersize=size, label=name)
     found = np.concatenate([np.asarray(list(values), dtype=complex) for values in spectra.values()])
-    half = 1.1 * max(0.2, np.abs(found.imag).max(), np.abs(1 - found.real).max())
+    half = 1.3 * max(0.2, np.abs(found.imag).max(), np.abs(1 - found.real).max())
     # All the spectra lie near 1 where steps are small: that is where the circle is looked at.
     axes.set(xlim=(1 - 1.6 * half, 1 + 0.4 * half), ylim=(-half, half), aspect="equal", xlabel="Re", ylabel="Im")
-    axes.legend(fontsize=6.5, frameon=False, labelcolor=INK, loc="center left", handletextpad=0.2)
+    axes.legend(fontsize=6.5, frameon=False, labelcolor=INK, loc="lower left", handletextpad=0.2)
 
 
 def rate_figure(curves: Mapping[str, tuple[np.ndarray, np.ndarray]], label: str) -> Figure:
     """Draw spectral radii of one step against gamma or the learning rate, (x, radius) by name; above 1 the method does not converge.
 
+    >>> import numpy as np
     >>> rate_figure({"r1": (np.array([0.1, 1.0]), np.array([0.99, 0.9]))}, "gamma").axes[0].get_xlabel()
     'gamma'
     """
@@ -147,6 +154,7 @@ def draw_rate(axes: Axes, curves: Mapping[str, tuple[np.ndarray, np.ndarray]], l
 def basin_figure(radii: np.ndarray, half: float, title: str = "") -> Figure:
     """Draw the final distance from the equilibrium over starts: radii (n, n), ψ from row to row, θ along them, on [-half, half]².
 
+    >>> import numpy as np
     >>> len(basin_figure(np.array([[1e-3, 1.0], [2.0, np.inf]]), 2.0).axes)
     2
     """
@@ -159,13 +167,19 @@ def basin_figure(radii: np.ndarray, half: float, title: str = "") -> Figure:
 def draw_basin(axes: Axes, radii: np.ndarray, half: float, title: str = "") -> None:
     """Draw final distances into axes with their scale beside them; what is nearer than 1e-6 or farther than 1e2 has the end's colour."""
     image = axes.imshow(
-        np.clip(radii, 1e-6, 1e2), origin="lower", extent=(-half, half, -half, half), cmap="viridis", norm=LogNorm(1e-6, 1e2), aspect="equal"
+        np.clip(radii, 1e-6, 1e2),
+        origin="lower",
+        extent=(-half, half, -half, half),
+        cmap="viridis",
+        norm=LogNorm(1e-6, 1e2),
+        aspect="equal",
     )
     axes.plot(0, 0, "+", color="white", markersize=8)
     axes.set(xlabel="θ at the start", ylabel="ψ at the start")
     axes.set_title(title, size=8, color=INK, loc="left", parse_math=False)
     bar = axes.figure.colorbar(image, ax=axes, shrink=0.85)
     bar.set_label("final distance", size=7, color=QUIET)
+    bar.minorticks_off()
     bar.ax.tick_params(labelsize=6.5, labelcolor=QUIET, color=FRAME)
     bar.outline.set(color=FRAME)
 
@@ -216,25 +230,18 @@ def _key(figure: Figure, left: float, bottom: float, wide: bool) -> None:
     if not wide:
         return
     x = 1 - left
-    for converges, word in ((False, "does not converge"), (None, "undecided"), (True, "converges")):
-        figure.text(x, bottom, word, size=6.5, weight="bold", color=_VERDICT[converges], ha="right")
-        x -= (6.5 * len(word) * 1.05 * _LETTER + 0.15) / figure.get_figwidth()
+    words = ((False, "does not converge"), (None, "undecided"), (True, "converges"), (..., "at the equilibrium it"))
+    for converges, word in words:
+        ink = _VERDICT.get(converges, QUIET)
+        figure.text(x, bottom, word, size=6.5, weight="normal" if ink == QUIET else "bold", color=ink, ha="right")
+        x -= (6.5 * len(word) * 1.2 * _LETTER + 0.1) / figure.get_figwidth()
 
 
-def _cut(text: str, width: float, size: float, factor: float = 1.0) -> str:
-    room = int(width / (size * _LETTER * factor))
-    return text if len(text) <= room else text[: room - 1] + "…"
-
-
-def _wrapped(text: str, room: float, most: int) -> list[str]:
-    """Return the text in lines of that many letters, the last one cut where there would be more than ``most``."""
-    lines: list[str] = []
-    for word in text.split():
-        if lines and len(lines[-1]) + 1 + len(word) <= room:
-            lines[-1] += " " + word
-        else:
-            lines.append(word)
-    return lines if len(lines) <= most else [*lines[: most - 1], lines[most - 1] + " …"]
+def _wrapped(text: str, width: float, points: float, most: int) -> list[str]:
+    """Return the text in lines that fit into that many inches; what does not fit into ``most`` lines is cut."""
+    room = int(width / (points * _LETTER))
+    lines = textwrap.wrap(text, room)
+    return lines if len(lines) <= most else [*lines[: most - 1], lines[most - 1][: room - 1] + "…"]
 
 
 __all__ = [
