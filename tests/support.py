@@ -29,6 +29,11 @@ def specs(kind: str) -> list[str]:
     return found
 
 
+def with_gamma(spelling: str, gamma: float) -> str:
+    """A spec with a strength added to the settings that it has."""
+    return f"{spelling}{',' if ':' in spelling else ':'}gamma={gamma}"
+
+
 # ------------------------------------------------------------ draws
 
 

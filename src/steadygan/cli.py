@@ -315,9 +315,45 @@ class Analyze:
             game = Game(row.objective, row.regularizer.split(" + ") if row.regularizer else [], row.smoothing)
             seen = portrait(game, row.dynamics, row.lr)
             title = " + ".join(filter(None, (row.regularizer, row.smoothing))) or "no regularizer"
-            end = f"r = {math.hypot(*seen.path[-1]):.2g} after {len(seen.path) - 1} steps; {row.reason}"
-            panels.append(Panel(title, f"{row.objective}, {row.dynamics}, lr={row.lr:g}", end, *seen, row.converges))
+            note = f"r = {math.hypot(*seen.path[-1]):.2g} after {len(seen.path) - 1} steps; {row.reason}"
+            panels.append(Panel(title, f"{row.objective}, {row.dynamics}, lr={row.lr:g}", note, *seen, row.converges))
         print("picture:", save_figure(portrait_sheet(panels), out), file=sys.stderr if self.json else sys.stdout)
+
+
+@dataclass(frozen=True)
+class Diagnose:
+    """Say what is wrong with a GAN, or nothing: local stability, rotation, gradients, the critic, and the one change to try first.
+
+    A run folder is taken at its newest checkpoint. A .py file is run, so give only one that you trust; its make_game() returns a dict with
+    generator, critic, data, latents, objective and lr (or optimizers), and optionally regularizers, dynamics, labels.
+
+    Examples:
+      steadygan diagnose runs/photos --out diagnosis.html
+      steadygan diagnose my_gan.py --regularizer r1:gamma=10 --regularizer js:gamma=2 --json
+    """
+
+    subject: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN|FILE.py", help="a run folder, or a file with make_game()")]
+    regularizer: Annotated[
+        tuple[str, ...], _spec("regularizer", "what would it change? repeatable", "r1:gamma=1 and js:gamma=1"), tyro.conf.UseAppendAction
+    ] = ()
+    budget: Annotated[int, tyro.conf.arg(metavar="N", help="products with Jacobians, for networks beyond 300 parameters")] = 150
+    out: Annotated[Path | None, _arg("FILE", "write a page with the picture of the eigenvalues", "none")] = None
+    json: Annotated[bool, tyro.conf.arg(help="for programs")] = False
+    modules: Modules = ()
+
+    def run(self) -> int:
+        """Diagnose."""
+        from .experiments.subjects import load_subject
+
+        subject = load_subject(self.subject)
+        found = subject.diagnose(self.regularizer, budget=self.budget)
+        data = found.to_json()
+        print(json.dumps(data, indent=2) if self.json else "\n".join([*data["words"], *found.notes]))
+        if self.out:
+            from .report.diagnosis import write_diagnosis
+
+            print("page:", write_diagnosis(subject.name, data, self.out), file=sys.stderr if self.json else sys.stdout)
+        return 0
 
 
 @dataclass(frozen=True)
@@ -357,6 +393,7 @@ COMMANDS: dict[str, type] = {
     "sample": Sample,
     "report": Report,
     "analyze": Analyze,
+    "diagnose": Diagnose,
     "list": List,
     "convert-gamma": ConvertGamma,
     "demo": Demo,

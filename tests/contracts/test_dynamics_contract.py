@@ -105,6 +105,18 @@ def test_memory_advances_with_the_critic():
     assert players.context.memory["lecam.fake"].item() == pytest.approx(-0.5 + 0.5 * psi * theta)
 
 
+@pytest.mark.parametrize("make", [functional, optimizer])
+@pytest.mark.parametrize("spelling", VARIANTS)
+def test_every_dynamics_remembers(spelling, make):
+    """Whatever moves the critic observes it. A decay of 0 remembers the latest look, whatever was remembered before."""
+    players = make(Game("wasserstein", ["lecam:gamma=1,decay=0"]), dirac(1.0, -0.5), lr=1e-4)
+    for memory in ({}, {"lecam.real": torch.tensor(7.0), "lecam.fake": torch.tensor(7.0)}):
+        players.context = Context(memory=memory)
+        build("dynamics", spelling).step(players)
+        assert players.context.memory["lecam.fake"].item() == pytest.approx(-0.5, abs=0.01)
+        assert players.context.memory["lecam.real"] == 0
+
+
 REFUSED = [
     "alternating:critic_steps=0",
     "alternating:generator_steps=0",

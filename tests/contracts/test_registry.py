@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from steadygan.core import Game, SteadyganError, build, describe, names, register, spec, unregister
 from steadygan.core.divergences import Divergence
-from steadygan.core.registry import KINDS, lookup
+from steadygan.core.registry import KINDS, expand, lookup
 from steadygan.core.schedules import Cosine, Exponential, Schedule
 
 CORE = ("objective", "divergence", "regularizer", "smoothing", "constraint", "dynamics")
@@ -78,7 +78,7 @@ def test_every_setting_has_a_default_and_its_spelling_is_short(kind, name):
 def test_describe_tells_every_setting(kind):
     for entry in describe(kind):
         assert set(entry.settings) <= set(inspect.signature(lookup(kind, entry.name)).parameters)
-        assert entry.summary and entry.summary == inspect.getdoc(lookup(kind, entry.name)).splitlines()[0]
+        assert entry.summary and entry.summary == inspect.getdoc(lookup(kind, entry.name)).splitlines()[0].replace("``", "")
     assert [entry.name for entry in describe(kind)] == names(kind) == sorted(names(kind))
 
 
@@ -137,6 +137,27 @@ def test_all_choices_are_listed():
     with pytest.raises(SteadyganError) as error:
         build("regularizer", "nothing-like-it")
     assert set(str(error.value).partition("first: ")[2].rstrip(".").split(", ")) == set(names("regularizer"))
+
+
+GRIDS = {
+    "js:gamma=2": ["js:gamma=2"],
+    "js:gamma={0.01,0.1,1}": ["js:gamma=0.01", "js:gamma=0.1", "js:gamma=1"],
+    "js:gamma={1,2},anneal={0.5,0.1}": ["js:gamma=1,anneal=0.5", "js:gamma=1,anneal=0.1", "js:gamma=2,anneal=0.5", "js:gamma=2,anneal=0.1"],
+    "{r1,{r2,gp0}:gamma={1,3}}": ["r1", "r2:gamma=1", "r2:gamma=3", "gp0:gamma=1", "gp0:gamma=3"],
+}
+
+
+@pytest.mark.parametrize("text, grid", GRIDS.items())
+def test_braces_make_a_grid(text, grid):
+    """Expanded before settings are split, so every member is a spec of its own."""
+    assert expand(text) == grid
+    assert [spec(build("regularizer", member)).partition(":")[0] for member in grid] == [m.partition(":")[0] for m in grid]
+
+
+@pytest.mark.parametrize("text", ["js:gamma={1,2", "js:gamma=1}", "{{r1,r2}"])
+def test_unbalanced_braces_are_refused(text):
+    with pytest.raises(SteadyganError, match="brace that it does not"):
+        expand(text)
 
 
 def test_objects_of_another_kind_are_refused():

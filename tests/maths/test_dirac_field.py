@@ -8,8 +8,8 @@ from closed_forms import COUPLING, DAMPING, LINEARISABLE, WEIGHT, Refused, dampi
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from steadygan.core import Context, Game, build, names
-from support import Fixed, dirac, field, field_jacobian, functional, normal_nodes
+from steadygan.core import Context, Game, names
+from support import Fixed, dirac, field, field_jacobian, functional, normal_nodes, with_gamma
 
 few = settings(deadline=None, max_examples=8)
 
@@ -40,8 +40,7 @@ def test_every_regularizer_has_its_row():
 def test_jacobian_at_the_equilibrium(objective, spelling):
     """Every objective with every regularizer: a and q do not know of each other."""
     gamma, a = 0.37, COUPLING[objective]
-    regularizer = build("regularizer", f"{spelling}{',' if ':' in spelling else ':'}gamma={gamma}")
-    found = field_jacobian(Game(objective, [regularizer]), dirac(), seeded())
+    found = field_jacobian(Game(objective, [with_gamma(spelling, gamma)]), dirac(), seeded())
     close(found, matrix([0, a], [-a, -damping(spelling, gamma)]))
 
 
@@ -49,9 +48,8 @@ def test_jacobian_at_the_equilibrium(objective, spelling):
 @few
 @given(st.floats(0.01, 8), st.integers(1, 4))
 def test_eigenvalues(spelling, gamma, batch):
-    regularizer = build("regularizer", f"{spelling}{',' if ':' in spelling else ':'}gamma={gamma}")
-    q = damping(spelling, gamma)
-    found = torch.linalg.eigvals(field_jacobian(Game("nonsaturating", [regularizer]), dirac(batch=batch), seeded())).tolist()
+    q, game = damping(spelling, gamma), Game("nonsaturating", [with_gamma(spelling, gamma)])
+    found = torch.linalg.eigvals(field_jacobian(game, dirac(batch=batch), seeded())).tolist()
     # Near the critical gamma the two meet like a square root, so compare their sum and product too, which stay well conditioned.
     assert sum(found).real == pytest.approx(-q, abs=1e-10) and (found[0] * found[1]).real == pytest.approx(0.25, abs=1e-10)
     for value in eigenvalues(0.5, q):
@@ -131,8 +129,12 @@ def sigmoid(t):
     return 1 / (1 + math.exp(-t))
 
 
+# Six digits: the square of a slope of 1e-200 is 0, and the safe norm then calls the slope 0 too.
+coordinates = st.floats(-2, 2).map(lambda x: round(x, 6))
+
+
 @few
-@given(st.floats(-2, 2), st.floats(-2, 2), st.floats(0, 3))
+@given(coordinates, coordinates, st.floats(0, 3))
 def test_field_in_closed_form_everywhere(theta, psi, gamma):
     """v at any point for the rows whose field is elementary, minimax and Wasserstein."""
     s = sigmoid(psi * theta)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from steadygan.core import Context, Game, build, names
-from support import Fixed
+from support import Fixed, with_gamma
 
 NODES, WEIGHTS = (torch.from_numpy(a) for a in np.polynomial.hermite_e.hermegauss(120))
 WEIGHTS = WEIGHTS / math.sqrt(2 * math.pi)
@@ -50,7 +50,7 @@ def raw(divergence):
 @pytest.mark.parametrize("regularizer", ["js", "f-gan:divergence=gan", "f-gan:divergence=js"])
 def test_omega_at_the_optimum(regularizer):
     """Eqs. 29, 30: Omega_JS(phi*) = Omega_f(psi*) = 0.0773353; gamma = 2 gives Omega itself."""
-    game = Game("minimax", [f"{regularizer}{',' if ':' in regularizer else ':'}gamma=2"])
+    game = Game("minimax", [with_gamma(regularizer, 2)])
     assert expectation(game, "penalty") == pytest.approx(OMEGA, abs=6e-8)
 
 
@@ -62,7 +62,7 @@ def test_the_two_regularizers_differ_away_from_the_optimum():
 
 def deviation(gamma: float, name: str = "minimax", penalty: str = "js", critic=log_ratio) -> float:
     """1 - (F_gamma - F)/(-gamma/2 Omega); F is the negative of the critic's loss."""
-    game = Game(name, [f"{penalty}{',' if ':' in penalty else ':'}gamma={gamma}"])
+    game = Game(name, [with_gamma(penalty, gamma)])
     change = -expectation(game, "objective", critic, gamma) + expectation(game, "objective", critic)
     return 1 - change / -expectation(game, "penalty", critic)
 

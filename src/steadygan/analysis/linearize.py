@@ -194,8 +194,10 @@ def _thrice_differentiable(network: nn.Module) -> nn.Module:
         return out
 
     for module in network.modules():
-        if isinstance(module, nn.modules.conv._ConvTransposeNd) and any(module.output_padding) and module.padding >= module.output_padding:
-            frame = tuple(zip(module.padding, module.output_padding, strict=True))
+        if not isinstance(module, nn.modules.conv._ConvTransposeNd) or not any(module.output_padding):
+            continue
+        frame = tuple(zip(module.padding, module.output_padding, strict=True))
+        if all(low >= extra for low, extra in frame):
             module.padding = module.output_padding = (0,) * len(frame)
             module.register_forward_hook(partial(crop, frame=frame))
     return network
@@ -283,7 +285,7 @@ def leading(
             reached, basis, small = _arnoldi(products, at, min(width, max(budget - 2 * count, count + 2)))
             new = [i for i, value in enumerate(reached) if not len(values) or abs(values - value).min() > 1e-2 * abs(reached).max()]
             values = np.concatenate([values, reached[new]])
-            vectors = np.concatenate([vectors, basis.double().cpu().numpy() @ small[:, new]], axis=1)
+            vectors = np.concatenate([vectors, _numpy(basis) @ small[:-1, new]], axis=1)
     order = _order(values, which)[:count]
     values, vectors = values[order], vectors[:, order]
     residuals = _residuals(products, values, vectors)
@@ -307,9 +309,10 @@ def survey(function: Map, at: Tensor, *, budget: int = 40, tolerance: float = 1e
         residuals = np.linalg.norm(dense @ vectors - values * vectors, axis=0)
     else:
         values, _, small = _arnoldi(products, at, min(budget, n - 1))
-        residuals = small[-1]  # the last row carries them
+        # The last row carries them; no product is better than its rounding.
+        residuals = np.maximum(small[-1].real, torch.finfo(at.dtype).eps * abs(values).max())
     order = _order(values, "LM")
-    return Spectrum(_judged(values[order], residuals[order].real, tolerance, at.dtype, scale), products.spent, "LM", n <= DENSE)
+    return Spectrum(_judged(values[order], residuals[order], tolerance, at.dtype, scale), products.spent, "LM", n <= DENSE)
 
 
 def _dense(products: Products, n: int) -> np.ndarray:

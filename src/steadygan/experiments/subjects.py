@@ -1,0 +1,163 @@
+"""Whom the doctor sees: a run folder at its newest checkpoint, or a file of the user's own that makes a GAN."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..analysis.doctor import SAMPLES, Diagnosis, diagnose
+from ..core.dynamics import Dynamics
+from ..core.errors import SteadyganError
+from ..core.game import Game
+from ..core.players import PLAYERS, Batch, Name
+from ..core.registry import build
+from ..training import checkpoint
+from ..training.config import Config, problem_from_json, stream_seed
+from ..training.logging import RunFolder
+from ..training.networks import build_networks, latents
+
+_MUST = ("generator", "critic", "data", "latents", "objective")
+_MAY = ("regularizers", "smoothing", "constraint", "lr", "optimizers", "dynamics", "labels", "progress")
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A GAN as ``analysis.doctor.diagnose`` takes it."""
+
+    name: str
+    game: Game
+    generator: nn.Module
+    critic: nn.Module
+    batch: Batch
+    dynamics: Dynamics | str = "alternating"
+    lr: float | Mapping[Name, float] | None = None
+    optimizers: Mapping[Name, torch.optim.Optimizer] | None = None
+    progress: float | None = None
+    memory: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def diagnose(self, alternatives: Sequence[str] = (), **settings: Any) -> Diagnosis:
+        """Return the doctor's findings; without alternatives the doctor's own are tried."""
+        held = {key: getattr(self, key) for key in ("dynamics", "lr", "optimizers", "progress", "memory")}
+        more = {"alternatives": alternatives} if alternatives else {}
+        return diagnose(self.game, self.generator, self.critic, self.batch, **held, **more, **settings)
+
+
+def load_subject(path: Path | str) -> Subject:
+    """Return the GAN of a run folder or of a .py file; raises SteadyganError where it is neither, or where something is missing."""
+    path = Path(path)
+    if path.suffix == ".py":
+        return load_user_gan(path)
+    if not path.exists():
+        raise SteadyganError(f"There is no {path}: give a run folder, or a .py file that offers make_game().")
+    return load_run(path)
+
+
+def load_run(path: Path | str) -> Subject:
+    """Return a run's networks, optimizers and memory from its newest checkpoint, with a batch of its own data and fixed noise.
+
+    Raises SteadyganError for a folder that is no run, or whose checkpoint does not fit.
+    """
+    folder = RunFolder.open(Path(path))
+    described = folder.read("config.json")
+    config = Config.from_json(described["config"])
+    tree = checkpoint.load(checkpoint.latest(folder.path))
+    problem = problem_from_json(described["problem"])
+    generator, critic = build_networks(config, tuple(described["event"]), described["classes"])
+    optimizers: dict[Name, torch.optim.Optimizer] = {}
+    for name, network, spelled in zip(PLAYERS, (generator, critic), (config.optimizer, config.critic_optimizer), strict=True):
+        optimizers[name] = build("optimizer", spelled)(network.parameters())
+        try:
+            network.load_state_dict(tree[name])
+            checkpoint.restore_optimizer(optimizers[name], tree["optimizer"][name])
+        except (RuntimeError, KeyError, ValueError) as error:
+            raise SteadyganError(f"The newest checkpoint of {path} does not fit the network {config.network!r}: {error}.") from error
+    problem.load()
+    n = min(config.batch or 1, SAMPLES)
+    x, y = problem.stream(stream_seed(config.seed, "diagnosis")).draw(n)
+    z = latents(config, n, torch.Generator().manual_seed(stream_seed(config.seed, "diagnosis-latents")))
+    return Subject(
+        name=Path(path).resolve().name,
+        game=config.game(),
+        generator=generator,
+        critic=critic,
+        batch=Batch(x, z, None if y is None else (y, y)),
+        dynamics=config.dynamics,
+        optimizers=optimizers,
+        progress=min(1.0, tree["step"] / (config.steps or 1)),
+        memory=tree["memory"],
+    )
+
+
+def load_user_gan(path: Path | str) -> Subject:
+    """Return the GAN that a .py file's ``make_game()`` returns, as a dictionary or as an object with these names.
+
+    generator, critic: ``torch.nn.Module``, the critic's logits large on real samples. data: real samples (B, *event). latents: (B, ...).
+    objective: a spec, such as 'nonsaturating'. lr: a number, or {'generator': ..., 'critic': ...}; or optimizers: torch's, by the same
+    two names. Optional: regularizers (specs), smoothing, constraint, dynamics ('alternating'), labels (real, generated), progress.
+
+    The file is run: diagnose only files that you trust. Raises SteadyganError with all that is missing or of another type.
+    """
+    path = Path(path)
+    made = _made(path)
+    given = dict(made) if isinstance(made, Mapping) else {key: getattr(made, key) for key in (*_MUST, *_MAY) if hasattr(made, key)}
+    missing = [key for key in _MUST if given.get(key) is None]
+    if given.get("lr") is None and given.get("optimizers") is None:
+        missing.append("lr (or optimizers)")
+    strange = sorted(set(given) - {*_MUST, *_MAY})
+    if missing or strange:
+        parts = [f"lacks {', '.join(missing)}"] * bool(missing) + [f"has {', '.join(strange)}, which nothing reads"] * bool(strange)
+        raise SteadyganError(
+            f"{path}: what make_game() returns {' and '.join(parts)}. It needs {', '.join(_MUST)}; it may have {', '.join(_MAY)}."
+        )
+    for key, kind, what in (
+        *((name, nn.Module, "a torch.nn.Module") for name in PLAYERS),
+        *((name, Tensor, "a tensor, its first axis the samples") for name in ("data", "latents")),
+    ):
+        if not isinstance(given[key], kind):
+            raise SteadyganError(f"{path}: {key} is {what}, not {type(given[key]).__name__}.")
+    for key in ("lr", "optimizers"):
+        if isinstance(given.get(key), Mapping) and set(given[key]) != set(PLAYERS):
+            raise SteadyganError(f"{path}: {key} names the players 'generator' and 'critic', not {', '.join(map(repr, given[key]))}.")
+    labels = given.get("labels")
+    if labels is not None and not (isinstance(labels, tuple | list) and len(labels) == 2):
+        raise SteadyganError(f"{path}: labels are two tensors, those of the real and those of the generated samples.")
+    game = Game(given["objective"], given.get("regularizers") or (), given.get("smoothing"), given.get("constraint"))
+    return Subject(
+        name=path.name,
+        game=game,
+        generator=given["generator"],
+        critic=given["critic"],
+        batch=Batch(given["data"].detach(), given["latents"].detach(), None if labels is None else (labels[0], labels[1])),
+        dynamics=given.get("dynamics") or "alternating",
+        lr=given.get("lr"),
+        optimizers=given.get("optimizers"),
+        progress=given.get("progress"),
+    )
+
+
+def _made(path: Path) -> Any:
+    if not path.is_file():
+        raise SteadyganError(f"There is no file {path}.")
+    spec = importlib.util.spec_from_file_location(f"steadygan_user_{path.stem}", path)
+    assert spec is not None and spec.loader is not None  # a name that ends in .py has a loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses and pickles look their module up
+    sys.path.insert(0, str(path.parent))  # as with python FILE: it may import its neighbours
+    try:
+        spec.loader.exec_module(module)
+        if not callable(getattr(module, "make_game", None)):
+            raise SteadyganError(f"{path} has no function make_game(); see 'steadygan diagnose --help' for what it returns.")
+        return module.make_game()
+    except SteadyganError:
+        raise
+    except Exception as error:
+        raise SteadyganError(f"{path} could not be run: {type(error).__name__}: {error}.") from error
+    finally:
+        sys.path.remove(str(path.parent))
