@@ -1,0 +1,73 @@
+"""The command line: ``steadygan COMMAND``. Thin: it reads arguments, calls the library and prints."""
+
+from __future__ import annotations
+
+import ctypes
+import inspect
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Any, Union
+
+import tyro
+
+from .. import __version__
+from ..core.errors import SteadyganError
+from .arguments import import_module
+from .runs import Demo, Report, Resume, Sample, Train
+from .theory import Analyze, ConvertGamma, Diagnose, List
+
+COMMANDS: dict[str, type] = {
+    "train": Train,
+    "resume": Resume,
+    "sample": Sample,
+    "report": Report,
+    "analyze": Analyze,
+    "diagnose": Diagnose,
+    "list": List,
+    "convert-gamma": ConvertGamma,
+    "demo": Demo,
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status: 2 for input that is refused (the reason on standard error), 130 after Ctrl-C."""
+    argv = sys.argv[1:] if argv is None else argv
+    try:
+        about = f"steadygan {__version__}: trains GANs that do not fall over, and says why."
+        command: Any = tyro.cli(_commands(argv), args=argv, prog="steadygan", description=about)
+        for module in getattr(command, "modules", ()):
+            import_module(module)
+        return int(command.run())
+    except SteadyganError as error:
+        print(f"steadygan: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    except SystemExit as done:
+        return done.code if isinstance(done.code, int) else 0 if done.code is None else 2
+
+
+def entry() -> None:
+    """Start the command line as a program."""
+    _keep_memory()
+    sys.exit(main())
+
+
+def _commands(argv: Sequence[str]) -> Any:
+    """Return the union of all commands; only the one that is called shows its examples, so that the list of all stays short."""
+    members = []
+    for name, cls in COMMANDS.items():
+        text = inspect.getdoc(cls) or ""
+        members.append(Annotated[cls, tyro.conf.subcommand(name, description=text if name in argv[:1] else text.splitlines()[0])])
+    return Union[tuple(members)]  # noqa: UP007 - the members are known at run time only
+
+
+def _keep_memory() -> None:
+    """Tell glibc to keep freed memory: small training loops otherwise spend up to a third of their time on page faults."""
+    try:
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+    except (OSError, AttributeError):
+        return
+    trim_threshold, top_pad, mmap_threshold = -1, -2, -3
+    for option, value in ((trim_threshold, 1 << 30), (top_pad, 1 << 26), (mmap_threshold, 1 << 30)):
+        mallopt(option, value)

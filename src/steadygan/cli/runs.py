@@ -1,0 +1,205 @@
+"""Commands that make runs, and read them: train, resume, sample, report, demo."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from ..core.errors import SteadyganError
+from ..core.registry import build, lookup
+from ..experiments.demo import demo
+from ..problems import Problem
+from ..training import Config, Outcome, resume, train
+from ..training.logging import write_samples
+from ..training.networks import load_sampler
+from .arguments import OWN, Folder, Modules, arg, fresh, spec
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train a GAN and write a run folder.
+
+    Examples:
+      steadygan train mixture3d --objective minimax --dynamics alternating:critic_steps=5 --regularizer js:gamma=0.1 --steps 3000
+      steadygan train images --data photos.zip --resolution 32 --network dcgan --regularizer js:gamma=2,anneal=0.01 --out runs/photos
+      steadygan train dirac --regularizer r1:gamma=0.3 --dynamics simultaneous
+    """
+
+    problem: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="PROBLEM", help="what is played; see 'steadygan list problem'")]
+    data: Annotated[str | None, arg("PATH", "images: a folder, zip, npz/npy, CIFAR archive, IDX file, 'digits' or 'hf:NAME'")] = None
+    resolution: Annotated[int | None, arg("N", "images: pixels a side", "32")] = None
+    channels: Annotated[int | None, arg("N", "images: 3 for colour, 1 for grey", "3")] = None
+    conditional: Annotated[bool, tyro.conf.arg(help="images: train a class-conditional GAN on the folder names")] = False
+    flip: Annotated[bool, tyro.conf.arg(help="images: mirror at random")] = True
+    broken: Annotated[Literal["refuse", "skip"], tyro.conf.arg(help="images: what to do with one that cannot be read")] = "refuse"
+    objective: Annotated[str | None, spec("objective", "what the players minimise", OWN)] = None
+    regularizer: Annotated[
+        tuple[str, ...],
+        spec("regularizer", "penalty on the critic, gamma/2 times a mean square; repeated ones add up", "none"),
+        tyro.conf.UseAppendAction,
+    ] = ()
+    smoothing: Annotated[str | None, spec("smoothing", "noise on the samples", "none")] = None
+    dynamics: Annotated[str, spec("dynamics", "who moves when")] = "alternating"
+    constraint: Annotated[str | None, spec("constraint", "what the critic's parameters obey", "none")] = None
+    network: Annotated[str | None, spec("network", "architectures of both players", OWN)] = None
+    optimizer: Annotated[str | None, spec("optimizer", "of both players", OWN)] = None
+    critic_optimizer: Annotated[str | None, spec("optimizer", "of the critic, if it is another one", "as --optimizer")] = None
+    steps: Annotated[int | None, arg("N", "how long", OWN)] = None
+    batch: Annotated[int | None, arg("N", "samples an update", OWN)] = None
+    latent: Annotated[int | None, arg("N", "dimension of the generator's input", OWN)] = None
+    latent_distribution: Annotated[
+        Literal["normal", "uniform"] | None, arg("normal|uniform", "of the generator's input; uniform is on [-1, 1]", OWN)
+    ] = None
+    ema: Annotated[float | None, arg("DECAY", "of the moving average of the generator that is sampled; 0 for none", OWN)] = None
+    seed: Annotated[int, tyro.conf.arg(metavar="N", help="one seed gives the same run on the same machine")] = 0
+    device: Annotated[str, tyro.conf.arg(metavar="NAME", help="cpu, cuda, cuda:1, or auto")] = "auto"
+    log_every: Annotated[int, tyro.conf.arg(metavar="N", help="steps between lines of metrics.jsonl")] = 50
+    evaluate_every: Annotated[int, arg("N", "steps between samples and metrics", "a tenth of the steps")] = 0
+    checkpoint_every: Annotated[int, arg("N", "steps between checkpoints", "a tenth of the steps")] = 0
+    keep_checkpoints: Annotated[int, tyro.conf.arg(metavar="N", help="how many of the newest stay")] = 2
+    stop_on: Annotated[
+        tuple[str, ...],
+        arg("KIND", "stop at this trouble, repeatable: exploding-gradient, critic-won, mode-loss", "only non-finite losses stop a run"),
+        tyro.conf.UseAppendAction,
+    ] = ()
+    out: Annotated[Path | None, arg("DIR", "run folder", "a new one under runs/")] = None
+    modules: Modules = ()
+
+    def run(self) -> int:
+        """Train."""
+        config = Config(**{f.name: getattr(self, f.name) for f in fields(Config)})
+        problem = self._problem()
+        out = self.out or fresh(Path("runs"), "-".join([self.problem, *self.regularizer]))
+        return _finish(train(problem, config, out))
+
+    def _problem(self) -> Problem:
+        given: dict[str, Any] = {key: getattr(self, key) for key in ("data", "resolution", "channels") if getattr(self, key) is not None}
+        given |= {"conditional": True} if self.conditional else {}
+        given |= {} if self.flip else {"flip": False}
+        given |= {"broken": self.broken} if self.broken != "refuse" else {}
+        if self.data is not None and Path(self.data).exists():
+            given["data"] = str(Path(self.data).resolve())  # so that the run can be resumed from another folder
+        if self.problem == "images":
+            if self.data is None:
+                raise SteadyganError(
+                    "train images needs --data PATH: a folder, zip, npz or npy of images, or 'digits' for a small bundled set."
+                )
+            return lookup("problem", "images")(**given)  # type: ignore[no-any-return]
+        problem: Problem = build("problem", self.problem)
+        if given:
+            raise SteadyganError(f"--{next(iter(given))} belongs to 'train images'; {self.problem} makes its own samples.")
+        return problem
+
+
+@dataclass(frozen=True)
+class Resume:
+    """Continue a run from its newest checkpoint, with the same bits as if it had never stopped.
+
+    Example:
+      steadygan resume runs/photos
+    """
+
+    path: Folder
+    steps: Annotated[
+        int | None, tyro.conf.arg(metavar="N", help="extend the run to this many steps; annealed strengths stretch with it")
+    ] = None
+    modules: Modules = ()
+
+    def run(self) -> int:
+        """Resume."""
+        return _finish(resume(self.path, steps=self.steps))
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Draw samples from a trained run: a PNG grid of images, or an NPZ of vectors.
+
+    Examples:
+      steadygan sample runs/photos --n 100 --seed 3 --out samples.png
+      steadygan sample runs/mixture3d-js --n 5120 --out samples.npz
+    """
+
+    path: Folder
+    n: Annotated[int, tyro.conf.arg(metavar="N", help="how many")] = 64
+    seed: Annotated[int, tyro.conf.arg(metavar="N", help="of the latents")] = 0
+    checkpoint: Annotated[Path | None, arg("FILE", "a checkpoint", "the newest")] = None
+    out: Annotated[Path | None, arg("FILE", "ends in .png (images) or .npz", "in the run folder")] = None
+    modules: Modules = ()
+
+    def run(self) -> int:
+        """Sample."""
+        if self.n < 1:
+            raise SteadyganError(f"--n must be at least 1, not {self.n}.")
+        sample, step = load_sampler(self.path, self.checkpoint)
+        x = sample(self.n, self.seed)
+        out = self.out or self.path / f"sample-step{step}-seed{self.seed}.{'png' if x.ndim == 4 else 'npz'}"
+        write_samples(out, x)
+        print(out)
+        return 0
+
+
+@dataclass(frozen=True)
+class Report:
+    """Write one self-contained HTML page about one run or several.
+
+    Example:
+      steadygan report runs/unregularized runs/regularized --out comparison.html
+    """
+
+    paths: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN", help="run folders")]
+    out: Annotated[Path | None, arg("FILE", "where", "report.html in the run, or beside the runs")] = None
+
+    def run(self) -> int:
+        """Write the report."""
+        from ..report import write_report  # here, because drawing takes a second to import
+
+        if not self.paths:
+            raise SteadyganError("report needs at least one run folder.")
+        print(write_report(list(self.paths), self.out))
+        return 0
+
+
+@dataclass(frozen=True)
+class Demo:
+    """Watch an unregularized GAN fall and a regularized one stand: the 3-D mixture of Roth et al. 2017, in a few minutes.
+
+    Example:
+      steadygan demo --steps 3000
+    """
+
+    steps: Annotated[int, tyro.conf.arg(metavar="N", help="iterations of each run")] = 3000
+    seed: Annotated[int, tyro.conf.arg(metavar="N", help="of both runs")] = 0
+    out: Annotated[Path | None, arg("DIR", "where the runs, the picture and the report go", "a new one under runs/")] = None
+
+    def run(self) -> int:
+        """Run both and compare."""
+        from ..report import Run, comparison_picture, write_report
+
+        if self.steps < 1:
+            raise SteadyganError(f"--steps must be at least 1, not {self.steps}.")
+        out = self.out or fresh(Path("runs"), "demo")
+        rows = demo(out, self.steps, self.seed)
+        heads = {"modes": "modes of 7", "hq10": "high-quality share", "sw1": "sliced Wasserstein", "critic_loss": "D loss (no penalty)"}
+        table = Table("", *heads.values(), title=f"3-D mixture after {self.steps} iterations, medians over the last third")
+        for row in rows:
+            table.add_row(row.name, *(f"{row.figures[name]:.3g}" for name in heads))
+        Console(highlight=False).print(table)
+        runs = [row.outcome.path for row in rows]
+        print("picture:", comparison_picture([Run.read(run) for run in runs], out / "demo.png"))
+        print("report: ", write_report(runs, out / "report.html"))
+        return 0
+
+
+def _finish(outcome: Outcome) -> int:
+    print(outcome.path)
+    if outcome.state == "finished":
+        return 0
+    print(f"steadygan: {outcome.state} at step {outcome.step}: {outcome.reason}.", file=sys.stderr)
+    print(f"steadygan: continue with: steadygan resume {outcome.path}", file=sys.stderr)
+    return 130 if outcome.state == "interrupted" else 1
