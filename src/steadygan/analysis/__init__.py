@@ -1,6 +1,20 @@
 """Why a GAN converges or does not: linearisation, spectra, closed forms and what follows from them."""
 
 from .convergence import Record, analyze_dirac
+from .doctor import Diagnosis, diagnose
 from .linearize import Products, Spectrum, System, jacobian, leading
+from .path import GamePath, game_path
 
-__all__ = ["Products", "Record", "Spectrum", "System", "analyze_dirac", "jacobian", "leading"]
+__all__ = [
+    "Diagnosis",
+    "GamePath",
+    "Products",
+    "Record",
+    "Spectrum",
+    "System",
+    "analyze_dirac",
+    "diagnose",
+    "game_path",
+    "jacobian",
+    "leading",
+]

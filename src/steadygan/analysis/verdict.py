@@ -103,7 +103,8 @@ def _rotation(found: Diagnosis) -> list[str]:
         kind = f"the rotation is damped, least by the ratio {min(-value.real / abs(value) for value in turning):.3g} of -Re/|λ|"
     else:
         kind = "everything is damped and nothing turns"
-    said = [f"{which}: {kind}. Largest modulus {_number(top)}, largest real part {_number(right)}; {len(turning)} of {len(kept)} turn."]
+    ends = f"The one of largest modulus is {_number(top)}, that of largest real part {_number(right)}"
+    said = [f"{which}: {kind}. {ends}; {len(turning)} of {len(kept)} turn."]
     if spectrum.neutral:
         said.append(f"{spectrum.neutral} neutral directions, |λ| < {spectrum.tolerance:.2g}, are left out of the verdict.")
     if unsettled := [e for e in spectrum.field if not e.converged]:

@@ -112,8 +112,9 @@ class Diagnose:
 
         subject = load_subject(self.subject)
         found = subject.diagnose(self.regularizer, budget=self.budget)
-        data = found.to_json()
-        print(json.dumps(data, indent=2) if self.json else "\n".join([*data["words"], *found.notes]))
+        path = subject.path()
+        data = found.to_json() | {"path": None if path is None else vars(path) | {"words": path.words()}}
+        print(json.dumps(data, indent=2) if self.json else "\n".join([*data["words"], *([path.words()] if path else []), *found.notes]))
         if self.out:
             from ..report.diagnosis import write_diagnosis
 

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from ..analysis.doctor import SAMPLES, Diagnosis, diagnose
+from ..analysis.path import GamePath, game_path
+from ..core.context import Context
 from ..core.dynamics import Dynamics
 from ..core.errors import SteadyganError
 from ..core.game import Game
@@ -22,6 +24,9 @@ from ..training import checkpoint
 from ..training.config import Config, problem_from_json, stream_seed
 from ..training.logging import RunFolder
 from ..training.networks import build_networks, latents
+
+PATH_SAMPLES = 32
+"""How many samples the path between two checkpoints looks at, once for each of its points."""
 
 _MUST = ("generator", "critic", "data", "latents", "objective")
 _MAY = ("regularizers", "smoothing", "constraint", "lr", "optimizers", "dynamics", "labels", "progress")
@@ -41,6 +46,15 @@ class Subject:
     optimizers: Mapping[Name, torch.optim.Optimizer] | None = None
     progress: float | None = None
     memory: Mapping[str, Tensor] = field(default_factory=dict)
+    earlier: tuple[nn.Module, nn.Module] | None = None
+    """Generator and critic at the run's oldest checkpoint, where it keeps more than one."""
+
+    def path(self) -> GamePath | None:
+        """Return the field between the earlier state and this one; None where there is none, or the penalty has a kink."""
+        if self.earlier is None or any(r.not_smooth for r in self.game.regularizers):  # type: ignore[union-attr]
+            return None
+        context = Context(progress=self.progress, memory=self.memory)
+        return game_path(self.game, self.earlier, (self.generator, self.critic), _part(self.batch, PATH_SAMPLES), context=context)
 
     def diagnose(self, alternatives: Sequence[str] = (), **settings: Any) -> Diagnosis:
         """Return the doctor's findings; without alternatives the doctor's own are tried."""
@@ -78,6 +92,12 @@ def load_run(path: Path | str) -> Subject:
             checkpoint.restore_optimizer(optimizers[name], tree["optimizer"][name])
         except (RuntimeError, KeyError, ValueError) as error:
             raise SteadyganError(f"The newest checkpoint of {path} does not fit the network {config.network!r}: {error}.") from error
+    oldest = checkpoint.checkpoints(folder.path)[0]
+    earlier = build_networks(config, tuple(described["event"]), described["classes"])
+    if oldest != checkpoint.latest(folder.path):
+        before = checkpoint.load(oldest)
+        for name, network in zip(PLAYERS, earlier, strict=True):
+            network.load_state_dict(before[name])
     problem.load()
     n = min(config.batch or 1, SAMPLES)
     x, y = problem.stream(stream_seed(config.seed, "diagnosis")).draw(n)
@@ -92,6 +112,7 @@ def load_run(path: Path | str) -> Subject:
         optimizers=optimizers,
         progress=min(1.0, tree["step"] / (config.steps or 1)),
         memory=tree["memory"],
+        earlier=None if oldest == checkpoint.latest(folder.path) else earlier,
     )
 
 
@@ -140,6 +161,11 @@ def load_user_gan(path: Path | str) -> Subject:
         optimizers=given.get("optimizers"),
         progress=given.get("progress"),
     )
+
+
+def _part(batch: Batch, n: int) -> Batch:
+    labels = None if batch.labels is None else (batch.labels[0][:n], batch.labels[1][:n])
+    return Batch(batch.real[:n], batch.latent[:n], labels)
 
 
 def _made(path: Path) -> Any:

@@ -39,6 +39,7 @@ def write_diagnosis(name: str, found: Mapping[str, Any], path: str | Path) -> Pa
         stability=spectrum["stability"] if spectrum else "refused",
         mood={"stable": "good", "unstable": "bad"}.get(spectrum["stability"] if spectrum else "", "idle"),
         picture=None if spectrum is None else "data:image/png;base64," + base64.b64encode(png(eigenvalue_picture(found))).decode(),
+        path=None if not found.get("path") else "data:image/png;base64," + base64.b64encode(png(path_picture(found["path"]))).decode(),
         numbers=json.dumps({key: value for key, value in found.items() if key not in ("words", "advice")}, indent=1, ensure_ascii=False),
         style=Markup((_HERE / "page.css").read_text(encoding="utf-8")),
     )
@@ -68,6 +69,22 @@ def eigenvalue_picture(found: Mapping[str, Any]) -> Figure:
     right.plot(np.cos(turn), np.sin(turn), color=QUIET, linewidth=0.8)
     right.set(xlim=limits[0], ylim=limits[1])
     right.set_title("one step: inside the circle is stable", size=9, loc="left")
+    return figure
+
+
+def path_picture(path: Mapping[str, Any]) -> Figure:
+    """Draw the cosine of the path angle and the norm of the field from one checkpoint (0) through the next (1) and beyond."""
+    figure = Figure(figsize=(7.4, 2.6), dpi=160)
+    for at, values, title in ((0.65, path["cosine"], "cosine of the path angle"), (4.45, path["norm"], "norm of the field")):
+        axes = panel(figure, at, 0.5, 2.8, 1.75)
+        axes.axvline(1, color=QUIET, linewidth=0.8)
+        axes.plot(path["share"], values, color=colours(1)[0], marker=".", linewidth=1.2)
+        axes.set_title(title, size=9, loc="left")
+        axes.tick_params(labelsize=7.5, labelcolor=QUIET, color=FRAME)
+        axes.set_xlabel("way from the earlier checkpoint (0) to the last (1)", size=8, color=QUIET)
+        if values is path["cosine"]:
+            axes.set_ylim(-1.05, 1.05)
+            axes.axhline(0, color=QUIET, linewidth=0.8)
     return figure
 
 
