@@ -185,6 +185,16 @@ def test_a_damaged_run_folder_is_refused(here, capsys):
     assert "cannot be read" in refused(capsys, "resume", "run", "--steps", "2")
 
 
+def test_the_demo_makes_its_table_picture_and_report(here, capsys):
+    assert main(["demo", "--steps", "12", "--seed", "3"]) == 0
+    said = capsys.readouterr().out
+    assert "unregularized" in said and "js-regularized" in said and "sliced" in said
+    assert Image.open("runs/demo/demo.png").width >= 1000 and Path("runs/demo/report.html").stat().st_size > 10_000
+    configs = [json.loads(Path(f"runs/demo/{name}/config.json").read_text())["config"] for name in ("unregularized", "js-regularized")]
+    assert {key for key in configs[0] if configs[0][key] != configs[1][key]} == {"regularizer"}
+    assert configs[0]["objective"] == "minimax" and configs[0]["dynamics"] == "alternating:critic_steps=5"
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_shows_an_example(command, capsys):
     assert main([command, "--help"]) == 0

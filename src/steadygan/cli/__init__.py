@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import inspect
 import sys
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ import tyro
 
 from .. import __version__
 from ..core.errors import SteadyganError
+from ..training.allocator import keep_memory
 from .arguments import import_module
 from .runs import Demo, Report, Resume, Sample, Train
 from .theory import Analyze, ConvertGamma, Diagnose, List
@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def entry() -> None:
     """Start the command line as a program."""
-    _keep_memory()
+    keep_memory()
     sys.exit(main())
 
 
@@ -60,14 +60,3 @@ def _commands(argv: Sequence[str]) -> Any:
         text = inspect.getdoc(cls) or ""
         members.append(Annotated[cls, tyro.conf.subcommand(name, description=text if name in argv[:1] else text.splitlines()[0])])
     return Union[tuple(members)]  # noqa: UP007 - the members are known at run time only
-
-
-def _keep_memory() -> None:
-    """Tell glibc to keep freed memory: small training loops otherwise spend up to a third of their time on page faults."""
-    try:
-        mallopt = ctypes.CDLL("libc.so.6").mallopt
-    except (OSError, AttributeError):
-        return
-    trim_threshold, top_pad, mmap_threshold = -1, -2, -3
-    for option, value in ((trim_threshold, 1 << 30), (top_pad, 1 << 26), (mmap_threshold, 1 << 30)):
-        mallopt(option, value)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
 
@@ -11,6 +13,7 @@ import torch
 
 from ..core.registry import build
 from ..training import Config, Outcome, train
+from ..training.allocator import keep_memory
 
 RUNS = {"unregularized": (), "js-regularized": ("js:gamma=0.1",)}
 """Name and regularizers of each run; everything else is equal, the seed too."""
@@ -32,25 +35,25 @@ class Row:
 
 
 def demo(out: Path, steps: int, seed: int) -> list[Row]:
-    """Train both runs into ``out`` and return their rows; about 10 and 25 ms an iteration on one core."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # networks this small are slower on several
-    try:
-        rows = []
-        for name, regularizer in RUNS.items():
-            config = Config(
-                objective="minimax",
-                regularizer=regularizer,
-                dynamics="alternating:critic_steps=5",
-                steps=steps,
-                seed=seed,
-                evaluate_every=max(1, steps // 30),
-            )
-            outcome = train(build("problem", "mixture3d"), config, out / name)
-            rows.append(Row(name, outcome, summary(outcome.path)))
-        return rows
-    finally:
-        torch.set_num_threads(threads)
+    """Train both runs into ``out``, each on a core of its own, and return their rows."""
+    with ProcessPoolExecutor(len(RUNS), mp_context=get_context("spawn")) as pool:
+        waiting = {name: pool.submit(_run, out / name, regularizer, steps, seed) for name, regularizer in RUNS.items()}
+        outcomes = {name: run.result() for name, run in waiting.items()}
+    return [Row(name, outcome, summary(outcome.path)) for name, outcome in outcomes.items()]
+
+
+def _run(out: Path, regularizer: tuple[str, ...], steps: int, seed: int) -> Outcome:
+    keep_memory()
+    torch.set_num_threads(1)
+    config = Config(
+        objective="minimax",
+        regularizer=regularizer,
+        dynamics="alternating:critic_steps=5",
+        steps=steps,
+        seed=seed,
+        evaluate_every=max(1, steps // 30),
+    )
+    return train(build("problem", "mixture3d"), config, out, show="lines")
 
 
 def summary(run: Path) -> dict[str, float]:

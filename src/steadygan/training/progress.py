@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from types import TracebackType
+from typing import Literal
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -14,9 +15,17 @@ from .monitor import Warning
 Row = dict[str, float | None]
 
 
-def load(problem: Problem, show: bool = True) -> None:
+Show = bool | Literal["lines"]
+"""What a run shows on standard error: a bar (lines where there is no terminal), lines in any case, or nothing."""
+
+
+def _console(show: Show) -> Console:
+    return Console(stderr=True, quiet=not show, highlight=False, force_terminal=False if show == "lines" else None)
+
+
+def load(problem: Problem, show: Show = True) -> None:
     """Read a problem's data with a bar."""
-    with Progress(console=Console(stderr=True, quiet=not show), transient=True) as bar:
+    with Progress(console=_console(show), transient=True) as bar:
         task = bar.add_task("reading data", total=None)
         problem.load(lambda done, total: bar.update(task, completed=done, total=total))
 
@@ -24,8 +33,8 @@ def load(problem: Problem, show: bool = True) -> None:
 class Display:
     """Shows steps, losses, penalty, gradient norm, iterations a second and the time left; on standard error."""
 
-    def __init__(self, name: str, total: int, step: int, show: bool = True) -> None:
-        self._console = Console(stderr=True, quiet=not show, highlight=False)
+    def __init__(self, name: str, total: int, step: int, show: Show = True) -> None:
+        self._console = _console(show)
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=None),

@@ -26,7 +26,7 @@ from .interrupt import Interrupt
 from .logging import RunFolder, header
 from .monitor import Monitor, Warning
 from .networks import Average, build_networks, generate, labels, latents
-from .progress import Display, load
+from .progress import Display, Show, load
 
 GRID, VECTORS = 64, 5120
 """How many samples an evaluation draws: images for a picture, vectors for the problem's metrics."""
@@ -42,7 +42,7 @@ class Outcome:
     reason: str | None
 
 
-def train(problem: Problem, config: Config, out: Path | str, *, show: bool = True) -> Outcome:
+def train(problem: Problem, config: Config, out: Path | str, *, show: Show = True) -> Outcome:
     """Train a problem from scratch into a new run folder; refuses, before anything is computed, whatever cannot work.
 
     Raises SteadyganError for settings that do not fit together, for a folder that exists, and for one that cannot be written.
@@ -61,7 +61,7 @@ def train(problem: Problem, config: Config, out: Path | str, *, show: bool = Tru
     return trainer.run(folder, show=show)
 
 
-def resume(run: Path | str, *, steps: int | None = None, show: bool = True) -> Outcome:
+def resume(run: Path | str, *, steps: int | None = None, show: Show = True) -> Outcome:
     """Continue a run from its newest checkpoint, with the same bits as if it had never stopped; ``steps`` extends it.
 
     Raises SteadyganError where there is nothing to continue.
@@ -116,7 +116,7 @@ class Trainer:
         self.fixed = latents(config, self.evaluated, fixed), labels(problem.classes, self.evaluated)
         self.interrupt = Interrupt()
 
-    def run(self, folder: RunFolder, *, show: bool = True) -> Outcome:
+    def run(self, folder: RunFolder, *, show: Show = True) -> Outcome:
         """Train until the last step, a signal or trouble to stop on; whatever the reason, a finite state at the end is saved.
 
         Raises SteadyganError where the folder can no longer be written; the newest checkpoint is then the one to resume from.
