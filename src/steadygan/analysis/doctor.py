@@ -26,6 +26,9 @@ from .precondition import preconditioner
 SAMPLES = 64
 """How many samples of the batch are looked at."""
 
+MANY, FEW = 100_000, 16
+"""Networks with this many parameters are looked at on fewer samples, because each product with a Jacobian costs in proportion."""
+
 COARSE = 1e-2
 """Residual, relative to the largest modulus, below which an eigenvalue of a large network counts as converged; verdicts allow for it."""
 
@@ -115,7 +118,9 @@ def diagnose(
     critic_steps: int = 20,
     seed: int = 0,
 ) -> Diagnosis:
-    """Diagnose a GAN at its present parameters on (the first 64 samples of) one batch; networks and optimizers stay as they are.
+    """Diagnose a GAN at its present parameters on one batch; networks and optimizers stay as they are.
+
+    The first 64 samples of the batch are looked at, of large networks 16.
 
     The eigenvalues λ of the Jacobian of the field v and s of one step decide: locally stable where every |s| < 1; for simultaneous
     steps s = 1 + hλ, so h < 2|Re λ|/|λ|². Adam and RMSProp, given as ``optimizers``, count as a frozen diagonal 1/(√v̂ + ε) on the
@@ -136,7 +141,8 @@ def diagnose(
     started = time.process_time()
     rates = _rates(lr, optimizers)
     dynamics = build("dynamics", dynamics)
-    batch = _first(batch)
+    size = sum(p.numel() for network in (generator, critic) for p in network.parameters())
+    batch = _first(batch, SAMPLES if size < MANY else FEW)
     copies = {name: copied(network) for name, network in zip(PLAYERS, (generator, critic), strict=True)}
     diagonals, said = _diagonals({"generator": generator, "critic": critic}, optimizers, rates)
     context = {"progress": progress, "memory": memory or {}}
@@ -199,9 +205,9 @@ def _rates(lr: float | Mapping[Name, float] | None, optimizers: Mapping[Name, to
     return rates
 
 
-def _first(batch: Batch) -> Batch:
-    labels = None if batch.labels is None else (batch.labels[0][:SAMPLES], batch.labels[1][:SAMPLES])
-    return Batch(batch.real[:SAMPLES], batch.latent[:SAMPLES], labels)
+def _first(batch: Batch, n: int) -> Batch:
+    labels = None if batch.labels is None else (batch.labels[0][:n], batch.labels[1][:n])
+    return Batch(batch.real[:n], batch.latent[:n], labels)
 
 
 def _diagonals(

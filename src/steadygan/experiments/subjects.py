@@ -25,9 +25,6 @@ from ..training.config import Config, problem_from_json, stream_seed
 from ..training.logging import RunFolder
 from ..training.networks import build_networks, latents
 
-PATH_SAMPLES = 32
-"""How many samples the path between two checkpoints looks at, once for each of its points."""
-
 _MUST = ("generator", "critic", "data", "latents", "objective")
 _MAY = ("regularizers", "smoothing", "constraint", "lr", "optimizers", "dynamics", "labels", "progress")
 
@@ -54,7 +51,7 @@ class Subject:
         if self.earlier is None or any(r.not_smooth for r in self.game.regularizers):  # type: ignore[union-attr]
             return None
         context = Context(progress=self.progress, memory=self.memory)
-        return game_path(self.game, self.earlier, (self.generator, self.critic), _part(self.batch, PATH_SAMPLES), context=context)
+        return game_path(self.game, self.earlier, (self.generator, self.critic), self.batch, context=context)
 
     def diagnose(self, alternatives: Sequence[str] = (), **settings: Any) -> Diagnosis:
         """Return the doctor's findings; without alternatives the doctor's own are tried."""
@@ -161,11 +158,6 @@ def load_user_gan(path: Path | str) -> Subject:
         optimizers=given.get("optimizers"),
         progress=given.get("progress"),
     )
-
-
-def _part(batch: Batch, n: int) -> Batch:
-    labels = None if batch.labels is None else (batch.labels[0][:n], batch.labels[1][:n])
-    return Batch(batch.real[:n], batch.latent[:n], labels)
 
 
 def _made(path: Path) -> Any:
