@@ -168,9 +168,11 @@ def test_trap_6_players_iterate_alike():
 
 
 def test_trap_7_dragan_with_one_sample_is_finite():
-    real = torch.randn(1, 1, dtype=torch.float64, requires_grad=True)
-    loss = Game("wasserstein", ["dragan:gamma=2"]).critic_loss(lambda x: (3 * x).sum(1), real, real.detach() + 1)
-    assert loss.item() == pytest.approx(3 + 4)  # one sample has no spread: the point is the sample, and the norm there 3
+    """One sample has no spread, so the point is the sample itself: here with slope 3 * 0.8."""
+    real = torch.full((1, 1), 0.8, dtype=torch.float64)
+    terms = Game("wasserstein", ["dragan:gamma=2"]).critic_terms(lambda x: 1.5 * x.square().sum(1), real, real + 1)
+    assert torch.equal(terms.scores["around-real"].x, real)
+    assert terms.penalty.item() == pytest.approx((3 * 0.8 - 1) ** 2)
 
 
 @pytest.mark.parametrize("arena", [dirac(0.7, -1.1), mlp()], ids=["dirac", "mlp"])

@@ -173,7 +173,7 @@ class Demo:
       steadygan demo --steps 3000
     """
 
-    steps: Annotated[int, tyro.conf.arg(metavar="N", help="iterations of each run")] = 3000
+    steps: Annotated[int, tyro.conf.arg(metavar="N", help="iterations of each run")] = 2500
     seed: Annotated[int, tyro.conf.arg(metavar="N", help="of both runs")] = 0
     out: Annotated[Path | None, arg("DIR", "where the runs, the picture and the report go", "a new one under runs/")] = None
 
