@@ -13,7 +13,7 @@ from rich.table import Table
 
 from ..core.errors import SteadyganError
 from ..core.registry import build, lookup
-from ..experiments.demo import demo
+from ..experiments.demo import EXPECTED, demo
 from ..problems import Problem
 from ..training import Config, Outcome, resume, train
 from ..training.logging import write_samples
@@ -189,6 +189,7 @@ class Demo:
         table = Table("", *heads.values(), title=f"3-D mixture after {self.steps} iterations, medians over the last third")
         for row in rows:
             table.add_row(row.name, *(f"{row.figures[name]:.3g}" for name in heads))
+            table.add_row("  expected", *(EXPECTED[row.name].get(name, "") for name in heads), style="dim")
         Console(highlight=False).print(table)
         runs = [row.outcome.path for row in rows]
         print("picture:", comparison_picture([Run.read(run) for run in runs], out / "demo.png"))
