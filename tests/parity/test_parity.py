@@ -15,11 +15,13 @@ LR, STEPS, TOLERANCE = 0.05, 5, 1e-12
 
 OBJECTIVES = specs("objective")
 REGULARIZERS = ["none", *specs("regularizer")]
-NAMED = [f"{name}:steps=2" if name == "unrolled" else name for name in names("dynamics")]
+# Shorter and gentler than the defaults: five steps must end where an absolute 1e-12 still means something.
+MILD = {"unrolled": "unrolled:steps=2", "consensus": "consensus:gamma=0.1"}
+NAMED = [MILD.get(name, name) for name in names("dynamics")]
 DYNAMICS = [
     *NAMED,
     "alternating:critic_steps=2,generator_steps=2,order=generator-first",
-    "consensus:gamma=0.5,alternating=true,critic_steps=2",
+    "consensus:gamma=0.2,alternating=true,critic_steps=2",
     "unrolled:steps=3,step_size=0.1,backprop=false",
 ]
 ARENAS = {"mlp": mlp, "conv": conv}
@@ -48,7 +50,7 @@ def compare(game: Game, dynamics: str, make) -> torch.Tensor:
                 forget(players)
         ends.append(flat(players).detach())
         memories.append(players.context.memory)
-        assert (ends[-1] - start).abs().max() > 1e-3  # both standing still would be parity too
+        assert 1e-3 < (ends[-1] - start).abs().max() < 100  # both standing still would be parity too, and both flying off
     torch.testing.assert_close(*ends, rtol=0, atol=TOLERANCE)
     assert memories[0].keys() == memories[1].keys()
     for key, value in memories[0].items():
