@@ -10,8 +10,9 @@ from matplotlib.figure import Figure
 
 from steadygan import Game, SteadyganError, build
 from steadygan.analysis import portrait
+from steadygan.analysis.batch import shared
 from steadygan.analysis.convergence import NODES, Quadrature
-from steadygan.analysis.portrait import basin, field, mesh, shared, simulate, spectrum
+from steadygan.analysis.portrait import basin, field, mesh, simulate, spectrum
 from steadygan.cli import main
 from steadygan.core import Batch, Context, OptimizerPlayers
 from steadygan.core.players import PLAYERS
@@ -205,3 +206,21 @@ def test_a_bad_ending_is_told_before_the_work(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("steadygan.analysis.convergence.analyze_dirac", lambda *_: pytest.fail("worked first"))
     assert main(["analyze", "dirac", "--plot", str(tmp_path / "dirac.jpg")]) == 2
     assert ".png, .pdf or .svg" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("dynamics", "anneal"),
+    [
+        ("optimistic", ",anneal=0.1"),
+        *(pytest.param(d, a, marks=pytest.mark.slow) for d in DYNAMICS for a in ("", ",anneal=0.1,schedule=cosine")),
+    ],
+)
+def test_compiled_is_eager(dynamics, anneal):
+    game = Game("nonsaturating", f"js:gamma=0.7{anneal}", f"instance-noise:sigma=0.3{anneal}", "clip:c=0.9")
+    eager, compiled = (simulate(game, dynamics, STARTS, {"generator": 0.2, "critic": 0.3}, 9, every=3, compiled=c) for c in (False, True))
+    np.testing.assert_allclose(compiled.numpy(), eager.numpy(), rtol=1e-12, atol=1e-12)
+
+
+def test_what_shares_a_batch_is_not_compiled():
+    with pytest.raises(SteadyganError, match=r"LeCam.*cannot be compiled"):
+        simulate(Game("minimax", "lecam"), "simultaneous", STARTS, 0.1, 2, compiled=True)

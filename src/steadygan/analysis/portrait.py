@@ -1,8 +1,6 @@
 """What the Dirac-GAN does away from its equilibrium: vector fields, trajectories and basins, many starts at once.
 
-Everything is driven by the very objects that train images. A thousand trajectories are one batch: sample i belongs to trajectory i, whose
-generator returns θ_i and whose critic is ψ_i x. The losses are then summed over trajectories instead of averaged, so that each parameter
-receives its own trajectory's gradient, and every dynamics holds as it stands, consensus and unrolling included.
+Everything is driven by the very objects that train images; a thousand trajectories are one batch (``batch.py``).
 
 >>> path = simulate(Game("minimax", "r1:gamma=1"), "simultaneous", [[1.0, -1.0]], lr=0.2, steps=500)
 >>> path.shape, bool(path[-1].norm() < 1e-20)
@@ -12,32 +10,24 @@ receives its own trajectory's gradient, and every dynamics holds as it stands, c
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from ..core.constraints import Clip
-from ..core.context import Context
-from ..core.dynamics import Alternating, Consensus, Dynamics, Extragradient, Optimistic, Simultaneous, Unrolled
+from ..core.dynamics import Dynamics
 from ..core.errors import SteadyganError
-from ..core.game import CriticTerms, Game
-from ..core.objectives import FGAN, Hinge, LeastSquares, Minimax, NonSaturating, Relativistic, Wasserstein
-from ..core.players import PLAYERS, Batch, Name, OptimizerPlayers
+from ..core.game import Game
+from ..core.players import PLAYERS, Name
 from ..core.registry import build
-from ..core.regularizers import GradientPenalty, Regularizer
-from ..core.smoothing import ExplicitNoise, InstanceNoise
-from .convergence import NODES, Quadrature, dirac_system, eigenvalues
+from .batch import follow, follow_compiled, players, shared
+from .convergence import NODES, dirac_system, eigenvalues
 from .linearize import jacobian
 
 LOOP_LIMIT = 100_000
 """How many trajectory-steps are taken one trajectory at a time, about a millisecond each; more of them are refused."""
 
-# Only what is known to treat each sample, and each parameter, on its own is run in one batch; anything else is run one by one.
-_OBJECTIVES = (Minimax, NonSaturating, Wasserstein, LeastSquares, Hinge, Relativistic, FGAN)
-_DYNAMICS = (Simultaneous, Alternating, Consensus, Extragradient, Optimistic, Unrolled)
 Starts = Tensor | np.ndarray | Sequence[Sequence[float]]
 
 
@@ -50,13 +40,22 @@ class Portrait(NamedTuple):
 
 
 def simulate(
-    game: Game, dynamics: Dynamics | str, starts: Starts, lr: float | dict[Name, float], steps: int, *, every: int = 1, nodes: int = NODES
+    game: Game,
+    dynamics: Dynamics | str,
+    starts: Starts,
+    lr: float | dict[Name, float],
+    steps: int,
+    *,
+    every: int = 1,
+    nodes: int = NODES,
+    compiled: bool = False,
 ) -> Tensor:
     """Return the trajectories of the Dirac-GAN from starts (N, 2) in (θ, ψ): (steps // every + 1, N, 2) in double precision.
 
     w <- w + h v(w), as the dynamics has it, h = ``lr`` in units of the parameters. Annealed strengths run with progress k/steps. Noise is
     nodes² quadrature nodes a trajectory, so that nothing is random. A trajectory that overflows goes on as inf or nan. Games whose samples
-    see each other (``shared``) are run one trajectory at a time.
+    see each other (``shared``) are run one trajectory at a time. compiled: compile the step first, which takes seconds and pays off
+    for tens of thousands of trajectories; the figures are the same up to rounding.
 
     Raises SteadyganError for starts that are not finite numbers (N, 2), for counts below 1 and a learning rate that is not positive, and
     where one trajectory at a time would take minutes.
@@ -74,8 +73,13 @@ def simulate(
     for rate in lr.values() if isinstance(lr, dict) else [lr]:
         if not (np.isfinite(rate) and rate > 0):
             raise SteadyganError(f"A learning rate is a finite number > 0, not {rate:g}.")
+    if compiled and (why := shared(game, dynamics)):
+        raise SteadyganError(
+            f"{why} may look at several samples of a batch, so these trajectories cannot be compiled as one: leave it out."
+        )
     parts = _parts(game, dynamics, points, steps)
-    return torch.cat([_follow(game, dynamics, part, lr, steps, every, nodes) for part in parts], dim=1)
+    run = follow_compiled if compiled else follow
+    return torch.cat([run(game, dynamics, part, lr, steps, every, nodes) for part in parts], dim=1)
 
 
 def field(
@@ -95,8 +99,8 @@ def field(
     points, dynamics = _points(grid.reshape(-1, 2) if grid.shape[-1:] == (2,) else grid), build("dynamics", dynamics)
     found = []
     for part in _parts(game, dynamics, points, 1):
-        players = _players(game, part, lr, nodes, progress)
-        descent = dynamics.field(players, players.draw())
+        moving = players(game, part, lr, nodes, progress)
+        descent = dynamics.field(moving, moving.draw())
         found.append(-torch.stack([next(iter(descent[name].values())) for name in PLAYERS], dim=1))
     return torch.cat(found).view(grid.shape)
 
@@ -160,115 +164,6 @@ def mesh(half: float, count: int) -> Tensor:
     return torch.stack(torch.meshgrid(axis, axis, indexing="xy"), dim=-1)
 
 
-def shared(game: Game, dynamics: Dynamics) -> str:
-    """Return what lets the samples of a batch see each other, so that trajectories cannot share one; empty where nothing does.
-
-    A batch's mean or deviation does (relativistic-average, lecam), samples that stand in for others do (explicit-noise with nsr > 1), and
-    so may anything that is not this library's own. DRAGAN's deviation is of real samples, which are those of every trajectory.
-
-    >>> shared(Game("minimax", "lecam"), build("dynamics", "simultaneous"))
-    'LeCam(gamma=0.6, decay=0.99)'
-    """
-    regularizers: list[Any] = [r for r in game.regularizers if not _own_samples(r)]
-    smoothing, constraint = game.smoothing, game.constraint
-    quiet = smoothing is None or type(smoothing) is InstanceNoise or (type(smoothing) is ExplicitNoise and smoothing.nsr == 1)
-    found = [
-        *([] if type(game.objective) in _OBJECTIVES else [game.objective]),
-        *regularizers,
-        *([] if quiet else [smoothing]),
-        *([] if constraint is None or type(constraint) is Clip else [constraint]),
-        *([] if type(dynamics) in _DYNAMICS else [dynamics]),
-    ]
-    return " and ".join(map(repr, found))
-
-
-def _own_samples(regularizer: Regularizer | str) -> bool:
-    return isinstance(regularizer, GradientPenalty) and type(regularizer).__module__ == GradientPenalty.__module__
-
-
-# ------------------------------------------------------------ many Dirac-GANs in one batch
-
-
-@dataclass(frozen=True)
-class _Summed(Game):
-    """The same game with its losses summed over ``count`` trajectories, whose samples make up the batch."""
-
-    count: int = 1
-
-    def critic_terms(self, *args: Any, **settings: Any) -> CriticTerms:
-        terms = super().critic_terms(*args, **settings)
-        return terms._replace(loss=self.count * terms.loss)
-
-    def generator_loss(self, *args: Any, **settings: Any) -> Tensor:
-        return self.count * super().generator_loss(*args, **settings)
-
-
-class _Thetas(nn.Module):
-    """(N K, 1) latents -> (N K, 1): θ_i for each of the K samples of trajectory i, one trajectory after the other."""
-
-    def __init__(self, theta: Tensor) -> None:
-        super().__init__()
-        self.theta = nn.Parameter(theta.clone())
-
-    def forward(self, z: Tensor) -> Tensor:
-        return self.theta.unsqueeze(1).expand(-1, len(z) // len(self.theta)).reshape(-1, 1)
-
-
-class _Psis(nn.Module):
-    """(N K, 1) samples -> (N K,) logits ψ_i x."""
-
-    def __init__(self, psi: Tensor) -> None:
-        super().__init__()
-        self.psi = nn.Parameter(psi.clone())
-
-    def forward(self, x: Tensor) -> Tensor:
-        return (x.view(len(self.psi), -1) * self.psi.unsqueeze(1)).view(-1)
-
-
-class _Tiled:
-    """The same quadrature for each of N trajectories."""
-
-    def __init__(self, count: int, nodes: int) -> None:
-        self._count, self._inner = count, Quadrature(nodes)
-
-    def normal(self, like: Tensor) -> Tensor:
-        return self._inner.normal(like[: len(like) // self._count]).repeat(self._count, *[1] * (like.ndim - 1))
-
-    def uniform(self, like: Tensor) -> Tensor:
-        return self._inner.uniform(like[: len(like) // self._count]).repeat(self._count, *[1] * (like.ndim - 1))
-
-
-def _players(game: Game, points: Tensor, lr: float | dict[Name, float], nodes: int, progress: float | None) -> OptimizerPlayers:
-    count = len(points)
-    # Without noise all samples of a trajectory are equal, and so are the critic's slopes at all interpolated ones: one is enough.
-    quiet = game.smoothing is None and all(_own_samples(r) or not r.where for r in game.regularizers)  # type: ignore[union-attr]
-    nodes = 1 if quiet else nodes
-    zeros = torch.zeros(count * nodes**2, 1, dtype=torch.float64)
-    generator, critic = _Thetas(points[:, 0]), _Psis(points[:, 1])
-    rates = lr if isinstance(lr, dict) else dict.fromkeys(PLAYERS, lr)
-    optimizers: dict[Name, torch.optim.Optimizer] = {
-        "generator": torch.optim.SGD(generator.parameters(), lr=rates["generator"]),
-        "critic": torch.optim.SGD(critic.parameters(), lr=rates["critic"]),
-    }
-    summed = _Summed(game.objective, game.regularizers, game.smoothing, game.constraint, count)
-    context = Context(progress=progress, rng=_Tiled(count, nodes))
-    return OptimizerPlayers(summed, generator, critic, lambda: Batch(zeros, zeros), context, optimizers=optimizers)
-
-
-def _follow(game: Game, dynamics: Dynamics, points: Tensor, lr: float | dict[Name, float], steps: int, every: int, nodes: int) -> Tensor:
-    players = _players(game, points, lr, nodes, 0.0)
-    path = points.new_empty(steps // every + 1, len(points), 2)
-    path[0] = points
-    for k in range(1, steps + 1):
-        players.context = replace(players.context, progress=(k - 1) / steps)
-        dynamics.step(players)
-        if k % every == 0:
-            for i, player in enumerate(PLAYERS):
-                (value,) = players.values(player).values()
-                path[k // every, :, i] = value.detach()
-    return path
-
-
 def _parts(game: Game, dynamics: Dynamics, points: Tensor, steps: int) -> Sequence[Tensor]:
     """Return the points by batch: all in one, or one by one where trajectories cannot share a batch."""
     why = shared(game, dynamics)
@@ -291,4 +186,4 @@ def _points(starts: Starts) -> Tensor:
     return points
 
 
-__all__ = ["LOOP_LIMIT", "Portrait", "basin", "field", "mesh", "portrait", "shared", "simulate", "spectrum"]
+__all__ = ["LOOP_LIMIT", "Portrait", "basin", "field", "mesh", "portrait", "simulate", "spectrum"]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ from .gradients import Backend, Critic, Scores, score
 from .objectives import Objective
 from .registry import build
 from .regularizers import POINTS, Regularizer
+from .schedules import Strength
 from .smoothing import Smoothing
 
 Labels = tuple[Tensor, Tensor] | None
@@ -132,9 +133,36 @@ class Game:
             for parameter in critic.parameters():
                 parameter.copy_(self.constraint.project(parameter))
 
+    def strengths(self) -> dict[str, Strength]:
+        """Return every strength by its place: what may change, or differ between games of one structure, without another structure.
+
+        >>> Game("minimax", ["r1:gamma=2", "js:gamma=0.1"], "instance-noise:sigma=0.5").strengths()
+        {'regularizers.0.gamma': 2.0, 'regularizers.1.gamma': 0.1, 'smoothing.sigma': 0.5}
+        """
+        return {f"{place}.{name}": getattr(part, name) for place, part in self._parts() for name in _strengths(part)}
+
+    def with_strengths(self, values: Mapping[str, Strength]) -> Game:
+        """Return the game with other strengths, named as ``strengths`` names them; those not named stay."""
+        parts: dict[str, Any] = {}
+        for place, part in self._parts():
+            here = {name: values[f"{place}.{name}"] for name in _strengths(part) if f"{place}.{name}" in values}
+            parts[place] = replace(part, **here) if here else part
+        regularizers = tuple(part for place, part in parts.items() if place.startswith("regularizers."))
+        return replace(self, regularizers=regularizers, smoothing=parts.get("smoothing", self.smoothing))
+
+    def _parts(self) -> Iterator[tuple[str, Any]]:
+        yield from ((f"regularizers.{i}", regularizer) for i, regularizer in enumerate(self._regularizers))
+        if self.smoothing is not None:
+            yield "smoothing", self.smoothing
+
     @property
     def _regularizers(self) -> tuple[Regularizer, ...]:
         return self.regularizers  # type: ignore[return-value]
 
     def _smooth(self, samples: Samples, at: Context) -> Samples:
         return self.smoothing(samples, at) if isinstance(self.smoothing, Smoothing) else samples
+
+
+def _strengths(part: object) -> list[str]:
+    # A module of a third party may not postpone its annotations, and then they are types instead of strings.
+    return [f.name for f in fields(part) if f.type in ("Strength", Strength)] if is_dataclass(part) else []

@@ -1,0 +1,230 @@
+"""Features of images: what the distances are measured in. Registered as ``features``; a module of one's own is ``my_features.py:extractor``."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..core.errors import SteadyganError
+from ..core.registry import build, register, spec
+from .weights import sha256
+
+Progress = Callable[[int, int], None]
+
+
+class Extracted(NamedTuple):
+    """The features (N, D) float32 of N images, and the probabilities (N, K) of classes where the network knows classes."""
+
+    features: Tensor
+    probabilities: Tensor | None = None
+
+
+def resize(x: Tensor, size: int) -> Tensor:
+    """Return images (B, C, H, W) at size x size by bilinear interpolation whose support grows with the reduction (antialiased).
+
+    Without it, a reduction by s reads 2 of every s pixels and skips the rest: fine stripes turn into broad ones, and the features with them.
+
+    >>> stripes = torch.tensor([0.0, 1.0]).repeat(32).expand(1, 1, 64, 64)
+    >>> float(resize(stripes, 16)[..., 4:-4].std()) < 1e-6  # an even grey
+    True
+
+    Reference: Parmar, Zhang and Zhu 2022, "On aliased resizing and surprising subtleties in GAN evaluation", arXiv:2104.11222.
+    """
+    if x.shape[-2:] == (size, size):
+        return x
+    return F.interpolate(x, size=(size, size), mode="bilinear", align_corners=False, antialias=True)
+
+
+def to_float(pixels: Tensor) -> Tensor:
+    """Return pixels (B, C, H, W) uint8 as the floats x = pixels / 127.5 - 1 in [-1, 1] that extractors take."""
+    return pixels.float().div_(127.5).sub_(1)
+
+
+def to_bytes(x: Tensor) -> Tensor:
+    """Return images in [-1, 1] as uint8, rounded as a saved picture is; raises SteadyganError where one is not finite.
+
+    >>> to_bytes(torch.tensor([-1.0, 0.0, 1.0, 3.0]))
+    tensor([  0, 128, 255, 255], dtype=torch.uint8)
+    """
+    if not x.isfinite().all():
+        raise SteadyganError("a generated image is not finite: the generator has blown up; evaluate an earlier checkpoint with --checkpoint.")
+    return ((x.clamp(-1, 1) + 1) * 127.5).round().byte()
+
+
+class Features:
+    """Base of every extractor: a registered frozen dataclass that turns images (B, C, H, W) in [-1, 1] into features (B, D).
+
+    ``name`` is what results call it, ``preparation`` says what is done to an image first, ``batch`` is how many the network takes at once.
+    """
+
+    preparation: str = ""
+    batch: int = 64
+
+    @property
+    def name(self) -> str:
+        """What results call the extractor: its spec."""
+        return spec(self)
+
+    @property
+    def identity(self) -> str:
+        """What the features depend on besides the images: the spec and the hash of the weights."""
+        return self.name
+
+    def extract(self, x: Tensor) -> Extracted:
+        """Return the features (B, D) of images (B, C, H, W) in [-1, 1], and the probabilities (B, K) of classes where there are any."""
+        raise NotImplementedError
+
+
+class NetworkFeatures(Features):
+    """Base of the extractors that are a network with a file of weights; both are looked up on first use and kept."""
+
+    size: int
+
+    @property
+    def preparation(self) -> str:  # type: ignore[override]
+        """What is done to an image before the network sees it."""
+        return f"bilinear to {self.size} x {self.size}, antialiased"
+
+    @property
+    def identity(self) -> str:
+        """The spec and the hash of the weights."""
+        return f"{self.name} {sha256(self.find())}"
+
+    def find(self) -> Path:
+        """Return the file of weights; raises SteadyganError where there is none, with what to do."""
+        raise NotImplementedError
+
+    def build_network(self) -> nn.Module:
+        """Return the network with its weights, ready for evaluation."""
+        raise NotImplementedError
+
+    @property
+    def network(self) -> nn.Module:
+        """The network, built on first use."""
+        # functools.cached_property refuses frozen dataclasses; like it, this keeps the value past the fields and out of comparisons.
+        if "_network" not in self.__dict__:
+            self.__dict__["_network"] = self.build_network()
+        return self.__dict__["_network"]  # type: ignore[no-any-return]
+
+    def prepare(self, x: Tensor) -> Tensor:
+        """Return images (B, 3, size, size): grey ones repeated in three channels, then resized."""
+        return resize(x.expand(-1, 3, -1, -1), self.size)
+
+
+@register("features", "pixels")
+@dataclass(frozen=True)
+class Pixels(Features):
+    """The pixels themselves, flattened: D = C H W. ``size`` reduces them first (antialiased). Knows nothing of content; blind to no error.
+
+    >>> Pixels(size=4).extract(torch.zeros(2, 3, 8, 8)).features.shape
+    torch.Size([2, 48])
+
+    Reference: none needed.
+    """
+
+    size: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.size is not None and self.size < 1:
+            raise SteadyganError(f"size must be at least 1 pixel, not {self.size}")
+
+    @property
+    def preparation(self) -> str:  # type: ignore[override]
+        """What is done to an image before it is flattened."""
+        return f"bilinear to {self.size} x {self.size}, antialiased" if self.size else "none"
+
+    def extract(self, x: Tensor) -> Extracted:
+        """Return the pixels (B, C H W) in [-1, 1]."""
+        return Extracted((resize(x, self.size) if self.size else x).flatten(1))
+
+
+class OwnFeatures(Features):
+    """A user's function: images (B, C, H, W) in [-1, 1] to features (B, D)."""
+
+    preparation = "the extractor's own"
+
+    def __init__(self, path: Path, function: str) -> None:
+        self._path, self._name = path, function
+        module = importlib.util.spec_from_file_location(path.stem, path)
+        if module is None or module.loader is None or not path.is_file():
+            raise SteadyganError(f"--features {path}:{function}: there is no such file.")
+        found = importlib.util.module_from_spec(module)
+        module.loader.exec_module(found)
+        self._extract = getattr(found, function, None)
+        if not callable(self._extract):
+            choices = [name for name, value in vars(found).items() if callable(value) and not name.startswith("_")]
+            raise SteadyganError(f"{path} defines no function {function!r}; it defines: {', '.join(choices) or 'none'}.")
+
+    @property
+    def name(self) -> str:
+        """The spelling that names it."""
+        return f"{self._path.name}:{self._name}"
+
+    @property
+    def identity(self) -> str:
+        """The spelling and the hash of the file."""
+        return f"{self.name} {sha256(self._path)}"
+
+    def extract(self, x: Tensor) -> Extracted:
+        """Return what the function returns, checked: (B, D)."""
+        found = torch.as_tensor(self._extract(x))  # type: ignore[misc]
+        if found.ndim != 2 or len(found) != len(x):
+            raise SteadyganError(f"{self.name} must return features of shape ({len(x)}, D), not {tuple(found.shape)}.")
+        return Extracted(found)
+
+
+def build_features(given: str | Features) -> Features:
+    """Return an extractor from its spec, ``effnet-lite0``, or from a file of one's own, ``my_features.py:extractor``.
+
+    Such a file is run, so give only one that you trust. Raises SteadyganError for an unknown name, with the choices.
+
+    >>> build_features("pixels:size=8")
+    Pixels(size=8)
+    """
+    own = re.fullmatch(r"(.+\.py):(\w+)", given) if isinstance(given, str) else None
+    return OwnFeatures(Path(own[1]), own[2]) if own else build("features", given)
+
+
+@torch.inference_mode()
+def extract(pixels: np.ndarray | Tensor, features: Features, progress: Progress | None = None) -> Extracted:
+    """Return the features (N, D) float32 of images (N, C, H, W) uint8, a batch at a time; ``progress(done, total)`` after each."""
+    if len(pixels) < 1:
+        raise SteadyganError("there are no images to take features of")
+    parts = []
+    for start in range(0, len(pixels), features.batch):
+        parts.append(features.extract(to_float(torch.as_tensor(pixels[start : start + features.batch]))))
+        if progress is not None:
+            progress(min(start + features.batch, len(pixels)), len(pixels))
+    known = [part.probabilities for part in parts if part.probabilities is not None]
+    return Extracted(torch.cat([part.features for part in parts]).float(), torch.cat(known).float() if known else None)
+
+
+def fingerprint(pixels: np.ndarray | Tensor) -> str:
+    """Return the SHA-256 of images (N, C, H, W) uint8, their order and shape included."""
+    array = np.ascontiguousarray(pixels)
+    return hashlib.sha256(repr((array.shape, array.dtype.str)).encode() + array.tobytes()).hexdigest()
+
+
+def distance_name(features: str) -> str:
+    """Return what a Fréchet distance in these features may be called: FID with the network of the FID alone.
+
+    >>> distance_name("inception-2015"), distance_name("effnet-lite0")
+    ('FID', 'FD (effnet-lite0)')
+    """
+    return "FID" if features.partition(":")[0] == "inception-2015" else f"FD ({features})"
+
+
+__all__ = ["Extracted", "Features", "NetworkFeatures", "OwnFeatures", "Pixels", "Progress", "build_features", "distance_name", "extract"]
+__all__ += ["fingerprint", "resize", "to_bytes", "to_float"]
+
+

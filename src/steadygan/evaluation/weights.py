@@ -1,0 +1,186 @@
+"""Weights of other people's networks, read as plain tensors: nothing that came with a file is ever run.
+
+Three formats: safetensors; a state dict that ``torch.save`` wrote, old or zipped; nested dictionaries of NumPy arrays in a pickle.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import io
+import pickle
+import struct
+import zipfile
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from ..core.errors import SteadyganError
+
+_MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001  # with which torch's old format begins
+_STORAGES = {
+    "FloatStorage": torch.float32,
+    "DoubleStorage": torch.float64,
+    "HalfStorage": torch.float16,
+    "LongStorage": torch.int64,
+    "IntStorage": torch.int32,
+    "ByteStorage": torch.uint8,
+    "BoolStorage": torch.bool,
+}
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of a file by name; the levels of nested dictionaries are joined by dots.
+
+    Raises SteadyganError for a file that is missing, damaged, or asks for anything besides tensors, which is refused before it is imported.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        content = path.read_bytes()
+        return dict(_leaves(_zipped(content) if zipfile.is_zipfile(io.BytesIO(content)) else _plain(content)))
+    # A stranger's file can be wrong in any way whatever, and each is answered alike.
+    except (OSError, SafetensorError) as error:
+        raise SteadyganError(f"{path} cannot be read: {error}. Give the path of a file of weights.") from error
+    except Exception as error:
+        raise SteadyganError(
+            f"{path} holds no weights that can be read safely ({type(error).__name__}: {error}); download it again, or save its state "
+            "dict as .safetensors."
+        ) from error
+
+
+def fill(network: nn.Module, weights: Mapping[str, Tensor], path: Path) -> nn.Module:
+    """Set every parameter and buffer of a network and return it for evaluation, without gradients; raises where they do not fit."""
+    try:
+        network.load_state_dict(dict(weights))
+    except RuntimeError as error:
+        raise SteadyganError(f"{path} belongs to another network: {' '.join(str(error).split())[:300]}") from error
+    return network.eval().requires_grad_(False)
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def package_file(package: str, inside: str) -> Path | None:
+    """Return a file that an installed package carries, without importing the package; None where it is not installed."""
+    found = importlib.util.find_spec(package)
+    places = found.submodule_search_locations if found else None
+    return next((path for place in places or () if (path := Path(place) / inside).is_file()), None)
+
+
+class _Array:
+    """Stands in for numpy.ndarray while unpickling; holds floats only, and lets no stranger reach NumPy's own internals."""
+
+    tensor: Tensor
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        _, shape, kind, fortran, raw = state
+        if kind.name not in ("f4", "f8"):
+            raise pickle.UnpicklingError(f"an array of {kind.name!r} instead of floats")
+        array = np.frombuffer(raw, kind.order + kind.name).reshape(shape, order="F" if fortran else "C")
+        self.tensor = torch.from_numpy(array.astype(kind.name))
+
+
+class _Kind:
+    """Stands in for numpy.dtype while unpickling."""
+
+    order = "<"
+
+    def __init__(self, name: str, *_: Any) -> None:
+        self.name = name
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self.order = ">" if state[1] == ">" else "<"
+
+
+def _tensor(storage: Tensor, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any) -> Tensor:
+    return storage.as_strided(size, stride, offset)
+
+
+class _SafeUnpickler(pickle.Unpickler):
+    """Unpickles names, numbers, dictionaries, tensors and arrays of floats; whatever else a pickle names is refused."""
+
+    _allowed: dict[tuple[str, str], Any] = {
+        ("collections", "OrderedDict"): OrderedDict,
+        ("torch._utils", "_rebuild_tensor_v2"): _tensor,
+        **{("torch", name): dtype for name, dtype in _STORAGES.items()},
+        ("numpy.core.multiarray", "_reconstruct"): lambda *_: _Array(),
+        ("numpy._core.multiarray", "_reconstruct"): lambda *_: _Array(),
+        ("numpy", "ndarray"): _Array,
+        ("numpy", "dtype"): _Kind,
+    }
+
+    def __init__(self, file: io.BytesIO, storage: Callable[[torch.dtype, str, int], Tensor] | None = None) -> None:
+        super().__init__(file)
+        self._storage = storage
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Return what stands for an allowed name."""
+        if (module, name) not in self._allowed:
+            raise pickle.UnpicklingError(f"it asks to run {module}.{name}")
+        return self._allowed[module, name]
+
+    def persistent_load(self, pid: Any) -> Tensor:
+        """Return the numbers that tensors are views of."""
+        if self._storage is None or pid[0] != "storage":
+            raise pickle.UnpicklingError(f"it asks for {pid!r}")
+        _, dtype, key, _, count, *_ = pid
+        return self._storage(dtype, key, count)
+
+
+def _zipped(content: bytes) -> Any:
+    """Read torch's format since 1.6: a zip of data.pkl and one file for each storage."""
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        (index,) = (name for name in archive.namelist() if name.endswith("data.pkl"))
+        folder = index.removesuffix("data.pkl")
+
+        def storage(dtype: torch.dtype, key: str, count: int) -> Tensor:
+            return torch.frombuffer(bytearray(archive.read(f"{folder}data/{key}")), dtype=dtype, count=count)
+
+        return _SafeUnpickler(io.BytesIO(archive.read(index)), storage).load()
+
+
+def _plain(content: bytes) -> Any:
+    """Read a bare pickle, or torch's old format: magic number, version, system, the object, names of storages, their bytes."""
+    file = io.BytesIO(content)
+    first = _SafeUnpickler(file).load()
+    if first != _MAGIC:
+        return first
+    if _SafeUnpickler(file).load() != _PROTOCOL or not _SafeUnpickler(file).load()["little_endian"]:
+        raise pickle.UnpicklingError("a version of torch's format that is not known")
+    storages: dict[str, Tensor] = {}
+
+    def storage(dtype: torch.dtype, key: str, count: int) -> Tensor:
+        if count * dtype.itemsize > len(content):
+            raise pickle.UnpicklingError(f"a storage of {count} numbers in a file of {len(content)} bytes")
+        return storages.setdefault(key, torch.empty(count, dtype=dtype))
+
+    # The bytes come after the object whose tensors are views of them.
+    tree = _SafeUnpickler(file, storage).load()
+    for key in _SafeUnpickler(file).load():
+        (count,) = struct.unpack("<q", file.read(8))
+        held = storages[key]
+        if count != len(held):
+            raise pickle.UnpicklingError(f"a storage of {count} numbers instead of {len(held)}")
+        held.copy_(torch.frombuffer(bytearray(file.read(count * held.itemsize)), dtype=held.dtype))
+    return tree
+
+
+def _leaves(tree: Any, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
+    if isinstance(tree, Mapping):
+        for key, value in tree.items():
+            yield from _leaves(value, f"{prefix}.{key}" if prefix else str(key))
+    elif isinstance(tree, (Tensor, _Array)):
+        yield prefix, tree if isinstance(tree, Tensor) else tree.tensor
+    else:
+        raise pickle.UnpicklingError(f"{prefix or 'the whole'} is a {type(tree).__name__} instead of a tensor")
