@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from steadygan.core import CONVENTIONS, Game, SteadyganError, build, convert_gamma
-from steadygan.core.gradients import Scores
+from steadygan.core.scores import Scores
 
 # gamma (this project: gamma/2 E||grad D||^2) that equals strength 10 in each convention.
 TABLE = {

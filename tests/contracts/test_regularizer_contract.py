@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from steadygan.core import Context, Game, build, names, unregister
-from steadygan.core.gradients import Scores
 from steadygan.core.registry import lookup
+from steadygan.core.scores import Scores
 from support import Fixed, specs
 
 ALL = specs("regularizer")

@@ -12,8 +12,8 @@ from torch import nn
 from torch.nn.utils import parametrizations
 
 from steadygan.core import Context, Game, Samples, build, names, score
-from steadygan.core.gradients import safe_norm
 from steadygan.core.players import PLAYERS, Players
+from steadygan.core.scores import safe_norm
 from support import dirac, field, field_jacobian, flat, functional, jacobian, mlp, optimizer, start, step_jacobian
 
 

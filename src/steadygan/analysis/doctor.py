@@ -16,9 +16,9 @@ from ..core.context import Context, Samples
 from ..core.dynamics import Dynamics
 from ..core.errors import SteadyganError
 from ..core.game import Game
-from ..core.gradients import score, squared_norm
 from ..core.players import PLAYERS, Batch, Name
 from ..core.registry import build, spec
+from ..core.scores import score, squared_norm
 from . import verdict
 from .linearize import Eigenvalue, System, copied, survey
 from .precondition import preconditioner

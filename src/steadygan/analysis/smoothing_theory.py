@@ -24,10 +24,10 @@ from ..core.context import Samples
 from ..core.divergences import Divergence
 from ..core.errors import SteadyganError
 from ..core.game import Game
-from ..core.gradients import score, squared_norm
 from ..core.objectives import FGAN
 from ..core.registry import build, spec
 from ..core.regularizers import FGANPenalty, GradientPenalty, JensenShannon, Regularizer
+from ..core.scores import score, squared_norm
 
 Critic = Callable[[Tensor], Tensor]
 

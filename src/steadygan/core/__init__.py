@@ -5,9 +5,9 @@ from .conventions import CONVENTIONS, convert_gamma
 from .dynamics import Alternating, Consensus, Dynamics, Extragradient, Optimistic, Simultaneous, Unrolled
 from .errors import SteadyganError
 from .game import CriticTerms, Game
-from .gradients import Scores, score
 from .players import Batch, FunctionalPlayers, OptimizerPlayers, Players
 from .registry import build, describe, names, register, spec, unregister
+from .scores import Scores, score
 
 __all__ = [
     "CONVENTIONS",

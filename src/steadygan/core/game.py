@@ -13,11 +13,11 @@ from torch.nn.utils import parametrize
 from .constraints import Constraint
 from .context import Context, Samples
 from .errors import SteadyganError
-from .gradients import Backend, Critic, Scores, score
 from .objectives import Objective
 from .registry import build
 from .regularizers import POINTS, Regularizer
 from .schedules import Strength
+from .scores import Backend, Critic, Scores, score
 from .smoothing import Smoothing
 
 Labels = tuple[Tensor, Tensor] | None

@@ -1,84 +1,364 @@
-"""The critic's logits and its input gradient, by the backend that the caller needs."""
+"""The gradient of the critic's whole loss, by the cheapest path that is exact for this critic.
+
+separate   each batch through D on its own, one backward of loss and penalty; right for every module
+joined     one pass for all batches, where no layer lets samples see each other
+merged     the exact penalty at 4/3 of the price of none, for critics of layers and piecewise-linear activations (merged.py)
+auto       the last of these that holds for the critic, decided by its structure and checked once in double precision
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Literal, NamedTuple
+import copy
+import weakref
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.autograd.graph import Node
+from torch.nn import functional as F
+from torch.nn.utils import parametrize
+from torch.overrides import TorchFunctionMode
 
-from .context import Samples
-from .errors import SteadyganError
+from .context import Context, Samples
+from .errors import SteadyganError, unknown
+from .game import CriticTerms, Game, Labels
+from .merged import Box
+from .scores import Critic, Scores, logits_of, score, squared_norm
+from .whitelist import Merge, unknown_node
 
-Critic = Callable[..., Tensor]
-"""Any module or function D(x), or D(x, y) with labels, that returns one logit a sample, large on real samples."""
-
-Backend = Literal["autograd", "func"]
-"""``autograd`` for everyday and analysis; ``func`` (torch.func.vjp) inside torch.func transforms and torch.compile."""
-
-
-class Scores(NamedTuple):
-    """Samples x (B, *event), the critic's logits at them (B,), where a penalty asks for it the input gradient (B, *event), and labels."""
-
-    x: Tensor
-    logits: Tensor
-    gradient: Tensor | None = None
-    labels: Tensor | None = None
-
-    def detach(self) -> Scores:
-        """Return the same figures without their graph."""
-        return Scores(self.x.detach(), self.logits.detach(), None if self.gradient is None else self.gradient.detach(), self.labels)
+Path = Literal["auto", "separate", "joined", "merged"]
+Points = Mapping[str, Samples]
+ROWS = 8
+"""How many samples of each batch the one-time check looks at."""
+TOLERANCE = 1e-8
+"""Relative difference from ``separate`` in double precision that the check takes for rounding."""
 
 
-def score(critic: Critic, samples: Samples, *, gradient: bool = False, backend: Backend = "autograd") -> Scores:
-    r"""Evaluate a critic: logits D(x), and with ``gradient`` also :math:`\nabla_x D(x)`, differentiable again.
+class Decision(NamedTuple):
+    """The path that ``auto`` takes for a critic, and why not a faster one ('' for the fastest)."""
 
-    The samples may be plain tensors or carry a graph; they are left as they were. A critic that ignores its input has gradient zero.
-    Raises SteadyganError where the critic returns anything but one logit a sample.
+    path: Path
+    why: str = ""
 
-    >>> score(lambda x: (x**2).sum(1), Samples(torch.tensor([[1.0, 2.0]])), gradient=True).gradient
-    tensor([[2., 4.]], grad_fn=<...>)
+
+class CriticGradient(NamedTuple):
+    """What ``critic_backward`` found, 0-d and without a graph.
+
+    loss: the whole loss; penalty: its regularizers' part; gradient_norm_real, gradient_norm_fake: mean norm of the input gradient, None
+    where no penalty computes it; path: which ran; why: why not a faster one; terms: the loss in its parts, with the scores.
     """
-    x, labels = samples.x, samples.labels
-    if not gradient:
-        return Scores(x, _logits(critic, x, labels), None, labels)
-    if not x.is_floating_point():
-        raise SteadyganError(f"the critic's input gradient needs floating-point samples, these are {x.dtype}: convert them with .float()")
-    if backend == "func":
-        logits, pull = torch.func.vjp(lambda point: _logits(critic, point, labels), x)  # type: ignore[misc]  # without has_aux it returns two
-        return Scores(x, logits, pull(torch.ones_like(logits))[0], labels)
-    differentiable = torch.is_grad_enabled()
-    with torch.enable_grad():
-        # An alias, so that the caller's tensor keeps its flags and the derivative is with respect to this use of it only.
-        x = x.view_as(x) if x.requires_grad else x.detach().requires_grad_()
-        logits = _logits(critic, x, labels)
-        if not logits.requires_grad:
-            return Scores(x, logits, torch.zeros_like(x), labels)
-        (slope,) = torch.autograd.grad(logits.sum(), x, create_graph=differentiable, allow_unused=True, materialize_grads=True)
-    scores = Scores(x, logits, slope, labels)
-    return scores if differentiable else scores.detach()
+
+    loss: Tensor
+    penalty: Tensor
+    gradient_norm_real: Tensor | None
+    gradient_norm_fake: Tensor | None
+    path: Path
+    why: str
+    terms: CriticTerms
 
 
-def squared_norm(gradient: Tensor) -> Tensor:
-    """Return the squared Euclidean norm per sample, (B, *event) -> (B,)."""
-    return gradient.flatten(1).square().sum(1)
+def critic_backward(
+    game: Game, critic: Critic, real: Tensor, fake: Tensor, *, labels: Labels = None, at: Context = Context(), path: Path = "auto"
+) -> CriticGradient:
+    r"""Add the gradient of the critic's whole loss, penalties included, to the ``.grad`` of its parameters.
+
+    real, fake: (B, *event); they are detached, so that only the critic learns. Call it where ``game.critic_loss(...).backward()`` would
+    stand, then step the optimizer. Counted in forwards F of the critic, a loss with a penalty costs 6F; ``merged`` does it in 4F.
+
+    Raises SteadyganError as ``Game.critic_loss``, and where a path is asked for by name that is not exact for this critic.
+
+    >>> D = torch.nn.Sequential(torch.nn.Linear(2, 16), torch.nn.LeakyReLU(0.2), torch.nn.Linear(16, 1))
+    >>> found = critic_backward(Game("nonsaturating", "js:gamma=0.1"), D, torch.randn(8, 2), torch.randn(8, 2))
+    >>> found.path, D[0].weight.grad.shape
+    ('merged', torch.Size([16, 2]))
+
+    Reference: docs/fast-penalties.md; Roth et al. 2017, section 5.3, on the cost of the penalty.
+    """
+    parameters = [p for p in critic.parameters() if p.requires_grad] if isinstance(critic, nn.Module) else None
+    found, leaves, gradients = critic_gradient(game, critic, real.detach(), fake.detach(), parameters, labels=labels, at=at, path=path)
+    for leaf, gradient in zip(leaves, gradients, strict=True):
+        if gradient is not None:
+            leaf.grad = gradient if leaf.grad is None else leaf.grad + gradient
+    return found
 
 
-def safe_norm(gradient: Tensor) -> Tensor:
-    """Return the Euclidean norm per sample, (B, *event) -> (B,), with derivative 0 instead of NaN where it is 0."""
-    squared = squared_norm(gradient)
-    positive = squared > 0
-    return torch.where(positive, torch.where(positive, squared, 1.0).sqrt(), 0.0)
+def critic_gradient(
+    game: Game,
+    critic: Critic,
+    real: Tensor,
+    fake: Tensor,
+    parameters: Sequence[Tensor] | None,
+    *,
+    labels: Labels = None,
+    at: Context = Context(),
+    path: Path = "auto",
+) -> tuple[CriticGradient, Sequence[Tensor], Sequence[Tensor | None]]:
+    """Return the record of ``critic_backward``, the parameters (found from the graph where None is given) and their gradients."""
+    if path not in get_args(Path):
+        raise unknown("gradient path", path, get_args(Path))
+    points = game.points(real, fake, labels=labels, at=at)
+    decision = decide(game, critic, points, at) if path in ("auto", "joined") else Decision(path)
+    if path == "joined" and decision.path == "separate":
+        raise SteadyganError(f"the joined path is not exact for this critic: {decision.why}. Use path='auto' or 'separate'.")
+    decision = Decision(path) if path == "joined" else decision
+    try:
+        terms, leaves, gradients = PATHS[decision.path](game, critic, points, at, parameters)
+    except _NotExact as refusal:
+        if path != "auto":
+            raise SteadyganError(f"the {path} path is not exact for this critic: {refusal}. Use path='auto' or 'separate'.") from None
+        # What was decided held for the critic as it was; it has taken another way since, and is not asked again.
+        decision = Decision("separate", str(refusal))
+        _remember(game, critic, points, decision)
+        terms, leaves, gradients = separate(game, critic, points, at, parameters)
+    slopes = (terms.scores[name].gradient for name in ("real", "fake"))
+    real_norm, fake_norm = (None if slope is None else squared_norm(slope).sqrt().mean() for slope in slopes)
+    return CriticGradient(terms.loss, terms.penalty, real_norm, fake_norm, decision.path, decision.why, terms), leaves, gradients
 
 
-def _logits(critic: Critic, x: Tensor, labels: Tensor | None) -> Tensor:
-    out = critic(x) if labels is None else critic(x, labels)
-    n = len(x)
-    if not isinstance(out, Tensor):
-        raise SteadyganError(f"the critic must return a tensor of one logit a sample, it returned {type(out).__name__}")
-    if tuple(out.shape) not in ((n,), (n, 1), (n, 1, 1, 1)):
-        raise SteadyganError(
-            f"the critic returned shape {tuple(out.shape)} for {n} samples; expected one logit a sample: ({n},), ({n}, 1) or ({n}, 1, 1, 1)"
-        )
-    return out.reshape(n)
+class _NotExact(Exception):
+    """Why a path does not hold for a critic."""
+
+
+# ------------------------------------------------------------ the paths
+
+Found = tuple[CriticTerms, Sequence[Tensor], Sequence[Tensor | None]]
+
+
+def separate(game: Game, critic: Critic, points: Points, at: Context, parameters: Sequence[Tensor] | None) -> Found:
+    """Each batch through the critic on its own, one backward."""
+    with parametrize.cached():
+        scores = {name: score(critic, samples, gradient=name in game.where) for name, samples in points.items()}
+    return _backward(game, scores, at, parameters)
+
+
+def joined(game: Game, critic: Critic, points: Points, at: Context, parameters: Sequence[Tensor] | None) -> Found:
+    """All batches through the critic in one pass, or in two where some of them need no input gradient."""
+    scores: dict[str, Scores] = {}
+    with parametrize.cached():
+        for names, sloped in _groups(game, points):
+            together = _cat(points, names)
+            whole = score(critic, together, gradient=sloped)
+            scores |= _split(whole, points, names)
+    return _backward(game, {name: scores[name] for name in points}, at, parameters)
+
+
+def merged(game: Game, critic: Critic, points: Points, at: Context, parameters: Sequence[Tensor] | None) -> Found:
+    """One pass, and one weight gradient a layer, for the loss and its penalty together."""
+    assert parameters is not None
+    scores: dict[str, Scores] = {}
+    passes: list[tuple[tuple[str, ...], Tensor, Tensor | None, Box | None]] = []
+    with parametrize.cached():
+        for names, sloped in _groups(game, points):
+            together = _cat(points, names)
+            if not sloped:
+                logits, slope, box = score(critic, together).logits, None, None
+            else:
+                logits, slope, box = _forward(critic, together)
+            passes.append((names, logits, slope, box))
+            whole = Scores(together.x, _leaf(logits), None if slope is None else _leaf(slope), together.labels)
+            scores |= _split(whole, points, names)
+        with torch.autocast(together.x.device.type, enabled=False):
+            terms = game.value({name: scores[name] for name in points}, at=at)
+        totals: list[Tensor | None] = [None] * len(parameters)
+        for names, logits, slope, box in passes:
+            inputs = [t for name in names for t in (scores[name].logits, scores[name].gradient) if t is not None]
+            pulls = torch.autograd.grad(terms.loss, inputs, retain_graph=True, allow_unused=True, materialize_grads=True)
+            # Passes share the graph of weights that are computed, as under spectral normalisation: the last one frees it.
+            keep = names is not passes[-1][0]
+            if box is None:
+                gradients = _pull(logits, torch.cat(pulls), parameters, keep)
+            else:
+                box.c = torch.cat(pulls[::2])
+                gradients = _pull(slope, torch.cat(pulls[1::2]), parameters, keep)
+            totals = [b if a is None else a if b is None else a + b for a, b in zip(totals, gradients, strict=True)]
+    return terms.detach(), parameters, totals
+
+
+PATHS: dict[str, Callable[[Game, Critic, Points, Context, Sequence[Tensor] | None], Found]] = {
+    "separate": separate,
+    "joined": joined,
+    "merged": merged,
+}
+
+
+def _forward(critic: Critic, together: Samples) -> tuple[Tensor, Tensor, Box]:
+    """Return logits (B,), the input gradient, and the box in which its backward looks for dL/dlogits."""
+    x, box = together.x.detach(), Box()
+    if x.ndim == 4:
+        # Convolutions are faster so, and whatever follows them inherits it.
+        x = x.contiguous(memory_format=torch.channels_last)
+    x.requires_grad_()
+    with Merge(x, box) as merge:
+        logits = logits_of(critic, x, together.labels)
+    why = merge.why or ("" if merge.active(logits) else "its logits come from something that cannot be followed")
+    unseen = unknown_node(logits, x) if not why else ""
+    if why or unseen:
+        raise _NotExact(why or f"{unseen} is not on the list of operations whose penalty can be merged")
+    (slope,) = torch.autograd.grad(logits.sum(), x, create_graph=True)
+    return logits, slope, box
+
+
+def _pull(output: Tensor | None, cotangent: Tensor, parameters: Sequence[Tensor], keep: bool) -> Sequence[Tensor | None]:
+    assert output is not None
+    if not output.requires_grad:
+        return [None] * len(parameters)
+    return torch.autograd.grad(output, parameters, cotangent, allow_unused=True, retain_graph=keep)
+
+
+def _backward(game: Game, scores: dict[str, Scores], at: Context, parameters: Sequence[Tensor] | None) -> Found:
+    terms = game.value(scores, at=at)
+    leaves = list(_parameters_of(terms.loss, scores)) if parameters is None else parameters
+    if not terms.loss.requires_grad or not leaves:
+        return terms.detach(), leaves, [None] * len(leaves)
+    return terms.detach(), leaves, torch.autograd.grad(terms.loss, leaves, allow_unused=True)
+
+
+def _parameters_of(loss: Tensor, scores: Mapping[str, Scores]) -> Iterator[Tensor]:
+    """The leaves that a loss depends on, without the samples."""
+    samples = {id(s.x) for s in scores.values()}
+    path, seen = [loss.grad_fn], set[Node]()
+    while path:
+        node = path.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        path.extend(child for child, _ in node.next_functions)
+        leaf = getattr(node, "variable", None)
+        if leaf is not None and id(leaf) not in samples:
+            yield leaf
+
+
+def _groups(game: Game, points: Points) -> list[tuple[tuple[str, ...], bool]]:
+    """The points that need the input gradient, and those that do not: a penalty is paid for where it looks only."""
+    sloped = tuple(name for name in points if name in game.where)
+    plain = tuple(name for name in points if name not in game.where)
+    return [(names, flag) for names, flag in ((sloped, True), (plain, False)) if names]
+
+
+def _cat(points: Points, names: Sequence[str]) -> Samples:
+    parts = [points[name] for name in names]
+    if len(parts) == 1:
+        return parts[0]
+    if len({(p.x.shape[1:], p.x.dtype, p.labels is None) for p in parts}) > 1:
+        raise _NotExact("its batches are of different shape or type")
+    labels = None if parts[0].labels is None else torch.cat([p.labels for p in parts if p.labels is not None])
+    return Samples(torch.cat([p.x for p in parts]), labels)
+
+
+def _split(whole: Scores, points: Points, names: Sequence[str]) -> dict[str, Scores]:
+    sizes = [len(points[name].x) for name in names]
+    parts = [t.split(sizes) if t is not None else [None] * len(names) for t in whole]
+    return {name: Scores(*part) for name, part in zip(names, zip(*parts, strict=True), strict=True)}
+
+
+def _leaf(t: Tensor) -> Tensor:
+    return t.detach().requires_grad_()
+
+
+# ------------------------------------------------------------ auto
+
+_decisions: weakref.WeakKeyDictionary[nn.Module, dict[Hashable, Decision]] = weakref.WeakKeyDictionary()
+
+
+def decide(game: Game, critic: Critic, points: Points, at: Context = Context()) -> Decision:
+    """Return the path that ``auto`` takes: by structure, checked once on a copy in double precision, remembered as long as both live.
+
+    Neither the critic nor any random stream is touched. A critic that changes (its mode, its parameters) is looked at again.
+    """
+    if not isinstance(critic, nn.Module):
+        return Decision("separate", "the critic is a function, whose structure cannot be known; pass the module itself")
+    known = _decisions.setdefault(critic, {})
+    key = _key(game, critic, points)
+    if key not in known:
+        known[key] = _decide(game, critic, points, at)
+    return known[key]
+
+
+def _remember(game: Game, critic: Critic, points: Points, decision: Decision) -> None:
+    assert isinstance(critic, nn.Module)
+    _decisions[critic][_key(game, critic, points)] = decision
+
+
+def _key(game: Game, critic: nn.Module, points: Points) -> Hashable:
+    modules = tuple((id(module), module.training) for module in critic.modules())
+    parameters = tuple((id(p), p.requires_grad) for p in critic.parameters())
+    first = next(iter(points.values()))
+    low = torch.is_autocast_enabled(first.x.device.type)
+    return type(game), game.where, modules, parameters, first.x.shape[1:], first.labels is None, low
+
+
+def _decide(game: Game, critic: nn.Module, points: Points, at: Context) -> Decision:
+    few = {name: Samples(s.x[:ROWS].detach().double(), None if s.labels is None else s.labels[:ROWS]) for name, s in points.items()}
+    candidates, why = _candidates(game, critic, few)
+    for path in candidates:
+        try:
+            difference = _difference(game, critic, few, at, path)
+        except Exception as error:
+            why = why or f"its copy cannot be checked in double precision: {str(error).splitlines()[0]}"
+            continue
+        if difference <= TOLERANCE:
+            return Decision(path, why)
+        why = f"the {path} path differs from the separate one by {difference:.0e} in double precision"
+    return Decision("separate", why)
+
+
+def _candidates(game: Game, critic: nn.Module, few: Points) -> tuple[list[Path], str]:
+    """The paths that the critic's structure admits, fastest first, and why the fastest of all is not among them."""
+    x = few["real"].x.detach().requires_grad_()
+    if hasattr(critic, "_forward_pre_hooks") and any(_legacy(module) for module in critic.modules()):
+        return [], "torch.nn.utils.spectral_norm iterates at every pass; the one in torch.nn.utils.parametrizations does not"
+    try:
+        with _held(critic) as held, Merge(x, Box()) as merge, torch.enable_grad():
+            logits = logits_of(held, x, few["real"].labels)
+    except Exception as error:
+        return [], f"its copy does not run in double precision: {str(error).splitlines()[0]}"
+    lost = not merge.active(logits)
+    if merge.couples or lost:
+        return [], merge.couples or merge.why or "its logits come from something that cannot be followed"
+    unseen = merge.why or unknown_node(logits, x)
+    if not game.where:
+        return ["joined"], ""
+    if unseen:
+        return ["joined"], unseen if merge.why else f"{unseen} is not on the list of operations whose penalty can be merged"
+    return ["merged", "joined"], ""
+
+
+def _difference(game: Game, critic: nn.Module, few: Points, at: Context, path: Path) -> float:
+    """Relative difference of the loss and its gradient from the separate path, the worse of the two."""
+    at = Context(at.progress, None, {key: value.double() for key, value in at.memory.items()})
+    found = []
+    for way in (path, "separate"):
+        with _held(critic) as held, _WithoutDropout():
+            parameters = [p for p in held.parameters() if p.requires_grad]
+            terms, _, gradients = PATHS[way](game, held, few, at, parameters)
+            filled = [torch.zeros_like(p) if g is None else g for p, g in zip(parameters, gradients, strict=True)]
+            found.append((terms.loss, torch.cat([g.flatten() for g in filled]) if filled else terms.loss.new_zeros(1)))
+    (loss, gradient), (true_loss, true_gradient) = found
+    far = torch.stack(
+        [(loss - true_loss).abs() / (1 + true_loss.abs()), (gradient - true_gradient).norm() / (1e-12 + true_gradient.norm())]
+    )
+    return torch.nan_to_num(far, nan=torch.inf).max().item()
+
+
+@contextmanager
+def _held(critic: nn.Module) -> Iterator[nn.Module]:
+    """A copy of the critic in double precision, outside of autocast, with every random stream returned afterwards."""
+    held = copy.deepcopy(critic).double()
+    device = next((p.device for p in critic.parameters()), torch.device("cpu"))
+    with torch.random.fork_rng([device] if device.type == "cuda" else []), torch.autocast(device.type, enabled=False):
+        yield held
+
+
+class _WithoutDropout(TorchFunctionMode):
+    """Dropout keeps everything: two paths draw their masks in different order, and are compared without any."""
+
+    def __torch_function__(self, f: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None) -> Any:
+        if f in (F.dropout, F.dropout1d, F.dropout2d, F.dropout3d):
+            return args[0]
+        return f(*args, **(kwargs or {}))
+
+
+def _legacy(module: nn.Module) -> bool:
+    return any(type(hook).__name__ == "SpectralNorm" for hook in module._forward_pre_hooks.values())

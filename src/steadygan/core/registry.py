@@ -26,7 +26,7 @@ from .schedules import Schedule
 
 T = TypeVar("T", bound=type)
 
-KINDS = ("objective", "divergence", "regularizer", "smoothing", "constraint", "dynamics", "problem", "network", "optimizer")
+KINDS = ("objective", "divergence", "regularizer", "smoothing", "constraint", "dynamics", "problem", "network", "optimizer", "features")
 _entries: dict[str, dict[str, type]] = {kind: {} for kind in KINDS}
 _where: dict[type, tuple[str, str]] = {}
 

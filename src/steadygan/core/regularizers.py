@@ -19,9 +19,9 @@ from torch import Tensor
 from .context import Context, Samples
 from .divergences import GAN, Divergence
 from .errors import SteadyganError
-from .gradients import Scores, safe_norm, squared_norm
 from .registry import build, register
 from .schedules import Strength, at, strength
+from .scores import Scores, safe_norm, squared_norm
 
 
 def between(real: Samples, fake: Samples, context: Context) -> Samples:

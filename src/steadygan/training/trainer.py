@@ -16,9 +16,9 @@ from torch.func import functional_call
 
 from ..core.context import Context, Samples
 from ..core.errors import SteadyganError
-from ..core.gradients import score, squared_norm
 from ..core.players import PLAYERS, Batch, OptimizerPlayers
 from ..core.registry import build
+from ..core.scores import score, squared_norm
 from ..problems.problem import Problem
 from . import checkpoint
 from .config import Config, problem_from_json, problem_to_json, stream_seed

@@ -1,0 +1,274 @@
+"""Whatever path ``auto`` takes, its gradient is that of the separate path in double precision."""
+
+import copy
+import gc
+import weakref
+
+import pytest
+import torch
+from critics import ALL, EVENT, JOINED, MERGED, SEPARATE, body, conv
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.nn import functional as F
+
+from steadygan import Game, SteadyganError
+from steadygan.core import Context, gradients, whitelist
+from steadygan.core.gradients import critic_backward, decide
+
+GAMES = {
+    "js": Game("nonsaturating", "js:gamma=0.7"),
+    "r1": Game("minimax", "r1:gamma=3"),
+    "r2 and f-gan": Game("minimax", ["r2:gamma=2", "f-gan:gamma=0.3,divergence=kl"]),
+    "wgan-gp": Game("wasserstein", "wgan-gp:gamma=0.7"),
+    "dragan, lecam": Game("hinge", ["dragan:gamma=0.4", "lecam:gamma=0.3"]),
+    "relativistic, noisy": Game("relativistic", "r1r2:gamma=0.5", "instance-noise:sigma=0.2"),
+    "none": Game("nonsaturating"),
+}
+
+
+def batch(rows=5, event=EVENT, dtype=torch.float64, seed=0):
+    rng = torch.Generator().manual_seed(seed)
+    return tuple(scale * torch.randn(rows, *event, generator=rng, dtype=dtype) + shift for scale, shift in ((1.0, 0.2), (0.6, -0.4)))
+
+
+def gradient(game, critic, path, data=None, seed=3):
+    """(record, flat gradient) on a copy of the critic, so that power iterations start from the same vectors."""
+    critic = copy.deepcopy(critic)
+    torch.manual_seed(seed)
+    found = critic_backward(game, critic, *(data or batch()), at=Context(rng=torch.Generator().manual_seed(7)), path=path)
+    return found, torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in critic.parameters()])
+
+
+class HeldDropout(whitelist.TorchFunctionMode):
+    """Dropout whose mask depends on the call and on the row's place in the whole batch, whatever passes the rows come in."""
+
+    def __init__(self, rows):
+        super().__init__()
+        self.rows, self.first, self.call = rows, 0, 0
+
+    def __torch_function__(self, f, types, args=(), kwargs=None):
+        if f not in (F.dropout, F.dropout2d):
+            return f(*args, **(kwargs or {}))
+        x = args[0]
+        rng = torch.Generator().manual_seed(self.call % 2)
+        mask = (torch.rand(self.rows, *x.shape[1:], generator=rng, dtype=x.dtype) > 0.4).to(x.dtype)
+        self.call += 1
+        start = self.first
+        if self.call % 2 == 0:
+            self.first = (self.first + len(x)) % self.rows
+        return x * mask[start : start + len(x)] / 0.6
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_auto_is_the_reference(kind):
+    torch.manual_seed(1)
+    critic = ALL[kind]().double()
+    expected = "merged" if kind in MERGED else "joined" if kind in JOINED else "separate"
+    for name, game in GAMES.items():
+        found, fast = gradient(game, critic, "auto")
+        assert found.path == (expected if game.where or expected == "separate" else "joined"), (name, found.why)
+        assert bool(found.why) == (expected != "merged" and not (expected == "joined" and not game.where))
+        if kind == "dropout":
+            continue  # masks are drawn in another order: the next test holds them
+        reference, slow = gradient(game, critic, "separate")
+        assert slow.norm() > 1e-3
+        torch.testing.assert_close(fast, slow, rtol=1e-9, atol=1e-11)
+        torch.testing.assert_close(torch.stack(found[:2]), torch.stack(reference[:2]), rtol=1e-10, atol=1e-12)
+        for mine, theirs in zip(found[2:4], reference[2:4], strict=True):
+            assert (mine is None) == (theirs is None)
+            assert mine is None or torch.allclose(mine, theirs, rtol=1e-10)
+
+
+@pytest.mark.parametrize(("game", "path"), [("js", "merged"), ("r1", "merged"), ("js", "joined"), ("none", "joined")])
+def test_dropout_under_the_same_masks(game, path, monkeypatch):
+    monkeypatch.setattr(gradients, "decide", lambda *given: gradients.Decision(path))
+    torch.manual_seed(1)
+    critic, found = MERGED["dropout"]().double(), []
+    for way in (path, "separate"):
+        with HeldDropout(10):
+            found.append(gradient(GAMES[game], critic, way)[1])
+    torch.testing.assert_close(*found, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("kind", ["deep", "spectral norm", "average pooled"])
+def test_single_precision_is_as_good_as_the_reference(kind):
+    torch.manual_seed(1)
+    critic = ALL[kind]()
+    true = gradient(GAMES["js"], copy.deepcopy(critic).double(), "separate")[1]
+    errors = {}
+    for path in ("merged", "separate"):
+        data = tuple(x.float() for x in batch())
+        errors[path] = ((gradient(GAMES["js"], critic, path, data)[1].double() - true).norm() / true.norm()).item()
+    assert errors["merged"] < 2e-6 and errors["separate"] < 2e-6
+
+
+def test_autocast_keeps_logits_and_penalties_in_single_precision():
+    torch.manual_seed(1)
+    critic, data = ALL["deep"](), tuple(x.float() for x in batch(32))
+    with torch.autocast("cpu", torch.bfloat16):
+        low, fast = gradient(GAMES["js"], critic, "auto", data)
+        _, slow = gradient(GAMES["js"], critic, "separate", data)
+    _, true = gradient(GAMES["js"], critic, "separate", data)
+    assert low.path == "merged" and low.loss.dtype == low.penalty.dtype == low.terms.scores["real"].logits.dtype == torch.float32
+    assert low.terms.scores["real"].gradient.dtype == torch.float32
+    # bfloat16 has eight bits: both are equally far from the truth, and not equal to it.
+    assert 1e-5 < (fast - true).norm() / true.norm() < 0.03 and (slow - true).norm() / true.norm() < 0.03
+
+
+def test_one_power_iteration_a_step_and_nothing_else_is_touched():
+    critic = MERGED["spectral norm"]().double()
+    vectors = lambda: [b.clone() for n, b in critic.named_buffers()]  # noqa: E731
+    before, state = vectors(), torch.get_rng_state()
+    points = GAMES["js"].points(*batch())
+    assert decide(GAMES["js"], critic, points).path == "merged"
+    assert all(map(torch.equal, before, vectors())) and torch.equal(state, torch.get_rng_state())
+    other = copy.deepcopy(critic)
+    with torch.nn.utils.parametrize.cached():
+        other(batch()[0])
+    critic_backward(GAMES["js"], critic, *batch())
+    assert all(map(torch.equal, vectors(), [b for _, b in other.named_buffers()]))
+
+
+def test_gradients_are_added_and_samples_left_alone():
+    critic = MERGED["unused parameter"]().double()
+    real, fake = (x.requires_grad_() for x in batch())
+    critic_backward(GAMES["js"], critic, real, fake)
+    once = [p.grad.clone() for n, p in critic.named_parameters() if n != "unused"]
+    critic_backward(GAMES["js"], critic, real, fake)
+    assert all(torch.allclose(p.grad, 2 * g) for p, g in zip([p for n, p in critic.named_parameters() if n != "unused"], once, strict=True))
+    assert critic.unused.grad is None and real.grad is None and fake.grad is None and real.requires_grad
+
+
+def test_a_function_goes_separately_and_its_parameters_are_found():
+    critic = MERGED["plain"]().double()
+    found = critic_backward(GAMES["js"], lambda x: critic(x), *batch())
+    mine = torch.cat([p.grad.flatten() for p in critic.parameters()])
+    assert found.path == "separate" and "function" in found.why
+    torch.testing.assert_close(mine, gradient(GAMES["js"], critic, "separate")[1])
+
+
+def test_labels_travel():
+    class Conditional(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body, self.table = body(conv(), nn.ReLU()), nn.Embedding(4, 192)
+
+        def forward(self, x, y):
+            return self.body(x).squeeze(1) + (self.table(y) * x.flatten(1)).sum(1)
+
+    torch.manual_seed(0)
+    critic, labels = Conditional().double(), (torch.tensor([0, 1, 2, 3, 0]), torch.tensor([3, 3, 1, 0, 2]))
+    found = []
+    for path in ("auto", "separate"):
+        held = copy.deepcopy(critic)
+        record = critic_backward(GAMES["js"], held, *batch(), labels=labels, path=path)
+        found.append(torch.cat([p.grad.flatten() for p in held.parameters()]))
+    torch.testing.assert_close(*found, rtol=1e-10, atol=1e-12)
+    assert record.path == "separate"
+
+
+def test_it_looks_again_when_the_critic_changes():
+    game, critic = GAMES["js"], SEPARATE["batch norm"]().double()
+    first = critic_backward(game, critic, *batch())
+    critic.eval()
+    second = critic_backward(game, critic, *batch())
+    assert (first.path, second.path) == ("separate", "joined") and "batch_norm" in first.why
+    plain = MERGED["plain"]().double()
+    assert critic_backward(game, plain, *batch()).path == "merged"
+    plain[1] = nn.Tanh()
+    assert critic_backward(game, plain, *batch()).path == "joined"
+
+
+def test_a_critic_that_takes_another_way_later_falls_back_and_says_so():
+    class Sometimes(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body, self.smooth = body(), False
+
+        def forward(self, x):
+            return torch.tanh(self.body(x)) if self.smooth else self.body(x)
+
+    critic = Sometimes().double()
+    assert critic_backward(GAMES["js"], critic, *batch()).path == "merged"
+    critic.smooth = True
+    critic.zero_grad()
+    found = critic_backward(GAMES["js"], critic, *batch())
+    assert found.path == "separate" and "tanh" in found.why
+    mine = torch.cat([p.grad.flatten() for p in critic.parameters()])
+    torch.testing.assert_close(mine, gradient(GAMES["js"], critic, "separate")[1])
+
+
+def test_decisions_die_with_the_critic():
+    critic = MERGED["plain"]().double()
+    critic_backward(GAMES["js"], critic, *batch())
+    assert critic in gradients._decisions
+    gone = weakref.ref(critic)
+    del critic
+    gc.collect()
+    assert gone() is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "path", "why"),
+    [
+        ("tanh", "merged", "tanh is not on the list"),
+        ("group norm", "merged", "group_norm"),
+        ("batch norm", "joined", "batch_norm may let"),
+        ("minibatch std", "joined", "samples"),
+        ("activation as a weight", "merged", "indexing picks samples|activation as a weight"),
+        ("learned gain", "merged", "learned tensor"),
+        ("custom function", "merged", "DoubleBackward"),
+        ("square", "merged", "joins two activations"),
+    ],
+)
+def test_a_path_by_name_is_refused_where_it_is_wrong(kind, path, why):
+    with pytest.raises(SteadyganError, match=why):
+        critic_backward(GAMES["js"], ALL[kind]().double(), *batch(), path=path)
+    with pytest.raises(SteadyganError, match="merged"):
+        critic_backward(GAMES["js"], ALL[kind]().double(), *batch(), path="merge")
+
+
+def test_the_check_catches_a_wrong_rule(monkeypatch):
+    # tanh as if its slope were that of a rectifier: structurally fine, numerically wrong.
+    rules = whitelist._RULES | {torch.tanh: whitelist._relu}
+    monkeypatch.setattr(whitelist, "_RULES", rules)
+    critic = JOINED["tanh"]().double()
+    found, mine = gradient(GAMES["js"], critic, "auto")
+    assert found.path == "joined" and "merged path differs from the separate one" in found.why
+    torch.testing.assert_close(mine, gradient(GAMES["js"], critic, "separate")[1])
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.data())
+def test_random_critics_of_the_whitelist(data):
+    torch.manual_seed(data.draw(st.integers(0, 1000)))
+    channels, side, layers = 3, 8, []
+    for _ in range(data.draw(st.integers(1, 5))):
+        kind = data.draw(st.sampled_from(["conv", "stride", "up", "max", "avg", "pad", "spectral"]))
+        out = data.draw(st.sampled_from([2, 4, 6]))
+        if kind in ("conv", "spectral"):
+            groups = 2 if channels % 2 == 0 and data.draw(st.booleans()) else 1
+            layer = nn.Conv2d(channels, out, 3, 1, 1, groups=groups, bias=data.draw(st.booleans()))
+            layers.append(nn.utils.parametrizations.spectral_norm(layer) if kind == "spectral" else layer)
+            channels = out
+        elif kind == "stride" and side >= 4:
+            layers.append(nn.Conv2d(channels, out, 4, 2, 1))
+            channels, side = out, side // 2
+        elif kind == "up" and side <= 8:
+            layers.append(nn.ConvTranspose2d(channels, out, 4, 2, 1))
+            channels, side = out, side * 2
+        elif kind in ("max", "avg") and side >= 4:
+            layers.append((nn.MaxPool2d if kind == "max" else nn.AvgPool2d)(2))
+            side //= 2
+        elif kind == "pad":
+            layers.append(nn.ReflectionPad2d(1))
+            side += 2
+        else:
+            continue
+        layers.append(data.draw(st.sampled_from([nn.ReLU(), nn.LeakyReLU(0.2), nn.LeakyReLU(0.2, inplace=True), nn.ReLU6()])))
+    critic = nn.Sequential(*layers, nn.Flatten(), nn.Linear(channels * side**2, 1)).double()
+    game = GAMES[data.draw(st.sampled_from([name for name, game in GAMES.items() if game.where]))]
+    found, fast = gradient(game, critic, "auto", batch(3))
+    assert found.path == "merged", found.why
+    torch.testing.assert_close(fast, gradient(game, critic, "separate", batch(3))[1], rtol=1e-8, atol=1e-11)
