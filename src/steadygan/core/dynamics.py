@@ -42,7 +42,8 @@ class Simultaneous(Dynamics):
 class Alternating(Dynamics):
     """Alternating gradient descent: critic_steps of the critic, then generator_steps of the generator, a fresh batch for each.
 
-    order: who moves first; critic-first is Algorithm 1. The step size h is the optimizer's, in units of the parameters.
+    order: who moves first; critic-first is Algorithm 1. share: the generator moves on the batch of the critic's last step, which spares
+    one pass of the generator. The step size h is the optimizer's, in units of the parameters.
     Reference: Goodfellow et al. 2014; Roth et al. 2017, Algorithm 1; Mescheder et al. 2018, section 2.
 
     >>> build("dynamics", "alternating:critic_steps=5,order=generator-first").critic_steps
@@ -52,16 +53,23 @@ class Alternating(Dynamics):
     critic_steps: int = 1
     generator_steps: int = 1
     order: Literal["critic-first", "generator-first"] = "critic-first"
+    share: bool = False
 
     def __post_init__(self) -> None:
         _at_least_one(critic_steps=self.critic_steps, generator_steps=self.generator_steps)
+        if self.share and self.order != "critic-first":
+            raise SteadyganError("share=true needs order=critic-first: the generator's samples are those that the critic has just seen")
 
     def step(self, players: Players) -> None:
         """Move both players, each as often as it is its turn."""
         critic: list[Name] = ["critic"] * self.critic_steps
         generator: list[Name] = ["generator"] * self.generator_steps
+        before: tuple[Name, Batch] | None = None
         for name in critic + generator if self.order == "critic-first" else generator + critic:
-            players.move(name, players.gradient(name, players.draw()))
+            shared = self.share and name == "generator" and before is not None and before[0] == "critic"
+            batch = before[1] if shared and before is not None else players.draw()
+            players.move(name, players.gradient(name, batch))
+            before = name, batch
 
 
 @register("dynamics", "consensus")

@@ -16,7 +16,7 @@ from .errors import SteadyganError
 from .objectives import Objective
 from .registry import build
 from .regularizers import POINTS, Regularizer
-from .schedules import Strength
+from .schedules import Strength, scaled
 from .scores import Backend, Critic, Scores, score
 from .smoothing import Smoothing
 
@@ -114,11 +114,14 @@ class Game:
         names = dict.fromkeys(("real", "fake", *self.where))
         return {name: POINTS[name](ours, theirs, at) for name in names}
 
-    def value(self, scores: dict[str, Scores], *, at: Context = Context()) -> CriticTerms:
-        """Return the discriminator's loss as a pure function of logits and input gradients at the ``points``."""
+    def value(self, scores: dict[str, Scores], *, at: Context = Context(), penalized: Mapping[str, Scores] | None = None) -> CriticTerms:
+        """Return the discriminator's loss as a pure function of logits and input gradients at the ``points``.
+
+        penalized: what the regularizers look at, where that is not all of ``scores``.
+        """
         assert isinstance(self.objective, Objective)
         loss = self.objective.critic(scores["real"].logits, scores["fake"].logits)
-        penalties = [regularizer.penalty(scores, at) for regularizer in self._regularizers]
+        penalties = [regularizer.penalty(penalized or scores, at) for regularizer in self._regularizers]
         penalty = torch.stack(penalties).sum() if penalties else torch.zeros_like(loss)
         return CriticTerms(loss + penalty if penalties else loss, loss, penalty, scores)
 
@@ -149,6 +152,21 @@ class Game:
             parts[place] = replace(part, **here) if here else part
         regularizers = tuple(part for place, part in parts.items() if place.startswith("regularizers."))
         return replace(self, regularizers=regularizers, smoothing=parts.get("smoothing", self.smoothing))
+
+    def lazy(self, update: int, every: int) -> Game:
+        """Return the game of the critic's update number ``update`` when gradient penalties are taken every so many updates only.
+
+        There they count ``every`` times, so that their mean over updates, and with plain gradient steps their effect, is the same.
+        Reference: Karras et al. 2020 (StyleGAN2), appendix B, who take the penalty in a step of its own and therefore also shorten
+        Adam's memory; here it shares the step, the number of steps is the same and Adam's beta stays.
+        """
+        if every == 1:
+            return self
+        if update % every:
+            return replace(self, regularizers=tuple(r for r in self._regularizers if not r.where))
+        places = [f"regularizers.{i}." for i, r in enumerate(self._regularizers) if r.where]
+        strengths = self.strengths()
+        return self.with_strengths({key: scaled(strengths[key], every) for key in strengths if key.startswith(tuple(places))})
 
     def _parts(self) -> Iterator[tuple[str, Any]]:
         yield from ((f"regularizers.{i}", regularizer) for i, regularizer in enumerate(self._regularizers))

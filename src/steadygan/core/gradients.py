@@ -10,26 +10,24 @@ from __future__ import annotations
 
 import copy
 import weakref
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.graph import Node
 from torch.nn import functional as F
-from torch.nn.utils import parametrize
 from torch.overrides import TorchFunctionMode
 
 from .context import Context, Samples
 from .errors import SteadyganError, unknown
 from .game import CriticTerms, Game, Labels
 from .merged import Box
-from .scores import Critic, Scores, logits_of, score, squared_norm
+from .paths import PATHS, NotExact, Points, parts_of, separate
+from .scores import Critic, logits_of, squared_norm
 from .whitelist import Merge, unknown_node
 
 Path = Literal["auto", "separate", "joined", "merged"]
-Points = Mapping[str, Samples]
 ROWS = 8
 """How many samples of each batch the one-time check looks at."""
 TOLERANCE = 1e-8
@@ -94,8 +92,13 @@ def critic_gradient(
     labels: Labels = None,
     at: Context = Context(),
     path: Path = "auto",
+    share: float = 1.0,
 ) -> tuple[CriticGradient, Sequence[Tensor], Sequence[Tensor | None]]:
-    """Return the record of ``critic_backward``, the parameters (found from the graph where None is given) and their gradients."""
+    """Return the record of ``critic_backward``, the parameters (found from the graph where None is given) and their gradients.
+
+    share: of each batch, the part that gradient penalties look at. Rows are drawn independently, so that any of them are an unbiased
+    sample; refused for critics whose samples see each other.
+    """
     if path not in get_args(Path):
         raise unknown("gradient path", path, get_args(Path))
     points = game.points(real, fake, labels=labels, at=at)
@@ -103,9 +106,13 @@ def critic_gradient(
     if path == "joined" and decision.path == "separate":
         raise SteadyganError(f"the joined path is not exact for this critic: {decision.why}. Use path='auto' or 'separate'.")
     decision = Decision(path) if path == "joined" else decision
+    if share < 1 and decision.path == "separate":
+        raise SteadyganError(
+            f"a penalty on a part of the batch needs a critic that keeps samples apart: {decision.why or 'path=separate'}."
+        )
     try:
-        terms, leaves, gradients = PATHS[decision.path](game, critic, points, at, parameters)
-    except _NotExact as refusal:
+        terms, leaves, gradients = PATHS[decision.path](game, critic, parts_of(game, points, share), at, parameters)
+    except NotExact as refusal:
         if path != "auto":
             raise SteadyganError(f"the {path} path is not exact for this critic: {refusal}. Use path='auto' or 'separate'.") from None
         # What was decided held for the critic as it was; it has taken another way since, and is not asked again.
@@ -115,146 +122,6 @@ def critic_gradient(
     slopes = (terms.scores[name].gradient for name in ("real", "fake"))
     real_norm, fake_norm = (None if slope is None else squared_norm(slope).sqrt().mean() for slope in slopes)
     return CriticGradient(terms.loss, terms.penalty, real_norm, fake_norm, decision.path, decision.why, terms), leaves, gradients
-
-
-class _NotExact(Exception):
-    """Why a path does not hold for a critic."""
-
-
-# ------------------------------------------------------------ the paths
-
-Found = tuple[CriticTerms, Sequence[Tensor], Sequence[Tensor | None]]
-
-
-def separate(game: Game, critic: Critic, points: Points, at: Context, parameters: Sequence[Tensor] | None) -> Found:
-    """Each batch through the critic on its own, one backward."""
-    with parametrize.cached():
-        scores = {name: score(critic, samples, gradient=name in game.where) for name, samples in points.items()}
-    return _backward(game, scores, at, parameters)
-
-
-def joined(game: Game, critic: Critic, points: Points, at: Context, parameters: Sequence[Tensor] | None) -> Found:
-    """All batches through the critic in one pass, or in two where some of them need no input gradient."""
-    scores: dict[str, Scores] = {}
-    with parametrize.cached():
-        for names, sloped in _groups(game, points):
-            together = _cat(points, names)
-            whole = score(critic, together, gradient=sloped)
-            scores |= _split(whole, points, names)
-    return _backward(game, {name: scores[name] for name in points}, at, parameters)
-
-
-def merged(game: Game, critic: Critic, points: Points, at: Context, parameters: Sequence[Tensor] | None) -> Found:
-    """One pass, and one weight gradient a layer, for the loss and its penalty together."""
-    assert parameters is not None
-    scores: dict[str, Scores] = {}
-    passes: list[tuple[tuple[str, ...], Tensor, Tensor | None, Box | None]] = []
-    with parametrize.cached():
-        for names, sloped in _groups(game, points):
-            together = _cat(points, names)
-            if not sloped:
-                logits, slope, box = score(critic, together).logits, None, None
-            else:
-                logits, slope, box = _forward(critic, together)
-            passes.append((names, logits, slope, box))
-            whole = Scores(together.x, _leaf(logits), None if slope is None else _leaf(slope), together.labels)
-            scores |= _split(whole, points, names)
-        with torch.autocast(together.x.device.type, enabled=False):
-            terms = game.value({name: scores[name] for name in points}, at=at)
-        totals: list[Tensor | None] = [None] * len(parameters)
-        for names, logits, slope, box in passes:
-            inputs = [t for name in names for t in (scores[name].logits, scores[name].gradient) if t is not None]
-            pulls = torch.autograd.grad(terms.loss, inputs, retain_graph=True, allow_unused=True, materialize_grads=True)
-            # Passes share the graph of weights that are computed, as under spectral normalisation: the last one frees it.
-            keep = names is not passes[-1][0]
-            if box is None:
-                gradients = _pull(logits, torch.cat(pulls), parameters, keep)
-            else:
-                box.c = torch.cat(pulls[::2])
-                gradients = _pull(slope, torch.cat(pulls[1::2]), parameters, keep)
-            totals = [b if a is None else a if b is None else a + b for a, b in zip(totals, gradients, strict=True)]
-    return terms.detach(), parameters, totals
-
-
-PATHS: dict[str, Callable[[Game, Critic, Points, Context, Sequence[Tensor] | None], Found]] = {
-    "separate": separate,
-    "joined": joined,
-    "merged": merged,
-}
-
-
-def _forward(critic: Critic, together: Samples) -> tuple[Tensor, Tensor, Box]:
-    """Return logits (B,), the input gradient, and the box in which its backward looks for dL/dlogits."""
-    x, box = together.x.detach(), Box()
-    if x.ndim == 4:
-        # Convolutions are faster so, and whatever follows them inherits it.
-        x = x.contiguous(memory_format=torch.channels_last)
-    x.requires_grad_()
-    with Merge(x, box) as merge:
-        logits = logits_of(critic, x, together.labels)
-    why = merge.why or ("" if merge.active(logits) else "its logits come from something that cannot be followed")
-    unseen = unknown_node(logits, x) if not why else ""
-    if why or unseen:
-        raise _NotExact(why or f"{unseen} is not on the list of operations whose penalty can be merged")
-    (slope,) = torch.autograd.grad(logits.sum(), x, create_graph=True)
-    return logits, slope, box
-
-
-def _pull(output: Tensor | None, cotangent: Tensor, parameters: Sequence[Tensor], keep: bool) -> Sequence[Tensor | None]:
-    assert output is not None
-    if not output.requires_grad:
-        return [None] * len(parameters)
-    return torch.autograd.grad(output, parameters, cotangent, allow_unused=True, retain_graph=keep)
-
-
-def _backward(game: Game, scores: dict[str, Scores], at: Context, parameters: Sequence[Tensor] | None) -> Found:
-    terms = game.value(scores, at=at)
-    leaves = list(_parameters_of(terms.loss, scores)) if parameters is None else parameters
-    if not terms.loss.requires_grad or not leaves:
-        return terms.detach(), leaves, [None] * len(leaves)
-    return terms.detach(), leaves, torch.autograd.grad(terms.loss, leaves, allow_unused=True)
-
-
-def _parameters_of(loss: Tensor, scores: Mapping[str, Scores]) -> Iterator[Tensor]:
-    """The leaves that a loss depends on, without the samples."""
-    samples = {id(s.x) for s in scores.values()}
-    path, seen = [loss.grad_fn], set[Node]()
-    while path:
-        node = path.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        path.extend(child for child, _ in node.next_functions)
-        leaf = getattr(node, "variable", None)
-        if leaf is not None and id(leaf) not in samples:
-            yield leaf
-
-
-def _groups(game: Game, points: Points) -> list[tuple[tuple[str, ...], bool]]:
-    """The points that need the input gradient, and those that do not: a penalty is paid for where it looks only."""
-    sloped = tuple(name for name in points if name in game.where)
-    plain = tuple(name for name in points if name not in game.where)
-    return [(names, flag) for names, flag in ((sloped, True), (plain, False)) if names]
-
-
-def _cat(points: Points, names: Sequence[str]) -> Samples:
-    parts = [points[name] for name in names]
-    if len(parts) == 1:
-        return parts[0]
-    if len({(p.x.shape[1:], p.x.dtype, p.labels is None) for p in parts}) > 1:
-        raise _NotExact("its batches are of different shape or type")
-    labels = None if parts[0].labels is None else torch.cat([p.labels for p in parts if p.labels is not None])
-    return Samples(torch.cat([p.x for p in parts]), labels)
-
-
-def _split(whole: Scores, points: Points, names: Sequence[str]) -> dict[str, Scores]:
-    sizes = [len(points[name].x) for name in names]
-    parts = [t.split(sizes) if t is not None else [None] * len(names) for t in whole]
-    return {name: Scores(*part) for name, part in zip(names, zip(*parts, strict=True), strict=True)}
-
-
-def _leaf(t: Tensor) -> Tensor:
-    return t.detach().requires_grad_()
 
 
 # ------------------------------------------------------------ auto

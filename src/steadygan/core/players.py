@@ -18,6 +18,7 @@ from torch.func import functional_call
 from .constraints import Constraint
 from .context import Context
 from .game import CriticTerms, Game
+from .gradients import Path, critic_gradient
 
 Name = Literal["generator", "critic"]
 PLAYERS: tuple[Name, Name] = ("generator", "critic")
@@ -191,7 +192,12 @@ class FunctionalPlayers(Players):
 
 
 class OptimizerPlayers(Players):
-    """Parameters in the networks, moved by ``torch.optim``. optimizers: one for each player, over its trainable parameters."""
+    """Parameters in the networks, moved by ``torch.optim``. optimizers: one for each player, over its trainable parameters.
+
+    path: how the critic's gradient is computed (gradients.py). penalty_every: gradient penalties in every so many critic updates only,
+    where they count as often; penalty_share: on this part of each batch. keep_fakes: for a generator that moves on the critic's batch; its
+    samples are then kept with their graph. updates: the critic's gradients so far.
+    """
 
     keeps_graph = False
 
@@ -204,9 +210,15 @@ class OptimizerPlayers(Players):
         context: Context = Context(),
         *,
         optimizers: Mapping[Name, torch.optim.Optimizer],
+        path: Path = "separate",
+        penalty_every: int = 1,
+        penalty_share: float = 1.0,
+        keep_fakes: bool = False,
     ) -> None:
         super().__init__(game, generator, critic, draw, context)
-        self.optimizers = optimizers
+        self.optimizers, self.path = optimizers, path
+        self.penalty_every, self.penalty_share, self.keep_fakes, self.updates = penalty_every, penalty_share, keep_fakes, 0
+        self._fake: tuple[Batch, Tensor] | None = None
 
     def values(self, player: Name) -> Values:
         """Return the network's trainable parameters themselves."""
@@ -215,20 +227,38 @@ class OptimizerPlayers(Players):
     def gradient(self, player: Name, batch: Batch) -> Values:
         """Return the gradient without a graph; neither network's ``.grad`` is touched."""
         if player == "generator":
-            fake = _generate(self.generator, batch)
+            seen, self._fake = self._fake, None
+            fake = seen[1] if seen and seen[0] is batch else _generate(self.generator, batch)
             slope = _differentiate(self._generator_loss(self.critic, batch, fake), self.values(player), create_graph=False)
             self.generator_loss = None if self.generator_loss is None else self.generator_loss.detach()
             return slope
-        with torch.no_grad():
+        with torch.set_grad_enabled(self.keep_fakes):
             fake = _generate(self.generator, batch)
-        slope = _differentiate(self._critic_loss(self.critic, batch, fake), self.values(player), create_graph=False)
+        self._fake = (batch, fake) if self.keep_fakes else None
+        point = self.values(player)
+        found, _, gradients = critic_gradient(
+            self.game.lazy(self.updates, self.penalty_every),
+            self.critic,
+            batch.real,
+            fake.detach(),
+            list(point.values()),
+            labels=batch.labels,
+            at=self.context,
+            path=self.path,
+            share=self.penalty_share,
+        )
+        penalty = found.terms.penalty
+        if self.updates % self.penalty_every and self.terms:
+            penalty = self.terms.penalty  # the latest that was computed
+        self.terms = found.terms._replace(penalty=penalty if self.updates % self.penalty_every else penalty / self.penalty_every)
+        self.updates += 1
         self._observe()
-        # What is kept for logging must not keep the critic's activations alive through the generator's step.
-        self.terms = self.terms.detach() if self.terms else None
-        return slope
+        return {key: torch.zeros_like(p) if g is None else g for (key, p), g in zip(point.items(), gradients, strict=True)}
 
     def move(self, player: Name, gradient: Values) -> None:
         """Hand the gradient to the player's optimizer and let it step."""
+        if player == "generator":
+            self._fake = None
         parameters = self.values(player)
         for key, p in parameters.items():
             p.grad = gradient[key]

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from torch import Tensor
@@ -80,6 +80,11 @@ def strength(value: Strength, anneal: float | None, schedule: str, what: str) ->
     if not (math.isfinite(value) and value >= 0):
         raise SteadyganError(f"{what} must be a finite number >= 0, not {value:g}")
     return value if anneal is None else SCHEDULES[schedule](value, float(anneal))
+
+
+def scaled(value: Strength, factor: float) -> Strength:
+    """Return a strength times a constant, at every progress."""
+    return replace(value, start=factor * value.start) if isinstance(value, Schedule) else factor * value
 
 
 def at(value: Strength, progress: float | None) -> float | Tensor:
