@@ -57,6 +57,17 @@ class Train:
         Literal["normal", "uniform"] | None, arg("normal|uniform", "of the generator's input; uniform is on [-1, 1]", OWN)
     ] = None
     ema: Annotated[float | None, arg("DECAY", "of the moving average of the generator that is sampled; 0 for none", OWN)] = None
+    gradient_path: Annotated[
+        Literal["auto", "separate", "joined", "merged"],
+        tyro.conf.arg(help="how the critic's gradient is computed; auto: the fastest exact"),
+    ] = "auto"
+    penalty_every: Annotated[
+        int, tyro.conf.arg(metavar="K", help="penalize the gradient in every K-th critic update, K times as strong")
+    ] = 1
+    penalty_share: Annotated[float, tyro.conf.arg(metavar="SHARE", help="the part of each batch that gradient penalties look at")] = 1.0
+    precision: Annotated[
+        Literal["float32", "bfloat16"], tyro.conf.arg(help="of the networks; losses and penalties are in single precision always")
+    ] = "float32"
     seed: Annotated[int, tyro.conf.arg(metavar="N", help="one seed gives the same run on the same machine")] = 0
     device: Annotated[str, tyro.conf.arg(metavar="NAME", help="cpu, cuda, cuda:1, or auto")] = "auto"
     log_every: Annotated[int, tyro.conf.arg(metavar="N", help="steps between lines of metrics.jsonl")] = 50

@@ -117,7 +117,8 @@ def critic_gradient(
             raise SteadyganError(f"the {path} path is not exact for this critic: {refusal}. Use path='auto' or 'separate'.") from None
         # What was decided held for the critic as it was; it has taken another way since, and is not asked again.
         decision = Decision("separate", str(refusal))
-        _remember(game, critic, points, decision)
+        assert isinstance(critic, nn.Module)
+        remember(game, critic, points, decision)
         terms, leaves, gradients = separate(game, critic, points, at, parameters)
     slopes = (terms.scores[name].gradient for name in ("real", "fake"))
     real_norm, fake_norm = (None if slope is None else squared_norm(slope).sqrt().mean() for slope in slopes)
@@ -143,9 +144,9 @@ def decide(game: Game, critic: Critic, points: Points, at: Context = Context()) 
     return known[key]
 
 
-def _remember(game: Game, critic: Critic, points: Points, decision: Decision) -> None:
-    assert isinstance(critic, nn.Module)
-    _decisions[critic][_key(game, critic, points)] = decision
+def remember(game: Game, critic: nn.Module, points: Points, decision: Decision) -> None:
+    """Take up a decision that was made before, as on resume."""
+    _decisions.setdefault(critic, {})[_key(game, critic, points)] = decision
 
 
 def _key(game: Game, critic: nn.Module, points: Points) -> Hashable:
@@ -153,7 +154,7 @@ def _key(game: Game, critic: nn.Module, points: Points) -> Hashable:
     parameters = tuple((id(p), p.requires_grad) for p in critic.parameters())
     first = next(iter(points.values()))
     low = torch.is_autocast_enabled(first.x.device.type)
-    return type(game), game.where, modules, parameters, first.x.shape[1:], first.labels is None, low
+    return game.where, modules, parameters, first.x.shape[1:], first.labels is None, low
 
 
 def _decide(game: Game, critic: nn.Module, points: Points, at: Context) -> Decision:

@@ -98,10 +98,9 @@ class Players(ABC):
         # Without backprop the inner steps see the generator's own values, not this alias, so only the last look is differentiated.
         fake = _generate(self._network("generator", {"generator": own if backprop else self.values("generator")}), batch)
         for _ in range(steps):
-            critic = self._network("critic", {"critic": ahead})
-            loss = self.game.critic_loss(critic, batch.real, fake, labels=batch.labels, at=self.context)
+            loss = self._critic_loss(self._network("critic", {"critic": ahead}), batch, fake)
             slope = _differentiate(loss, ahead, create_graph=backprop or self.keeps_graph)
-            ahead = {key: p - size * slope[key] for key, p in ahead.items()}
+            ahead = self._descended(ahead, slope, size)
         point: dict[Name, Values] = {"generator": own, "critic": ahead}
         fake = _generate(self._network("generator", point), batch)
         loss = self._generator_loss(self._network("critic", point), batch, fake)
@@ -127,6 +126,9 @@ class Players(ABC):
     def _observe(self) -> None:
         assert self.terms is not None
         self.context = replace(self.context, memory=self.game.observe(self.terms.scores, self.context.memory))
+
+    def _descended(self, values: Values, gradient: Values, rate: float | Tensor) -> Values:
+        return {key: p - rate * gradient[key] for key, p in values.items()}
 
     def _cut(self, values: Values) -> Values:
         return values if self.keeps_graph else {key: g.detach() for key, g in values.items()}
@@ -165,15 +167,14 @@ class FunctionalPlayers(Players):
         point = {**self.point, player: own}
         critic, fake = self._network("critic", point), _generate(self._network("generator", point), batch)
         if player == "generator":
-            return _differentiate(self._generator_loss(critic, batch, fake), own, create_graph=True)
-        slope = _differentiate(self._critic_loss(critic, batch, fake), own, create_graph=True)
+            return _differentiate(self._generator_loss(critic, batch, fake), own, create_graph=self.keeps_graph)
+        slope = _differentiate(self._critic_loss(critic, batch, fake), own, create_graph=self.keeps_graph)
         self._observe()
         return slope
 
     def move(self, player: Name, gradient: Values) -> None:
         """Replace the player's values by values - lr * gradient."""
-        lr = self.learning_rate(player)
-        moved = {key: p - lr * gradient[key] for key, p in self.point[player].items()}
+        moved = self._descended(self.point[player], gradient, self.learning_rate(player))
         if player == "critic" and isinstance(self.game.constraint, Constraint):
             moved = {key: self.game.constraint.project(p) for key, p in moved.items()}
         self.point = {**self.point, player: moved}
@@ -297,7 +298,9 @@ def _copied(state: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _generate(generator: Callable[..., Tensor], batch: Batch) -> Tensor:
-    return generator(batch.latent) if batch.labels is None else generator(batch.latent, batch.labels[1])
+    fake = generator(batch.latent) if batch.labels is None else generator(batch.latent, batch.labels[1])
+    # Under autocast the critic would else see samples of two precisions, and penalties take derivatives in the samples.
+    return fake.to(batch.real.dtype)
 
 
 def _differentiate(loss: Tensor, values: Values, *, create_graph: bool) -> Values:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 
 from ..core.errors import SteadyganError, unknown
 from ..core.game import Game
+from ..core.gradients import Path
 from ..core.registry import build, lookup, spec
 from ..problems.problem import Problem
 from .monitor import KINDS
@@ -21,6 +22,8 @@ class Config:
 
     Attributes in steps: ``steps`` (critic and generator each as often as the dynamics says), ``log_every``, ``evaluate_every``,
     ``checkpoint_every`` (0: a tenth of the steps). ``ema`` is the decay of the generator's moving average, 0 for none.
+    ``gradient_path`` is how the critic's gradient is computed (core/gradients.py); gradient penalties are taken in every
+    ``penalty_every``-th critic update, where they count as often, on ``penalty_share`` of the batch.
     """
 
     objective: str | None = None
@@ -36,6 +39,10 @@ class Config:
     latent: int | None = None
     latent_distribution: Literal["normal", "uniform"] | None = None
     ema: float | None = None
+    gradient_path: str = "auto"
+    penalty_every: int = 1
+    penalty_share: float = 1.0
+    precision: Literal["float32", "bfloat16"] = "float32"
     seed: int = 0
     device: str = "auto"
     log_every: int = 50
@@ -55,7 +62,8 @@ class Config:
             given[kind] = None if given[kind] is None else spec(build(kind, given[kind]))
         given["critic_optimizer"] = spec(build("optimizer", given["critic_optimizer"] or given["optimizer"]))
         given["regularizer"] = tuple(spec(build("regularizer", r)) for r in given["regularizer"])
-        for name, least in {"steps": 1, "batch": 1, "latent": 1, "log_every": 1, "evaluate_every": 0, "checkpoint_every": 0}.items():
+        counts = {"steps": 1, "batch": 1, "latent": 1, "penalty_every": 1, "log_every": 1, "evaluate_every": 0, "checkpoint_every": 0}
+        for name, least in counts.items():
             if given[name] < least:
                 raise SteadyganError(f"{name} must be a whole number >= {least}, not {given[name]}.")
         if given["keep_checkpoints"] < 1:
@@ -64,6 +72,11 @@ class Config:
             raise SteadyganError(f"ema is the decay of a moving average, in [0, 1), not {given['ema']:g}.")
         if given["latent_distribution"] not in ("normal", "uniform"):
             raise unknown("latent distribution", str(given["latent_distribution"]), ("normal", "uniform"))
+        if not 0 < given["penalty_share"] <= 1:
+            raise SteadyganError(f"penalty_share is the part of each batch that is penalized, in (0, 1], not {given['penalty_share']:g}.")
+        for name, choices in {"gradient_path": get_args(Path), "precision": ("float32", "bfloat16")}.items():
+            if given[name] not in choices:
+                raise unknown(name.replace("_", " "), given[name], choices)
         for kind in given["stop_on"]:
             if kind not in KINDS:
                 raise unknown("trouble to stop on", kind, KINDS)

@@ -8,9 +8,12 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
+from ..core.context import Samples
 from ..core.errors import SteadyganError
 from ..core.registry import build
+from ..core.scores import Scores, score, squared_norm
 from . import checkpoint
 from .config import Config, stream_seed
 from .logging import RunFolder
@@ -46,6 +49,18 @@ def generate(generator: nn.Module, z: Tensor, y: Tensor | None, device: str, bat
         parts.append(generator(*inputs).cpu())
     generator.train(was_training)
     return torch.cat(parts)
+
+
+def slope_norm(critic: nn.Module, scores: Scores) -> float:
+    """Return the mean norm of the critic's input gradient at scored samples, without a trace in its buffers or in the random streams."""
+    gradient = scores.gradient
+    if gradient is None:
+        values = {name: t.detach().clone() for name, t in critic.named_buffers()}
+        with torch.random.fork_rng(), torch.no_grad():
+            samples = Samples(scores.x.detach(), scores.labels)
+            gradient = score(lambda *inputs: functional_call(critic, values, inputs), samples, gradient=True).gradient
+    assert gradient is not None
+    return squared_norm(gradient).sqrt().mean().item()
 
 
 class Average:

@@ -6,27 +6,26 @@ import math
 import time
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
-from ..core.context import Context, Samples
+from ..core.context import Context
 from ..core.errors import SteadyganError
+from ..core.gradients import Decision
 from ..core.players import PLAYERS, Batch, OptimizerPlayers
 from ..core.registry import build
-from ..core.scores import score, squared_norm
 from ..problems.problem import Problem
 from . import checkpoint
 from .config import Config, problem_from_json, problem_to_json, stream_seed
 from .interrupt import Interrupt
 from .logging import RunFolder, header
 from .monitor import Monitor, Warning
-from .networks import Average, build_networks, generate, labels, latents
+from .networks import Average, build_networks, generate, labels, latents, slope_norm
 from .progress import Display, Show, load
+from .speed import settle
 
 GRID, VECTORS = 64, 5120
 """How many samples an evaluation draws: images for a picture, vectors for the problem's metrics."""
@@ -56,7 +55,8 @@ def train(problem: Problem, config: Config, out: Path | str, *, show: Show = Tru
     folder = RunFolder.create(path)
     parameters = {name: sum(p.numel() for p in getattr(trainer, name).parameters()) for name in PLAYERS}
     described = header(problem_to_json(problem), config.to_json(), parameters)
-    folder.write("config.json", {**described, "event": list(problem.event), "classes": problem.classes})
+    decided = trainer.decision._asdict()
+    folder.write("config.json", {**described, "event": list(problem.event), "classes": problem.classes, "critic_gradient": decided})
     folder.samples("real", problem.stream(stream_seed(config.seed, "picture")).draw(trainer.evaluated).x)
     return trainer.run(folder, show=show)
 
@@ -76,7 +76,8 @@ def resume(run: Path | str, *, steps: int | None = None, show: Show = True) -> O
     config = replace(config, steps=total)
     problem = problem_from_json(described["problem"])
     load(problem, show)
-    trainer = Trainer(problem, config)
+    decided = described.get("critic_gradient")
+    trainer = Trainer(problem, config, Decision(**decided) if decided else None)
     trainer.restore(tree)
     folder.rewind(trainer.step)
     folder.write("config.json", {**described, "config": config.to_json()})
@@ -86,13 +87,16 @@ def resume(run: Path | str, *, steps: int | None = None, show: Show = True) -> O
 class Trainer:
     """A run in memory: networks, optimizers, streams of randomness and the step it has reached."""
 
-    def __init__(self, problem: Problem, config: Config) -> None:
+    def __init__(self, problem: Problem, config: Config, decision: Decision | None = None) -> None:
         self.problem, self.config, self.device, self.step, self.seconds = problem, config, config.device, 0, 0.0
         self.game, self.dynamics = config.game(), build("dynamics", config.dynamics)
         self.evaluated = GRID if len(problem.event) == 3 else VECTORS
         networks = build_networks(config, problem.event, problem.classes)
         self.generator, self.critic = (network.to(self.device) for network in networks)
-        self._check_batch()
+        self.decision = settle(self.game, self.critic, config, problem.event, problem.classes, decision)
+        if self.decision.path == "merged" and len(problem.event) == 3:
+            # The layout in which convolutions are fastest; values and files are the same.
+            self.generator, self.critic = (network.to(memory_format=torch.channels_last) for network in (self.generator, self.critic))
         self.average = Average(self.generator, config.ema) if config.ema else None
         self.stream = problem.stream(self._seed("data"))
         self.rngs = {"latent": torch.Generator().manual_seed(self._seed("latent"))}
@@ -109,6 +113,10 @@ class Trainer:
                 "generator": build("optimizer", config.optimizer)(self.generator.parameters()),
                 "critic": build("optimizer", config.critic_optimizer)(self.critic.parameters()),
             },
+            path="auto" if config.gradient_path == "auto" else self.decision.path,
+            penalty_every=config.penalty_every,
+            penalty_share=config.penalty_share,
+            keep_fakes=getattr(self.dynamics, "share", False),
         )
         zeros = torch.zeros(2)
         self.monitor = Monitor(self.game.objective.critic(zeros, zeros).item())  # type: ignore[union-attr]
@@ -143,7 +151,8 @@ class Trainer:
             folder.samples("step-00000000", self.sample())
         while True:
             self.players.context = replace(self.players.context, progress=self.step / total)
-            self.dynamics.step(self.players)
+            with torch.autocast(self.device.partition(":")[0], torch.bfloat16, enabled=config.precision == "bfloat16"):
+                self.dynamics.step(self.players)
             self.step += 1
             self.seconds = time.perf_counter() - started
             if self.average:
@@ -188,6 +197,7 @@ class Trainer:
             "optimizer": {name: checkpoint.optimizer_state(players.optimizers[name]) for name in PLAYERS},
             "memory": dict(players.context.memory),
             "previous": players.previous,
+            "updates": players.updates,
             "rng": rng,
             "stream": self.stream.state(),
             "monitor": self.monitor.state(),
@@ -204,6 +214,7 @@ class Trainer:
             checkpoint.restore_optimizer(self.players.optimizers[name], tree["optimizer"][name])
         on_device = {key: value.to(self.device) for key, value in tree["memory"].items()}
         self.players.context = replace(self.players.context, memory=on_device)
+        self.players.updates = tree["updates"]
         self.players.previous = {name: {k: v.to(self.device) for k, v in values.items()} for name, values in tree["previous"].items()}
         for name, generator in self.rngs.items():
             generator.set_state(tree["rng"][name])
@@ -223,11 +234,6 @@ class Trainer:
 
     def _seed(self, stream: str) -> int:
         return stream_seed(self.config.seed, stream)
-
-    def _check_batch(self) -> None:
-        # What a batch cannot be (an indivisible noise-to-signal ratio) is refused now, not after the data and the folder are made.
-        empty = torch.zeros(self.config.batch or 1, *self.problem.event)
-        self.game.points(empty, empty, at=Context(progress=0.0, rng=torch.Generator().manual_seed(0)))
 
     def _draw(self) -> Batch:
         n = self.config.batch or 1
@@ -266,21 +272,8 @@ class Trainer:
         terms, loss = self.players.terms, self.players.generator_loss
         assert terms is not None and loss is not None
         logits = [terms.scores[point].logits.mean().item() for point in ("real", "fake")]
-        slopes = [self._slope(point) for point in ("real", "fake")]
+        slopes = [slope_norm(self.critic, terms.scores[point]) for point in ("real", "fake")]
         return dict(zip(names, (terms.objective.item(), terms.penalty.item(), loss.item(), *slopes, *logits), strict=True))
-
-    def _slope(self, point: str) -> float:
-        """Mean norm of the critic's input gradient at its latest samples, without a trace in its buffers or in the random streams."""
-        assert self.players.terms is not None
-        here = self.players.terms.scores[point]
-        gradient = here.gradient
-        if gradient is None:
-            values = {name: t.detach().clone() for name, t in self.critic.named_buffers()}
-            with torch.random.fork_rng(), torch.no_grad():
-                critic = partial(_call, self.critic, values)
-                gradient = score(critic, Samples(here.x.detach(), here.labels), gradient=True).gradient
-        assert gradient is not None
-        return squared_norm(gradient).sqrt().mean().item()
 
     def _save(self, folder: RunFolder) -> bool:
         modules: tuple[nn.Module, ...] = (self.generator, self.critic)
@@ -288,10 +281,6 @@ class Trainer:
             return False
         folder.save_checkpoint(self.step, self.tree(), self.config.keep_checkpoints)
         return True
-
-
-def _call(module: nn.Module, values: dict[str, Tensor], *inputs: Tensor) -> Tensor:
-    return functional_call(module, values, inputs)  # type: ignore[no-any-return]
 
 
 def _plain(value: float | None) -> float | None:
