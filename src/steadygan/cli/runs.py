@@ -58,7 +58,7 @@ class Train:
     ] = None
     ema: Annotated[float | None, arg("DECAY", "of the moving average of the generator that is sampled; 0 for none", OWN)] = None
     gradient_path: Annotated[
-        Literal["auto", "separate", "joined", "merged"],
+        Literal["auto", "separate", "joined", "merged", "compiled"],
         tyro.conf.arg(help="how the critic's gradient is computed; auto: the fastest exact"),
     ] = "auto"
     penalty_every: Annotated[

@@ -3,7 +3,8 @@
 separate   each batch through D on its own, one backward of loss and penalty; right for every module
 joined     one pass for all batches, where no layer lets samples see each other
 merged     the exact penalty at 4/3 of the price of none, for critics of layers and piecewise-linear activations (merged.py)
-auto       the last of these that holds for the critic, decided by its structure and checked once in double precision
+compiled   the path that auto takes, as one compiled function; on request only, because compiling takes the best part of a minute
+auto       the last but one of these that holds for the critic, decided by its structure and checked once in double precision
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
+from .compiled import compiled
 from .context import Context, Samples
 from .errors import SteadyganError, unknown
 from .game import CriticTerms, Game, Labels
@@ -27,7 +29,7 @@ from .paths import PATHS, NotExact, Points, parts_of, separate
 from .scores import Critic, logits_of, squared_norm
 from .whitelist import Merge, unknown_node
 
-Path = Literal["auto", "separate", "joined", "merged"]
+Path = Literal["auto", "separate", "joined", "merged", "compiled"]
 ROWS = 8
 """How many samples of each batch the one-time check looks at."""
 TOLERANCE = 1e-8
@@ -102,7 +104,7 @@ def critic_gradient(
     if path not in get_args(Path):
         raise unknown("gradient path", path, get_args(Path))
     points = game.points(real, fake, labels=labels, at=at)
-    decision = decide(game, critic, points, at) if path in ("auto", "joined") else Decision(path)
+    decision = decide(game, critic, points, at) if path in ("auto", "joined", "compiled") else Decision(path)
     if path == "joined" and decision.path == "separate":
         raise SteadyganError(f"the joined path is not exact for this critic: {decision.why}. Use path='auto' or 'separate'.")
     decision = Decision(path) if path == "joined" else decision
@@ -111,7 +113,15 @@ def critic_gradient(
             f"a penalty on a part of the batch needs a critic that keeps samples apart: {decision.why or 'path=separate'}."
         )
     try:
-        terms, leaves, gradients = PATHS[decision.path](game, critic, parts_of(game, points, share), at, parameters)
+        parts = parts_of(game, points, share)
+        if path == "compiled":
+            if not isinstance(critic, nn.Module) or parameters is None:
+                raise SteadyganError("the compiled path needs the critic as a module: pass the module itself, not a function.")
+            found = compiled(game, critic, parts, at, parameters, decision.path, _key(game, critic, points))
+            decision = Decision("compiled", f"of the {decision.path} path" + (f"; {decision.why}" if decision.why else ""))
+        else:
+            found = PATHS[decision.path](game, critic, parts, at, parameters)
+        terms, leaves, gradients = found
     except NotExact as refusal:
         if path != "auto":
             raise SteadyganError(f"the {path} path is not exact for this critic: {refusal}. Use path='auto' or 'separate'.") from None

@@ -23,7 +23,7 @@ def settle(game: Game, critic: nn.Module, config: Config, event: tuple[int, ...]
     labels = (torch.zeros(rows, dtype=torch.long),) * 2 if classes else None
     at = Context(progress=0.0, rng=rng)
     game.points(shape, shape, labels=labels, at=at)
-    if config.gradient_path != "auto":
+    if config.gradient_path not in ("auto", "compiled"):
         return Decision(config.gradient_path)  # type: ignore[arg-type]
     few = torch.randn(min(rows, 8), *event, generator=rng).to(config.device)
     labels = labels and tuple(y[: len(few)].to(config.device) for y in labels)  # type: ignore[assignment]
@@ -35,4 +35,4 @@ def settle(game: Game, critic: nn.Module, config: Config, event: tuple[int, ...]
         decision = decide(game, critic, points)
     if config.penalty_share < 1 and decision.path == "separate":
         raise SteadyganError(f"--penalty-share needs a critic that keeps samples apart: {decision.why}.")
-    return decision
+    return decision if config.gradient_path == "auto" else Decision("compiled", f"of the {decision.path} path")
