@@ -64,8 +64,8 @@ class _Summed(Game):
 
     count: int = 1
 
-    def critic_terms(self, *args: Any, **settings: Any) -> CriticTerms:
-        terms = super().critic_terms(*args, **settings)
+    def value(self, *args: Any, **settings: Any) -> CriticTerms:
+        terms = super().value(*args, **settings)
         return terms._replace(loss=self.count * terms.loss)
 
     def generator_loss(self, *args: Any, **settings: Any) -> Tensor:
