@@ -13,6 +13,8 @@ from .. import __version__
 from ..core.errors import SteadyganError
 from ..training.allocator import keep_memory
 from .arguments import import_module
+from .crosstest import Crosstest
+from .evaluate import Evaluate
 from .runs import Demo, Report, Resume, Sample, Train
 from .theory import Analyze, ConvertGamma, Diagnose, List
 
@@ -21,6 +23,8 @@ COMMANDS: dict[str, type] = {
     "resume": Resume,
     "sample": Sample,
     "report": Report,
+    "evaluate": Evaluate,
+    "crosstest": Crosstest,
     "analyze": Analyze,
     "diagnose": Diagnose,
     "list": List,

@@ -15,20 +15,26 @@ from ..core.errors import SteadyganError
 from ..core.registry import build, lookup
 from ..experiments.demo import EXPECTED, demo
 from ..problems import Problem
-from ..training import Config, Outcome, resume, train
-from ..training.logging import write_samples
+from ..training import Config, FleetOutcome, Outcome, grid, is_fleet, resume, resume_fleet, train, train_fleet
+from ..training.config import problem_from_json
+from ..training.logging import RunFolder, write_samples
 from ..training.networks import load_sampler
 from .arguments import OWN, Folder, Modules, arg, fresh, spec
+from .evaluate import judge
 
 
 @dataclass(frozen=True)
 class Train:
-    """Train a GAN and write a run folder.
+    """Train a GAN, or many at once, and write a run folder.
+
+    Many: --seeds, and braces in --regularizer, --smoothing, --optimizer or --critic-optimizer that span a grid of strengths and learning
+    rates; small GANs so take a third of the time that they take one by one.
 
     Examples:
       steadygan train mixture3d --objective minimax --dynamics alternating:critic_steps=5 --regularizer js:gamma=0.1 --steps 3000
       steadygan train images --data photos.zip --resolution 32 --network dcgan --regularizer js:gamma=2,anneal=0.01 --out runs/photos
       steadygan train dirac --regularizer r1:gamma=0.3 --dynamics simultaneous
+      steadygan train mixture3d --seeds 32 --regularizer "js:gamma={0.01,0.1,1}" --batch 64
     """
 
     problem: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="PROBLEM", help="what is played; see 'steadygan list problem'")]
@@ -69,7 +75,13 @@ class Train:
         Literal["float32", "bfloat16"], tyro.conf.arg(help="of the networks; losses and penalties are in single precision always")
     ] = "float32"
     seed: Annotated[int, tyro.conf.arg(metavar="N", help="one seed gives the same run on the same machine")] = 0
+    seeds: Annotated[int, tyro.conf.arg(metavar="N", help="how many GANs at once, from --seed on; of each setting in braces")] = 1
+    compile: Annotated[bool, tyro.conf.arg(help="many GANs: compile their gradients, minutes at the start for faster steps")] = False
     device: Annotated[str, tyro.conf.arg(metavar="NAME", help="cpu, cuda, cuda:1, or auto")] = "auto"
+    metrics: Annotated[str, arg("NAMES", "taken at each evaluation, such as fd,kid; the best checkpoint by the first is kept", "none")] = ""
+    metrics_data: Annotated[str | None, arg("PATH", "real samples to measure against", "the training data")] = None
+    metrics_samples: Annotated[int, tyro.conf.arg(metavar="N", help="how many are measured")] = 2000
+    features: Annotated[str, tyro.conf.arg(metavar="SPEC", help="of --metrics on images; see 'steadygan list features'")] = "effnet-lite0"
     log_every: Annotated[int, tyro.conf.arg(metavar="N", help="steps between lines of metrics.jsonl")] = 50
     evaluate_every: Annotated[int, arg("N", "steps between samples and metrics", "a tenth of the steps")] = 0
     checkpoint_every: Annotated[int, arg("N", "steps between checkpoints", "a tenth of the steps")] = 0
@@ -87,7 +99,12 @@ class Train:
         config = Config(**{f.name: getattr(self, f.name) for f in fields(Config)})
         problem = self._problem()
         out = self.out or fresh(Path("runs"), "-".join([self.problem, *self.regularizer]))
-        return _finish(train(problem, config, out))
+        members = grid(config, self.seeds)
+        if len(members) > 1:
+            return _finish(train_fleet(problem, members, out, compiled=self.compile))
+        if self.compile:
+            raise SteadyganError("--compile is for many GANs at once: add --seeds N, or leave it out.")
+        return _finish(train(problem, members[0], out, judge=judge(problem, members[0])))
 
     def _problem(self) -> Problem:
         given: dict[str, Any] = {key: getattr(self, key) for key in ("data", "resolution", "channels") if getattr(self, key) is not None}
@@ -110,7 +127,7 @@ class Train:
 
 @dataclass(frozen=True)
 class Resume:
-    """Continue a run from its newest checkpoint, with the same bits as if it had never stopped.
+    """Continue a run, of one GAN or many, from its newest checkpoint, with the same bits as if it had never stopped.
 
     Example:
       steadygan resume runs/photos
@@ -124,7 +141,11 @@ class Resume:
 
     def run(self) -> int:
         """Resume."""
-        return _finish(resume(self.path, steps=self.steps))
+        if is_fleet(self.path):
+            return _finish(resume_fleet(self.path, steps=self.steps))
+        described = RunFolder.open(self.path).read("config.json")
+        measured = judge(problem_from_json(described["problem"]), Config.from_json(described["config"]))
+        return _finish(resume(self.path, steps=self.steps, judge=measured))
 
 
 @dataclass(frozen=True)
@@ -208,8 +229,12 @@ class Demo:
         return 0
 
 
-def _finish(outcome: Outcome) -> int:
+def _finish(outcome: Outcome | FleetOutcome) -> int:
     print(outcome.path)
+    if isinstance(outcome, FleetOutcome):
+        for i, member in enumerate(outcome.members):
+            if member.state == "stopped":
+                print(f"steadygan: member {i} stopped at step {member.step}: {member.reason}.", file=sys.stderr)
     if outcome.state == "finished":
         return 0
     print(f"steadygan: {outcome.state} at step {outcome.step}: {outcome.reason}.", file=sys.stderr)

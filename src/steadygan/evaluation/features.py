@@ -1,10 +1,11 @@
-"""Features of images: what the distances are measured in. Registered as ``features``; a module of one's own is ``my_features.py:extractor``."""
+"""Features of images: what the distances are measured in. Registered as ``features``; one's own are ``my_features.py:extractor``."""
 
 from __future__ import annotations
 
 import hashlib
 import importlib.util
 import re
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +33,7 @@ class Extracted(NamedTuple):
 def resize(x: Tensor, size: int) -> Tensor:
     """Return images (B, C, H, W) at size x size by bilinear interpolation whose support grows with the reduction (antialiased).
 
-    Without it, a reduction by s reads 2 of every s pixels and skips the rest: fine stripes turn into broad ones, and the features with them.
+    Without it, a reduction by s reads 2 of every s pixels and skips the rest: fine stripes turn into broad ones, and features with them.
 
     >>> stripes = torch.tensor([0.0, 1.0]).repeat(32).expand(1, 1, 64, 64)
     >>> float(resize(stripes, 16)[..., 4:-4].std()) < 1e-6  # an even grey
@@ -57,18 +58,20 @@ def to_bytes(x: Tensor) -> Tensor:
     tensor([  0, 128, 255, 255], dtype=torch.uint8)
     """
     if not x.isfinite().all():
-        raise SteadyganError("a generated image is not finite: the generator has blown up; evaluate an earlier checkpoint with --checkpoint.")
+        raise SteadyganError("a generated image is not finite: the generator has blown up, and nothing can be measured of it.")
     return ((x.clamp(-1, 1) + 1) * 127.5).round().byte()
 
 
 class Features:
     """Base of every extractor: a registered frozen dataclass that turns images (B, C, H, W) in [-1, 1] into features (B, D).
 
-    ``name`` is what results call it, ``preparation`` says what is done to an image first, ``batch`` is how many the network takes at once.
+    ``name`` is what results call it, ``preparation`` says what is done to an image first, ``batch`` is how many the network takes at once,
+    ``classes`` whether it gives probabilities of classes too.
     """
 
     preparation: str = ""
     batch: int = 64
+    classes: bool = False
 
     @property
     def name(self) -> str:
@@ -79,6 +82,9 @@ class Features:
     def identity(self) -> str:
         """What the features depend on besides the images: the spec and the hash of the weights."""
         return self.name
+
+    def check(self) -> None:
+        """Raise SteadyganError, with what to do, where the features cannot be taken; before any time is spent."""
 
     def extract(self, x: Tensor) -> Extracted:
         """Return the features (B, D) of images (B, C, H, W) in [-1, 1], and the probabilities (B, K) of classes where there are any."""
@@ -104,6 +110,10 @@ class NetworkFeatures(Features):
         """Return the file of weights; raises SteadyganError where there is none, with what to do."""
         raise NotImplementedError
 
+    def check(self) -> None:
+        """Find the weights and build the network."""
+        _ = self.network
+
     def build_network(self) -> nn.Module:
         """Return the network with its weights, ready for evaluation."""
         raise NotImplementedError
@@ -124,7 +134,7 @@ class NetworkFeatures(Features):
 @register("features", "pixels")
 @dataclass(frozen=True)
 class Pixels(Features):
-    """The pixels themselves, flattened: D = C H W. ``size`` reduces them first (antialiased). Knows nothing of content; blind to no error.
+    """The pixels themselves, flattened: D = C H W. ``size`` reduces them first (antialiased). They know nothing of content.
 
     >>> Pixels(size=4).extract(torch.zeros(2, 3, 8, 8)).features.shape
     torch.Size([2, 48])
@@ -137,6 +147,11 @@ class Pixels(Features):
     def __post_init__(self) -> None:
         if self.size is not None and self.size < 1:
             raise SteadyganError(f"size must be at least 1 pixel, not {self.size}")
+
+    @property
+    def name(self) -> str:
+        """What results call it."""
+        return f"pixels:size={self.size}" if self.size else "pixels"
 
     @property
     def preparation(self) -> str:  # type: ignore[override]
@@ -159,6 +174,7 @@ class OwnFeatures(Features):
         if module is None or module.loader is None or not path.is_file():
             raise SteadyganError(f"--features {path}:{function}: there is no such file.")
         found = importlib.util.module_from_spec(module)
+        sys.modules[path.stem] = found  # dataclasses look their module up there
         module.loader.exec_module(found)
         self._extract = getattr(found, function, None)
         if not callable(self._extract):
@@ -215,16 +231,5 @@ def fingerprint(pixels: np.ndarray | Tensor) -> str:
     return hashlib.sha256(repr((array.shape, array.dtype.str)).encode() + array.tobytes()).hexdigest()
 
 
-def distance_name(features: str) -> str:
-    """Return what a Fréchet distance in these features may be called: FID with the network of the FID alone.
-
-    >>> distance_name("inception-2015"), distance_name("effnet-lite0")
-    ('FID', 'FD (effnet-lite0)')
-    """
-    return "FID" if features.partition(":")[0] == "inception-2015" else f"FD ({features})"
-
-
-__all__ = ["Extracted", "Features", "NetworkFeatures", "OwnFeatures", "Pixels", "Progress", "build_features", "distance_name", "extract"]
+__all__ = ["Extracted", "Features", "NetworkFeatures", "OwnFeatures", "Pixels", "Progress", "build_features", "extract"]
 __all__ += ["fingerprint", "resize", "to_bytes", "to_float"]
-
-

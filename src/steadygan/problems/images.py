@@ -108,6 +108,11 @@ def load_images(
         return ImageArray(pixels[: len(good)], labels, source.class_names, failures)
 
 
+def to_floats(pixels: Tensor) -> Tensor:
+    """Return uint8 pixels as float32 in [-1, 1], as networks see them."""
+    return pixels.to(torch.float32).div_(127.5).sub_(1)
+
+
 def _check(resolution: int, channels: int, broken: str) -> None:
     if resolution < 2:
         raise SteadyganError(f"resolution must be at least 2 pixels, not {resolution}.")
@@ -195,7 +200,7 @@ class EpochStream:
         mirror = torch.from_numpy(np.concatenate(flipped))
         images[mirror] = images[mirror].flip(-1)
         labels = None if self._labels is None else torch.from_numpy(self._labels[index])
-        return Draw(images.to(torch.float32).div_(127.5).sub_(1), labels)
+        return Draw(to_floats(images), labels)
 
     def state(self) -> dict[str, Tensor]:
         """Return the number of samples drawn so far."""

@@ -52,7 +52,7 @@ def curves(runs: Sequence[Run]) -> dict[str, Figure]:
             drawn[title] = Figure(figsize=(3.1, 1.9), dpi=160)
             axes = panel(drawn[title], 0.5, 0.36, 2.5, 1.42)
             _draw(axes, runs, names, colours(len(runs)))
-            _scale(axes, _values(runs, names))
+            scale(axes, _values(runs, names))
             axes.set_xlabel("step", size=8, color=QUIET, labelpad=1)
     return drawn
 
@@ -101,7 +101,7 @@ def comparison_picture(runs: Sequence[Run], path: str | Path, columns: int = 5) 
         axes.set_title(measured.replace("_", " "), size=8, color=QUIET, pad=3, loc="left")
         charts.append(axes)
         top -= height
-    _scale(charts[0], _values(runs, (measured,)))
+    scale(charts[0], _values(runs, (measured,)))
     path, image = Path(path), _image(figure)
     while len(data := _encoded(image)) > _LIMIT:
         shrink = min(0.95, (_LIMIT / len(data)) ** 0.5)
@@ -163,7 +163,7 @@ def _draw(axes: Axes, runs: Sequence[Run], names: Sequence[str], inks: Sequence[
     axes.grid(axis="y", color=FRAME, linewidth=0.5, alpha=0.6)
 
 
-def _scale(axes: Axes, held: np.ndarray) -> None:
+def scale(axes: Axes, held: np.ndarray) -> None:
     """Choose the axes' ticks, and a logarithmic scale for non-negative values of a large range."""
     # The highest value spares shares in [0, 1], which belong on a linear axis however small the first of them is.
     if len(held) and held.min() >= 0 and held.max() > 1 and held.max() > 100 * np.quantile(held[held > 0], 0.05):

@@ -14,11 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from ..core.errors import SteadyganError
+from .crosstest import crosstests, picture
+from .evaluation import evaluation_tables
 from .figures import colours, curves, png
+from .fleet import MEMBERS, FleetRun, bands, is_fleet, multiples, summary, table
 from .runs import Run, Series, load, part
 from .views import aligned, scatter, views
 
@@ -27,26 +30,31 @@ _ABOUT = ("steadygan", "git")  # with the environment, what a run was made with 
 _FRAMES = 10  # moments of training that the page shows
 # How the names of metrics begin of which more is better, and of which less is; a best value of another would be a guess.
 _MORE = ("modes", "hq", "near", "coverage", "inception", "precision", "recall", "density", "accuracy")
-_LESS = ("sw1", "kl", "fid", "kid", "fd", "distance", "radius")
+_LESS = ("sw1", "kl", "fid", "kid", "fd", "distance", "radius", "sliced", "energy", "copied")
 
 
 def write_report(folders: str | Path | Iterable[str | Path], path: str | Path | None = None) -> Path:
     """Write the page about one run folder or several and return its path.
 
     Without a path, one run's page is its own report.html, and that of several lies in the folder that holds them all. Runs of different
-    problems may stand side by side: each keeps its own view of the samples. Raises SteadyganError for a folder that is no run.
+    problems may stand side by side: each keeps its own view of the samples. Many GANs trained at once fill a page of their own. Raises
+    SteadyganError for a folder that is no run.
 
     Example: write_report(["runs/plain", "runs/js"], "comparison.html")
     """
     folders = [folders] if isinstance(folders, str | os.PathLike) else folders
-    runs = [Run.read(folder) for folder in dict.fromkeys(Path(folder).resolve() for folder in folders)]
-    if not runs:
+    places = list(dict.fromkeys(Path(folder).resolve() for folder in folders))
+    if not places:
         raise SteadyganError("a report needs at least one run folder; `steadygan train` makes them")
-    common = runs[0].folder if len(runs) == 1 else Path(os.path.commonpath([run.folder.parent for run in runs]))
+    many = [place for place in places if is_fleet(place)]
+    if many and len(places) > 1:
+        raise SteadyganError(f"{many[0]} holds many GANs trained at once, which fill a page of their own: report it alone")
+    runs = [Run.read(place) for place in places if not many]
+    common = places[0] if len(places) == 1 else Path(os.path.commonpath([place.parent for place in places]))
     path = Path(path) if path is not None else common / "report.html"
     if path.is_dir():
         raise SteadyganError(f"{path} is a folder; give the file to write, such as {path / 'report.html'}")
-    page = _page(runs, common)
+    page = _fleet_page(FleetRun.read(many[0])) if many else _page(runs, common)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(page, encoding="utf-8", errors="replace")  # JSON can spell half a character, UTF-8 cannot
     return path
@@ -57,10 +65,6 @@ def _page(runs: Sequence[Run], common: Path) -> str:
     if len(set(names)) < len(names):
         names = [run.folder.relative_to(common).as_posix() for run in runs]
     script, style = ((_HERE / name).read_text(encoding="utf-8") for name in ("page.js", "page.css"))
-    environment = Environment(
-        loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters.update(number=number, words=words)
     frames, caption = _frames(runs)
     heads = [
         {
@@ -78,7 +82,7 @@ def _page(runs: Sequence[Run], common: Path) -> str:
         }
         for run, name, colour, row in zip(runs, names, colours(len(runs)), frames, strict=True)
     ]
-    return environment.get_template("template.html.jinja").render(
+    return _template("template.html.jinja").render(
         heads=heads,
         problems=list(dict.fromkeys(words(run.settings.get("problem")) for run in runs)),
         differing=_differing(runs),
@@ -86,11 +90,45 @@ def _page(runs: Sequence[Run], common: Path) -> str:
         caption=caption,
         curves=[(title, _source(png(figure))) for title, figure in curves(runs).items()],
         metrics=_metrics(runs),
+        evaluations=evaluation_tables(runs),
+        crosstests=[(kept, _source(png(picture(kept)))) for kept in crosstests(runs)],
         style=Markup(style),
         script=Markup(script),
         # Only this very script may run: even a string that slipped through the escaping could not.
         fingerprint=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
+
+
+def _fleet_page(run: FleetRun) -> str:
+    pictures, same = multiples(run), part(run.config, "config")
+    varied = {name for member in part(run.config, "fleet")["members"] for name in member}
+    return _template("fleet.html.jinja").render(
+        name=run.folder.name,
+        problem=part(run.config, "problem").get("name"),
+        state=words(run.status.get("state")),
+        reason=run.status.get("reason"),
+        steps=run.status.get("step"),
+        time=duration(run.status.get("seconds")),
+        metrics=run.measured,
+        summary=summary(run),
+        shared={name: value for name, value in same.items() if name not in varied and value not in (None, [])},
+        bands=[(title, _source(png(figure))) for title, figure in bands(run).items()],
+        pictures=None if pictures is None else _source(png(pictures)),
+        shown=min(len(run.settings), MEMBERS),
+        drawn=len(run.config.get("event", [])) != 3,
+        members=table(run),
+        config=json.dumps(run.config, indent=2, ensure_ascii=False),
+        command=shlex.join(map(str, command)) if isinstance(command := run.config.get("command"), list) else None,
+        style=Markup((_HERE / "page.css").read_text(encoding="utf-8")),
+    )
+
+
+def _template(name: str) -> Template:
+    environment = Environment(
+        loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters.update(number=number, words=words)
+    return environment.get_template(name)
 
 
 def _frames(runs: Sequence[Run]) -> tuple[list[list[dict[str, Any] | None]], str]:

@@ -101,20 +101,20 @@ class Run:
         if not (folder / "config.json").is_file():
             raise SteadyganError(f"{folder} is no run folder: {reason}; give one that `steadygan train` made")
         # A run that resumed may have written a step twice: the later line stands.
-        written = {_step(line, at): line for at, line in _lines(folder / "metrics.jsonl")}
+        written = {step_of(line, at): line for at, line in json_lines(folder / "metrics.jsonl")}
         lines = {step: written[step] for step in sorted(written)}
         samples = {int(found[1]): path for path in sorted(folder.glob("samples/*")) if (found := _SAMPLE.fullmatch(path.name))}
         if samples and not _readable(samples[max(samples)]):
             del samples[max(samples)]
         return cls(
             folder=folder,
-            config=_object(folder / "config.json"),
-            status=_object(folder / "status.json"),
+            config=json_object(folder / "config.json"),
+            status=json_object(folder / "status.json"),
             logged=_series(folder, {step: {name: line[name] for name in LOGGED if name in line} for step, line in lines.items()}),
             metrics=_series(folder, {step: part(line, "metrics") for step, line in lines.items()}),
             warnings=tuple(
-                Warn(_step(line, at), str(line.get("kind", "warning")), str(line.get("message", "")))
-                for at, line in _lines(folder / "warnings.jsonl")
+                Warn(step_of(line, at), str(line.get("kind", "warning")), str(line.get("message", "")))
+                for at, line in json_lines(folder / "warnings.jsonl")
             ),
             samples=tuple(Snapshot(step, samples[step]) for step in sorted(samples)),
             real=next((path for end in ("npz", "png") if (path := folder / f"samples/real.{end}").is_file()), None),
@@ -176,7 +176,7 @@ def _readable(path: Path) -> bool:
     return True
 
 
-def _lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+def json_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield the objects of a JSON-lines file, each with where it stands; no file has none."""
     lines = path.read_text(encoding="utf-8", errors="replace").rstrip().split("\n") if path.is_file() else []
     for number, text in enumerate(lines, start=1):
@@ -194,7 +194,7 @@ def _lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         yield at, line
 
 
-def _object(path: Path) -> dict[str, Any]:
+def json_object(path: Path) -> dict[str, Any]:
     """Return the JSON object in a file; no file is an empty one."""
     if not path.is_file():
         return {}
@@ -213,7 +213,8 @@ def part(whole: dict[str, Any], name: str) -> dict[str, Any]:
     return held if isinstance(held, dict) else {}
 
 
-def _step(line: dict[str, Any], at: str) -> int:
+def step_of(line: dict[str, Any], at: str) -> int:
+    """Return a line's step; raises SteadyganError, saying where it stands, for one without."""
     step = line.get("step")
     if not isinstance(step, int) or isinstance(step, bool):
         raise SteadyganError(f"{at} needs a whole number as its step, not {step!r}; the file is damaged: remove that line")

@@ -1,7 +1,21 @@
-"""The training loop, run folders, checkpoints and the monitor."""
+"""The training loop, many GANs at once, run folders, checkpoints and the monitor."""
 
 from . import optimizers
 from .config import Config
+from .fleet import FleetOutcome, MemberOutcome, is_fleet, resume_fleet, train_fleet
+from .members import grid
 from .trainer import Outcome, resume, train
 
-__all__ = ["Config", "Outcome", "optimizers", "resume", "train"]
+__all__ = [
+    "Config",
+    "FleetOutcome",
+    "MemberOutcome",
+    "Outcome",
+    "grid",
+    "is_fleet",
+    "optimizers",
+    "resume",
+    "resume_fleet",
+    "train",
+    "train_fleet",
+]

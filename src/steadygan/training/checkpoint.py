@@ -20,6 +20,10 @@ Tree = dict[str, Any]
 """Nested dictionaries with string keys whose leaves are tensors or JSON values."""
 
 
+BEST = Path("checkpoints") / "best.safetensors"
+"""Where in a run folder the checkpoint lies that measured best."""
+
+
 def save(path: Path, tree: Tree) -> None:
     """Write a tree atomically: a crash or a full disk leaves the old file, and no half of the new one."""
     tensors: dict[str, Tensor] = {}
@@ -62,6 +66,21 @@ def latest(folder: Path) -> Path:
     if not found:
         raise SteadyganError(f"{folder} holds no checkpoint: nothing to continue from or to sample. Did the run fail at once?")
     return found[-1]
+
+
+def random_state(generators: Mapping[str, torch.Generator], device: str) -> Tree:
+    """Return the state of every stream of randomness: a run's own and torch's global ones."""
+    found = {name: generator.get_state() for name, generator in generators.items()} | {"global": torch.get_rng_state()}
+    return found | ({"cuda": torch.cuda.get_rng_state(device)} if device.startswith("cuda") else {})
+
+
+def restore_random(tree: Tree, generators: Mapping[str, torch.Generator], device: str) -> None:
+    """Set every stream of randomness."""
+    for name, generator in generators.items():
+        generator.set_state(tree[name])
+    torch.set_rng_state(tree["global"])
+    if "cuda" in tree and device.startswith("cuda"):
+        torch.cuda.set_rng_state(tree["cuda"], device)
 
 
 def optimizer_state(optimizer: torch.optim.Optimizer) -> Tree:

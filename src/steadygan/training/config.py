@@ -23,7 +23,8 @@ class Config:
     Attributes in steps: ``steps`` (critic and generator each as often as the dynamics says), ``log_every``, ``evaluate_every``,
     ``checkpoint_every`` (0: a tenth of the steps). ``ema`` is the decay of the generator's moving average, 0 for none.
     ``gradient_path`` is how the critic's gradient is computed (core/gradients.py); gradient penalties are taken in every
-    ``penalty_every``-th critic update, where they count as often, on ``penalty_share`` of the batch.
+    ``penalty_every``-th critic update, where they count as often, on ``penalty_share`` of the batch. ``metrics`` are taken at each
+    evaluation of ``metrics_samples`` samples against ``metrics_data`` (None: the training data) in ``features``; the first drives best.
     """
 
     objective: str | None = None
@@ -45,6 +46,10 @@ class Config:
     precision: Literal["float32", "bfloat16"] = "float32"
     seed: int = 0
     device: str = "auto"
+    metrics: str = ""
+    metrics_data: str | None = None
+    metrics_samples: int = 2000
+    features: str = "effnet-lite0"
     log_every: int = 50
     evaluate_every: int = 0
     checkpoint_every: int = 0

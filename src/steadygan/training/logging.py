@@ -100,6 +100,10 @@ class RunFolder:
             old.unlink()
         return path
 
+    def save_best(self, tree: checkpoint.Tree) -> None:
+        """Keep the checkpoint that measured best, beside the newest ones."""
+        checkpoint.save(self.path / checkpoint.BEST, tree)
+
     def _append(self, name: str, row: dict[str, Any]) -> None:
         with open(self.path / name, "a") as file:
             file.write(json.dumps(row) + "\n")

@@ -87,18 +87,49 @@ def load_sampler(run: Path, path: Path | None = None) -> tuple[Callable[[int, in
 
     path: a checkpoint file, by default the newest. Raises SteadyganError for a folder or a file that is none of steadygan's.
     """
-    folder = RunFolder.open(run)
-    description = folder.read("config.json")
-    config = Config.from_json(description["config"])
-    generator, _ = build_networks(config, tuple(description["event"]), description["classes"])
-    tree = checkpoint.load(path or checkpoint.latest(run))
-    try:
-        generator.load_state_dict(tree.get("ema") or tree["generator"])
-    except (RuntimeError, KeyError) as error:
-        raise SteadyganError(f"The checkpoint does not fit the network {config.network!r}: {error}.") from error
+    config, classes, generator, _, tree = _load(run, path)
+    _fill(generator, tree.get("ema") or tree["generator"], config)
 
     def sample(n: int, seed: int) -> Tensor:
         z = latents(config, n, torch.Generator().manual_seed(stream_seed(seed, "sample")))
-        return generate(generator, z, labels(description["classes"], n), "cpu")
+        return generate(generator, z, labels(classes, n), "cpu")
 
     return sample, int(tree["step"])
+
+
+def load_critic(run: Path, batch: int) -> Callable[[Tensor], Tensor]:
+    """Return a run's discriminator as ``critic(x) -> logits``, (N, *event) -> (N,), in batches of that size.
+
+    Batch normalisation takes the statistics of each batch, as in training, where real and generated samples come apart; a moving average
+    would be that of a mixture which the discriminator never sees. Dropout is off. Raises SteadyganError as ``load_sampler``.
+    """
+    config, _, _, critic, tree = _load(run, None)
+    _fill(critic, tree["critic"], config)
+    critic.eval()
+    for module in critic.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.train()
+
+    @torch.no_grad()
+    def judge(x: Tensor) -> Tensor:
+        # A last batch of one sample would have no statistics: it joins the one before.
+        sizes = [batch] * (len(x) // batch)
+        if rest := len(x) % batch:
+            sizes = [*sizes, rest] if rest > 1 or not sizes else [*sizes[:-1], batch + 1]
+        return torch.cat([score(critic, Samples(part)).logits for part in x.split(sizes)])
+
+    return judge
+
+
+def _load(run: Path, path: Path | None) -> tuple[Config, int, nn.Module, nn.Module, checkpoint.Tree]:
+    description = RunFolder.open(run).read("config.json")
+    config = Config.from_json(description["config"])
+    generator, critic = build_networks(config, tuple(description["event"]), description["classes"])
+    return config, description["classes"], generator, critic, checkpoint.load(path or checkpoint.latest(run))
+
+
+def _fill(network: nn.Module, values: dict[str, Tensor], config: Config) -> None:
+    try:
+        network.load_state_dict(values)
+    except (RuntimeError, KeyError) as error:
+        raise SteadyganError(f"The checkpoint does not fit the network {config.network!r}: {error}.") from error

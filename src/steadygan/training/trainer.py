@@ -21,6 +21,7 @@ from ..problems.problem import Problem
 from . import checkpoint
 from .config import Config, problem_from_json, problem_to_json, stream_seed
 from .interrupt import Interrupt
+from .judge import Judge
 from .logging import RunFolder, header
 from .monitor import Monitor, Warning
 from .networks import Average, build_networks, generate, labels, latents, slope_norm
@@ -41,9 +42,10 @@ class Outcome:
     reason: str | None
 
 
-def train(problem: Problem, config: Config, out: Path | str, *, show: Show = True) -> Outcome:
+def train(problem: Problem, config: Config, out: Path | str, *, show: Show = True, judge: Judge | None = None) -> Outcome:
     """Train a problem from scratch into a new run folder; refuses, before anything is computed, whatever cannot work.
 
+    judge: measures samples at each evaluation (``steadygan.evaluation.metrics.Evaluator``); the best is kept as checkpoints/best.
     Raises SteadyganError for settings that do not fit together, for a folder that exists, and for one that cannot be written.
     """
     path = Path(out)
@@ -51,17 +53,17 @@ def train(problem: Problem, config: Config, out: Path | str, *, show: Show = Tru
     config = config.resolve(problem)
     build_networks(config, problem.event, classes=0)  # a resolution that the network cannot make is refused before images are read
     load(problem, show)
-    trainer = Trainer(problem, config)
+    trainer = Trainer(problem, config, judge=judge)
     folder = RunFolder.create(path)
     parameters = {name: sum(p.numel() for p in getattr(trainer, name).parameters()) for name in PLAYERS}
     described = header(problem_to_json(problem), config.to_json(), parameters)
-    decided = trainer.decision._asdict()
-    folder.write("config.json", {**described, "event": list(problem.event), "classes": problem.classes, "critic_gradient": decided})
+    described |= {"event": list(problem.event), "classes": problem.classes, "critic_gradient": trainer.decision._asdict()}
+    folder.write("config.json", described)
     folder.samples("real", problem.stream(stream_seed(config.seed, "picture")).draw(trainer.evaluated).x)
     return trainer.run(folder, show=show)
 
 
-def resume(run: Path | str, *, steps: int | None = None, show: Show = True) -> Outcome:
+def resume(run: Path | str, *, steps: int | None = None, show: Show = True, judge: Judge | None = None) -> Outcome:
     """Continue a run from its newest checkpoint, with the same bits as if it had never stopped; ``steps`` extends it.
 
     Raises SteadyganError where there is nothing to continue.
@@ -73,11 +75,10 @@ def resume(run: Path | str, *, steps: int | None = None, show: Show = True) -> O
     total = config.steps if steps is None else steps
     if tree["step"] >= (total or 0):
         raise SteadyganError(f"{run} has already made its {tree['step']} steps: give more with --steps to extend it.")
-    config = replace(config, steps=total)
-    problem = problem_from_json(described["problem"])
+    config, problem = replace(config, steps=total), problem_from_json(described["problem"])
     load(problem, show)
     decided = described.get("critic_gradient")
-    trainer = Trainer(problem, config, Decision(**decided) if decided else None)
+    trainer = Trainer(problem, config, Decision(**decided) if decided else None, judge)
     trainer.restore(tree)
     folder.rewind(trainer.step)
     folder.write("config.json", {**described, "config": config.to_json()})
@@ -87,7 +88,7 @@ def resume(run: Path | str, *, steps: int | None = None, show: Show = True) -> O
 class Trainer:
     """A run in memory: networks, optimizers, streams of randomness and the step it has reached."""
 
-    def __init__(self, problem: Problem, config: Config, decision: Decision | None = None) -> None:
+    def __init__(self, problem: Problem, config: Config, decision: Decision | None = None, judge: Judge | None = None) -> None:
         self.problem, self.config, self.device, self.step, self.seconds = problem, config, config.device, 0, 0.0
         self.game, self.dynamics = config.game(), build("dynamics", config.dynamics)
         self.evaluated = GRID if len(problem.event) == 3 else VECTORS
@@ -122,6 +123,8 @@ class Trainer:
         self.monitor = Monitor(self.game.objective.critic(zeros, zeros).item())  # type: ignore[union-attr]
         fixed = torch.Generator().manual_seed(self._seed("evaluation"))
         self.fixed = latents(config, self.evaluated, fixed), labels(problem.classes, self.evaluated)
+        self.judge, self.best = judge, dict[str, float]()
+        self.judged = None if judge is None else (latents(config, judge.size, fixed), labels(problem.classes, judge.size))
         self.interrupt = Interrupt()
 
     def run(self, folder: RunFolder, *, show: Show = True) -> Outcome:
@@ -185,9 +188,6 @@ class Trainer:
     def tree(self) -> checkpoint.Tree:
         """Return everything that the next step depends on."""
         players = self.players
-        rng = {name: g.get_state() for name, g in self.rngs.items()} | {"global": torch.get_rng_state()}
-        if self.device.startswith("cuda"):
-            rng["cuda"] = torch.cuda.get_rng_state(self.device)
         return {
             "step": self.step,
             "seconds": self.seconds,
@@ -198,9 +198,10 @@ class Trainer:
             "memory": dict(players.context.memory),
             "previous": players.previous,
             "updates": players.updates,
-            "rng": rng,
+            "rng": checkpoint.random_state(self.rngs, self.device),
             "stream": self.stream.state(),
             "monitor": self.monitor.state(),
+            "best": {name: _plain(value) for name, value in self.best.items()},
         }
 
     def restore(self, tree: checkpoint.Tree) -> None:
@@ -216,17 +217,18 @@ class Trainer:
         self.players.context = replace(self.players.context, memory=on_device)
         self.players.updates = tree["updates"]
         self.players.previous = {name: {k: v.to(self.device) for k, v in values.items()} for name, values in tree["previous"].items()}
-        for name, generator in self.rngs.items():
-            generator.set_state(tree["rng"][name])
-        torch.set_rng_state(tree["rng"]["global"])
-        if "cuda" in tree["rng"] and self.device.startswith("cuda"):
-            torch.cuda.set_rng_state(tree["rng"]["cuda"], self.device)
+        checkpoint.restore_random(tree["rng"], self.rngs, self.device)
         self.stream.restore(tree["stream"])
         self.monitor.restore(tree["monitor"])
+        self.best = {name: math.inf if value is None else value for name, value in tree["best"].items()}
 
     def sample(self) -> Tensor:
         """Return the samples of the fixed latents, from the moving average where there is one."""
-        return generate(self.average.module if self.average else self.generator, *self.fixed, self.device)
+        return generate(self._sampled, *self.fixed, self.device)
+
+    @property
+    def _sampled(self) -> nn.Module:
+        return self.average.module if self.average else self.generator
 
     def _status(self, folder: RunFolder, state: str, reason: str | None) -> None:
         with suppress(OSError):
@@ -255,7 +257,7 @@ class Trainer:
         if evaluate:
             samples = self.sample()
             folder.samples(f"step-{self.step:08d}", samples)
-            metrics = self.problem.measure(samples, self.critic)
+            metrics = self.problem.measure(samples, self.critic) | self._judge(folder)
         logged: dict[str, Any] = {"step": self.step, "seconds": round(self.seconds, 3), **{k: _plain(v) for k, v in row.items()}}
         if metrics:
             logged["metrics"] = {key: _plain(value) for key, value in metrics.items()}
@@ -266,6 +268,15 @@ class Trainer:
             folder.warn(warning)
             display.warn(warning)
         return new
+
+    def _judge(self, folder: RunFolder) -> dict[str, float]:
+        if self.judge is None or self.judged is None:
+            return {}
+        found = self.judge(generate(self._sampled, *self.judged, self.device))
+        if self.judge.improves(found, self.best or None):
+            self.best = found
+            folder.save_best(self.tree())
+        return found
 
     def _row(self) -> dict[str, float | None]:
         names = "critic_loss", "penalty", "generator_loss", "gradient_norm_real", "gradient_norm_fake", "logit_real", "logit_fake"

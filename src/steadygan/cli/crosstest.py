@@ -1,0 +1,152 @@
+"""The command that lets each discriminator judge every other model's samples: crosstest."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from ..core.errors import SteadyganError
+from ..evaluation.crosstest import CrossTest, cross_test
+from ..evaluation.estimate import Estimate
+from ..evaluation.samples import load_samples
+from ..problems.images import to_floats
+from ..report.crosstest import picture
+from ..training.config import problem_from_json
+from ..training.logging import RunFolder
+from ..training.networks import load_critic, load_sampler
+from .arguments import Modules, arg
+from .evaluate import bar
+
+
+@dataclass(frozen=True)
+class Crosstest:
+    """Compare runs by their discriminators: each on test samples, on its own samples and on those of every other run.
+
+    The better run's discriminator rejects the others' samples, and its own samples pass theirs. Thresholds are at logit 0; the AUC beside
+    them needs none, so that a discriminator's bias alone decides nothing. Batch normalisation takes each batch's own statistics, real and
+    generated apart, as in training. The result is kept in crosstest.json of every run, and shown in its report.
+
+    Examples:
+      steadygan crosstest runs/plain runs/js --data cifar10/test.zip
+      steadygan crosstest runs/a runs/b runs/c --data test.zip --samples 5000 --picture matrix.png
+    """
+
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN", help="two run folders or more")]
+    data: Annotated[str | None, arg("PATH", "test samples that no run was trained on", "a toy's own")] = None
+    samples: Annotated[int, tyro.conf.arg(metavar="N", help="how many, test samples and generated alike")] = 10_000
+    seed: Annotated[int, tyro.conf.arg(metavar="N", help="of the latents and of the bootstrap")] = 0
+    picture: Annotated[Path | None, arg("PNG", "draw the matrix into this file", "none")] = None
+    json: Annotated[bool, tyro.conf.arg(help="for programs")] = False
+    modules: Modules = ()
+
+    def run(self) -> int:
+        """Cross-test."""
+        if len(self.runs) < 2:
+            raise SteadyganError("crosstest compares at least two runs: give two run folders.")
+        described = [RunFolder.open(run).read("config.json") for run in self.runs]
+        _comparable(self.runs, described)
+        names = _names(self.runs)
+        real = self._real(described[0])
+        batch = described[0]["config"]["batch"]
+        critics = [load_critic(run, batch) for run in self.runs]
+        with bar("samples") as tell:
+            samples = []
+            for i, run in enumerate(self.runs):
+                samples.append(load_sampler(run)[0](self.samples, self.seed))
+                tell(i + 1, len(names))
+        with bar("discriminators") as tell:
+            judged = []
+            for i, critic in enumerate(critics):
+                judged.append((critic(real), torch.stack([critic(x) for x in samples])))
+                tell(i + 1, len(names))
+        found = cross_test(names, torch.stack([x for x, _ in judged]), torch.stack([y for _, y in judged]), self.seed)
+        kept = {"data": self.data or "the problem's own", "seed": self.seed, **found.to_json()}
+        for run in self.runs:
+            RunFolder.open(run).write("crosstest.json", kept)
+        if self.picture:
+            picture(kept).savefig(self.picture)
+        if self.json:
+            print(json.dumps(kept, indent=2))
+        else:
+            _show(found)
+        return 0
+
+    def _real(self, described: dict[str, Any]) -> torch.Tensor:
+        event = tuple(described["event"])
+        if self.data is None:
+            if len(event) == 3:
+                raise SteadyganError("crosstest needs --data PATH: test images that no run was trained on.")
+            return problem_from_json(described["problem"]).stream(self.seed).draw(self.samples).x
+        with bar("reading data") as tell:
+            found = torch.from_numpy(load_samples(self.data, self.samples, event, self.seed, tell))
+        return to_floats(found) if len(event) == 3 else found.float()
+
+
+def _comparable(runs: Sequence[Path], described: Sequence[dict[str, Any]]) -> None:
+    """Refuse runs that do not play the same problem: their discriminators would tell data sets apart, not models."""
+    first = described[0]
+    for run, other in zip(runs, described, strict=True):
+        if "config" not in other or "event" not in other:
+            raise SteadyganError(f"{run} is no run of a single GAN.")
+        if other["event"] != first["event"]:
+            raise SteadyganError(
+                f"{runs[0]} has samples of shape {tuple(first['event'])}, {run} of {tuple(other['event'])}: a discriminator judges samples "
+                "of its own shape only."
+            )
+        if other["classes"]:
+            raise SteadyganError(f"{run} is class-conditional: its discriminator judges pairs of image and label, not images.")
+        theirs, ours = ({k: v for k, v in d["problem"].items() if k not in ("flip", "broken")} for d in (other, first))
+        if theirs != ours:
+            differing = next(k for k in {**theirs, **ours} if theirs.get(k) != ours.get(k))
+            raise SteadyganError(
+                f"{runs[0]} and {run} were trained on different data ({differing}: {ours.get(differing)!r} and {theirs.get(differing)!r}): "
+                "their discriminators would tell the data sets apart, not the models."
+            )
+
+
+def _names(runs: Sequence[Path]) -> list[str]:
+    names = [run.resolve().name for run in runs]
+    return names if len(set(names)) == len(names) else [str(run) for run in runs]
+
+
+def _show(found: CrossTest) -> None:
+    console = Console(highlight=False)
+    real, generated = found.samples
+    console.print(
+        f"{real:,} test samples, {generated:,} of each run; in brackets 95 % intervals. For real: a logit above 0.", soft_wrap=True
+    )
+    own = Table(
+        title="what each discriminator takes test samples and its own model's for", title_justify="left", box=None, padding=(0, 2, 0, 0)
+    )
+    for head in ("", "test for real", "test for generated", "own for real", "own for generated"):
+        own.add_column(head, justify="left" if not head else "right")
+    for name, ((tp, fp), (fn, tn)) in zip(found.names, found.confusion, strict=True):
+        own.add_row(name, *(f"{share:.4f}" for share in (tp, fn, fp, tn)))
+    console.print(own)
+    for title, matrix in (("share of samples taken for real (false positives)", found.false_positives), ("AUC", found.auc)):
+        table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))
+        table.add_column("discriminator of")
+        for name in found.names:
+            table.add_column(f"samples of {name}", justify="right")
+        for name, row in zip(found.names, matrix, strict=True):
+            table.add_row(name, *(str(cell) for cell in row))
+        console.print(table)
+    scores = Table(title="score: its samples pass, minus others' pass", title_justify="left", box=None, padding=(0, 2, 0, 0))
+    for head in ("", "score", "score by AUC", "place"):
+        scores.add_column(head)
+    for name, *row in zip(found.names, found.scores, found.scores_auc, found.places, strict=True):
+        scores.add_row(name, *(_cell(estimate) for estimate in row))
+    console.print(scores)
+    console.print(found.verdict)
+
+
+def _cell(estimate: Estimate) -> str:
+    return f"{estimate.value:.3g} [{estimate.low:.3g}, {estimate.high:.3g}]"

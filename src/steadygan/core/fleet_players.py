@@ -1,0 +1,409 @@
+"""The players of many GANs at once: K of one structure, whose parameters are stacked as (K, ...) and whose losses are taken by ``vmap``.
+
+Members are independent, so that the gradient of the sum of their losses is the stack of their gradients, and every dynamics drives them
+as it drives one. Random draws are made outside of ``vmap``, from each member's own generator: a member equals the same GAN trained alone.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.utils import _pytree as pytree
+
+from .constraints import Constraint
+from .context import Context, Samples
+from .errors import SteadyganError
+from .game import CriticTerms, Game
+from .players import PLAYERS, Batch, FunctionalPlayers, Name, OptimizerPlayers, Values
+from .schedules import at
+from .scores import Scores, score
+
+Tree = dict[str, Any]
+
+
+def stack(modules: Sequence[nn.Module]) -> nn.Module:
+    """Return a module of the same structure whose parameters and buffers are those of all modules, (K, ...) each.
+
+    It holds values and cannot be called as it is. Raises SteadyganError for modules of different structure.
+
+    >>> stack([nn.Linear(2, 3), nn.Linear(2, 3)]).weight.shape
+    torch.Size([2, 3, 2])
+    """
+    whole = copy.deepcopy(modules[0])
+    states = [dict(_state(module)) for module in modules]
+    shapes = [{key: tuple(t.shape) for key, t in state.items()} for state in states]
+    for i, shape in enumerate(shapes):
+        if shape != shapes[0]:
+            raise SteadyganError(f"networks 0 and {i} have different parameters; GANs that are trained at once have the same networks")
+    for key, t in _state(whole).items():
+        t.data = torch.stack([state[key].detach() for state in states])
+    return whole
+
+
+def game_of(games: Sequence[Game]) -> Game:
+    """Return the structure that all games share, every strength 0; raises SteadyganError where one has another."""
+    bare = [game.with_strengths(dict.fromkeys(game.strengths(), 0.0)) for game in games]
+    for i, game in enumerate(bare):
+        if game != bare[0]:
+            raise SteadyganError(
+                f"games 0 and {i} differ in more than their strengths, {games[0]} and {games[i]}: GANs that are trained at once may differ"
+                " in seed, strengths (gamma, sigma, variance) and learning rates"
+            )
+    return bare[0]
+
+
+class FleetPlayers(OptimizerPlayers):
+    """K generators and critics that move together, one optimizer state a member.
+
+    games: one a member, alike but for their strengths. generator, critic: made by ``stack``. draw: returns a batch whose tensors have a
+    leading axis of members (K, B, ...). rngs: a member's generator of noise each. optimizers: elementwise ones over the stacked parameters;
+    rates: a learning rate a member, for each player. compiled: trace the gradients once and let ``torch.compile`` fuse them.
+    alive: (K,) bool; a member that is not (or whose loss or gradient is no longer finite, which ends it) stays where it is.
+    terms, generator_loss, context.memory: as of one GAN, with the leading axis of members.
+
+    Raises SteadyganError where the networks cannot be evaluated for many GANs at once.
+    """
+
+    def __init__(
+        self,
+        games: Sequence[Game],
+        generator: nn.Module,
+        critic: nn.Module,
+        draw: Callable[[], Batch],
+        *,
+        rngs: Sequence[torch.Generator],
+        optimizers: Mapping[Name, torch.optim.Optimizer],
+        rates: Mapping[Name, Sequence[float]],
+        compiled: bool = False,
+    ) -> None:
+        super().__init__(game_of(games), generator, critic, draw, Context(), optimizers=optimizers)
+        self.rngs, self.compiled = rngs, compiled
+        first = next(generator.parameters())
+        self.alive = torch.ones(len(games), dtype=torch.bool, device=first.device)
+        self.rates = {name: torch.tensor(rates[name], dtype=first.dtype, device=first.device) for name in PLAYERS}
+        self._equal = {name: len(set(rates[name])) == 1 for name in PLAYERS}
+        self._strengths = {place: [game.strengths()[place] for game in games] for place in self.game.strengths()}
+        self._plans: dict[Any, _Plan] = {}
+
+    def gradient(self, player: Name, batch: Batch) -> Values:
+        """Return the stacked gradients of a player's losses."""
+        found: Values = self._look("gradient", batch, player)
+        return found
+
+    def consensus_gradient(self, batch: Batch, gamma: float) -> dict[Name, Values]:
+        """Return both players' stacked gradients of the modified field."""
+        found: dict[Name, Values] = self._look("consensus_gradient", batch, gamma)
+        return found
+
+    def unrolled_gradient(self, batch: Batch, steps: int, step_size: float | None, backprop: bool) -> Values:
+        """Return the generators' stacked gradients against critics that have gone ahead."""
+        found: Values = self._look("unrolled_gradient", batch, steps, step_size, backprop)
+        return found
+
+    @torch.no_grad()
+    def move(self, player: Name, gradient: Values) -> None:
+        """Let the optimizer step; every member goes its own learning rate's way, and one that is not alive stays."""
+        values, alive, equal = self.values(player), bool(self.alive.all()), self._equal[player]
+        before = {} if alive and equal else {key: p.clone() for key, p in values.items()}
+        # The optimizers' moves are proportional to the learning rate: where rates differ, each member goes its share of a step of rate 1.
+        (group,) = self.optimizers[player].param_groups
+        group["lr"] = self.rates[player][0].item() if equal else 1.0
+        for key, p in values.items():
+            p.grad = gradient[key] if alive else torch.where(_spread(self.alive, p), gradient[key], 0.0)
+        self.optimizers[player].step()
+        for key, p in values.items():
+            p.grad = None
+            if not equal:
+                p.copy_(before[key].lerp(p, _spread(self.rates[player], p)))
+            if player == "critic" and isinstance(self.game.constraint, Constraint):
+                p.copy_(vmap(self.game.constraint.project)(p))
+            if not alive:
+                p.copy_(torch.where(_spread(self.alive, p), p, before[key]))
+
+    def learning_rate(self, player: Name) -> float | Tensor:
+        """Return the members' learning rates (K,)."""
+        return self.rates[player]
+
+    @torch.no_grad()
+    def slopes(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Return the input gradients (K, B, *event) of the critics at x, each at its own samples."""
+
+        def one(critic: Callable[..., Tensor], x: Tensor, *labels: Tensor) -> Tensor:
+            slope = score(critic, Samples(x, *labels), gradient=True, backend="func").gradient
+            assert slope is not None
+            return slope
+
+        found: Tensor = _Stacked(self.critic, _state(self.critic)).apply(one, x, *(() if labels is None else (labels,)))
+        return found
+
+    @torch.no_grad()
+    def generate(self, values: Values, latents: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Return every generator's samples (K, N, *event), in evaluation mode, from latents (K, N, latent) and labels (N,).
+
+        values: of the generators' state, such as moving averages; what is not named is as it is.
+        """
+        was_training = self.generator.training
+        self.generator.eval()
+        network = _Stacked(self.generator, {**_state(self.generator), **values})
+        found: Tensor = network.apply(lambda g, z: g(z) if labels is None else g(z, labels), latents)
+        self.generator.train(was_training)
+        return found
+
+    def prepare(self, batch: Batch) -> None:
+        """Look at a batch as in training, without any effect; raises SteadyganError for what cannot be done for many GANs at once."""
+        for name in PLAYERS:
+            self._planned("gradient", batch, name)
+
+    def _look(self, method: str, batch: Batch, *settings: Any) -> Any:
+        plan, given = self._planned(method, batch, *settings)
+        given["draws"] = [self._drawn(*asked) for asked in plan.asked]
+        found = plan.run(given)
+        if "terms" in found:
+            self.terms = _terms(found["terms"])
+        self.generator_loss = found.get("generator_loss", self.generator_loss)
+        self.context = Context(self.context.progress, None, found["memory"])
+        self._bury(found)
+        return found["gradient"]
+
+    def _planned(self, method: str, batch: Batch, *settings: Any) -> tuple[_Plan, Tree]:
+        tensors = (batch.real, batch.latent, *(batch.labels or ()))
+        memory = dict(self.context.memory)
+        given: Tree = {
+            "states": {name: _state(getattr(self, name)) for name in PLAYERS},
+            "batch": tensors,
+            "strengths": self._now(),
+            "memory": memory,
+            "rates": self.rates,
+        }
+        key = method, settings, tuple(memory), tuple(t.shape for t in tensors)
+        if key not in self._plans:
+            self._plans[key] = self._plan(method, settings, given)
+        return self._plans[key], given
+
+    def _plan(self, method: str, settings: tuple[Any, ...], given: Tree) -> _Plan:
+        trainable = {name: list(self.values(name)) for name in PLAYERS}
+        asked: list[Asked] = []
+
+        def pure(given: Tree) -> Tree:
+            members = _Members(self.game, self.generator, self.critic, trainable, given, None if "draws" in given else asked)
+            # The one method that is told the player before the batch.
+            arguments = (*settings, members.batch) if method == "gradient" else (members.batch, *settings)
+            found: Tree = {"gradient": getattr(members, method)(*arguments), "memory": dict(members.context.memory)}
+            if members.terms is not None:
+                found["terms"] = _plain(members.terms)
+            if members.generator_loss is not None:
+                found["generator_loss"] = members.generator_loss
+            # Contiguous: torch's fused optimizers on the CPU read gradients as if they were, whatever their strides (2.13).
+            detached: Tree = pytree.tree_map(lambda t: t.detach().contiguous(), found)
+            return detached
+
+        before = {(name, key): t.clone() for name in PLAYERS for key, t in getattr(self, name).named_buffers()}
+        try:
+            pure(given)  # draws are noted instead of made, and what comes out is not used
+        except SteadyganError:
+            raise
+        except (RuntimeError, ValueError) as error:
+            reason = str(error).splitlines()[0].rstrip(".")
+            raise SteadyganError(f"These networks cannot be evaluated for many GANs at once ({reason}): train them one by one.") from error
+        for (name, key), t in before.items():
+            if not torch.equal(t, getattr(self, name).get_buffer(key)):
+                raise SteadyganError(
+                    f"The {name} changes its {key} at every pass, as batch normalisation does; many GANs at once cannot: choose a network"
+                    " without, or train them one by one."
+                )
+        if not self.compiled:
+            return _Plan(asked, pure)
+        return _Plan(asked, _compiled(pure, {**given, "draws": [self._like(*each) for each in asked]}))
+
+    def _now(self) -> Values:
+        """Every strength at the present progress, (K,) each."""
+        like = self.rates["critic"]
+        return {
+            place: torch.tensor([float(at(value, self.context.progress)) for value in values], dtype=like.dtype, device=like.device)
+            for place, values in self._strengths.items()
+        }
+
+    def _drawn(self, kind: str, shape: torch.Size, dtype: torch.dtype, device: torch.device) -> Tensor:
+        like = torch.empty(shape, dtype=dtype, device=device)
+        return torch.stack([getattr(Context(rng=rng), kind)(like) for rng in self.rngs])
+
+    def _like(self, kind: str, shape: torch.Size, dtype: torch.dtype, device: torch.device) -> Tensor:
+        return torch.zeros(len(self.rngs), *shape, dtype=dtype, device=device)
+
+    def _bury(self, found: Tree) -> None:
+        """End the members whose loss or gradient is no longer finite, before they move."""
+        losses = [found["terms"]["loss"]] if "terms" in found else []
+        losses += [found["generator_loss"]] if "generator_loss" in found else []
+        gradients = pytree.tree_leaves(found["gradient"])
+        sums = torch.stack([*losses, *(g.flatten(1).sum(1) for g in gradients)])
+        self.alive = self.alive & sums.isfinite().all(0)
+
+
+Asked = tuple[str, torch.Size, torch.dtype, torch.device]
+"""A draw that a game asks for: its kind and what it shall look like, for one member."""
+
+
+class _Plan(NamedTuple):
+    """How one kind of look is taken: the draws that it needs, in their order, and the function of all that is given."""
+
+    asked: list[Asked]
+    run: Callable[[Tree], Tree]
+
+
+class _Recorder:
+    """Notes what is drawn and answers with zeros."""
+
+    def __init__(self, asked: list[Asked]) -> None:
+        self._asked = asked
+
+    def normal(self, like: Tensor) -> Tensor:
+        return self._note("normal", like)
+
+    def uniform(self, like: Tensor) -> Tensor:
+        return self._note("uniform", like)
+
+    def _note(self, kind: str, like: Tensor) -> Tensor:
+        self._asked.append((kind, like.shape, like.dtype, like.device))
+        return torch.zeros_like(like)
+
+
+class _Replay:
+    """Hands out draws that were made before, in their order."""
+
+    def __init__(self, draws: Sequence[Tensor]) -> None:
+        self._draws, self.used = draws, 0
+
+    def normal(self, like: Tensor) -> Tensor:
+        self.used += 1
+        return self._draws[self.used - 1]
+
+    uniform = normal
+
+
+class _Stacked:
+    """One player of all members: its module, and values with a leading axis of members."""
+
+    def __init__(self, module: nn.Module, values: Values) -> None:
+        self._module, self.values = module, values
+
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        found: Tensor = self.apply(lambda network, *inputs: network(*inputs), *inputs)
+        return found
+
+    def apply(self, function: Callable[..., Any], *inputs: Any) -> Any:
+        """Return ``function(network, *inputs)`` of every member."""
+        return vmap(lambda values, *inputs: function(lambda *x: functional_call(self._module, values, x), *inputs))(self.values, *inputs)
+
+
+class _Members(FunctionalPlayers):
+    """All members at one point, as plain values; what is traced when players are compiled."""
+
+    keeps_graph = False
+
+    def __init__(
+        self, game: Game, generator: nn.Module, critic: nn.Module, trainable: dict[Name, list[str]], given: Tree, asked: list[Asked] | None
+    ) -> None:
+        real, latent, *labels = given["batch"]
+        self.batch = Batch(real, latent, (labels[0], labels[1]) if labels else None)
+        self._rest: dict[Name, Values] = given["states"]
+        point: dict[Name, Values] = {
+            name: {key: self._rest[name][key].detach().requires_grad_() for key in trainable[name]} for name in PLAYERS
+        }
+        super().__init__(game, generator, critic, lambda: self.batch, Context(memory=given["memory"]), lr=given["rates"], point=point)
+        self._strengths, self._draws, self._asked = given["strengths"], list(given.get("draws", [])), asked
+        self._later: dict[str, Tensor] = {}
+
+    def gradient(self, player: Name, batch: Batch) -> Values:
+        """Return the stacked gradients; the other player's values need no graph."""
+        other = PLAYERS[1 - PLAYERS.index(player)]
+        self.point[other] = {key: p.detach() for key, p in self.point[other].items()}
+        return super().gradient(player, batch)
+
+    def _network(self, player: Name, point: Mapping[Name, Values]) -> _Stacked:
+        return _Stacked(self.generator if player == "generator" else self.critic, {**self._rest[player], **point[player]})
+
+    def _critic_loss(self, critic: Any, batch: Batch, fake: Tensor) -> Tensor:
+        def one(network: Any, game: Game, context: Context, real: Tensor, fake: Tensor, *labels: Any) -> Any:
+            terms = game.critic_terms(network, real, fake, labels=labels or None, at=context, backend="func")
+            return _plain(terms), game.observe(terms.scores, context.memory)
+
+        terms, self._later = self._each(critic, one, batch.real, fake, *(batch.labels or ()))
+        self.terms = _terms(terms)
+        return self.terms.loss.sum()
+
+    def _generator_loss(self, critic: Any, batch: Batch, fake: Tensor) -> Tensor:
+        def one(network: Any, game: Game, context: Context, real: Tensor, fake: Tensor, *labels: Any) -> Tensor:
+            return game.generator_loss(network, real, fake, labels=labels or None, at=context)
+
+        self.generator_loss = self._each(critic, one, batch.real, fake, *(batch.labels or ()))
+        return self.generator_loss.sum()
+
+    def _each(self, critic: _Stacked, function: Callable[..., Any], *inputs: Tensor) -> Any:
+        """Return ``function(network, game, context, *inputs)`` of every member, with the draws that come next."""
+        used = 0
+
+        def one(network: Any, strengths: Values, memory: Values, draws: list[Tensor], *inputs: Tensor) -> Any:
+            nonlocal used
+            source = _Replay(draws) if self._asked is None else _Recorder(self._asked)
+            found = function(network, self.game.with_strengths(strengths), Context(rng=source, memory=memory), *inputs)
+            used = source.used if isinstance(source, _Replay) else 0
+            return found
+
+        found = critic.apply(one, self._strengths, dict(self.context.memory), self._draws, *inputs)
+        self._draws = self._draws[used:]
+        return found
+
+    def _observe(self) -> None:
+        self.context = Context(memory=self._later)
+
+    def _descended(self, values: Values, gradient: Values, rate: float | Tensor) -> Values:
+        spread = {key: _spread(rate, p) if isinstance(rate, Tensor) else rate for key, p in values.items()}
+        return {key: p - spread[key] * gradient[key] for key, p in values.items()}
+
+
+def _compiled(pure: Callable[[Tree], Tree], given: Tree) -> Callable[[Tree], Tree]:
+    """Return the function traced into plain tensor operations for these shapes, and compiled."""
+    leaves, shape = pytree.tree_flatten(given)
+    after: list[Any] = []
+
+    def flat(*leaves: Tensor) -> list[Tensor]:
+        found, structure = pytree.tree_flatten(pure(pytree.tree_unflatten(leaves, shape)))
+        after.append(structure)
+        return found
+
+    run = torch.compile(make_fx(flat)(*leaves), dynamic=False)
+
+    def call(given: Tree) -> Tree:
+        with torch.no_grad():
+            found: Tree = pytree.tree_unflatten(run(*pytree.tree_leaves(given)), after[-1])
+            return found
+
+    return call
+
+
+def _plain(terms: CriticTerms) -> Tree:
+    """Terms as a tree of tensors: vmap returns nothing else."""
+    scores = {name: {key: t for key, t in s._asdict().items() if t is not None} for name, s in terms.scores.items()}
+    return {"loss": terms.loss, "objective": terms.objective, "penalty": terms.penalty, "scores": scores}
+
+
+def _terms(tree: Tree) -> CriticTerms:
+    return CriticTerms(**{**tree, "scores": {name: Scores(**score) for name, score in tree["scores"].items()}})
+
+
+def _state(module: nn.Module) -> Values:
+    return {**dict(module.named_parameters()), **dict(module.named_buffers())}
+
+
+def _spread(members: Tensor, like: Tensor) -> Tensor:
+    """View (K,) as (K, 1, ...), to stand before ``like``."""
+    return members.view(-1, *[1] * (like.ndim - 1))
+
+
+__all__ = ["FleetPlayers", "game_of", "stack"]

@@ -1,0 +1,68 @@
+"""Features that have been taken once are kept on disk, under the hash of the images and of the extractor."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from .features import Features, Progress, extract, fingerprint
+from .folder import cache_folder
+from .statistics import Statistics
+
+
+class Measured(NamedTuple):
+    """What the distances take of a set of images: features (N, D) float32, class probabilities (N, K) or None, and the statistics."""
+
+    features: Tensor
+    probabilities: Tensor | None
+    statistics: Statistics
+
+
+def measure(pixels: np.ndarray, features: Features, progress: Progress | None = None) -> Measured:
+    """Return the features and statistics of images (N, C, H, W) uint8."""
+    taken = extract(pixels, features, progress)
+    return Measured(taken.features, taken.probabilities, Statistics.stream(taken.features.split(4096)))
+
+
+def cached(pixels: np.ndarray, features: Features, progress: Progress | None = None) -> Measured:
+    """Return the features and statistics of images (N, C, H, W) uint8, from the cache where these images were seen by this extractor.
+
+    The file is named after the SHA-256 of the images (order and shape included), of the extractor's spec and of its weights. A file that
+    cannot be read is made again; a cache that cannot be written costs time only.
+    """
+    key = f"{features.identity}|{features.preparation}|{fingerprint(pixels)}"
+    path = cache_folder() / "features" / f"{hashlib.sha256(key.encode()).hexdigest()}.safetensors"
+    held = _read(path)
+    if held is None:
+        held = measure(pixels, features, progress)
+        _write(path, held, key)
+    return held
+
+
+def _read(path: Path) -> Measured | None:
+    try:
+        with safe_open(path, "pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - the file is no mapping
+        statistics = Statistics(len(tensors["features"]), tensors["mean"], tensors["scatter"])
+        return Measured(tensors["features"], tensors.get("probabilities"), statistics)
+    except (OSError, SafetensorError, KeyError):
+        return None
+
+
+def _write(path: Path, held: Measured, key: str) -> None:
+    tensors = {"features": held.features, "mean": held.statistics.mean, "scatter": held.statistics.scatter}
+    if held.probabilities is not None:
+        tensors["probabilities"] = held.probabilities
+    aside = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    with suppress(OSError, SafetensorError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, aside, metadata={"of": key})
+        os.replace(aside, path)

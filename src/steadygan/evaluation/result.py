@@ -1,0 +1,135 @@
+"""The outcome of one evaluation, how it is kept in a run folder, and when two of them may be compared."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Literal
+
+from ..core.errors import SteadyganError
+from .estimate import Estimate
+from .metrics import NUMBERS, number_name
+
+FILE = "evaluation.json"
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What two evaluations must share to be compared: features and their preparation, the real samples, and the number of samples.
+
+    ``data`` is only where the real samples lay; their ``fingerprint`` is what counts.
+    """
+
+    features: str
+    preparation: str
+    data: str = field(compare=False)
+    fingerprint: str
+    event: tuple[int, ...]
+    samples: int
+    seed: int
+
+
+_SHARED = tuple(f.name for f in fields(Protocol) if f.compare)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The ``numbers`` of one set of samples by key, and the whole ``records`` as plain data; ``step`` is the checkpoint's."""
+
+    name: str
+    step: int | None
+    protocol: Protocol
+    numbers: dict[str, Estimate]
+    records: dict[str, Any]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def title(self) -> str:
+        """The name, with the step where there is one."""
+        return self.name if self.step is None else f"{self.name} at {self.step}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain data: each number as {value, low, high, name, better}, so that it can be shown without this package."""
+        numbers = {
+            key: {**estimate._asdict(), "name": number_name(key, self.protocol.features), "better": NUMBERS[key][1]}
+            for key, estimate in self.numbers.items()
+        }
+        return {
+            "name": self.name,
+            "step": self.step,
+            **asdict(self.protocol),
+            "numbers": numbers,
+            "records": self.records,
+            "notes": list(self.notes),
+        }
+
+
+def comparable(evaluations: Sequence[Evaluation]) -> None:
+    """Raise SteadyganError where evaluations differ in anything besides what was evaluated.
+
+    Most numbers depend on how many samples they are taken of, so those of 1,000 and of 5,000 samples say nothing about each other.
+    """
+    first = evaluations[0]
+    for other in evaluations[1:]:
+        for key in _SHARED:
+            if (value := getattr(other.protocol, key)) != (there := getattr(first.protocol, key)):
+                raise SteadyganError(
+                    f"{first.name} and {other.name} cannot be compared: {key} is {there!r} for one and {value!r} for the other. "
+                    "Evaluate both in one command."
+                )
+
+
+def ranking(evaluations: Sequence[Evaluation], key: str, better: Literal["less", "more"] = "less") -> str:
+    """Return the names from the best value of a number to the worst: '<' or '>' where intervals are apart, '≈' where they overlap."""
+    comparable(evaluations)
+    sign = "<" if better == "less" else ">"
+    order = sorted(evaluations, key=lambda e: e.numbers[key].value, reverse=better == "more")
+    said = order[0].title
+    for one, other in pairwise(order):
+        lower, higher = (one, other) if better == "less" else (other, one)
+        said += f" {sign if lower.numbers[key].below(higher.numbers[key]) else '≈'} {other.title}"
+    return said
+
+
+def store(folder: Path, evaluation: Evaluation) -> Path:
+    """Add an evaluation to the ``evaluation.json`` of a run folder, atomically, and return the file.
+
+    One of the same step under the same protocol is brought up to date: numbers that were taken again are replaced, the others stay.
+    """
+    path, new = folder / FILE, evaluation.to_json()
+    held = read(path)
+    for old in held:
+        if all(_plain(old.get(key)) == _plain(new[key]) for key in ("step", *_SHARED)):
+            for part in ("numbers", "records"):
+                new[part] = {**old[part], **new[part]}
+            held.remove(old)
+            break
+    held = sorted([*held, new], key=lambda e: (e["features"], e["data"], e["samples"], e["step"] or 0))
+    aside = path.with_name(f"{path.name}.partial")
+    try:
+        aside.write_text(json.dumps({"evaluations": held}, indent=2) + "\n")
+        os.replace(aside, path)
+    except OSError as error:
+        raise SteadyganError(f"{path} cannot be written: {error.strerror}.") from error
+    return path
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """Return the evaluations in a file, none where there is no file; raises SteadyganError where it is damaged."""
+    if not path.exists():
+        return []
+    try:
+        found = json.loads(path.read_text())["evaluations"]
+        if not all(isinstance(e, dict) and {"features", "data", "samples", "step", "numbers", "records"} <= set(e) for e in found):
+            raise ValueError("an evaluation lacks its numbers")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise SteadyganError(f"{path} is damaged ({error}): remove it and evaluate again.") from error
+    return list(found)
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value

@@ -1,0 +1,53 @@
+"""The cross-test of runs as a picture, from what `steadygan crosstest` kept."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from ..core.errors import SteadyganError
+from .runs import Run
+
+_MATRICES = {"false_positives": "taken for real (false positives)", "auc": "AUC: test samples above them"}
+
+
+def picture(kept: dict[str, Any]) -> Figure:
+    """Draw both matrices: a row for each discriminator, a column for each model's samples."""
+    names = kept["names"]
+    side = 0.9 + 0.75 * len(names)
+    figure = Figure(figsize=(2 * side + 1.2, side), dpi=140, layout="constrained")
+    FigureCanvasAgg(figure)
+    for axes, (key, title) in zip(figure.subplots(1, 2), _MATRICES.items(), strict=True):
+        values = [[cell["value"] for cell in row] for row in kept[key]]
+        axes.imshow(values, vmin=0, vmax=1, cmap="Blues")
+        axes.set_title(title, size=9)
+        axes.set_xticks(range(len(names)), names, rotation=30, ha="right", size=8)
+        axes.set_yticks(range(len(names)), names, size=8)
+        axes.set_xlabel("samples of", size=8)
+        axes.set_ylabel("discriminator of", size=8)
+        for i, row in enumerate(values):
+            for j, value in enumerate(row):
+                axes.text(j, i, f"{value:.3f}", ha="center", va="center", size=8, color="white" if value > 0.6 else "black")
+    return figure
+
+
+def crosstests(runs: list[Run]) -> list[dict[str, Any]]:
+    """Return the cross-tests that runs keep, each once; raises SteadyganError for a damaged crosstest.json."""
+    found: list[dict[str, Any]] = []
+    for run in runs:
+        path = run.folder / "crosstest.json"
+        if not path.is_file():
+            continue
+        try:
+            kept = json.loads(path.read_text(encoding="utf-8"))
+            complete = {"names", "confusion", "false_positives", "auc", "scores", "places", "verdict", "samples", "data"} <= set(kept)
+            if not complete or any(len(kept[key]) != len(kept["names"]) for key in ("confusion", "false_positives", "auc", "scores")):
+                raise ValueError("a matrix is not complete")
+        except (OSError, ValueError, TypeError) as error:
+            raise SteadyganError(f"{path} cannot be read as a cross-test ({error}); remove it and cross-test again") from error
+        if kept not in found:
+            found.append(kept)
+    return found

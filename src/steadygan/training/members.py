@@ -1,0 +1,67 @@
+"""The members of a fleet: GANs of one structure that differ in seed, strengths and learning rates."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Sequence
+from dataclasses import fields, replace
+from typing import Any
+
+from ..core.errors import SteadyganError
+from ..core.registry import build, expand
+from ..problems.problem import Problem
+from .config import Config
+from .optimizers import SGD, Adam, RMSProp
+
+VARIED = ("regularizer", "smoothing", "optimizer", "critic_optimizer", "seed")
+"""Where members may differ: within the specs in strengths and learning rates only."""
+
+
+def grid(config: Config, seeds: int | Iterable[int] = 1) -> list[Config]:
+    """Return a configuration for each combination of the braces in its specs, ``js:gamma={0.1,1}``, each with every seed.
+
+    seeds: how many, counted from the configuration's own, or which.
+
+    >>> [(m.seed, m.regularizer) for m in grid(Config(regularizer=("js:gamma={0.1,1}",)), seeds=2)]
+    [(0, ('js:gamma=0.1',)), (1, ('js:gamma=0.1',)), (0, ('js:gamma=1',)), (1, ('js:gamma=1',))]
+    """
+    chosen = range(config.seed, config.seed + seeds) if isinstance(seeds, int) else list(seeds)
+    if not len(chosen):
+        raise SteadyganError("a fleet needs at least one seed.")
+    choices: dict[str, list[Any]] = {"regularizer": list(itertools.product(*map(expand, config.regularizer)))}
+    for name in ("smoothing", "optimizer", "critic_optimizer"):
+        given = getattr(config, name)
+        choices[name] = [None] if given is None else expand(given)
+    combinations = [dict(zip(choices, each, strict=True)) for each in itertools.product(*choices.values())]
+    return [replace(config, **each, seed=seed) for each in combinations for seed in chosen]
+
+
+def alike(problem: Problem, members: Sequence[Config]) -> list[Config]:
+    """Return the members' resolved configurations; raises SteadyganError where they differ in what all must share."""
+    if not members:
+        raise SteadyganError("a fleet needs at least one member.")
+    resolved = [m.resolve(problem) for m in members]
+    for field in fields(Config):
+        for i, m in enumerate(resolved):
+            here, first = getattr(m, field.name), getattr(resolved[0], field.name)
+            if field.name not in VARIED and here != first:
+                raise SteadyganError(
+                    f"Members 0 and {i} differ in {field.name}, {first!r} and {here!r}: GANs that are trained at once may differ in seed,"
+                    " strengths and learning rates only. Train them as runs of their own."
+                )
+    for name in ("optimizer", "critic_optimizer"):
+        bare = [replace(build("optimizer", getattr(m, name)), lr=1.0) for m in resolved]
+        for i, (m, optimizer) in enumerate(zip(resolved, bare, strict=True)):
+            if type(optimizer) not in (Adam, SGD, RMSProp):
+                raise SteadyganError(
+                    f"{getattr(m, name)!r} is not known to move every parameter on its own: a fleet takes adam, sgd or rmsprop."
+                )
+            if optimizer != bare[0]:
+                raise SteadyganError(f"Members 0 and {i} differ in more than the learning rate of their {name}: {getattr(m, name)!r}.")
+    config = resolved[0]
+    for name, plain in {"penalty_every": 1, "penalty_share": 1.0, "precision": "float32"}.items():
+        if getattr(config, name) != plain:
+            raise SteadyganError(f"A fleet knows {name}={plain} only, not {getattr(config, name)}: train such GANs one by one.")
+    if config.gradient_path not in ("auto", "separate"):
+        raise SteadyganError(f"A fleet takes gradients by its own path: leave gradient_path out, instead of {config.gradient_path!r}.")
+    return resolved
