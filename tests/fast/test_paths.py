@@ -229,6 +229,23 @@ def test_a_path_by_name_is_refused_where_it_is_wrong(kind, path, why):
         critic_backward(GAMES["js"], ALL[kind]().double(), *batch(), path="merge")
 
 
+def test_a_compiled_module_is_looked_into():
+    critic = MERGED["plain"]().double()
+    found = critic_backward(GAMES["js"], torch.compile(critic), *batch())
+    mine = torch.cat([p.grad.flatten() for p in critic.parameters()])
+    assert found.path == "merged"
+    torch.testing.assert_close(mine, gradient(GAMES["js"], critic, "separate")[1])
+
+
+def test_a_distributed_critic_is_refused(tmp_path):
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path / 'store'}", rank=0, world_size=1)
+    try:
+        with pytest.raises(SteadyganError, match="averaged over processes"):
+            critic_backward(GAMES["js"], nn.parallel.DistributedDataParallel(MERGED["plain"]()), *batch())
+    finally:
+        torch.distributed.destroy_process_group()
+
+
 def test_the_check_catches_a_wrong_rule(monkeypatch):
     # tanh as if its slope were that of a rectifier: structurally fine, numerically wrong.
     rules = whitelist._RULES | {torch.tanh: whitelist._relu}

@@ -18,6 +18,7 @@ from typing import Any, Literal, NamedTuple, get_args
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.parallel import DistributedDataParallel
 from torch.overrides import TorchFunctionMode
 
 from .compiled import compiled
@@ -67,7 +68,8 @@ def critic_backward(
     real, fake: (B, *event); they are detached, so that only the critic learns. Call it where ``game.critic_loss(...).backward()`` would
     stand, then step the optimizer. Counted in forwards F of the critic, a loss with a penalty costs 6F; ``merged`` does it in 4F.
 
-    Raises SteadyganError as ``Game.critic_loss``, and where a path is asked for by name that is not exact for this critic.
+    Raises SteadyganError as ``Game.critic_loss``, where a path is asked for by name that is not exact for this critic, and for
+    DistributedDataParallel.
 
     >>> D = torch.nn.Sequential(torch.nn.Linear(2, 16), torch.nn.LeakyReLU(0.2), torch.nn.Linear(16, 1))
     >>> found = critic_backward(Game("nonsaturating", "js:gamma=0.1"), D, torch.randn(8, 2), torch.randn(8, 2))
@@ -101,6 +103,13 @@ def critic_gradient(
     share: of each batch, the part that gradient penalties look at. Rows are drawn independently, so that any of them are an unbiased
     sample; refused for critics whose samples see each other.
     """
+    if isinstance(critic, DistributedDataParallel):
+        raise SteadyganError(
+            "gradients taken here would not be averaged over processes: use game.critic_loss(critic, ...).backward(), or pass critic.module"
+            " and average the .grad yourself."
+        )
+    # PyTorch refuses double backward through a compiled module; the module inside it has the same parameters.
+    critic = getattr(critic, "_orig_mod", critic)
     if path not in get_args(Path):
         raise unknown("gradient path", path, get_args(Path))
     points = game.points(real, fake, labels=labels, at=at)
@@ -160,7 +169,7 @@ def remember(game: Game, critic: nn.Module, points: Points, decision: Decision) 
 
 
 def _key(game: Game, critic: nn.Module, points: Points) -> Hashable:
-    modules = tuple((id(module), module.training) for module in critic.modules())
+    modules = tuple((id(module), type(module), module.training) for module in critic.modules())
     parameters = tuple((id(p), p.requires_grad) for p in critic.parameters())
     first = next(iter(points.values()))
     low = torch.is_autocast_enabled(first.x.device.type)
