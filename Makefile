@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-full lint clean
+.PHONY: bench bench-full demo test test-full lint clean
 
 # One stamp for the whole environment: remade when the dependencies change.
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -18,6 +18,13 @@ test: $(VENV)/.installed  ## everything that runs in minutes
 
 test-full: $(VENV)/.installed  ## with the long products and reproductions
 	$(BIN)/python -m pytest -m ''
+
+# One thread, so that CPU time is wall time on a quiet machine; run it on one.
+bench: $(VENV)/.installed  ## how fast: targets and figures into docs/benchmarks.md (5 to 7 minutes)
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/speed.py --quick
+
+bench-full: $(VENV)/.installed  ## the same with all penalties, growth and larger fleets
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/speed.py --full
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check

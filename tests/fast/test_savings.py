@@ -132,3 +132,27 @@ def test_the_decision_is_in_the_run_folder_and_taken_up_again(tmp_path):
     held = Trainer(Mixture3D(), config, decision=None).decision
     assert held._asdict() == described["critic_gradient"]
     assert Trainer(Mixture3D(), config, type(held)("separate", "as before")).decision == ("separate", "as before")
+
+
+def test_a_fused_optimizer_sees_each_element_in_its_place(tmp_path):
+    # torch's fused kernels on the CPU walk through memory and look at no strides.
+    critics, rng = [MERGED["deep"]() for _ in range(2)], torch.Generator().manual_seed(0)
+    critics[1].load_state_dict(critics[0].state_dict())
+    critics[1].to(memory_format=torch.channels_last)
+    optimizers = [torch.optim.Adam(critic.parameters(), 0.1, fused=fused) for critic, fused in zip(critics, (False, True), strict=True)]
+    generator = torch.nn.Linear(1, 1)
+    for _ in range(2):
+        players = [
+            OptimizerPlayers(Game(), generator, critic, lambda: None, optimizers={"generator": o, "critic": o})
+            for critic, o in zip(critics, optimizers, strict=True)
+        ]
+        for _ in range(3):
+            gradient = {key: torch.randn(p.shape, generator=rng) for key, p in critics[0].named_parameters()}
+            for player in players:
+                player.move("critic", dict(gradient))
+        for p, q in zip(critics[0].parameters(), critics[1].parameters(), strict=True):
+            torch.testing.assert_close(p, q, rtol=1e-5, atol=1e-6)
+        # And once more after a checkpoint, which knows no layouts.
+        checkpoint.save(tmp_path / "state.safetensors", checkpoint.optimizer_state(optimizers[1]))
+        optimizers[1] = torch.optim.Adam(critics[1].parameters(), 0.1, fused=True)
+        checkpoint.restore_optimizer(optimizers[1], checkpoint.load(tmp_path / "state.safetensors"))

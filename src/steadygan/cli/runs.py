@@ -168,6 +168,11 @@ class Sample:
         """Sample."""
         if self.n < 1:
             raise SteadyganError(f"--n must be at least 1, not {self.n}.")
+        if is_fleet(self.path):
+            raise SteadyganError(
+                f"{self.path} holds many GANs: the samples of all are in its folder samples/, and their networks come from"
+                " steadygan.training.load_member."
+            )
         sample, step = load_sampler(self.path, self.checkpoint)
         x = sample(self.n, self.seed)
         out = self.out or self.path / f"sample-step{step}-seed{self.seed}.{'png' if x.ndim == 4 else 'npz'}"

@@ -87,7 +87,7 @@ class FleetPlayers(OptimizerPlayers):
         first = next(generator.parameters())
         self.alive = torch.ones(len(games), dtype=torch.bool, device=first.device)
         self.rates = {name: torch.tensor(rates[name], dtype=first.dtype, device=first.device) for name in PLAYERS}
-        self._equal = {name: len(set(rates[name])) == 1 for name in PLAYERS}
+        self._common = {name: rates[name][0] if len(set(rates[name])) == 1 else None for name in PLAYERS}
         self._strengths = {place: [game.strengths()[place] for game in games] for place in self.game.strengths()}
         self._plans: dict[Any, _Plan] = {}
 
@@ -109,17 +109,17 @@ class FleetPlayers(OptimizerPlayers):
     @torch.no_grad()
     def move(self, player: Name, gradient: Values) -> None:
         """Let the optimizer step; every member goes its own learning rate's way, and one that is not alive stays."""
-        values, alive, equal = self.values(player), bool(self.alive.all()), self._equal[player]
-        before = {} if alive and equal else {key: p.clone() for key, p in values.items()}
+        values, alive, rate = self.values(player), bool(self.alive.all()), self._common[player]
+        before = {} if alive and rate is not None else {key: p.clone() for key, p in values.items()}
         # The optimizers' moves are proportional to the learning rate: where rates differ, each member goes its share of a step of rate 1.
         (group,) = self.optimizers[player].param_groups
-        group["lr"] = self.rates[player][0].item() if equal else 1.0
+        group["lr"] = 1.0 if rate is None else rate
         for key, p in values.items():
             p.grad = gradient[key] if alive else torch.where(_spread(self.alive, p), gradient[key], 0.0)
         self.optimizers[player].step()
         for key, p in values.items():
             p.grad = None
-            if not equal:
+            if rate is None:
                 p.copy_(before[key].lerp(p, _spread(self.rates[player], p)))
             if player == "critic" and isinstance(self.game.constraint, Constraint):
                 p.copy_(vmap(self.game.constraint.project)(p))

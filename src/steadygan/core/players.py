@@ -262,7 +262,7 @@ class OptimizerPlayers(Players):
             self._fake = None
         parameters = self.values(player)
         for key, p in parameters.items():
-            p.grad = gradient[key]
+            p.grad = laid_out(gradient[key], p)
         self.optimizers[player].step()
         for p in parameters.values():
             p.grad = None
@@ -291,6 +291,12 @@ class OptimizerPlayers(Players):
 
 def _trainable(module: nn.Module) -> Values:
     return {key: p for key, p in module.named_parameters() if p.requires_grad}
+
+
+def laid_out(value: Tensor, like: Tensor) -> Tensor:
+    """Return a value in the memory layout of a parameter: torch's fused optimizers pair elements by their place in memory."""
+    same = value.shape != like.shape or value.stride() == like.stride()
+    return value if same else torch.empty_like(like, dtype=value.dtype).copy_(value)
 
 
 def _copied(state: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from . import optimizers
 from .config import Config
 from .fleet import FleetOutcome, MemberOutcome, is_fleet, resume_fleet, train_fleet
-from .members import grid
+from .members import grid, load_member
 from .trainer import Outcome, resume, train
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "Outcome",
     "grid",
     "is_fleet",
+    "load_member",
     "optimizers",
     "resume",
     "resume_fleet",

@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ..core.errors import SteadyganError
+from ..core.players import laid_out
 
 Tree = dict[str, Any]
 """Nested dictionaries with string keys whose leaves are tensors or JSON values."""
@@ -92,6 +93,9 @@ def optimizer_state(optimizer: torch.optim.Optimizer) -> Tree:
 def restore_optimizer(optimizer: torch.optim.Optimizer, tree: Mapping[str, Any]) -> None:
     """Set an optimizer's state from a tree."""
     optimizer.load_state_dict({"state": {int(k): v for k, v in tree["state"].items()}, "param_groups": tree["groups"]})
+    for parameter, state in optimizer.state.items():
+        # Files know no layouts, and a fused optimizer would pair the wrong elements.
+        state.update({key: laid_out(value, parameter) for key, value in state.items() if isinstance(value, Tensor)})
 
 
 def _split(node: Mapping[str, Any], prefix: str, tensors: dict[str, Tensor]) -> Tree:

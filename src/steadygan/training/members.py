@@ -5,12 +5,18 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any
+
+from torch import nn
 
 from ..core.errors import SteadyganError
 from ..core.registry import build, expand
 from ..problems.problem import Problem
+from . import checkpoint
 from .config import Config
+from .logging import RunFolder
+from .networks import build_networks
 from .optimizers import SGD, Adam, RMSProp
 
 VARIED = ("regularizer", "smoothing", "optimizer", "critic_optimizer", "seed")
@@ -34,6 +40,25 @@ def grid(config: Config, seeds: int | Iterable[int] = 1) -> list[Config]:
         choices[name] = [None] if given is None else expand(given)
     combinations = [dict(zip(choices, each, strict=True)) for each in itertools.product(*choices.values())]
     return [replace(config, **each, seed=seed) for each in combinations for seed in chosen]
+
+
+def load_member(run: Path | str, member: int, path: Path | None = None) -> tuple[Config, nn.Module, nn.Module]:
+    """Return a member of a fleet's run folder: configuration, generator (its moving average where there is one) and critic.
+
+    path: a checkpoint file, by default the newest. Raises SteadyganError for a folder that holds one GAN, and a member that is not there.
+    """
+    description = RunFolder.open(Path(run)).read("config.json")
+    if "fleet" not in description:
+        raise SteadyganError(f"{run} holds one GAN, which has no members.")
+    members = description["fleet"]["members"]
+    if not 0 <= member < len(members):
+        raise SteadyganError(f"{run} holds the members 0 to {len(members) - 1}, not {member}.")
+    config = Config.from_json({**description["config"], **members[member]})
+    networks = build_networks(config, tuple(description["event"]), description["classes"])
+    tree = checkpoint.load(path or checkpoint.latest(Path(run)))
+    for network, values in zip(networks, (tree.get("ema") or tree["generator"], tree["critic"]), strict=True):
+        network.load_state_dict({key: value[member] for key, value in values.items()})
+    return config, *networks
 
 
 def alike(problem: Problem, members: Sequence[Config]) -> list[Config]:

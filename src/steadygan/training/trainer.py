@@ -95,7 +95,7 @@ class Trainer:
         networks = build_networks(config, problem.event, problem.classes)
         self.generator, self.critic = (network.to(self.device) for network in networks)
         self.decision = settle(self.game, self.critic, config, problem.event, problem.classes, decision)
-        if self.decision.path == "merged" and len(problem.event) == 3:
+        if self.decision.path in ("merged", "joined") and len(problem.event) == 3:
             # The layout in which convolutions are fastest; values and files are the same.
             self.generator, self.critic = (network.to(memory_format=torch.channels_last) for network in (self.generator, self.critic))
         self.average = Average(self.generator, config.ema) if config.ema else None
