@@ -104,6 +104,7 @@ class Train:
             return _finish(train_fleet(problem, members, out, compiled=self.compile))
         if self.compile:
             raise SteadyganError("--compile is for many GANs at once: add --seeds N, or leave it out.")
+        RunFolder.check(out)  # before features are taken, which may take minutes
         return _finish(train(problem, members[0], out, judge=judge(problem, members[0])))
 
     def _problem(self) -> Problem:

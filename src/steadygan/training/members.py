@@ -84,9 +84,9 @@ def alike(problem: Problem, members: Sequence[Config]) -> list[Config]:
             if optimizer != bare[0]:
                 raise SteadyganError(f"Members 0 and {i} differ in more than the learning rate of their {name}: {getattr(m, name)!r}.")
     config = resolved[0]
-    for name, plain in {"penalty_every": 1, "penalty_share": 1.0, "precision": "float32"}.items():
+    for name, plain in {"penalty_every": 1, "penalty_share": 1.0, "precision": "float32", "metrics": ""}.items():
         if getattr(config, name) != plain:
-            raise SteadyganError(f"A fleet knows {name}={plain} only, not {getattr(config, name)}: train such GANs one by one.")
+            raise SteadyganError(f"A fleet knows {name}={plain!r} only, not {getattr(config, name)!r}: train such GANs one by one.")
     if config.gradient_path not in ("auto", "separate"):
         raise SteadyganError(f"A fleet takes gradients by its own path: leave gradient_path out, instead of {config.gradient_path!r}.")
     return resolved
