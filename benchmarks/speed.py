@@ -109,7 +109,15 @@ BESIDE += [
 BESIDE += [
     (f"{name}, whole iteration, js: textbook / ours with {option}", _whole(case, "js", "textbook"), _whole(case, "js", f"ours, {option}"))
     for name, case in (("DCGAN", "dcgan"), ("MLP", "mlp"))
-    for option in ("penalty_share=0.5", "share=true", "plain Adam", "compiled", "bf16")
+    for option in ("penalty_share=0.5", "share=true", "fused Adam", "compiled", "bf16")
+]
+BESIDE += [
+    (
+        f"fleet of 32, batch {batch}: members' iterations a second, {way} / the textbook one by one",
+        *(_whole(f"fleet of 32, batch {batch}", "js", w) for w in ("textbook, one by one", way)),
+    )
+    for batch in scale("quick").batches
+    for way in ("eager", "compiled")
 ]
 for what in scale("full").growth:
     js = [_whole(f"dcgan {what}", "js", way) for way in ("textbook", "ours")]

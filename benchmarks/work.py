@@ -70,7 +70,7 @@ class Job(NamedTuple):
 
 def textbook(case: Case, penalty: str) -> Textbook:
     """Return the textbook's training of a case."""
-    game, adam = case.game(penalty), build("optimizer", f"{case.optimizer},fused=false")
+    game, adam = case.game(penalty), build("optimizer", case.optimizer)
     gamma = float(next(iter(game.strengths().values()), 0.0))
     objective = "wasserstein" if penalty == "wgan-gp" else case.objective
     return Textbook(*case.pair(), case.draws(), objective=objective, penalty=penalty, gamma=gamma, optimizer=adam)
@@ -78,7 +78,7 @@ def textbook(case: Case, penalty: str) -> Textbook:
 
 def ours(case: Case, penalty: str, *, path: str = "auto", layout: str = "auto", **settings: Any) -> Callable[[], Any]:
     """Return one iteration as the trainer makes it; layout: auto (the trainer's choice), plain or channels_last."""
-    share, bf16, fused = settings.pop("share", False), settings.pop("bf16", False), settings.pop("fused", True)
+    share, bf16, fused = settings.pop("share", False), settings.pop("bf16", False), settings.pop("fused", False)
     game, (generator, critic), draw = case.game(penalty), case.pair(), case.draws()
     few = torch.randn(8, *case.event, generator=torch.Generator().manual_seed(0))
     at = Context(rng=torch.Generator().manual_seed(0))
@@ -125,8 +125,8 @@ def fleet(case: Case, members: int, way: str) -> Callable[[], Any]:
     """Return one iteration of each of so many GANs with JS: one after the other, or at once."""
     from steadygan.core.fleet_players import FleetPlayers, stack
 
-    if way == "one by one":
-        steps = [ours(case, "js") for _ in range(members)]
+    if way.endswith("one by one"):
+        steps = [textbook(case, "js").step if way.startswith("textbook") else ours(case, "js") for _ in range(members)]
         return lambda: [step() for step in steps]
     pairs, draws = [case.pair() for _ in range(members)], [case.draws() for _ in range(members)]
     generator, critic = (stack([pair[i] for pair in pairs]) for i in (0, 1))
@@ -259,7 +259,7 @@ def jobs(size: Scale) -> Iterator[Job]:
 
 
 def _savings(size: Scale) -> Iterator[Job]:
-    """What is off by default, and what is on, with JS."""
+    """What is off by default, with JS."""
     case, lazy = size.cases["dcgan"], 4
 
     def four() -> Callable[[], Any]:
@@ -267,7 +267,7 @@ def _savings(size: Scale) -> Iterator[Job]:
         return lambda: [step() for _ in range(lazy)]
 
     yield Job("dcgan/js/iteration/ours, lazy k=4", four, work=lazy)
-    options: dict[str, dict[str, Any]] = {"share=true": {"share": True}, "plain Adam": {"fused": False}}
+    options: dict[str, dict[str, Any]] = {"share=true": {"share": True}, "fused Adam": {"fused": True}}
     for name in ("dcgan", "mlp"):
         more: dict[str, dict[str, Any]] = {"penalty_share=0.5": {"penalty_share": 0.5}, "bf16": {"bf16": True}} if name == "dcgan" else {}
         if name in size.compiled and "compiled" in get_args(Path):
@@ -286,7 +286,7 @@ def _fleets(size: Scale) -> Iterator[Job]:
     for batch in size.batches:
         case = size.cases["mlp"]._replace(batch=batch)
         for members in size.members:
-            for way in ("one by one", "eager", *(("compiled",) if size.compiled else ())):
-                if way != "one by one" or members == measured_alone(size.members):
+            for way in ("one by one", "textbook, one by one", "eager", *(("compiled",) if size.compiled else ())):
+                if not way.endswith("one by one") or members == measured_alone(size.members):
                     make = lambda c=case, m=members, w=way: fleet(c, m, w)  # noqa: E731
                     yield Job(f"fleet of {members}, batch {batch}/js/iteration/{way}", make, members, compiled=way == "compiled")

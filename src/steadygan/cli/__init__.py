@@ -15,6 +15,7 @@ from ..training.allocator import keep_memory
 from .arguments import import_module
 from .crosstest import Crosstest
 from .evaluate import Evaluate
+from .reproduce import Reproduce
 from .runs import Demo, Report, Resume, Sample, Train
 from .theory import Analyze, ConvertGamma, Diagnose, List
 
@@ -29,6 +30,7 @@ COMMANDS: dict[str, type] = {
     "diagnose": Diagnose,
     "list": List,
     "convert-gamma": ConvertGamma,
+    "reproduce": Reproduce,
     "demo": Demo,
 }
 

@@ -32,7 +32,7 @@ class OptimizerSpec:
 @register("optimizer", "adam")
 @dataclass(frozen=True)
 class Adam(OptimizerSpec):
-    """Adam: lr, beta1, beta2, eps; fused takes torch's fused kernel. Reference: Kingma and Ba 2015.
+    """Adam: lr, beta1, beta2, eps; fused=true takes torch's fused kernel. Reference: Kingma and Ba 2015.
 
     >>> build("optimizer", "adam:lr=0.001,beta1=0.5").beta1
     0.5
@@ -42,7 +42,7 @@ class Adam(OptimizerSpec):
     beta1: float = 0.5
     beta2: float = 0.999
     eps: float = 1e-8
-    fused: bool = True
+    fused: bool = False
 
     def __call__(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         """Return torch's Adam."""

@@ -1,0 +1,130 @@
+"""The figures of reproduced experiments, from plain arrays: phase portraits, spectra, verdicts, curves and clouds of samples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from ..core.errors import unknown
+from .figures import colours
+from .portraits import Panel, portrait_sheet, save_figure, styled
+from .views import FRAME, INK, QUIET, View
+
+_LIMIT = 300_000  # bytes, because these pictures live in the repository
+_YES, _NO = "#009E73", "#D55E00"
+
+
+def draw(kind: str, data: Mapping[str, Any]) -> Figure:
+    """Draw the data of a picture of that kind; raises SteadyganError for another kind.
+
+    >>> lines = {"a": ([1, 2], [3, 4])}
+    >>> len(draw("lines", {"panels": [{"title": "t", "x": "x", "y": "y", "log": False, "lines": lines}]}).axes)
+    1
+    """
+    if kind not in _KINDS:
+        raise unknown("kind of picture", kind, _KINDS)
+    return _KINDS[kind](data)
+
+
+def save_small(figure: Figure, path: Path) -> Path:
+    """Save a figure as a PNG of at most 300 kB, coarser where it must be."""
+    while save_figure(figure, path).stat().st_size > _LIMIT:
+        figure.set_dpi(0.85 * figure.get_dpi())
+    return path
+
+
+def _portraits(data: Mapping[str, Any]) -> Figure:
+    return portrait_sheet([Panel(**panel) for panel in data["panels"]], columns=data["columns"])
+
+
+def _spectra(data: Mapping[str, Any]) -> Figure:
+    """Draw closed forms as rings and measured eigenvalues as dots, and real parts against gamma."""
+    figure = Figure(figsize=(9.2, 4.8), dpi=150, layout="constrained")
+    left, right = (styled(axes) for axes in figure.subplots(1, 2))
+    spectra = data["spectra"]
+    for i, ((name, (form, measured)), colour) in enumerate(zip(spectra.items(), colours(len(spectra)), strict=True)):
+        left.plot(form.real, form.imag, "os"[i // 7 % 2], markersize=7, markerfacecolor="none", markeredgecolor=colour, markeredgewidth=0.9)
+        left.plot(measured.real, measured.imag, "os"[i // 7 % 2], color=colour, markersize=2.6, label=name, linewidth=0)
+    left.axvline(0, color=FRAME, linewidth=0.8, zorder=0)
+    left.set(xlabel="Re λ", ylabel="Im λ")
+    left.legend(fontsize=6.5, frameon=False, labelcolor=INK, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=3, handletextpad=0.2)
+    left.set_title("rings: closed forms; dots: automatic differentiation", size=8, color=INK, loc="left")
+    for (name, (gammas, measured, form)), colour in zip(data["curves"].items(), colours(len(data["curves"])), strict=True):
+        right.plot(gammas, form, color=colour, linewidth=1.2, label=name)
+        right.plot(gammas, measured, "o", color=colour, markersize=3)
+    right.set(xscale="log", xlabel="γ", ylabel="largest Re λ: lowest where γ is critical")
+    right.minorticks_off()
+    right.legend(fontsize=6.5, frameon=False, labelcolor=INK)
+    right.set_title("the slowest mode; lines: closed forms", size=8, color=INK, loc="left")
+    return figure
+
+
+def _verdicts(data: Mapping[str, Any]) -> Figure:
+    """Draw a table of yes and no; a cell that disagrees with what was expected has a frame."""
+    rows, columns = data["rows"], data["columns"]
+    figure = Figure(figsize=(1.6 + 2.8 * len(columns), 0.5 + 0.36 * len(rows)), dpi=150, layout="constrained")
+    axes = figure.add_subplot()
+    for i, (converges, agrees, words) in enumerate(zip(data["converges"], data["agrees"], data["words"], strict=True)):
+        for j in range(len(columns)):
+            edge = (INK, 2.0) if not agrees[j] else ("white", 1.0)
+            axes.barh(i, 0.98, left=j, height=0.92, color=_YES if converges[j] else _NO, alpha=0.3, linewidth=0)
+            axes.barh(i, 0.98, left=j, height=0.92, fill=False, edgecolor=edge[0], linewidth=edge[1])
+            answer = "converges" if converges[j] else "does not converge"
+            axes.text(j + 0.03, i - 0.14, answer, size=7, weight="bold", color=INK, va="center")
+            axes.text(j + 0.03, i + 0.2, words[j], size=5.5, color=QUIET, va="center", parse_math=False)
+    axes.set(xlim=(0, len(columns)), ylim=(len(rows) - 0.5, -0.5), yticks=range(len(rows)), yticklabels=rows)
+    axes.set_xticks([j + 0.49 for j in range(len(columns))], columns)
+    axes.xaxis.tick_top()
+    axes.tick_params(length=0, labelsize=8, labelcolor=INK)
+    axes.spines[:].set_visible(False)
+    if not all(all(row) for row in data["agrees"]):
+        axes.text(0, len(rows) - 0.42, "framed: not as expected", size=6, color=QUIET, va="top")
+    return figure
+
+
+def _lines(data: Mapping[str, Any]) -> Figure:
+    """Draw panels of curves beside each other."""
+    panels = data["panels"]
+    figure = Figure(figsize=(3.4 * len(panels), 3.3), dpi=150, layout="constrained")
+    for panel, axes in zip(panels, figure.subplots(1, len(panels), squeeze=False)[0], strict=True):
+        styled(axes)
+        for i, ((name, (x, y)), colour) in enumerate(zip(panel["lines"].items(), colours(len(panel["lines"])), strict=True)):
+            axes.plot(x, y, color=colour, linewidth=1.2, marker="o", markersize=2.5, label=name, linestyle="--" if i >= 7 else "-")
+        if panel["log"]:
+            axes.set(xscale="log", yscale="log")
+            axes.minorticks_off()
+        axes.set(xlabel=panel["x"], ylabel=panel["y"])
+        axes.set_title(panel["title"], size=8, color=INK, loc="left")
+        axes.legend(fontsize=6, frameon=False, labelcolor=INK, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=3)
+    return figure
+
+
+def _clouds(data: Mapping[str, Any]) -> Figure:
+    """Draw a row of samples for each title over the real ones, a column for each head."""
+    cells: Sequence[Sequence[np.ndarray]] = data["cells"]
+    view = View.of(data["real"], [cloud for row in cells for cloud in row])
+    width, gap, head = 1.5, 0.08, 0.4
+    columns, height = len(data["heads"]), width * view.height
+    figure = Figure(figsize=(max(columns * (width + gap) + gap, 3.2), len(cells) * (height + head) + gap), dpi=150)
+    across, up = figure.get_size_inches()
+    for i, (row, title, colour) in enumerate(zip(cells, data["titles"], colours(len(cells)), strict=True)):
+        top = up - i * (height + head)
+        figure.text(gap / across, (top - 0.16) / up, title, size=8.5, weight="bold", color=colour)
+        for j, (cloud, words) in enumerate(zip(row, data["heads"], strict=True)):
+            left = gap + j * (width + gap)
+            view.draw(figure, left, top - head - height, width, cloud, colour)
+            figure.text(left / across, (top - head + 0.05) / up, words, size=6.5, color=QUIET)
+    return figure
+
+
+_KINDS: dict[str, Callable[[Mapping[str, Any]], Figure]] = {
+    "portraits": _portraits,
+    "spectra": _spectra,
+    "verdicts": _verdicts,
+    "lines": _lines,
+    "clouds": _clouds,
+}
