@@ -15,14 +15,17 @@ from ..core.registry import build
 from ..training import Config, Outcome, train
 from ..training.allocator import keep_memory
 
-RUNS = {"unregularized": (), "js-regularized": ("js:gamma=0.1",)}
+RUNS = {"unregularized": (), "js-regularized": ("js:gamma=1",)}
 """Name and regularizers of each run; everything else is equal, the seed too."""
 
 EXPECTED = {
     "unregularized": {"modes": "at most 3", "sw1": "above 0.15", "critic_loss": "near 0"},
     "js-regularized": {"modes": "7", "hq10": "above 0.6", "sw1": "below 0.06", "critic_loss": "above 1.2"},
 }
-"""What 3,000 iterations gave with seeds 0 to 2, as bars that all three passed; a run of a few hundred iterations will not reach them."""
+"""Bars that 2,500 iterations passed with seeds 0 and 1; a run of a few hundred iterations will not reach them.
+
+With gamma=0.1 seeds 1 and 2 reach seven modes in that time, seed 0 six: rounding alone decides such a run's course.
+"""
 
 
 @dataclass(frozen=True)
