@@ -21,14 +21,6 @@ SMALL = Config(
 )
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture
 def double():
     torch.set_default_dtype(torch.float64)

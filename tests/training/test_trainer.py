@@ -40,14 +40,6 @@ def run(tmp_path, name, problem=None, config=SMALL, **changes):
     return train(problem or build("problem", "mixture3d"), config, tmp_path / name, show=False)
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 # Everything that a step can depend on: noise, memory (lecam), previous gradients (optimistic), momentum, buffers, flips, labels, EMA.
 CASES = {
     "adam": {},

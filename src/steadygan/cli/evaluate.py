@@ -77,7 +77,7 @@ class Evaluate:
             raise SteadyganError("evaluate needs at least one run folder, or generated samples.")
         if self.samples < _FEWEST:
             raise SteadyganError(f"--samples must be at least {_FEWEST}, not {self.samples}.")
-        metrics = check_metrics([name.strip() for name in self.metrics.split(",") if name.strip()])
+        metrics = _metrics(self.metrics)
         subjects = [subject for run in self.runs for subject in self._subjects(run)]
         event = subjects[0].event
         for other in subjects[1:]:
@@ -182,7 +182,7 @@ def judge(problem: Problem, config: Config) -> Evaluator | None:
     """
     if not config.metrics:
         return None
-    metrics = check_metrics([name.strip() for name in config.metrics.split(",") if name.strip()])
+    metrics = _metrics(config.metrics)
     features = build_features(config.features)
     check_possible(metrics, features, problem.event)
     n, data = config.metrics_samples, config.metrics_data or getattr(problem, "data", None)
@@ -196,6 +196,10 @@ def judge(problem: Problem, config: Config) -> Evaluator | None:
         real = problem.stream(config.seed).draw(n).x.double().numpy()
     with bar("features of the real samples") as tell:
         return Evaluator(real, features, metrics, tell)
+
+
+def _metrics(text: str) -> tuple[str, ...]:
+    return check_metrics([name.strip() for name in text.split(",") if name.strip()])
 
 
 def _show(found: Sequence[Evaluation]) -> None:

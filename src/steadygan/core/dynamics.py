@@ -12,7 +12,9 @@ from .registry import register
 
 
 class Dynamics:
-    """Base of every dynamics; a subclass is a registered frozen dataclass."""
+    """Base of every dynamics; a subclass is a registered frozen dataclass. share: the generator moves on the critic's last batch."""
+
+    share = False
 
     def field(self, players: Players, batch: Batch) -> dict[Name, Values]:
         """Return what each player descends at the present point: -v of the continuous system that the steps follow."""

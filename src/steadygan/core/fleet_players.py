@@ -13,18 +13,16 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
-from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils import _pytree as pytree
 
 from .constraints import Constraint
 from .context import Context, Samples
 from .errors import SteadyganError
-from .game import CriticTerms, Game
+from .game import Game
 from .players import PLAYERS, Batch, FunctionalPlayers, Name, OptimizerPlayers, Values
 from .schedules import at
-from .scores import Scores, score
-
-Tree = dict[str, Any]
+from .scores import score
+from .tracing import Tree, compiled, to_terms, to_tree
 
 
 def stack(modules: Sequence[nn.Module]) -> nn.Module:
@@ -165,7 +163,7 @@ class FleetPlayers(OptimizerPlayers):
         given["draws"] = [self._drawn(*asked) for asked in plan.asked]
         found = plan.run(given)
         if "terms" in found:
-            self.terms = _terms(found["terms"])
+            self.terms = to_terms(found["terms"])
         self.generator_loss = found.get("generator_loss", self.generator_loss)
         self.context = Context(self.context.progress, None, found["memory"])
         self._bury(found)
@@ -196,7 +194,7 @@ class FleetPlayers(OptimizerPlayers):
             arguments = (*settings, members.batch) if method == "gradient" else (members.batch, *settings)
             found: Tree = {"gradient": getattr(members, method)(*arguments), "memory": dict(members.context.memory)}
             if members.terms is not None:
-                found["terms"] = _plain(members.terms)
+                found["terms"] = to_tree(members.terms)
             if members.generator_loss is not None:
                 found["generator_loss"] = members.generator_loss
             # Contiguous: torch's fused optimizers on the CPU read gradients as if they were, whatever their strides (2.13).
@@ -219,7 +217,7 @@ class FleetPlayers(OptimizerPlayers):
                 )
         if not self.compiled:
             return _Plan(asked, pure)
-        return _Plan(asked, _compiled(pure, {**given, "draws": [self._like(*each) for each in asked]}))
+        return _Plan(asked, compiled(pure, {**given, "draws": [self._like(*each) for each in asked]}))
 
     def _now(self) -> Values:
         """Every strength at the present progress, (K,) each."""
@@ -331,10 +329,10 @@ class _Members(FunctionalPlayers):
     def _critic_loss(self, critic: Any, batch: Batch, fake: Tensor) -> Tensor:
         def one(network: Any, game: Game, context: Context, real: Tensor, fake: Tensor, *labels: Any) -> Any:
             terms = game.critic_terms(network, real, fake, labels=labels or None, at=context, backend="func")
-            return _plain(terms), game.observe(terms.scores, context.memory)
+            return to_tree(terms), game.observe(terms.scores, context.memory)
 
         terms, self._later = self._each(critic, one, batch.real, fake, *(batch.labels or ()))
-        self.terms = _terms(terms)
+        self.terms = to_terms(terms)
         return self.terms.loss.sum()
 
     def _generator_loss(self, critic: Any, batch: Batch, fake: Tensor) -> Tensor:
@@ -365,36 +363,6 @@ class _Members(FunctionalPlayers):
     def _descended(self, values: Values, gradient: Values, rate: float | Tensor) -> Values:
         spread = {key: _spread(rate, p) if isinstance(rate, Tensor) else rate for key, p in values.items()}
         return {key: p - spread[key] * gradient[key] for key, p in values.items()}
-
-
-def _compiled(pure: Callable[[Tree], Tree], given: Tree) -> Callable[[Tree], Tree]:
-    """Return the function traced into plain tensor operations for these shapes, and compiled."""
-    leaves, shape = pytree.tree_flatten(given)
-    after: list[Any] = []
-
-    def flat(*leaves: Tensor) -> list[Tensor]:
-        found, structure = pytree.tree_flatten(pure(pytree.tree_unflatten(leaves, shape)))
-        after.append(structure)
-        return found
-
-    run = torch.compile(make_fx(flat)(*leaves), dynamic=False)
-
-    def call(given: Tree) -> Tree:
-        with torch.no_grad():
-            found: Tree = pytree.tree_unflatten(run(*pytree.tree_leaves(given)), after[-1])
-            return found
-
-    return call
-
-
-def _plain(terms: CriticTerms) -> Tree:
-    """Terms as a tree of tensors: vmap returns nothing else."""
-    scores = {name: {key: t for key, t in s._asdict().items() if t is not None} for name, s in terms.scores.items()}
-    return {"loss": terms.loss, "objective": terms.objective, "penalty": terms.penalty, "scores": scores}
-
-
-def _terms(tree: Tree) -> CriticTerms:
-    return CriticTerms(**{**tree, "scores": {name: Scores(**score) for name, score in tree["scores"].items()}})
 
 
 def _state(module: nn.Module) -> Values:

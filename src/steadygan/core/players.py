@@ -248,10 +248,11 @@ class OptimizerPlayers(Players):
             path=self.path,
             share=self.penalty_share,
         )
-        penalty = found.terms.penalty
-        if self.updates % self.penalty_every and self.terms:
-            penalty = self.terms.penalty  # the latest that was computed
-        self.terms = found.terms._replace(penalty=penalty if self.updates % self.penalty_every else penalty / self.penalty_every)
+        if self.updates % self.penalty_every == 0:
+            penalty = found.terms.penalty / self.penalty_every
+        else:
+            penalty = (self.terms or found.terms).penalty  # the latest that was computed
+        self.terms = found.terms._replace(penalty=penalty)
         self.updates += 1
         self._observe()
         return {key: torch.zeros_like(p) if g is None else g for (key, p), g in zip(point.items(), gradients, strict=True)}

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from ..core.errors import SteadyganError
-from .estimate import Estimate, Points, normal, share_of
+from .estimate import Estimate, Points, normal, plain, share_of
 
 RESAMPLES = 1000
 """How many bootstrap samples the ranking's intervals are made of."""
@@ -48,7 +48,7 @@ class CrossTest:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data; an estimate is {value, low, high}."""
-        return {name: _plain(getattr(self, name)) for name in self.__dataclass_fields__}
+        return {name: plain(getattr(self, name)) for name in self.__dataclass_fields__}
 
 
 def cross_test(names: Sequence[str], real: Points, generated: Points, seed: int = 0) -> CrossTest:
@@ -155,9 +155,3 @@ def _verdict(names: Sequence[str], scores: list[Estimate], resamples: Tensor) ->
         apart = (resamples[one] - resamples[other]).quantile(0.025) > 0
         said += f" {'beats' if apart else '≈'} {names[other]}"
     return said if "beats" in said else f"undecided: {said}"
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Estimate):
-        return value._asdict()
-    return [_plain(v) for v in value] if isinstance(value, (list, tuple)) else value

@@ -47,14 +47,15 @@ class Record:
 
     def to_json(self) -> dict[str, Any]:
         """Return the record as plain data: an estimate is {value, low, high}."""
-        return {f.name: _plain(getattr(self, f.name)) for f in dataclasses.fields(self)}
+        return {f.name: plain(getattr(self, f.name)) for f in dataclasses.fields(self)}
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """Return a value as plain data: an estimate is {value, low, high}, what is not finite None, arrays and tuples lists."""
     if isinstance(value, Estimate):
         return {key: number if math.isfinite(number) else None for key, number in value._asdict().items()}
     if isinstance(value, (tuple, list)):
-        return [_plain(v) for v in value]
+        return [plain(v) for v in value]
     return value.tolist() if isinstance(value, (Tensor, np.ndarray)) else value
 
 

@@ -11,15 +11,16 @@ from statistics import median
 from typing import Any
 
 import numpy as np
+import torch
 
 from ..core.errors import SteadyganError
+from ..evaluation.estimate import share_of
 from ..problems.problem import Problem
 from ..training import Config, resume_fleet, train_fleet
 from ..training.config import problem_to_json
 from ..training.logging import RunFolder
 from ..training.members import alike
 
-_Z = 1.959963984540054  # a standard normal number lies within it with probability 95 %
 _IDLE = ("device", "log_every", "checkpoint_every", "keep_checkpoints")
 
 
@@ -97,10 +98,8 @@ def share(yes: int, of: int) -> str:
 
     Reference: Wilson 1927.
     """
-    centre = (yes + _Z**2 / 2) / (of + _Z**2)
-    half = _Z / (of + _Z**2) * math.sqrt(yes * (of - yes) / of + _Z**2 / 4)
-    low, high = max(0.0, centre - half), min(1.0, centre + half)
-    return f"{yes} of {of} seeds [{100 * low:.0f} %, {100 * high:.0f} %]"
+    found = share_of(torch.arange(of) < yes)
+    return f"{yes} of {of} seeds [{100 * found.low:.0f} %, {100 * found.high:.0f} %]"
 
 
 def spread(values: Sequence[float]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -23,8 +22,9 @@ from ..core.scores import squared_norm
 from ..problems.problem import Problem
 from . import checkpoint
 from .config import Config, problem_from_json, problem_to_json, stream_seed
+from .drive import drive
 from .interrupt import Interrupt
-from .logging import RunFolder, header
+from .logging import RunFolder, finite, header
 from .members import VARIED, alike
 from .monitor import Monitor, Warning
 from .networks import Average, build_networks, labels, latents
@@ -166,28 +166,17 @@ class Fleet:
 
         Raises SteadyganError where the folder can no longer be written; the newest checkpoint is then the one to resume from.
         """
-        state, reason = "failed", "it ended without saying why"
-        self._status(folder, "running", None)
-        name = f"{folder.path.name} × {len(self.members)}"
-        try:
-            with self.interrupt, Display(name, self.config.steps or 0, self.step, show) as display:
-                state, reason = self._loop(folder, display)  # type: ignore[assignment]
-        except (Exception, KeyboardInterrupt) as error:
-            reason = str(error) or type(error).__name__
-            if isinstance(error, OSError):
-                raise SteadyganError(f"The run folder {folder.path} can no longer be written: {error}.") from error
-            raise
-        finally:
-            self._status(folder, state, reason)
+        state, reason = drive(self, folder, f"{folder.path.name} × {len(self.members)}", show)
         members = [MemberOutcome(m, *self._ending(i, state), self.metrics[i]) for i, m in enumerate(self.members)]  # type: ignore[arg-type]
         return FleetOutcome(folder.path, state, self.step, reason, tuple(members))  # type: ignore[arg-type]
 
-    def _loop(self, folder: RunFolder, display: Display) -> tuple[str, str | None]:
+    def loop(self, folder: RunFolder, display: Display) -> tuple[str, str | None]:
+        """Train until the last step, a signal, or until no member is left; return the state and the reason."""
         config, total, players = self.config, self.config.steps or 0, self.players
         started = time.perf_counter() - self.seconds
         if self.step == 0:
             self._save(folder)
-            self._write_samples(folder, self.sample())
+            folder.samples(f"step-{self.step:08d}", self.sample())
         while True:
             players.context = replace(players.context, progress=self.step / total)
             self.dynamics.step(players)
@@ -296,10 +285,10 @@ class Fleet:
         metrics: list[dict[str, float]] | None = None
         if evaluate:
             samples = self.sample()
-            self._write_samples(folder, samples)
+            folder.samples(f"step-{self.step:08d}", samples)
             metrics = [{} if i in fallen else self.problem.measure(x, self._critic(i)) for i, x in enumerate(samples)]
-            self.metrics = [{key: _plain(value) for key, value in each.items()} for each in metrics]
-        columns = {name: [None if i in self.stopped else _plain(row[name]) for i, row in enumerate(rows)] for name in rows[0]}
+            self.metrics = [{key: finite(value) for key, value in each.items()} for each in metrics]
+        columns = {name: [None if i in self.stopped else finite(row[name]) for i, row in enumerate(rows)] for name in rows[0]}
         logged: dict[str, Any] = {"step": self.step, "seconds": round(self.seconds, 3), **columns}
         measured = {key: None for each in metrics or [] for key in each}
         if measured:
@@ -338,9 +327,6 @@ class Fleet:
         self.lone_critic.load_state_dict({key: value[i] for key, value in state.items()})
         return self.lone_critic
 
-    def _write_samples(self, folder: RunFolder, x: Tensor) -> None:
-        folder.samples(f"step-{self.step:08d}", x)
-
     def _warn(self, folder: RunFolder, display: Display, i: int, warning: Warning) -> None:
         named = warning._replace(message=f"member {i}: {warning.message}")
         folder.warn(named)
@@ -352,7 +338,8 @@ class Fleet:
             return "stopped", step, reason
         return state, self.step, None
 
-    def _status(self, folder: RunFolder, state: str, reason: str | None) -> None:
+    def write_status(self, folder: RunFolder, state: str, reason: str | None) -> None:
+        """Write status.json with every member's; a folder that cannot be written is noticed elsewhere."""
         members = [dict(zip(("state", "step", "reason"), self._ending(i, state), strict=True)) for i in range(len(self.members))]
         status = {"state": state, "step": self.step, "reason": reason, "seconds": round(self.seconds, 2), "members": members}
         with suppress(OSError):
@@ -370,8 +357,3 @@ def _whole(optimizer: OptimizerSpec) -> OptimizerSpec:
 def _middle(values: Sequence[float | None]) -> float | None:
     there = [value for value in values if value is not None]
     return median(there) if there else None
-
-
-def _plain(value: float | None) -> float | None:
-    """JSON has no NaN and no infinity: what is not finite is written as null."""
-    return value if value is not None and math.isfinite(value) else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 import subprocess
@@ -107,6 +108,11 @@ class RunFolder:
     def _append(self, name: str, row: dict[str, Any]) -> None:
         with open(self.path / name, "a") as file:
             file.write(json.dumps(row) + "\n")
+
+
+def finite(value: float | None) -> float | None:
+    """Return a number as JSON can hold it: NaN and infinity are null."""
+    return value if value is not None and math.isfinite(value) else None
 
 
 def write_samples(path: Path, x: Tensor) -> None:

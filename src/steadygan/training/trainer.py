@@ -20,9 +20,10 @@ from ..core.registry import build
 from ..problems.problem import Problem
 from . import checkpoint
 from .config import Config, problem_from_json, problem_to_json, stream_seed
+from .drive import drive
 from .interrupt import Interrupt
 from .judge import Judge
-from .logging import RunFolder, header
+from .logging import RunFolder, finite, header
 from .monitor import Monitor, Warning
 from .networks import Average, build_networks, generate, labels, latents, slope_norm
 from .progress import Display, Show, load
@@ -114,10 +115,10 @@ class Trainer:
                 "generator": build("optimizer", config.optimizer)(self.generator.parameters()),
                 "critic": build("optimizer", config.critic_optimizer)(self.critic.parameters()),
             },
-            path="auto" if config.gradient_path == "auto" else self.decision.path,
+            path=config.gradient_path,  # type: ignore[arg-type]
             penalty_every=config.penalty_every,
             penalty_share=config.penalty_share,
-            keep_fakes=getattr(self.dynamics, "share", False),
+            keep_fakes=self.dynamics.share,
         )
         zeros = torch.zeros(2)
         self.monitor = Monitor(self.game.objective.critic(zeros, zeros).item())  # type: ignore[union-attr]
@@ -132,21 +133,11 @@ class Trainer:
 
         Raises SteadyganError where the folder can no longer be written; the newest checkpoint is then the one to resume from.
         """
-        state, reason = "failed", "it ended without saying why"
-        self._status(folder, "running", None)
-        try:
-            with self.interrupt, Display(folder.path.name, self.config.steps or 0, self.step, show) as display:
-                state, reason = self._loop(folder, display)
-        except (Exception, KeyboardInterrupt) as error:
-            reason = str(error) or type(error).__name__
-            if isinstance(error, OSError):
-                raise SteadyganError(f"The run folder {folder.path} can no longer be written: {error}.") from error
-            raise
-        finally:
-            self._status(folder, state, reason)
+        state, reason = drive(self, folder, folder.path.name, show)
         return Outcome(folder.path, state, self.step, reason)  # type: ignore[arg-type]
 
-    def _loop(self, folder: RunFolder, display: Display) -> tuple[str, str | None]:
+    def loop(self, folder: RunFolder, display: Display) -> tuple[str, str | None]:
+        """Train until the last step, a signal or trouble to stop on; return the state and the reason."""
         config, total = self.config, self.config.steps or 0
         started = time.perf_counter() - self.seconds
         if self.step == 0:
@@ -201,7 +192,7 @@ class Trainer:
             "rng": checkpoint.random_state(self.rngs, self.device),
             "stream": self.stream.state(),
             "monitor": self.monitor.state(),
-            "best": {name: _plain(value) for name, value in self.best.items()},
+            "best": {name: finite(value) for name, value in self.best.items()},
         }
 
     def restore(self, tree: checkpoint.Tree) -> None:
@@ -230,7 +221,8 @@ class Trainer:
     def _sampled(self) -> nn.Module:
         return self.average.module if self.average else self.generator
 
-    def _status(self, folder: RunFolder, state: str, reason: str | None) -> None:
+    def write_status(self, folder: RunFolder, state: str, reason: str | None) -> None:
+        """Write status.json; a folder that cannot be written is noticed elsewhere."""
         with suppress(OSError):
             folder.write("status.json", {"state": state, "step": self.step, "reason": reason, "seconds": round(self.seconds, 2)})
 
@@ -258,9 +250,9 @@ class Trainer:
             samples = self.sample()
             folder.samples(f"step-{self.step:08d}", samples)
             metrics = self.problem.measure(samples, self.critic) | self._judge(folder)
-        logged: dict[str, Any] = {"step": self.step, "seconds": round(self.seconds, 3), **{k: _plain(v) for k, v in row.items()}}
+        logged: dict[str, Any] = {"step": self.step, "seconds": round(self.seconds, 3), **{k: finite(v) for k, v in row.items()}}
         if metrics:
-            logged["metrics"] = {key: _plain(value) for key, value in metrics.items()}
+            logged["metrics"] = {key: finite(value) for key, value in metrics.items()}
         folder.log(logged)
         display.figures(self.step, row, metrics)
         new = self.monitor.observe(self.step, {**row, **(metrics or {})})
@@ -292,8 +284,3 @@ class Trainer:
             return False
         folder.save_checkpoint(self.step, self.tree(), self.config.keep_checkpoints)
         return True
-
-
-def _plain(value: float | None) -> float | None:
-    """JSON has no NaN and no infinity: what is not finite is written as null, and named in warnings.jsonl."""
-    return value if value is not None and math.isfinite(value) else None
