@@ -11,6 +11,7 @@ from steadygan import SteadyganError
 from steadygan.cli import main
 from steadygan.report import write_report
 from steadygan.report.fleet import FleetRun, quartiles, summary, table
+from steadygan.training.members import load_member_sampler
 
 TINY = ["--network", "mlp:width=8", "--steps", "3", "--batch", "8", "--log-every", "1", "--evaluate-every", "9", "--device", "cpu"]
 
@@ -36,7 +37,13 @@ def test_a_grid_of_seeds_and_strengths_is_trained_resumed_and_reported(here, cap
 
     assert main(["resume", str(path), "--steps", "4"]) == 0
     assert json.loads((path / "status.json").read_text())["step"] == 4
-    assert main(["sample", str(path)]) == 2 and "holds many GANs" in capsys.readouterr().err
+    assert main(["sample", str(path)]) == 2 and "--member K" in capsys.readouterr().err
+    assert main(["sample", str(path), "--member", "4"]) == 2 and "members 0 to 3, not 4" in capsys.readouterr().err
+    assert main(["sample", str(path), "--member", "2", "--n", "7", "--seed", "1"]) == 0
+    with np.load(path / "sample-member2-step4-seed1.npz") as drawn:
+        sample, _ = load_member_sampler(path, 2)
+        np.testing.assert_array_equal(drawn["samples"], sample(7, 1).numpy())
+        assert not np.allclose(drawn["samples"], load_member_sampler(path, 3)[0](7, 1).numpy())
     assert main(["report", str(path)]) == 0
     page = (path / "report.html").read_text()
     assert "4 GANs at once" in page and "adam:lr=0.1" in page and "<script" not in page

@@ -18,6 +18,7 @@ from ..problems import Problem
 from ..training import Config, FleetOutcome, Outcome, grid, is_fleet, resume, resume_fleet, train, train_fleet
 from ..training.config import problem_from_json
 from ..training.logging import RunFolder, write_samples
+from ..training.members import load_member_sampler
 from ..training.networks import load_sampler
 from .arguments import OWN, Folder, Modules, arg, fresh, spec
 from .evaluate import judge
@@ -156,12 +157,14 @@ class Sample:
     Examples:
       steadygan sample runs/photos --n 100 --seed 3 --out samples.png
       steadygan sample runs/mixture3d-js --n 5120 --out samples.npz
+      steadygan sample runs/many --member 3 --out third.npz
     """
 
     path: Folder
     n: Annotated[int, tyro.conf.arg(metavar="N", help="how many")] = 64
     seed: Annotated[int, tyro.conf.arg(metavar="N", help="of the latents")] = 0
     checkpoint: Annotated[Path | None, arg("FILE", "a checkpoint", "the newest")] = None
+    member: Annotated[int | None, arg("K", "which of many GANs that were trained at once, counted from 0")] = None
     out: Annotated[Path | None, arg("FILE", "ends in .png (images) or .npz", "in the run folder")] = None
     modules: Modules = ()
 
@@ -169,14 +172,17 @@ class Sample:
         """Sample."""
         if self.n < 1:
             raise SteadyganError(f"--n must be at least 1, not {self.n}.")
-        if is_fleet(self.path):
-            raise SteadyganError(
-                f"{self.path} holds many GANs: the samples of all are in its folder samples/, and their networks come from"
-                " steadygan.training.load_member."
-            )
-        sample, step = load_sampler(self.path, self.checkpoint)
+        many = is_fleet(self.path)
+        if many and self.member is None:
+            raise SteadyganError(f"{self.path} holds many GANs: say which with --member K, counted from 0 as in its report.")
+        if not many and self.member is not None:
+            raise SteadyganError(f"{self.path} holds one GAN: leave --member out.")
+        if self.member is None:
+            (sample, step), name = load_sampler(self.path, self.checkpoint), "sample"
+        else:
+            (sample, step), name = load_member_sampler(self.path, self.member, self.checkpoint), f"sample-member{self.member}"
         x = sample(self.n, self.seed)
-        out = self.out or self.path / f"sample-step{step}-seed{self.seed}.{'png' if x.ndim == 4 else 'npz'}"
+        out = self.out or self.path / f"{name}-step{step}-seed{self.seed}.{'png' if x.ndim == 4 else 'npz'}"
         write_samples(out, x)
         print(out)
         return 0

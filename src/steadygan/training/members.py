@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from ..core.errors import SteadyganError
 from ..core.registry import build, expand
@@ -16,7 +16,7 @@ from ..problems.problem import Problem
 from . import checkpoint
 from .config import Config
 from .logging import RunFolder
-from .networks import build_networks
+from .networks import build_networks, sampler
 from .optimizers import SGD, Adam, RMSProp
 
 VARIED = ("regularizer", "smoothing", "optimizer", "critic_optimizer", "seed")
@@ -47,7 +47,17 @@ def load_member(run: Path | str, member: int, path: Path | None = None) -> tuple
 
     path: a checkpoint file, by default the newest. Raises SteadyganError for a folder that holds one GAN, and a member that is not there.
     """
-    description = RunFolder.open(Path(run)).read("config.json")
+    return _member(Path(run), member, path)[:3]
+
+
+def load_member_sampler(run: Path | str, member: int, path: Path | None = None) -> tuple[Callable[[int, int], Tensor], int]:
+    """Return a member's generator as ``sample(n, seed) -> (n, *event)``, and its step; arguments and errors as ``load_member``."""
+    config, generator, _, classes, step = _member(Path(run), member, path)
+    return sampler(config, generator, classes), step
+
+
+def _member(run: Path, member: int, path: Path | None) -> tuple[Config, nn.Module, nn.Module, int, int]:
+    description = RunFolder.open(run).read("config.json")
     if "fleet" not in description:
         raise SteadyganError(f"{run} holds one GAN, which has no members.")
     members = description["fleet"]["members"]
@@ -55,10 +65,10 @@ def load_member(run: Path | str, member: int, path: Path | None = None) -> tuple
         raise SteadyganError(f"{run} holds the members 0 to {len(members) - 1}, not {member}.")
     config = Config.from_json({**description["config"], **members[member]})
     networks = build_networks(config, tuple(description["event"]), description["classes"])
-    tree = checkpoint.load(path or checkpoint.latest(Path(run)))
+    tree = checkpoint.load(path or checkpoint.latest(run))
     for network, values in zip(networks, (tree.get("ema") or tree["generator"], tree["critic"]), strict=True):
         network.load_state_dict({key: value[member] for key, value in values.items()})
-    return config, *networks
+    return config, *networks, description["classes"], tree["step"]
 
 
 def alike(problem: Problem, members: Sequence[Config]) -> list[Config]:

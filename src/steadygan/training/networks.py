@@ -82,28 +82,35 @@ class Average:
                 mine.copy_(theirs)
 
 
-def load_sampler(run: Path, path: Path | None = None) -> tuple[Callable[[int, int], Tensor], int]:
+def load_sampler(run: Path, path: Path | None = None, *, averaged: bool = True) -> tuple[Callable[[int, int], Tensor], int]:
     """Return a run's generator as ``sample(n, seed) -> (n, *event)``, and its step; the moving average where the run keeps one.
 
-    path: a checkpoint file, by default the newest. Raises SteadyganError for a folder or a file that is none of steadygan's.
+    path: a checkpoint file, by default the newest. averaged=False: the generator itself in any case. Raises SteadyganError for a folder or
+    a file that is none of steadygan's.
     """
     config, classes, generator, _, tree = _load(run, path)
-    _fill(generator, tree.get("ema") or tree["generator"], config)
+    _fill(generator, (averaged and tree.get("ema")) or tree["generator"], config)
+    return sampler(config, generator, classes), int(tree["step"])
+
+
+def sampler(config: Config, generator: nn.Module, classes: int) -> Callable[[int, int], Tensor]:
+    """Return a generator as ``sample(n, seed) -> (n, *event)``, from the configuration's latents; labels run through the classes."""
 
     def sample(n: int, seed: int) -> Tensor:
         z = latents(config, n, torch.Generator().manual_seed(stream_seed(seed, "sample")))
         return generate(generator, z, labels(classes, n), "cpu")
 
-    return sample, int(tree["step"])
+    return sample
 
 
-def load_critic(run: Path, batch: int) -> Callable[[Tensor], Tensor]:
+def load_critic(run: Path, batch: int, path: Path | None = None) -> Callable[[Tensor], Tensor]:
     """Return a run's discriminator as ``critic(x) -> logits``, (N, *event) -> (N,), in batches of that size.
 
-    Batch normalisation takes the statistics of each batch, as in training, where real and generated samples come apart; a moving average
-    would be that of a mixture which the discriminator never sees. Dropout is off. Raises SteadyganError as ``load_sampler``.
+    path: a checkpoint file, by default the newest. Batch normalisation takes the statistics of each batch, as in training, where real and
+    generated samples come apart; a moving average would be that of a mixture which the discriminator never sees. Dropout is off. Raises
+    SteadyganError as ``load_sampler``.
     """
-    config, _, _, critic, tree = _load(run, None)
+    config, _, _, critic, tree = _load(run, path)
     _fill(critic, tree["critic"], config)
     critic.eval()
     for module in critic.modules():
