@@ -20,6 +20,7 @@ import torch
 from work import PENALTIES, Case, jobs, measured_alone, scale, textbook
 
 from steadygan.core.gradients import critic_backward
+from steadygan.experiments import timing
 from steadygan.training.allocator import keep_memory
 
 HERE = Path(__file__).parent
@@ -35,9 +36,9 @@ class Target(NamedTuple):
     least: float | None = None
     counted: float | None = None
 
-    def row(self, samples: measure.Samples, failed: dict[str, str]) -> dict[str, Any]:
+    def row(self, samples: timing.Samples, failed: dict[str, str]) -> dict[str, Any]:
         """Return the target beside what was measured."""
-        found = measure.ratio(samples, self.above, self.below)
+        found = timing.ratio(samples, self.above, self.below)
         target = f"≤ {self.most:g}" if self.most else f"≥ {self.least:,g}"
         why = failed.get(self.above) or failed.get(self.below) or "not part of this run"
         holds = None if found is None else found["median"] <= self.most if self.most else found["median"] >= (self.least or 0)
@@ -154,7 +155,7 @@ def agreement(cases: dict[str, Case]) -> dict[str, float]:
     return found
 
 
-def operations(cases: dict[str, Case], samples: measure.Samples) -> list[dict[str, Any]]:
+def operations(cases: dict[str, Case], samples: timing.Samples) -> list[dict[str, Any]]:
     """Return whole iterations as counted and as measured, in milliseconds, for the cases whose forward passes were timed.
 
     Counted in forwards f of the critic and g of the generator, on one batch: the critic's gradient costs 6 f without a penalty, and with
@@ -213,9 +214,9 @@ def main(argv: list[str] | None = None) -> None:
         keep_memory()
         where |= {"rounds": size.rounds, "sample_seconds": size.seconds}
         say("time")
-        samples, failed = measure.rounds(every, size.rounds, size.seconds, say)
+        samples, failed = timing.rounds(every, size.rounds, size.seconds, say)
     rows = [target.row(samples, failed) for target in targets(size.members, size.batches)]
-    beside = [{"what": what, "measured": measure.ratio(samples, above, below)} for what, above, below in BESIDE]
+    beside = [{"what": what, "measured": timing.ratio(samples, above, below)} for what, above, below in BESIDE]
     results = {
         "environment": where,
         "targets": rows,
@@ -226,8 +227,8 @@ def main(argv: list[str] | None = None) -> None:
         "not_run": failed,
         "jobs": {
             name: {
-                "cpu": measure.summary([cpu for cpu, _ in values]),
-                "wall": measure.summary([wall for _, wall in values]),
+                "cpu": timing.summary([cpu for cpu, _ in values]),
+                "wall": timing.summary([wall for _, wall in values]),
                 "peak_memory_mb": memory.get(name),
             }
             for name, values in samples.items()

@@ -16,6 +16,7 @@ from steadygan.analysis.portrait import simulate
 from steadygan.core.context import Context
 from steadygan.core.gradients import Path, critic_gradient, decide
 from steadygan.core.players import PLAYERS, Batch, OptimizerPlayers
+from steadygan.experiments.timing import Job
 
 PENALTIES = {"none": [], "r1": ["r1:gamma=1"], "r1r2": ["r1r2:gamma=1"], "js": ["js:gamma=1"], "wgan-gp": ["wgan-gp:gamma=20"]}
 ADAM = "adam:lr=0.0002,beta1=0.5"
@@ -54,15 +55,6 @@ class Case(NamedTuple):
     def game(self, penalty: str) -> Game:
         """Return the game with one of PENALTIES; WGAN-GP comes with Wasserstein's objective."""
         return Game("wasserstein" if penalty == "wgan-gp" else self.objective, PENALTIES[penalty])
-
-
-class Job(NamedTuple):
-    """One piece of work: ``make`` returns the function that is timed, which does it ``work`` times over."""
-
-    name: str
-    make: Callable[[], Callable[[], Any]]
-    work: int = 1
-    compiled: bool = False
 
 
 # ------------------------------------------------------------ ways to do it

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ..core.errors import SteadyganError
-from ..evaluation.crosstest import CrossTest, cross_test
+from ..evaluation.crosstest import CrossTest, cross_test, judged
 from ..evaluation.estimate import Estimate
 from ..evaluation.samples import load_samples
 from ..problems.images import to_floats
@@ -62,12 +62,9 @@ class Crosstest:
             for i, run in enumerate(self.runs):
                 samples.append(load_sampler(run)[0](self.samples, self.seed))
                 tell(i + 1, len(names))
-        with bar("discriminators") as tell:
-            judged = []
-            for i, critic in enumerate(critics):
-                judged.append((critic(real), torch.stack([critic(x) for x in samples])))
-                tell(i + 1, len(names))
-        found = cross_test(names, torch.stack([x for x, _ in judged]), torch.stack([y for _, y in judged]), self.seed)
+        with bar("discriminators"):
+            logits = judged(critics, real, samples)
+        found = cross_test(names, *logits, self.seed)
         kept = {"data": self.data or "the problem's own", "seed": self.seed, **found.to_json()}
         for run in self.runs:
             RunFolder.open(run).write("crosstest.json", kept)

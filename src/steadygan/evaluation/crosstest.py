@@ -8,7 +8,7 @@ Reference: Roth et al. 2017, section 5.5; after Im et al. 2016, "Generative adve
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -49,6 +49,12 @@ class CrossTest:
     def to_json(self) -> dict[str, Any]:
         """Return plain data; an estimate is {value, low, high}."""
         return {name: plain(getattr(self, name)) for name in self.__dataclass_fields__}
+
+
+def judged(critics: Sequence[Callable[[Tensor], Tensor]], real: Tensor, samples: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Return what ``cross_test`` takes: each critic's logits of the test samples, (R, N), and of every model's samples, (R, R, M)."""
+    own = torch.stack([critic(real) for critic in critics])
+    return own, torch.stack([torch.stack([critic(x) for x in samples]) for critic in critics])
 
 
 def cross_test(names: Sequence[str], real: Points, generated: Points, seed: int = 0) -> CrossTest:
