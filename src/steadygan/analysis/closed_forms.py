@@ -75,6 +75,12 @@ def coupling(game: Game) -> float:
 
 def damping(game: Game, progress: float | None = None) -> float:
     """Return q, what regularizers and smoothing subtract from the critic's diagonal; raises SteadyganError where no Jacobian exists."""
+    noise = 0.0 if game.smoothing is None else _objective(game)[1] * _variance(game, progress)
+    return _penalties(game, progress) + noise
+
+
+def _penalties(game: Game, progress: float | None) -> float:
+    """The regularizers' part of the damping."""
     total = 0.0
     for regularizer in game.regularizers:
         if regularizer.not_smooth:  # type: ignore[union-attr]
@@ -82,8 +88,6 @@ def damping(game: Game, progress: float | None = None) -> float:
         row = REGULARIZERS[_name(regularizer)]
         factor = _divergence(regularizer.divergence)[1] if isinstance(regularizer, FGANPenalty) else row
         total += float(factor) * float(at(regularizer.gamma, progress))  # type: ignore[union-attr]
-    if game.smoothing is not None:
-        total += _objective(game)[1] * _variance(game, progress)
     return total
 
 
@@ -96,11 +100,12 @@ def field_matrix(game: Game, dynamics: Dynamics, lr: float, progress: float | No
         return plain - dynamics.gamma * plain.T @ plain
     if isinstance(dynamics, Unrolled):
         size = lr if dynamics.step_size is None else dynamics.step_size
-        # The critic ahead is r^k psi - p theta. Backprop also differentiates it: the coupling's pull through it doubles, and under noise
-        # the curvature d of the generator's loss in psi acts through it.
+        # The critic ahead is r^k psi - p theta. Backprop also differentiates it: the coupling's pull through it doubles, and what curves
+        # the generator's loss in psi acts through it: noise by d, and its own part of the penalty.
         r = 1 - size * q
         p = size * a * sum(r**i for i in range(dynamics.steps))
-        through = _objective(game)[2] * _variance(game, progress) * p if dynamics.backprop else 0.0
+        curvature = _objective(game)[2] * _variance(game, progress) - (_penalties(game, progress) if game.regularize_generator else 0.0)
+        through = curvature * p if dynamics.backprop else 0.0
         turns = 2 if dynamics.backprop else 1
         return np.array([[-turns * a * p - through * p, (a + through) * r**dynamics.steps], [-a, -q]])
     return plain

@@ -51,6 +51,9 @@ class Train:
         spec("regularizer", "penalty on the critic, gamma/2 times a mean square; repeated ones add up", "none"),
         tyro.conf.UseAppendAction,
     ] = ()
+    regularize_generator: Annotated[
+        bool, tyro.conf.arg(help="the generator's loss has the penalty too, with the opposite sign (Roth et al. 2017, section 4.1)")
+    ] = False
     smoothing: Annotated[str | None, spec("smoothing", "noise on the samples", "none")] = None
     dynamics: Annotated[str, spec("dynamics", "who moves when")] = "alternating"
     constraint: Annotated[str | None, spec("constraint", "what the critic's parameters obey", "none")] = None

@@ -337,7 +337,7 @@ class _Members(FunctionalPlayers):
 
     def _generator_loss(self, critic: Any, batch: Batch, fake: Tensor) -> Tensor:
         def one(network: Any, game: Game, context: Context, real: Tensor, fake: Tensor, *labels: Any) -> Tensor:
-            return game.generator_loss(network, real, fake, labels=labels or None, at=context)
+            return game.generator_loss(network, real, fake, labels=labels or None, at=context, backend="func")
 
         self.generator_loss = self._each(critic, one, batch.real, fake, *(batch.labels or ()))
         return self.generator_loss.sum()

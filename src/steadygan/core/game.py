@@ -40,9 +40,19 @@ class CriticTerms(NamedTuple):
 
 @dataclass(frozen=True)
 class Game:
-    """A two-player game: objective + regularizers + smoothing + constraint, each an object or a spec.
+    r"""A two-player game: objective + regularizers + smoothing + constraint, each an object or a spec.
 
     Both losses are minimised. The caller detaches: pass ``fake.detach()`` to ``critic_loss`` and the live ``fake`` to ``generator_loss``.
+
+    regularize_generator: the critic maximises the regularized value F - Omega, Omega all penalties with their gamma/2; with it the
+    generator minimises the same value, where it else minimises F:
+
+    .. math:: L_D = -F + \Omega, \qquad L_G = L_G^{obj} - \Omega
+
+    so that the minimax game is zero-sum in the regularized value; with another objective, such as the non-saturating one, it is the
+    natural extension. Omega counts by its dependence on generated samples. Near an equilibrium whose critic is flat nothing changes to
+    first order, because a zero-centred Omega is quadratic in the critic's gradient. Raises SteadyganError where no penalty looks at
+    generated samples.
 
     >>> game = Game("nonsaturating", ["js:gamma=0.1"])
     >>> D, G = torch.nn.Linear(3, 1), torch.nn.Linear(2, 3)
@@ -50,13 +60,14 @@ class Game:
     >>> game.critic_loss(D, real, fake.detach()).backward()
     >>> game.generator_loss(D, real, fake).backward()
 
-    Reference: Roth et al. 2017; Mescheder et al. 2018.
+    Reference: Roth et al. 2017, section 4.1 on the generator's part; Mescheder et al. 2018.
     """
 
     objective: Objective | str = "nonsaturating"
     regularizers: Sequence[Regularizer | str] = ()
     smoothing: Smoothing | str | None = None
     constraint: Constraint | str | None = None
+    regularize_generator: bool = False
 
     def __post_init__(self) -> None:
         regularizers = [self.regularizers] if isinstance(self.regularizers, (str, Regularizer)) else self.regularizers
@@ -65,6 +76,12 @@ class Game:
         for kind in ("smoothing", "constraint"):
             if getattr(self, kind) is not None:
                 object.__setattr__(self, kind, build(kind, getattr(self, kind)))
+        if self.regularize_generator and not any(r.sees_generated for r in self._regularizers):
+            seen = "; ".join(f"{type(r).__name__} looks at {', '.join(r.where)} samples only" for r in self._regularizers)
+            raise SteadyganError(
+                "regularize_generator needs a penalty that depends on generated samples, such as js, f-gan or r2: without one the"
+                f" generator's loss stays as it is ({seen or 'there is no regularizer'})."
+            )
 
     def critic_loss(
         self, critic: Critic, real: Tensor, fake: Tensor, *, labels: Labels = None, at: Context = Context(), backend: Backend = "autograd"
@@ -88,12 +105,28 @@ class Game:
         return self.value(scores, at=at)
 
     def generator_loss(
-        self, critic: Critic, real: Tensor | None, fake: Tensor, *, labels: Labels = None, at: Context = Context()
+        self,
+        critic: Critic,
+        real: Tensor | None,
+        fake: Tensor,
+        *,
+        labels: Labels = None,
+        at: Context = Context(),
+        backend: Backend = "autograd",
     ) -> Tensor:
-        """Return the generator's loss, 0-d. ``real`` may be None unless the objective compares with real samples (relativistic ones)."""
+        """Return the generator's loss, 0-d.
+
+        ``real`` may be None unless the objective compares with real samples (relativistic ones) or the generator is regularized. backend:
+        of the input gradients, where it is.
+        """
         assert isinstance(self.objective, Objective)
         if self.objective.uses_real and real is None:
             raise SteadyganError("this objective's generator loss compares with real samples: pass them, not None")
+        if self.regularize_generator:
+            if real is None:
+                raise SteadyganError("regularize_generator: the generator's loss has the critic's penalty: pass real samples, not None")
+            terms = self.critic_terms(critic, real, fake, labels=labels, at=at, backend=backend)
+            return self.objective.generator(terms.scores["real"].logits, terms.scores["fake"].logits) - terms.penalty
         y_real, y_fake = labels or (None, None)
         with parametrize.cached():
             theirs = score(critic, self._smooth(Samples(fake, y_fake), at)).logits
@@ -162,6 +195,11 @@ class Game:
         """
         if every == 1:
             return self
+        if self.regularize_generator:
+            raise SteadyganError(
+                f"regularize_generator goes with a penalty in every update of the critic, not in every {every}th (penalty_every): else the"
+                " players would mostly play for two different values."
+            )
         if update % every:
             return replace(self, regularizers=tuple(r for r in self._regularizers if not r.where))
         places = [f"regularizers.{i}." for i, r in enumerate(self._regularizers) if r.where]

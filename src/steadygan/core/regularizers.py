@@ -61,6 +61,11 @@ class Regularizer:
     not_smooth: ClassVar[str] = ""
     """Why a game with it cannot be linearised at an equilibrium; empty where it can."""
 
+    @property
+    def sees_generated(self) -> bool:
+        """Whether the penalty depends on generated samples: it looks at points made of them, or at the logits of both batches."""
+        return not self.where or not set(self.where) <= {"real", "around-real"}
+
     def penalty(self, scores: Mapping[str, Scores], context: Context) -> Tensor:
         """Return the penalty, 0-d; ``scores`` holds 'real', 'fake' and every point of ``where``, the latter with their gradient."""
         raise NotImplementedError

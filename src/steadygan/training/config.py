@@ -23,12 +23,14 @@ class Config:
     Attributes in steps: ``steps`` (critic and generator each as often as the dynamics says), ``log_every``, ``evaluate_every``,
     ``checkpoint_every`` (0: a tenth of the steps). ``ema`` is the decay of the generator's moving average, 0 for none.
     ``gradient_path`` is how the critic's gradient is computed (core/gradients.py); gradient penalties are taken in every
-    ``penalty_every``-th critic update, where they count as often, on ``penalty_share`` of the batch. ``metrics`` are taken at each
+    ``penalty_every``-th critic update, where they count as often, on ``penalty_share`` of the batch. ``regularize_generator`` takes them
+    into the generator's loss too (``Game``), on the whole batch. ``metrics`` are taken at each
     evaluation of ``metrics_samples`` samples against ``metrics_data`` (None: the training data) in ``features``; the first drives best.
     """
 
     objective: str | None = None
     regularizer: tuple[str, ...] = ()
+    regularize_generator: bool = False
     smoothing: str | None = None
     dynamics: str = "alternating"
     constraint: str | None = None
@@ -89,11 +91,13 @@ class Config:
         tenth = max(1, given["steps"] // 10)
         given["evaluate_every"] = given["evaluate_every"] or tenth
         given["checkpoint_every"] = given["checkpoint_every"] or tenth
-        return Config(**given)
+        resolved = Config(**given)
+        resolved.game().lazy(0, resolved.penalty_every)  # what a game refuses is refused now
+        return resolved
 
     def game(self) -> Game:
         """Build the game that this configuration spells."""
-        return Game(self.objective or "nonsaturating", self.regularizer, self.smoothing, self.constraint)
+        return Game(self.objective or "nonsaturating", self.regularizer, self.smoothing, self.constraint, self.regularize_generator)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data for ``config.json``."""
