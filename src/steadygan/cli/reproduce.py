@@ -29,6 +29,7 @@ class Reproduce:
       steadygan reproduce
       steadygan reproduce mescheder-dirac
       steadygan reproduce roth-fig6 --scale paper --seeds 8 --out results/fig6
+      steadygan reproduce roth-fig4 --data train.zip test.zip
       steadygan reproduce --index docs/results
     """
 
@@ -36,6 +37,9 @@ class Reproduce:
     scale: Annotated[str, tyro.conf.arg(metavar="SCALE", help="quick or paper")] = "quick"
     seeds: Annotated[int | None, arg("N", "how many, where anything is random", "the experiment's own")] = None
     out: Annotated[Path | None, arg("DIR", "where result.json and figure.png go", "a folder of that name under runs/reproduction")] = None
+    data: Annotated[
+        tuple[str, str] | None, arg("TRAIN TEST", "images, for the experiments on images; what 'train images' takes", "in $STEADYGAN_DATA")
+    ] = None
     list: Annotated[bool, tyro.conf.arg(help="names, cost and latest verdicts")] = False
     index: Annotated[Path | None, arg("DIR", "gather the latest results there and write index.md about them", "no")] = None
     json: Annotated[bool, tyro.conf.arg(help="for programs")] = False
@@ -64,11 +68,11 @@ class Reproduce:
         from ..report.reproduction import draw, save_small
 
         spec = experiment(name)
-        settings, seeds = spec.settings(self.scale), spec.seeds(self.scale, self.seeds)
+        settings, seeds = spec.settings(self.scale, self.data), spec.seeds(self.scale, self.seeds)
         out = self.out or RUNS / folder_name(name, self.scale)
         start = time.perf_counter()
         findings = spec.run(settings, seeds, out / "fleets")
-        result = record(spec, self.scale, seeds, findings, time.perf_counter() - start)
+        result = record(spec, self.scale, settings, seeds, findings, time.perf_counter() - start)
         try:
             out.mkdir(parents=True, exist_ok=True)
             save_small(draw(findings.picture, findings.data), out / FIGURE)

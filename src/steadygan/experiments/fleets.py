@@ -14,9 +14,9 @@ import numpy as np
 import torch
 
 from ..core.errors import SteadyganError
-from ..evaluation.estimate import share_of
+from ..evaluation.estimate import Estimate, share_of
 from ..problems.problem import Problem
-from ..training import Config, resume_fleet, train_fleet
+from ..training import Config, checkpoint, resume_fleet, train_fleet
 from ..training.config import problem_to_json
 from ..training.logging import RunFolder
 from ..training.members import alike
@@ -40,43 +40,68 @@ class Member:
 
     def late(self, name: str) -> float:
         """Return the median of a metric over the last third of the evaluations, because one snapshot can mislead; NaN where it stopped."""
-        values = self.metrics[name]
+        values = self.series(name)
         return float(np.median(values[-max(1, len(values) // 3) :]))
 
+    def series(self, name: str) -> np.ndarray:
+        """Return a metric (T,); all NaN where it had stopped before it was first evaluated."""
+        return self.metrics.get(name, np.full(len(self.steps), math.nan))
+
     def samples(self, step: int) -> np.ndarray:
-        """Return its samples (N, d) at a step that was saved."""
-        with np.load(self.folder / f"samples/step-{step:08d}.npz") as held:
-            return np.asarray(held["samples"][self.place], dtype=np.float64)
+        """Return its samples (N, d) at an evaluation; one of NaN where the whole fleet had stopped before."""
+        path = self.folder / f"samples/step-{step:08d}.npz"
+        there = path.is_file()
+        with np.load(path if there else self.folder / "samples/real.npz") as held:
+            samples = held["samples"]
+        return np.asarray(samples[self.place] if there else np.full_like(samples[:1], math.nan), dtype=np.float64)
 
 
-def fleet(problem: Problem, members: Sequence[Config], folder: Path) -> list[Member]:
-    """Train a fleet in a folder, or continue the one that is there, and return its members.
+def fleet(problem: Problem, members: Sequence[Config], folder: Path, *, compiled: bool = False) -> list[Member]:
+    """Train a fleet in a folder, or continue the one that is there, and return its members. compiled: as in ``train_fleet``.
 
     Raises SteadyganError where the folder holds another fleet, and KeyboardInterrupt where it was interrupted: the same call continues it.
     """
     resolved = alike(problem, members)
     if (folder / "config.json").is_file():
-        _same(problem, resolved, folder)
-        status = RunFolder.open(folder).read("status.json")
-        state = status["state"]
-        if state not in ("finished", "stopped"):
-            state = resume_fleet(folder).state
+        same(problem, resolved, folder)
+        state = ended(folder) or resume_fleet(folder).state
     else:
-        state = train_fleet(problem, members, folder).state
+        state = train_fleet(problem, members, folder, compiled=compiled).state
     if state == "interrupted":
         raise KeyboardInterrupt
     return read(folder, resolved)
 
 
+def ended(folder: Path) -> str | None:
+    """Return how a run of one GAN or of many ended, None where it has steps to make."""
+    run = RunFolder.open(folder)
+    status = run.read("status.json")
+    if status["state"] in ("finished", "stopped"):
+        return str(status["state"])
+    tree = checkpoint.load(checkpoint.latest(folder))
+    alive = "alive" not in tree or bool(tree["alive"].any())
+    if alive and tree["step"] < run.read("config.json")["config"]["steps"]:
+        return None
+    # Killed after its last checkpoint, which is complete, and before its status said so.
+    state = "finished" if alive else "stopped"
+    status |= {"state": state, "step": tree["step"], "seconds": round(tree["seconds"], 2)}
+    if "alive" in tree:
+        endings = [tree["stopped"].get(str(i), (tree["step"], None)) for i in range(len(tree["alive"]))]
+        status["members"] = [{"state": "stopped" if why else state, "step": step, "reason": why} for step, why in endings]
+    run.write("status.json", status)
+    return state
+
+
 def read(folder: Path, members: Sequence[Config]) -> list[Member]:
-    """Return the members of a fleet's folder with their metrics."""
+    """Return the members of a fleet's folder with their metrics at every planned evaluation: an interruption neither adds nor takes any."""
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    measured = [row for row in rows if "metrics" in row]
-    steps = np.array([row["step"] for row in measured])
-    names = list(dict.fromkeys(name for row in measured for name in row["metrics"]))
+    measured = {row["step"]: row["metrics"] for row in rows if "metrics" in row}
+    total, every = members[0].steps or 0, members[0].evaluate_every
+    steps = np.unique([*range(every, total + 1, every), total])
+    names = list(dict.fromkeys(name for metrics in measured.values() for name in metrics))
 
     def column(name: str, place: int) -> np.ndarray:
-        values = [row["metrics"].get(name, [None] * len(members))[place] for row in measured]
+        values = [measured.get(int(step), {}).get(name, [None] * len(members))[place] for step in steps]
         return np.array([math.nan if value is None else value for value in values], dtype=np.float64)
 
     return [
@@ -90,16 +115,30 @@ def seconds(*folders: Path) -> float:
     return float(sum(RunFolder.open(folder).read("status.json")["seconds"] for folder in folders))
 
 
-def share(yes: int, of: int) -> str:
-    """Return a share of seeds with its 95 % interval by Wilson.
+def share(yes: int, of: int, what: str = "seeds") -> str:
+    """Return a share, of seeds or of whatever else, with its 95 % interval by Wilson.
 
     >>> share(3, 3)
     '3 of 3 seeds [44 %, 100 %]'
 
     Reference: Wilson 1927.
     """
-    found = share_of(torch.arange(of) < yes)
-    return f"{yes} of {of} seeds [{100 * found.low:.0f} %, {100 * found.high:.0f} %]"
+    found = _interval(yes, of)
+    return f"{yes} of {of} {what} [{100 * found.low:.0f} %, {100 * found.high:.0f} %]"
+
+
+def majority(yes: int, of: int) -> bool | None:
+    """Return whether most seeds are on one side; None where the interval of their share holds one half, so that chance can do it.
+
+    >>> majority(8, 8), majority(6, 8), majority(0, 8)
+    (True, None, False)
+    """
+    found = _interval(yes, of)
+    return None if found.low <= 0.5 <= found.high else yes > of / 2
+
+
+def _interval(yes: int, of: int) -> Estimate:
+    return share_of(torch.arange(of) < yes)
 
 
 def spread(values: Sequence[float]) -> str:
@@ -111,14 +150,16 @@ def spread(values: Sequence[float]) -> str:
     return f"{median(values):.3g} ({min(values):.3g} to {max(values):.3g})"
 
 
-def _same(problem: Problem, members: Sequence[Config], folder: Path) -> None:
+def same(problem: Problem, members: Sequence[Config], folder: Path) -> None:
+    """Raise SteadyganError unless a run folder holds these members of this problem, given resolved."""
     held = RunFolder.open(folder).read("config.json")
     wanted = [m.to_json() for m in members]
-    found = [{**held["config"], **each} for each in held.get("fleet", {}).get("members", [{}])]
+    # Read and written again, so that a folder older than a setting has its default.
+    found = [Config.from_json({**held["config"], **each}).to_json() for each in held.get("fleet", {}).get("members", [{}])]
 
     def essential(members: list[dict[str, Any]]) -> list[dict[str, Any]]:
         # The device may be another machine's, and how often a run is saved and logged changes nothing.
         return [{key: value for key, value in m.items() if key not in _IDLE} for m in members]
 
     if held["problem"] != json.loads(json.dumps(problem_to_json(problem))) or essential(found) != essential(wanted):
-        raise SteadyganError(f"{folder} holds another fleet than this experiment's: choose another folder with --out, or remove that one.")
+        raise SteadyganError(f"{folder} holds another run than this experiment's: choose another folder with --out, or remove that one.")

@@ -1,22 +1,21 @@
-"""Roth et al. 2017 on the 3-D submanifold mixture: Figures 1, 5 and 6."""
+"""What the experiments on the 3-D submanifold mixture share: configurations, who stands and who has fallen, pictures and notes."""
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from ..core.registry import build
-from ..problems.measures import mode_occupancy
 from ..problems.toys import Mixture3D
 from ..training import Config
-from .fleets import Member, fleet, seconds, share, spread
-from .spec import Experiment, Findings, Row, number
+from .fleets import Member, fleet, share, spread
+from .spec import Row
 
 STANDS, FALLS = 7, 3
 """Modes of seven, in the median over the last third of the evaluations: a run that holds all stands, one with at most three has fallen."""
@@ -24,62 +23,43 @@ STANDS, FALLS = 7, 3
 CLOSE = 0.06
 """Sliced Wasserstein-1 below which the samples are near the data: six times what fresh real samples have."""
 
-_PAPER = "Roth et al. 2017, "
+PAPER = "Roth et al. 2017, "
+
+STRENGTHS = ("0.01", "0.1", "1")
+"""Of the JS regularizer, in Figures 1 and 6."""
+
+LENGTH = 60_000
+"""Iterations with one critic step that an unregularized run must stand, once it has learned, to speak against collapse after 50,000."""
+
+TINY = {"steps": 3, "batch": 16, "evaluations": 3, "seeds": 2, "network": "mlp:width=8"}
+"""The settings of a smoke test."""
+
+TINIEST = {**TINY, "steps": 2, "evaluations": 2, "seeds": 1}
+"""Those of an experiment with many settings."""
 
 
-def fig5(settings: Mapping[str, Any], seeds: int, out: Path) -> Findings:
-    """Draw the mixture and hold it against its definition, written out anew."""
-    problem, n = Mixture3D(), settings["samples"]
-    x = problem.stream(0).draw(n).x.double()
-    # The paper's own recipe, step by step, in NumPy: the ring in the plane z = 0, turned by Rodrigues' formula, moved.
-    angle = 2 * np.pi * np.arange(7) / 7
-    ring = np.stack([np.sin(angle), np.cos(angle), np.zeros(7)], axis=1)
-    k = np.array([1.0, -1.0, 0.0]) / np.sqrt(2)
-    cross = np.array([[0, -k[2], k[1]], [k[2], 0, -k[0]], [-k[1], k[0], 0]])
-    turn = np.eye(3) + np.sin(np.pi / 4) * cross + (1 - np.cos(np.pi / 4)) * cross @ cross
-    centres = torch.from_numpy(ring @ turn + 1 / np.sqrt(3))
-    occupancy = mode_occupancy(x, centres, 0.06)
-    nearest = torch.cdist(x, centres).argmin(1)
-    local = (x - centres[nearest]).numpy() @ turn.T
-    middle = torch.full((3,), 1 / math.sqrt(3), dtype=torch.float64)
-    radii = (centres - middle).norm(dim=1)
-    # A share of n draws strays by sqrt(p (1 - p)/n), a standard deviation by s/sqrt(2 n) for its 2 n numbers: three and a half of them.
-    slack = 3.5 * math.sqrt(6 / 49 / n)
-    source = _PAPER + "sections 5.1 and 7.3"
-    measure = problem.measure(x.float(), torch.nn.Identity())
-    rows = (
-        number("modes", source, 7, measure["modes"], 0),
-        number("distance of every mode from (1, 1, 1)/√3", source, 1.0, float(radii[(radii - 1).abs().argmax()]), 1e-9),
-        number("share of the fullest mode, of a uniform mixture", source, 1 / 7, float(occupancy.max()), slack),
-        number("share of the emptiest mode", source, 1 / 7, float(occupancy.min()), slack),
-        number("standard deviation within the plane", source, 0.01, float(local[:, :2].std()), 3.5 * 0.01 / math.sqrt(4 * n)),
-        number("largest height off the plane", source, 0.0, float(np.abs(local[:, 2]).max()), 1e-6),
-        number("tilt of the plane in degrees", source, 45.0, _tilt(x.numpy()), 0.05),
-    )
-    note = "The picture looks at the plane from above, as all pictures of these samples here; the paper shows it in perspective."
-    data = {"real": x.numpy(), "cells": [[x.numpy()]], "titles": ["real samples"], "heads": [f"{n:,} of them"]}
-    return Findings(rows, "clouds", data, (note,))
+def trained(settings: Mapping[str, Any], members: Sequence[Config], folder: Path) -> list[Member]:
+    """Train a fleet on the mixture, or continue it, compiled where the settings say so."""
+    return fleet(build("problem", "mixture3d"), members, folder, compiled=settings.get("compiled", False))
 
 
-def _tilt(x: np.ndarray) -> float:
-    normal = np.linalg.svd(x - x.mean(axis=0), full_matrices=False)[2][2]
-    return float(np.degrees(np.arccos(min(1.0, abs(normal[2])))))
-
-
-def members(settings: Mapping[str, Any], regularizers: Sequence[str], critic_steps: int, seeds: int, **more: Any) -> list[Config]:
+def members(
+    settings: Mapping[str, Any], regularizers: Sequence[str], critic_steps: int, seeds: int, objective: str = "minimax"
+) -> list[Config]:
     """Return a configuration for each regularizer ("" for none) and seed, everything else as in the authors' code but what is set."""
+    steps = settings["steps"]
     return [
         Config(
-            objective=more.get("objective", "minimax"),
+            objective=objective,
             regularizer=(regularizer,) if regularizer else (),
             dynamics=f"alternating:critic_steps={critic_steps}",
             batch=settings["batch"],
             latent=settings.get("latent"),
             network=settings.get("network"),
-            steps=settings["steps"],
-            evaluate_every=max(1, settings["steps"] // settings["evaluations"]),
-            log_every=settings["steps"],
-            checkpoint_every=max(1, settings["steps"] // 20),
+            steps=steps,
+            evaluate_every=max(1, steps // settings["evaluations"]),
+            log_every=steps,
+            checkpoint_every=max(1, steps // 20),
             keep_checkpoints=1,
             seed=seed,
         )
@@ -88,39 +68,35 @@ def members(settings: Mapping[str, Any], regularizers: Sequence[str], critic_ste
     ]
 
 
-def fig6(settings: Mapping[str, Any], seeds: int, out: Path) -> Findings:
-    """Train with five critic steps, with and without the regularizer."""
-    strengths = ("0.01", "0.1", "1")
-    plain = fleet(build("problem", "mixture3d"), members(settings, [""], 5, seeds), out / "unregularized")
-    penalized = members(settings, [f"js:gamma={gamma}" for gamma in strengths], 5, seeds)
-    regularized = fleet(build("problem", "mixture3d"), penalized, out / "js")
-    groups = grouped([*plain, *regularized])
-    source = _PAPER + "section 7.3, Figure 6"
-    rows = [falls("unregularized", groups["unregularized"], source)]
-    rows += [stands(f"JS, γ = {gamma}", groups[f"js:gamma={gamma}"], source) for gamma in strengths]
-    names = ("unregularized", *(f"JS, γ = {gamma}" for gamma in strengths))
-    notes = budget(settings, seeds) + halfway(groups, names)
-    return Findings(tuple(rows), "clouds", clouds(groups, names), notes, seconds(out / "unregularized", out / "js"))
+def final(member: Member, metric: str) -> float:
+    """Return the median of a metric over the last third of the evaluations; as bad as can be where the run blew up."""
+    value = member.late(metric)
+    return value if math.isfinite(value) else (math.inf if metric == "sw1" else 0.0)
 
 
 def _stands(member: Member) -> bool:
     return member.late("modes") == STANDS and member.late("sw1") < CLOSE
 
 
-def _seen(group: Sequence[Member], yes: int) -> str:
-    words = (f"{name} {spread([_number(m, name) for m in group])}" for name in ("modes", "sw1"))
-    return f"{share(yes, len(group))}; {', '.join(words)}"
+def _seen(group: Sequence[Member], yes: int, what: str = "seeds") -> str:
+    words = (f"{name} {spread([final(m, name) for m in group])}" for name in ("modes", "sw1"))
+    return f"{share(yes, len(group), what)}; {', '.join(words)}"
 
 
 def _unfinished(group: Sequence[Member]) -> str:
-    """Explain settings that do not stand yet: whether their samples were still coming nearer."""
-    thirds = [np.array_split(m.metrics["sw1"], 3) for m in group]
-    before, after = ([float(np.median(part[i])) for part in thirds] for i in (1, 2))
-    falling = sum(b > a for b, a in zip(before, after, strict=True))
-    return (
-        f"{falling} of the {len(group)} that do not stand were still coming nearer: sw1 {spread(before)} in the second third,"
-        f" {spread(after)} in the last"
-    )
+    """Explain settings that do not stand yet: who blew up, who never learned, and whether the others were still coming nearer."""
+    left = [m for m in group if math.isfinite(m.late("sw1"))]
+    counts = {"blew up": len(group) - len(left), f"never had more than {FALLS} modes twice in a row": sum(learned(m) is None for m in left)}
+    words = [f"{count} of the {len(group)} that do not stand {what}" for what, count in counts.items() if count]
+    if left and len(left[0].steps) > 2:
+        thirds = [np.array_split(m.series("sw1"), 3) for m in left]
+        before, after = ([float(np.median(part[i])) for part in thirds] for i in (1, 2))
+        falling = sum(b > a for b, a in zip(before, after, strict=True))
+        words.append(
+            f"{falling} of the {len(left)} that do not stand were still coming nearer: sw1 {spread(before)} in the second third,"
+            f" {spread(after)} in the last"
+        )
+    return "; ".join(words)
 
 
 def falls(name: str, group: Sequence[Member], source: str) -> Row:
@@ -134,6 +110,87 @@ def falls(name: str, group: Sequence[Member], source: str) -> Row:
         _seen(group, fallen),
         fallen == len(group),
     )
+
+
+def collapses(name: str, group: Sequence[Member], source: str) -> Row:
+    """Return the row of the claim that every run that has learned loses its modes again.
+
+    Seeds that never learned decide nothing, and neither do those that collapsed too late for the median or have not stood ``LENGTH``
+    iterations since they learned.
+    """
+    able = [m for m in group if learned(m) is not None]
+    standing = [m for m in able if m.late("modes") > FALLS]
+    lasted = max((_lasted(m) for m in standing if fell(m) is None), default=0)
+    holds: bool | None = not standing
+    why = _standing(standing)
+    if standing and lasted < LENGTH:
+        holds = None
+        why += f", {lasted:,} iterations after learning at most, too few: in the paper collapse came after about 50,000" if lasted else ""
+    return _of_those_that_learned(
+        Row(
+            f"{name}: every run that has learned collapses",
+            f"at most {FALLS} of 7 modes in all seeds that had more before",
+            source,
+            "more: at two evaluations in a row; at most: in the median over the last third of the evaluations",
+            _seen(able, len(able) - len(standing)) if able else "",
+            holds,
+            why,
+        ),
+        group,
+    )
+
+
+def keeps(name: str, group: Sequence[Member], source: str) -> Row:
+    """Return the row of the claim that no run that has learned loses its modes again, of which one at least stood ``LENGTH`` iterations."""
+    able = [m for m in group if learned(m) is not None]
+    fallen = [m for m in able if not m.late("modes") > FALLS]
+    lasted = max((_lasted(m) for m in able), default=0)
+    lost = ", ".join(f"{_title(m.setting)}, seed {m.seed}" for m in fallen)
+    return _of_those_that_learned(
+        Row(
+            f"{name}: no run that has learned collapses",
+            f"more than {FALLS} of 7 modes in all runs that had more before, the longest for {LENGTH:,} iterations",
+            source,
+            "before: at two evaluations in a row; now: in the median over the last third of the evaluations",
+            f"{_seen(able, len(able) - len(fallen), 'runs')}; the longest {lasted:,} iterations after learning" if able else "",
+            False if fallen else None if lasted < LENGTH else True,
+            f"lost: {lost}" if fallen else "too short to tell" if lasted < LENGTH else "",
+        ),
+        group,
+    )
+
+
+def _of_those_that_learned(row: Row, group: Sequence[Member]) -> Row:
+    """Say in a row how many runs never learned, and that without any that did nothing is decided."""
+    slow = sum(learned(m) is None for m in group)
+    if slow == len(group):
+        return replace(row, measured=f"none of {slow} runs learned", holds=None, why="no run learned, so none could collapse")
+    return replace(row, measured=f"{row.measured}; {slow} more never had more than {FALLS} modes twice in a row") if slow else row
+
+
+def _lasted(member: Member) -> int:
+    return int(member.steps[-1]) - (learned(member) or 0)
+
+
+def learned(member: Member) -> int | None:
+    """Return the iteration of the first of two evaluations in a row with more than ``FALLS`` modes; None where there are none."""
+    more = member.series("modes") > FALLS
+    pairs = np.flatnonzero(more[1:] & more[:-1])
+    return int(member.steps[pairs[0]]) if len(pairs) else None
+
+
+def fell(member: Member) -> int | None:
+    """Return the iteration of the first evaluation from which it had at most ``FALLS`` modes until the end; None where it has more then."""
+    stood = np.flatnonzero(member.series("modes") > FALLS)
+    first = stood[-1] + 1 if len(stood) else 0
+    return int(member.steps[first]) if first < len(member.steps) else None
+
+
+def _standing(group: Sequence[Member]) -> str:
+    """Explain who has not fallen by the median: those that fell after all, too late for it, and those that stood until the end."""
+    late = [f"seed {m.seed} at {step:,}" for m in group if (step := fell(m))]
+    words = [f"collapsed too late for the median: {', '.join(late)}"] if late else []
+    return "; ".join(words + ([f"{len(group) - len(late)} had not collapsed at the end"] if len(late) < len(group) else []))
 
 
 def stands(name: str, group: Sequence[Member], source: str) -> Row:
@@ -150,10 +207,10 @@ def stands(name: str, group: Sequence[Member], source: str) -> Row:
     )
 
 
-def halfway(groups: Mapping[str, Sequence[Member]], names: Sequence[str]) -> tuple[str, ...]:
+def halfway(groups: Mapping[str, Sequence[Member]]) -> tuple[str, ...]:
     """Say how many seeds of each setting stood after half of the evaluations, so that a reader sees what the length decides."""
     words = []
-    for name, group in zip(names, groups.values(), strict=True):
+    for name, group in groups.items():
         half = (len(group[0].steps) + 1) // 2
         early = [replace(m, metrics={key: values[:half] for key, values in m.metrics.items()}) for m in group]
         words.append(f"{name}: {sum(map(_stands, early))} of {len(group)}")
@@ -161,61 +218,52 @@ def halfway(groups: Mapping[str, Sequence[Member]], names: Sequence[str]) -> tup
 
 
 def grouped(group: Sequence[Member]) -> dict[str, list[Member]]:
-    """Return the members of each setting, in the order in which they come."""
+    """Return the members of each setting, in the order in which they come, by a name for readers."""
     found: dict[str, list[Member]] = {}
     for member in group:
-        found.setdefault(member.setting, []).append(member)
+        found.setdefault(_title(member.setting), []).append(member)
     return found
 
 
-def clouds(groups: Mapping[str, Sequence[Member]], names: Sequence[str], columns: int = 5) -> dict[str, Any]:
+def _title(setting: str) -> str:
+    js = re.fullmatch(r"js:gamma=([^,]*)(,anneal=.*)?", setting)
+    return f"JS, γ = {js[1]}{', annealed' if js[2] else ''}" if js else setting
+
+
+def clouds(groups: Mapping[str, Sequence[Member]], columns: int = 5) -> dict[str, Any]:
     """Return the picture's data: a row for each setting, its first seed's samples at moments spread over the training."""
-    steps = next(iter(groups.values()))[0].steps
-    shown = steps[np.linspace(0, len(steps) - 1, min(columns, len(steps))).round().astype(int)]
+    firsts = [group[0] for group in groups.values()]
+    count = min(columns, *(len(m.steps) for m in firsts))
+    moments = [m.steps[np.linspace(0, len(m.steps) - 1, count).round().astype(int)] for m in firsts]
+    lengths = {int(m.steps[-1]) for m in firsts}
+    one = len(lengths) == 1
     return {
         "real": Mixture3D().stream(0).draw(2000).x.numpy(),
-        "cells": [[group[0].samples(int(step)) for step in shown] for group in groups.values()],
-        "titles": [f"{name}, seed {group[0].seed}" for name, group in zip(names, groups.values(), strict=True)],
-        "heads": [f"iteration {step:,}" for step in shown],
+        "cells": [[m.samples(int(step)) for step in steps] for m, steps in zip(firsts, moments, strict=True)],
+        "titles": [
+            f"{name}, seed {m.seed}" + ("" if one else f", {m.steps[-1]:,} iterations") for name, m in zip(groups, firsts, strict=True)
+        ],
+        "heads": [f"iteration {step:,}" if one else f"{100 * step / firsts[0].steps[-1]:.0f} % of them" for step in moments[0]],
     }
 
 
-def budget(settings: Mapping[str, Any], seeds: int) -> tuple[str, ...]:
-    """Return what a reader must know about the size of a run."""
-    own = {"steps": 100_000, "batch": 512}
+def medians(groups: Mapping[str, Sequence[Member]], metric: str, words: str) -> dict[str, Any]:
+    """Return a panel of curves: the median over seeds of a metric along the training, for each setting."""
+    lines = {}
+    for name, group in groups.items():
+        values = np.stack([m.series(metric) for m in group], axis=1)
+        # Where a run blew up there is nothing to draw, and the median is that of the others.
+        finite = [row[np.isfinite(row)] for row in values]
+        lines[name] = group[0].steps, [float(np.median(row)) if len(row) else math.nan for row in finite]
+    title = f"median over {len(next(iter(groups.values())))} seeds"
+    return {"title": title, "x": "iteration", "y": words, "log": metric == "sw1", "lines": lines}
+
+
+def budget(settings: Mapping[str, Any], seeds: int, of: str = "", steps: int = 100_000) -> tuple[str, ...]:
+    """Return what a reader must know about the size of a run. of: which runs it is about. steps: how many the paper's have."""
+    own = {"steps": steps, "batch": 512}
     differs = [f"{name} {settings[name]:,} instead of {value:,}" for name, value in own.items() if settings[name] != value]
     if settings.get("network"):
         differs.append(f"network {settings['network']}")
-    size = f"{seeds} seeds, {settings['steps']:,} iterations, batch {settings['batch']}"
+    size = f"{of}{': ' if of else ''}{seeds} seeds, {settings['steps']:,} iterations, batch {settings['batch']}"
     return (size + (f"; against the paper: {', '.join(differs)}." if differs else ", the paper's own size."),)
-
-
-def _number(member: Member, name: str) -> float:
-    # A run that blew up has no finite metrics: as bad as can be.
-    value = member.late(name)
-    return value if math.isfinite(value) else (0.0 if name == "modes" else math.inf)
-
-
-FIG5 = Experiment(
-    name="roth-fig5",
-    what="the 3-D submanifold mixture itself",
-    source="Roth et al. 2017, sections 5.1 and 7.3, Figure 5",
-    scales={"quick": {"samples": 5120}, "paper": {"samples": 5120}, "tiny": {"samples": 5120}},
-    cost=dict.fromkeys(("quick", "paper", "tiny"), "a second"),
-    run=fig5,
-)
-
-_TINY = {"steps": 3, "batch": 16, "evaluations": 3, "seeds": 2, "network": "mlp:width=8"}
-
-FIG6 = Experiment(
-    name="roth-fig6",
-    what="five critic steps: unregularized GANs collapse, regularized ones (γ = 0.01, 0.1, 1) stand",
-    source="Roth et al. 2017, section 7.3, Figure 6",
-    scales={
-        "quick": {"steps": 3000, "batch": 128, "evaluations": 30, "seeds": 3},
-        "paper": {"steps": 100_000, "batch": 512, "evaluations": 100, "seeds": 8},
-        "tiny": _TINY,
-    },
-    cost={"quick": "25 minutes of wall time on one busy core", "paper": "a GPU for hours (not measured)", "tiny": "a second"},
-    run=fig6,
-)

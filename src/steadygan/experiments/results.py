@@ -13,7 +13,7 @@ import torch
 
 from ..core.errors import SteadyganError
 from ..training.logging import header
-from .registry import EXPERIMENTS, PLANNED
+from .registry import EXPERIMENTS
 from .spec import Experiment, Findings
 
 RUNS = Path("runs/reproduction")
@@ -31,7 +31,9 @@ def folder_name(name: str, scale: str) -> str:
     return name if scale == "quick" else f"{name}-{scale}"
 
 
-def record(experiment: Experiment, scale: str, seeds: int, findings: Findings, seconds: float) -> dict[str, Any]:
+def record(
+    experiment: Experiment, scale: str, settings: Mapping[str, Any], seeds: int, findings: Findings, seconds: float
+) -> dict[str, Any]:
     """Return the content of result.json: what was run, where, when and from which commit, and every row."""
     # Fleets train where Config's device=auto puts them.
     about = header({}, {"device": "cuda" if torch.cuda.is_available() else "cpu"}, {})
@@ -42,7 +44,7 @@ def record(experiment: Experiment, scale: str, seeds: int, findings: Findings, s
         "command": experiment.command(scale) + (f" --seeds {seeds}" if seeds else ""),
         "cost": experiment.cost[scale],
         "scale": scale,
-        "settings": {key: list(value) if isinstance(value, tuple) else value for key, value in experiment.settings(scale).items()},
+        "settings": {key: list(value) if isinstance(value, tuple) else value for key, value in settings.items()},
         "seeds": seeds,
         **findings.to_json(),
         "seconds": round(max(seconds, findings.seconds), 1),
@@ -122,7 +124,6 @@ def index(shelf: Path) -> str:
             picture = f"[picture](reproduction/{title}/{FIGURE})" if result else ""
             link = f"[`{title}`](#{title})" if result else f"`{title}`"
             lines.append(_line(link, experiment.what, experiment.source, verdict, experiment.cost[scale], picture))
-    lines += [_line(f"`{name}`", what, "", "not run yet", "", "") for name, what in PLANNED.items()]
     for (name, scale), result in there.items():
         lines += _section(folder_name(name, scale), result)
     others = sorted(path.parent.name for path in shelf.parent.glob("*/README.md"))

@@ -79,11 +79,18 @@ class Experiment:
         """Return the command line that runs it."""
         return f"steadygan reproduce {self.name}" + ("" if scale == "quick" else f" --scale {scale}")
 
-    def settings(self, scale: str) -> Mapping[str, Any]:
-        """Return the settings at a scale; raises SteadyganError for one that there is not."""
+    def settings(self, scale: str, data: tuple[str, str] | None = None) -> Mapping[str, Any]:
+        """Return the settings at a scale, with other training and test images where ``data`` names some.
+
+        Raises SteadyganError for a scale that there is not, and for data where the experiment makes its own.
+        """
         if scale not in self.scales:
             raise unknown("scale", scale, SCALES)
-        return self.scales[scale]
+        if data is None:
+            return self.scales[scale]
+        if "data" not in self.scales[scale]:
+            raise SteadyganError(f"{self.name} makes its own data: leave --data out.")
+        return {**self.scales[scale], "data": data}
 
     def seeds(self, scale: str, asked: int | None = None) -> int:
         """Return how many seeds it takes, 0 where nothing is random; raises SteadyganError for a number that makes no sense."""

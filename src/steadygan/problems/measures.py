@@ -99,6 +99,29 @@ def sliced_wasserstein(x: Tensor, y: Tensor, projections: int = 128, rng: torch.
     return float((gaps @ widths).mean())
 
 
+def wasserstein(x: Tensor, y: Tensor) -> float:
+    """Return the Wasserstein-1 distance of x (N, d) and y (N, d) by exact optimal transport, in units of x.
+
+    W1 = min over permutations s of the mean of |x_i - y_s(i)|, an assignment problem: a second for 2,048 samples that overlap, several for
+    clouds far apart. Biased upwards like N^(-1/d): two draws of one distribution are not at 0. inf where a sample is not finite.
+    Raises SteadyganError for shapes that differ.
+
+    >>> wasserstein(torch.tensor([[0.0, 0.0], [1.0, 0.0]]), torch.tensor([[1.0, 2.0], [0.0, 2.0]]))
+    2.0
+
+    Reference: Peyré and Cuturi 2019, "Computational optimal transport", section 2.2.
+    """
+    from scipy.optimize import linear_sum_assignment  # here, because it takes longer to import than what is around it
+
+    x, y = _points("x", x), _points("y", y)
+    if x.shape != y.shape:
+        raise SteadyganError(f"x and y must be samples of one shape, not {tuple(x.shape)} and {tuple(y.shape)}")
+    if not (x.isfinite().all() and y.isfinite().all()):
+        return math.inf
+    cost = torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist")
+    return float(cost[linear_sum_assignment(cost.numpy())].mean())
+
+
 def onto_segments(samples: Tensor, segments: Tensor) -> Foot:
     """Project samples (N, d) onto the nearest of the line segments (S, 2, d), each given by its two ends.
 

@@ -1,4 +1,4 @@
-"""The figures of reproduced experiments, from plain arrays: phase portraits, spectra, verdicts, curves and clouds of samples."""
+"""The figures of reproduced experiments, from plain arrays: phase portraits, spectra, verdicts, curves, intervals and clouds of samples."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
 from ..core.errors import unknown
 from .figures import colours
@@ -98,6 +99,8 @@ def _lines(data: Mapping[str, Any]) -> Figure:
             axes.set(xscale="log", yscale="log")
             axes.minorticks_off()
         axes.set(xlabel=panel["x"], ylabel=panel["y"])
+        if "ticks" in panel:
+            axes.set_xticks(range(len(panel["ticks"])), panel["ticks"])
         axes.set_title(panel["title"], size=8, color=INK, loc="left")
         axes.legend(fontsize=6, frameon=False, labelcolor=INK, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=3)
     return figure
@@ -121,10 +124,57 @@ def _clouds(data: Mapping[str, Any]) -> Figure:
     return figure
 
 
+def _gallery(data: Mapping[str, Any]) -> Figure:
+    """Draw a row of pictures (H, W, 3) uint8 for each title, a column for each head."""
+    cells: Sequence[Sequence[np.ndarray]] = data["cells"]
+    rows, columns, side = len(cells), len(data["heads"]), 1.5
+    figure = Figure(figsize=(columns * side + 0.3, rows * side + 0.3), dpi=150, layout="constrained")
+    for i, (row, title) in enumerate(zip(figure.subplots(rows, columns, squeeze=False), data["titles"], strict=True)):
+        for axes, picture, head in zip(row, cells[i], data["heads"], strict=True):
+            axes.imshow(picture, interpolation="nearest")
+            axes.set(xticks=[], yticks=[])
+            axes.spines[:].set_visible(False)
+            if i == 0:
+                axes.set_title(head, size=8, color=INK)
+        row[0].set_ylabel(title, size=8, color=INK)
+    return figure
+
+
+def _intervals(data: Mapping[str, Any]) -> Figure:
+    """Draw an interval for each group, a panel each, over faint marks; what is not finite stands at the right edge."""
+    panels = data["panels"]
+    rows = len(panels[0]["groups"])
+    figure = Figure(figsize=(1.6 + 2.3 * len(panels), 0.9 + 0.26 * rows), dpi=150, layout="constrained")
+    for i, (panel, axes) in enumerate(zip(panels, figure.subplots(1, len(panels), sharey=True, squeeze=False)[0], strict=True)):
+        styled(axes)
+        axes.set(xscale="log", xlabel=data["x"], ylim=(rows - 0.4, -0.6))
+        every = [x for group in panel["groups"].values() for x in (*group["faint"], *group["interval"]) if np.isfinite(x) and x > 0]
+        low, high = min([panel["floor"], *every]) / 1.3, min(max([panel["floor"], *every]), 30 * panel["floor"]) * 1.3
+        axes.set_xlim(low, high)
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.minorticks_off()
+        axes.axvline(panel["floor"], color=QUIET, linewidth=0.8, linestyle=":")
+        for y, (group, colour) in enumerate(zip(panel["groups"].values(), colours(rows), strict=True)):
+            faint = np.nan_to_num(np.array(group["faint"], dtype=float), nan=np.inf).clip(low, high)
+            axes.plot(faint, np.full(len(faint), y + 0.22), "|", color=colour, alpha=0.45, markersize=4, clip_on=False)
+            value, *ends = np.nan_to_num(np.array(group["interval"], dtype=float), nan=np.inf).clip(low, high)
+            axes.plot(ends, [y, y], color=colour, linewidth=1.6)
+            axes.plot([value], [y], "o", color=colour, markersize=4, clip_on=False)
+        axes.set_title(panel["title"], size=8, color=INK, loc="left")
+        if i == 0:
+            axes.set_yticks(range(rows), panel["groups"])
+            axes.tick_params(axis="y", labelcolor=INK)
+    figure.supxlabel(data["caption"], size=6, color=QUIET)
+    return figure
+
+
 _KINDS: dict[str, Callable[[Mapping[str, Any]], Figure]] = {
     "portraits": _portraits,
     "spectra": _spectra,
     "verdicts": _verdicts,
     "lines": _lines,
     "clouds": _clouds,
+    "gallery": _gallery,
+    "intervals": _intervals,
 }
