@@ -194,6 +194,15 @@ def test_without_normalisation_the_signal_neither_dies_nor_explodes(network, sid
             assert 0.03 < critic(x, *y).std() < 3
 
 
+def test_the_weights_of_a_dcgan_start_with_the_spread_that_was_asked_for():
+    network = DCGAN(width=16, norm="none", critic_norm="none", weight_std=0.04)
+    for module in (network.generator((3, 32, 32), latent=128), network.critic((3, 32, 32))):
+        for layer in (m for m in module.modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d)):
+            assert layer.weight.std().item() == pytest.approx(0.04, rel=0.08)
+    with pytest.raises(SteadyganError, match="weight_std must be a finite number > 0"):
+        build("network", "dcgan:weight_std=0")
+
+
 def test_a_critic_that_nothing_normalises_is_not_initialised_as_if_it_were():
     # At side 8 the only convolution is the first, which has no norm: under std 0.02 the logits would differ by hundredths.
     assert DCGAN(width=8).critic((3, 8, 8))(smooth_images(64, 8)).std() > 0.05

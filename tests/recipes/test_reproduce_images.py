@@ -174,7 +174,9 @@ def test_networks_have_the_normalisation_that_their_method_allows():
     settings = images.TINY
     assert "critic_norm=batch" in images.config(settings, "DCGAN", 0).network
     assert "critic_norm=layer" in images.wgan_gp(settings, "DCGAN", 0).network
-    assert "norm=none,critic_norm=none" in images.wgan_gp(settings, "no normalisation", 0).network
+    assert "norm=none,critic_norm=none,weight_std=0.08" in images.wgan_gp(settings, "no normalisation", 0).network
+    assert images.network("no normalisation", {**settings, "width": 64}).endswith("weight_std=0.02")
+    assert images.network("no normalisation", {**settings, "width": 16}).endswith("weight_std=0.04")
     chosen = images.wgan_gp(settings, "tanh", 3, steps=7)
     assert (chosen.steps, chosen.seed, chosen.dynamics) == (7, 3, "alternating:critic_steps=5")
 

@@ -68,13 +68,13 @@ def scaled_init(module: nn.Module, name: Activation) -> None:
         _zero_bias(layer)
 
 
-def dcgan_init(module: nn.Module) -> None:
-    """Draw the weights of Radford et al.: w ~ N(0, 0.02²), biases 0, scales of the normalisation N(1, 0.02²).
+def dcgan_init(module: nn.Module, std: float = 0.02) -> None:
+    """Draw the weights of Radford et al.: w ~ N(0, std²), biases 0, scales of the normalisation N(1, 0.02²).
 
     Reference: Radford et al. 2016, Unsupervised Representation Learning with Deep Convolutional GANs.
     """
     for layer in _weighted(module):
-        nn.init.normal_(layer.weight, 0.0, 0.02)
+        nn.init.normal_(layer.weight, 0.0, std)
         _zero_bias(layer)
     for layer in module.modules():
         if isinstance(layer, nn.BatchNorm2d | nn.GroupNorm):

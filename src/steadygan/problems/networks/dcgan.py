@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from itertools import pairwise
 
 from torch import nn
 
+from ...core.errors import SteadyganError
 from ...core.registry import register
 from . import blocks
 from .blocks import Activation, Critic, CriticNorm, Generator, Norm
@@ -21,7 +23,8 @@ class DCGAN:
     [-1, 1], ``norm`` on all but the output; D: convolutions w-2w-4w-8w, linear -> (B,) logits, ``critic_norm`` on all but the first.
     Other sides have as many stages as they need. Where batch or layer normalisation sets the scale, weights start as N(0, 0.02²) and
     the scales of the norms as N(1, 0.02²); where nothing does (none, spectral) weights start as N(0, g²/fan_in), He's rule for the
-    activation, because under 0.02 (which Roth et al.'s code keeps there) the signal of narrow networks fades.
+    activation, because under 0.02 (which Roth et al.'s code keeps there) the signal of narrow networks fades. ``weight_std`` sets the
+    standard deviation of all weights instead.
     ``dcgan:norm=none,critic_norm=none`` has no normalisation, ``dcgan:activation=tanh,critic_activation=tanh`` is the tanh variant.
     Raises SteadyganError for width < 1 and images that are not square or of another side.
 
@@ -39,10 +42,13 @@ class DCGAN:
     critic_activation: Activation = "leaky-relu"
     norm: Norm = "batch"
     critic_norm: CriticNorm = "batch"
+    weight_std: float | None = None
 
     def __post_init__(self) -> None:
         blocks.check_choices(self)
         blocks.check_count("width", self.width, 1)
+        if self.weight_std is not None and not (math.isfinite(self.weight_std) and self.weight_std > 0):
+            raise SteadyganError(f"weight_std must be a finite number > 0, not {self.weight_std}")
 
     def generator(self, event: tuple[int, ...], latent: int, classes: int = 0) -> nn.Module:
         """Return G: (B, latent) -> (B, *event) in [-1, 1]; with classes, called as G(z, y)."""
@@ -56,7 +62,7 @@ class DCGAN:
             layers += [*_after(self.norm, before, self.activation), _up(before, after, bias)]
         layers += [*_after(self.norm, channels[-1], self.activation), _up(channels[-1], event[0], True), nn.Tanh()]
         generator = Generator(nn.Sequential(*layers), latent, classes)
-        _initialise(generator, self.activation)
+        _initialise(generator, self.activation, self.weight_std)
         return generator
 
     def critic(self, event: tuple[int, ...], classes: int = 0) -> nn.Module:
@@ -67,7 +73,7 @@ class DCGAN:
         for before, after in pairwise(channels):
             layers += [_down(before, after, self.critic_norm != "batch"), *_after(self.critic_norm, after, self.critic_activation)]
         critic = Critic(nn.Sequential(*layers, nn.Flatten()), channels[-1] * 16, event, classes)
-        _initialise(critic, self.critic_activation)
+        _initialise(critic, self.critic_activation, self.weight_std)
         return blocks.spectral(critic) if self.critic_norm == "spectral" else critic
 
     def _channels(self, event: tuple[int, ...]) -> list[int]:
@@ -87,10 +93,10 @@ def _down(before: int, after: int, bias: bool) -> nn.Module:
     return nn.Conv2d(before, after, 5, stride=2, padding=2, bias=bias)
 
 
-def _initialise(module: nn.Module, activation: Activation) -> None:
+def _initialise(module: nn.Module, activation: Activation, std: float | None) -> None:
     # Asked of the module, not of the setting: at side 8 the critic's only convolution is the first, which is never normalised.
-    if any(isinstance(layer, nn.BatchNorm2d | nn.GroupNorm) for layer in module.modules()):
-        blocks.dcgan_init(module)
+    if std is not None or any(isinstance(layer, nn.BatchNorm2d | nn.GroupNorm) for layer in module.modules()):
+        blocks.dcgan_init(module, 0.02 if std is None else std)
     else:
         blocks.scaled_init(module, activation)
 
