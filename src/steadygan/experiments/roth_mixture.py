@@ -208,11 +208,11 @@ LATENT15 = Experiment(
     scales={
         "quick": {
             "latent": 15,
-            "unregularized_steps": 3000,
-            "steps": 3000,
-            "five_steps": 2000,
+            "unregularized_steps": 10_000,
+            "steps": 10_000,
+            "five_steps": 4000,
             "batch": 64,
-            "evaluations": 10,
+            "evaluations": 20,
             "seeds": 2,
             "compiled": True,
         },
@@ -228,6 +228,6 @@ LATENT15 = Experiment(
         },
         "tiny": {**TINIEST, "latent": 15, "unregularized_steps": 2, "five_steps": 2},
     },
-    cost={"quick": "six minutes of one core", "paper": "a GPU for hours (not measured)", "tiny": "a second"},
+    cost={"quick": "15 minutes of one core", "paper": "a GPU for hours (not measured)", "tiny": "a second"},
     run=latent15,
 )
