@@ -47,7 +47,7 @@ def test_rows_can_hold_and_fail(tmp_path):
     good, dead = (run(tmp_path / "good"), quality()), (run(tmp_path / "dead", state="stopped", seed=1), quality(spread=0.1))
     assert images.stands("", [good, good], "").holds
     row = images.stands("", [good, dead], "")
-    assert row.holds is False and "seed 1: ended as stopped, samples collapsed to 10% of the real spread" in row.why
+    assert row.holds is False and "seed 1: ended as stopped, its samples have 10% of the real spread" in row.why
     assert "1 of 2 seeds" in row.measured
     assert images.falls("", [good, dead], "", "short").holds is True
     alive = images.falls("", [good, good], "", "short")

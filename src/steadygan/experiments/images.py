@@ -30,7 +30,7 @@ from .fleets import ended, same, share
 from .spec import Row
 
 VARIED = 0.25
-"""Standard deviation of a generator's pixels, over that of real ones, below which its samples have collapsed to one."""
+"""Standard deviation of a generator's pixels, over that of real ones, below which its samples are all alike: collapsed, or not yet apart."""
 
 ARCHITECTURES = {
     "DCGAN": "dcgan:width={width},norm={norm},critic_norm={critic_norm}",
@@ -281,7 +281,7 @@ def _trouble(run: Trained, quality: Quality) -> str:
     kinds = {
         f"ended as {run.state}": run.state != "finished",
         "the critic has won": run.won,
-        f"samples collapsed to {quality.spread:.0%} of the real spread": not quality.varied,
+        f"its samples have {quality.spread:.0%} of the real spread": not quality.varied,
     }
     return f"seed {run.seed}: {', '.join(kind for kind, yes in kinds.items() if yes)}"
 
