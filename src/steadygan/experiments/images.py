@@ -30,7 +30,7 @@ from .fleets import ended, same, share
 from .spec import Row
 
 VARIED = 0.25
-"""Standard deviation of a generator's pixels, over that of real ones, below which its samples are all alike: collapsed, or not yet apart."""
+"""Standard deviation of a generator's pixels, over that of real ones, below which its samples are alike: collapsed, or not yet apart."""
 
 ARCHITECTURES = {
     "DCGAN": "dcgan:width={width},norm={norm},critic_norm={critic_norm}",
