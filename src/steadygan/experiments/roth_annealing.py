@@ -63,10 +63,10 @@ EXPERIMENT = Experiment(
     what="constant against annealed γ",
     source="Roth et al. 2017, section 4.2",
     scales={
-        "quick": {"steps": 2500, "batch": 64, "evaluations": 20, "seeds": 4, "compiled": True},
+        "quick": {"steps": 5000, "batch": 64, "evaluations": 20, "seeds": 4, "compiled": True},
         "paper": {"steps": 100_000, "batch": 512, "evaluations": 100, "seeds": 8, "compiled": True},
         "tiny": TINIEST,
     },
-    cost={"quick": "five minutes of one core", "paper": "a GPU for hours (not measured)", "tiny": "a second"},
+    cost={"quick": "ten minutes of one core", "paper": "a GPU for hours (not measured)", "tiny": "a second"},
     run=annealing,
 )
