@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import torch
 from textbook import Textbook, dirac_autograd, dirac_floats, dirac_numpy
@@ -14,7 +13,8 @@ import steadygan.training  # noqa: F401  registers the optimizers
 from steadygan import Game, build
 from steadygan.analysis.portrait import simulate
 from steadygan.core.context import Context
-from steadygan.core.gradients import Path, critic_gradient, decide
+from steadygan.core.fleet_players import FleetPlayers, stack
+from steadygan.core.gradients import critic_gradient, decide
 from steadygan.core.players import PLAYERS, Batch, OptimizerPlayers
 from steadygan.experiments.timing import Job
 
@@ -115,8 +115,6 @@ def passes(case: Case, player: str, layout: str) -> Callable[[], Any]:
 
 def fleet(case: Case, members: int, way: str) -> Callable[[], Any]:
     """Return one iteration of each of so many GANs with JS: one after the other, or at once."""
-    from steadygan.core.fleet_players import FleetPlayers, stack
-
     if way.endswith("one by one"):
         steps = [textbook(case, "js").step if way.startswith("textbook") else ours(case, "js") for _ in range(members)]
         return lambda: [step() for step in steps]
@@ -225,7 +223,7 @@ def jobs(size: Scale) -> Iterator[Job]:
                     yield Job(f"{name}/{penalty}/gradient/{way}", lambda c=case, r=penalty, p=path, y=layouts[-1]: slope(c, r, p, y))
             if merges:
                 yield Job(f"{name}/js/gradient/separate, channels_last", lambda c=case: slope(c, "js", "separate", "channels_last"))
-            if name in size.compiled and "compiled" in get_args(Path):
+            if name in size.compiled:
                 yield Job(f"{name}/js/gradient/compiled", lambda c=case, y=layouts[-1]: slope(c, "js", "compiled", y), compiled=True)
         for penalty in size.penalties.get(name, ()):
             yield Job(f"{name}/{penalty}/iteration/textbook", lambda c=case, r=penalty: textbook(c, r).step)
@@ -237,8 +235,7 @@ def jobs(size: Scale) -> Iterator[Job]:
         for penalty in ("none", "js"):
             yield Job(f"dcgan {what}/{penalty}/iteration/ours", lambda c=case, r=penalty: ours(c, r, layout="channels_last"))
         yield Job(f"dcgan {what}/js/iteration/textbook", lambda c=case: textbook(c, "js").step)
-    if importlib.util.find_spec("steadygan.core.fleet_players"):
-        yield from _fleets(size)
+    yield from _fleets(size)
     trajectories, steps, few = size.dirac
     for way in ("eager", "compiled") if size.compiled else ("eager",):
         # A compiled simulation is for many steps: they pay for what is compiled at every start.
@@ -262,7 +259,7 @@ def _savings(size: Scale) -> Iterator[Job]:
     options: dict[str, dict[str, Any]] = {"share=true": {"share": True}, "fused Adam": {"fused": True}}
     for name in ("dcgan", "mlp"):
         more: dict[str, dict[str, Any]] = {"penalty_share=0.5": {"penalty_share": 0.5}, "bf16": {"bf16": True}} if name == "dcgan" else {}
-        if name in size.compiled and "compiled" in get_args(Path):
+        if name in size.compiled:
             more["compiled"] = {"path": "compiled"}
         for label, settings in {**options, **more}.items():
             make = lambda c=size.cases[name], s=settings: ours(c, "js", **s)  # noqa: E731

@@ -7,7 +7,7 @@ included.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
@@ -120,7 +120,7 @@ def players(game: Game, points: Tensor, lr: Rates, nodes: int, progress: float |
         "generator": torch.optim.SGD(generator.parameters(), lr=rates["generator"]),
         "critic": torch.optim.SGD(critic.parameters(), lr=rates["critic"]),
     }
-    summed = _Summed(game.objective, game.regularizers, game.smoothing, game.constraint, game.regularize_generator, count)
+    summed = _Summed(**{each.name: getattr(game, each.name) for each in fields(Game)}, count=count)
     context = Context(progress=progress, rng=_Tiled(count, nodes))
     return OptimizerPlayers(summed, generator, critic, lambda: Batch(zeros, zeros), context, optimizers=optimizers)
 

@@ -62,8 +62,8 @@ class Crosstest:
             for i, run in enumerate(self.runs):
                 samples.append(load_sampler(run)[0](self.samples, self.seed))
                 tell(i + 1, len(names))
-        with bar("discriminators"):
-            logits = judged(critics, real, samples)
+        with bar("discriminators") as tell:
+            logits = judged(critics, real, samples, tell)
         found = cross_test(names, *logits, self.seed)
         kept = {"data": self.data or "the problem's own", "seed": self.seed, **found.to_json()}
         for run in self.runs:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -21,6 +22,11 @@ class Objective:
     """Base of every objective; a subclass is a registered frozen dataclass."""
 
     uses_real: ClassVar[bool] = False
+
+    @property
+    def indifferent(self) -> float:
+        """The discriminator's loss where it cannot tell real from generated samples: all logits 0."""
+        return self.critic(torch.zeros(2), torch.zeros(2)).item()
 
     def critic(self, real: Tensor, fake: Tensor) -> Tensor:
         """Return the discriminator's loss, 0-d."""

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ..core.errors import SteadyganError
 from .estimate import Estimate, Points, normal, plain, share_of
+from .features import Progress
 
 RESAMPLES = 1000
 """How many bootstrap samples the ranking's intervals are made of."""
@@ -51,10 +52,20 @@ class CrossTest:
         return {name: plain(getattr(self, name)) for name in self.__dataclass_fields__}
 
 
-def judged(critics: Sequence[Callable[[Tensor], Tensor]], real: Tensor, samples: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """Return what ``cross_test`` takes: each critic's logits of the test samples, (R, N), and of every model's samples, (R, R, M)."""
-    own = torch.stack([critic(real) for critic in critics])
-    return own, torch.stack([torch.stack([critic(x) for x in samples]) for critic in critics])
+def judged(
+    critics: Sequence[Callable[[Tensor], Tensor]], real: Tensor, samples: Sequence[Tensor], progress: Progress | None = None
+) -> tuple[Tensor, Tensor]:
+    """Return what ``cross_test`` takes: each critic's logits of the test samples, (R, N), and of every model's samples, (R, R, M).
+
+    ``progress(done, total)`` is called after each critic.
+    """
+    own, theirs = [], []
+    for done, critic in enumerate(critics, start=1):
+        own.append(critic(real))
+        theirs.append(torch.stack([critic(x) for x in samples]))
+        if progress is not None:
+            progress(done, len(critics))
+    return torch.stack(own), torch.stack(theirs)
 
 
 def cross_test(names: Sequence[str], real: Points, generated: Points, seed: int = 0) -> CrossTest:

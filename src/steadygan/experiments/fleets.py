@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -16,11 +16,12 @@ import torch
 from ..core.errors import SteadyganError
 from ..evaluation.estimate import Estimate, share_of
 from ..problems.problem import Problem
-from ..training import Config, checkpoint, resume_fleet, train_fleet
+from ..training import Config, FleetOutcome, Outcome, checkpoint, resume_fleet, train_fleet
 from ..training.config import problem_to_json
 from ..training.logging import RunFolder
 from ..training.members import alike
 
+_Outcome = Outcome | FleetOutcome
 _IDLE = ("device", "log_every", "checkpoint_every", "keep_checkpoints")
 
 
@@ -62,14 +63,24 @@ def fleet(problem: Problem, members: Sequence[Config], folder: Path, *, compiled
     Raises SteadyganError where the folder holds another fleet, and KeyboardInterrupt where it was interrupted: the same call continues it.
     """
     resolved = alike(problem, members)
+    make_or_continue(problem, resolved, folder, lambda: train_fleet(problem, members, folder, compiled=compiled), resume_fleet)
+    return read(folder, resolved)
+
+
+def make_or_continue(
+    problem: Problem, members: Sequence[Config], folder: Path, make: Callable[[], _Outcome], resume: Callable[[Path], _Outcome]
+) -> None:
+    """Make the run of one GAN or of many, given resolved, that belongs into a folder, or resume the one that is there and not at its end.
+
+    Raises SteadyganError where the folder holds another run, and KeyboardInterrupt where it was interrupted: the same call continues it.
+    """
     if (folder / "config.json").is_file():
-        same(problem, resolved, folder)
-        state = ended(folder) or resume_fleet(folder).state
+        same(problem, members, folder)
+        state = ended(folder) or resume(folder).state
     else:
-        state = train_fleet(problem, members, folder, compiled=compiled).state
+        state = make().state
     if state == "interrupted":
         raise KeyboardInterrupt
-    return read(folder, resolved)
 
 
 def ended(folder: Path) -> str | None:

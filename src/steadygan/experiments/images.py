@@ -7,12 +7,12 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
 
 from ..core.errors import SteadyganError
@@ -26,7 +26,7 @@ from ..training import Config, resume, train
 from ..training.logging import RunFolder
 from ..training.monitor import Monitor
 from ..training.networks import load_sampler
-from .fleets import ended, same, share
+from .fleets import make_or_continue, share
 from .spec import Row
 
 VARIED = 0.25
@@ -94,17 +94,11 @@ class Trained:
     warnings: tuple[str, ...]
     rows: tuple[Mapping[str, Any], ...]
 
-    @property
-    def measured(self) -> list[Mapping[str, Any]]:
-        """The logged rows with metrics."""
-        return [row for row in self.rows if "metrics" in row]
-
-    @property
+    @cached_property
     def won(self) -> bool:
         """Whether the critic separates real from generated samples nearly perfectly in the last third of the run."""
         config = json.loads((self.folder / "config.json").read_text())["config"]
-        zeros = torch.zeros(2)
-        indifferent = build("objective", config["objective"]).critic(zeros, zeros).item()
+        indifferent = build("objective", config["objective"]).indifferent
         losses = [row["critic_loss"] for row in self.rows if row["critic_loss"] is not None]
         return indifferent > 0 and median(losses[-max(1, len(losses) // 3) :]) < Monitor.WON * indifferent
 
@@ -182,16 +176,17 @@ def trained(name: str, problem: Images, config: Config, folder: Path) -> Trained
 
     Raises SteadyganError where the folder holds another run, and KeyboardInterrupt where it was interrupted: the same call continues it.
     """
-    if (folder / "config.json").is_file():
-        same(problem, [config.resolve(problem)], folder)
-        state = ended(folder) or resume(folder).state
-    else:
-        state = train(problem, config, folder).state
-    if state == "interrupted":
-        raise KeyboardInterrupt
+    make_or_continue(problem, [config.resolve(problem)], folder, lambda: train(problem, config, folder), resume)
     status = RunFolder.open(folder).read("status.json")
     warnings, rows = (_lines(folder / f"{kind}.jsonl") for kind in ("warnings", "metrics"))
-    return Trained(name, config.seed, folder, state, status["step"], status["seconds"], tuple(w["kind"] for w in warnings), tuple(rows))
+    return Trained(
+        name, config.seed, folder, status["state"], status["step"], status["seconds"], tuple(w["kind"] for w in warnings), tuple(rows)
+    )
+
+
+def each_trained(name: str, problem: Images, configs: Sequence[Config], folder: Path) -> list[Trained]:
+    """Train a setting's runs, a folder each by its seed, or continue them."""
+    return [trained(name, problem, each, folder / f"seed-{each.seed}") for each in configs]
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:
@@ -211,24 +206,36 @@ class Quality:
         return self.spread >= VARIED
 
 
-def qualities(
-    runs: Sequence[Trained], settings: Mapping[str, Any], seed: int = 0, path: Path | None = None, averaged: bool = True
-) -> list[Quality]:
-    """Return the quality of each run's samples, as ``steadygan evaluate`` measures it.
+Group = list[tuple[Trained, Quality]]
+"""A setting's runs, one for each seed, with the quality of their samples."""
+
+
+def measured(runs: Sequence[Trained], settings: Mapping[str, Any], seed: int = 0, path: Path | None = None, averaged: bool = True) -> Group:
+    """Return runs with the quality of their samples, as ``steadygan evaluate`` measures it.
 
     seed: of the latents and of the choice among the test images. path, averaged: as ``load_sampler`` takes them.
     """
-    event = (settings["channels"], settings["resolution"], settings["resolution"])
     features = build_features(settings["features"])
     features.check()
-    real = load_samples(sources(settings)[1], settings["samples"], event, seed)
+    real = _test_images(sources(settings)[1], settings["samples"], event(settings), seed)
     x, found = take(real, features), []
     for run in runs:
         samples = load_sampler(run.folder, path, averaged=averaged)[0](settings["samples"], seed)
         pixels = to_bytes(samples).numpy()
         numbers, _ = compute(Pair(real, pixels, x, take(pixels, features)), ("kid",))
-        found.append(Quality(numbers["kid"], float(pixels.std(axis=0).mean() / real.std(axis=0).mean())))
+        found.append((run, Quality(numbers["kid"], float(pixels.std(axis=0).mean() / real.std(axis=0).mean()))))
     return found
+
+
+def event(settings: Mapping[str, Any]) -> tuple[int, int, int]:
+    """Return the shape of an image, (C, H, W)."""
+    return settings["channels"], settings["resolution"], settings["resolution"]
+
+
+@lru_cache(maxsize=2)
+def _test_images(path: str, n: int, event: tuple[int, int, int], seed: int) -> np.ndarray:
+    # Kept, because an experiment asks for the same ones with every setting, and a zip is decoded whole.
+    return load_samples(path, n, event, seed)
 
 
 def alive(run: Trained, quality: Quality) -> bool:
@@ -236,7 +243,7 @@ def alive(run: Trained, quality: Quality) -> bool:
     return run.state == "finished" and not run.won and quality.varied
 
 
-def stands(claim: str, group: Sequence[tuple[Trained, Quality]], source: str) -> Row:
+def stands(claim: str, group: Group, source: str) -> Row:
     """Return the row of the claim that every seed of a setting is alive at the end."""
     standing = [alive(run, quality) for run, quality in group]
     return Row(
@@ -250,14 +257,14 @@ def stands(claim: str, group: Sequence[tuple[Trained, Quality]], source: str) ->
     )
 
 
-def falls(claim: str, group: Sequence[tuple[Trained, Quality]], source: str, why: str) -> Row:
+def falls(claim: str, group: Group, source: str, why: str) -> Row:
     """Return the row of the claim that a setting is unstable: undecided where every seed is still alive, because ``why``."""
     fallen = sum(not alive(run, quality) for run, quality in group)
     expected = "not every seed alive, sooner or later"
     return Row(claim, expected, source, "as above", said(group), True if fallen else None, "" if fallen else why)
 
 
-def nearer(claim: str, ours: Sequence[tuple[Trained, Quality]], theirs: Sequence[tuple[Trained, Quality]], source: str) -> Row:
+def nearer(claim: str, ours: Group, theirs: Group, source: str) -> Row:
     """Return the row of the claim that samples are nearer to test images, seed by seed; undecided where intervals overlap."""
     pairs = [(a.kid, b.kid) for (_, a), (_, b) in zip(ours, theirs, strict=True)]
     better, worse = (sum(p.below(q) for p, q in each) for each in (pairs, [(b, a) for a, b in pairs]))
@@ -269,7 +276,7 @@ def nearer(claim: str, ours: Sequence[tuple[Trained, Quality]], theirs: Sequence
     )
 
 
-def said(group: Sequence[tuple[Trained, Quality]]) -> str:
+def said(group: Group) -> str:
     """Return what was measured of a setting's seeds: how many are alive, kernel distances, and what the monitor named."""
     distances = ", ".join(f"{quality.kid.value:.3g} [{quality.kid.low:.3g}, {quality.kid.high:.3g}]" for _, quality in group)
     warnings = sorted({kind for run, _ in group for kind in run.warnings})

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .images import LARGE, SMALL, TINY, budget, config, falls, measure_of, nearer, problem, qualities, stands, trained
+from .images import LARGE, SMALL, TINY, budget, config, each_trained, falls, measure_of, measured, nearer, problem, stands
 from .spec import Experiment, Findings
 
 _SOURCE = "Mescheder et al. 2018, experiments on images; settings from the authors' published code"
@@ -24,14 +24,13 @@ def run(settings: Mapping[str, Any], seeds: int, out: Path) -> Findings:
         "ema": 0.999,
     }
     runs = {
-        name: [
-            trained(name, images, config(settings, "ResNet", seed, regularizer=regularizer, **common), out / name / f"seed-{seed}")
-            for seed in range(seeds)
-        ]
+        name: each_trained(
+            name, images, [config(settings, "ResNet", seed, regularizer=regularizer, **common) for seed in range(seeds)], out / name
+        )
         for name, regularizer in {"R1": (R1,), "unregularized": ()}.items()
     }
-    groups = {name: list(zip(group, qualities(group, settings), strict=True)) for name, group in runs.items()}
-    raw = list(zip(runs["R1"], qualities(runs["R1"], settings, averaged=False), strict=True))
+    groups = {name: measured(group, settings) for name, group in runs.items()}
+    raw = measured(runs["R1"], settings, averaged=False)
     short = f"still alive after {settings['steps']:,} iterations"
     rows = (
         stands("R1, γ = 20, no normalisation: trains stably", groups["R1"], _SOURCE),

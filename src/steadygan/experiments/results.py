@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from ..core.errors import SteadyganError
-from ..training.logging import header
+from ..training.logging import commit, environment
 from .registry import EXPERIMENTS
 from .spec import Experiment, Findings
 
@@ -36,7 +36,7 @@ def record(
 ) -> dict[str, Any]:
     """Return the content of result.json: what was run, where, when and from which commit, and every row."""
     # Fleets train where Config's device=auto puts them.
-    about = header({}, {"device": "cuda" if torch.cuda.is_available() else "cpu"}, {})
+    at = environment("cuda" if torch.cuda.is_available() else "cpu")
     return {
         "name": experiment.name,
         "what": experiment.what,
@@ -49,8 +49,8 @@ def record(
         **findings.to_json(),
         "seconds": round(max(seconds, findings.seconds), 1),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "git": about["git"],
-        "environment": about["environment"],
+        "git": commit(),
+        "environment": at,
     }
 
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from ..problems.images import Images
 from ..training import Config, checkpoint
 from ..training.trainer import Trainer
-from .images import ARCHITECTURES, LARGE, SMALL, TINY, Trained, budget, config, measure_of, problem, qualities, trained, wgan_gp
+from .images import ARCHITECTURES, LARGE, SMALL, TINY, Trained, budget, config, measure_of, measured, problem, trained, wgan_gp
 from .spec import Experiment, Findings, Row
 from .timing import Job, Samples, ratio, rounds, summary
 
@@ -142,7 +142,7 @@ def _race(images: Images, settings: Mapping[str, Any], samples: Samples, seed: i
 def _curve(done: Trained, each: float, settings: Mapping[str, Any]) -> tuple[list[float], list[float]]:
     paths = checkpoint.checkpoints(done.folder)
     steps = [int(path.stem.removeprefix("step-")) for path in paths]
-    return [step * each for step in steps], [qualities([done], settings, path=path)[0].kid.value for path in paths]
+    return [step * each for step in steps], [measured([done], settings, path=path)[0][1].kid.value for path in paths]
 
 
 def _median(samples: Samples, architecture: str, name: str) -> float:

@@ -15,7 +15,7 @@ from ..evaluation.samples import load_samples
 from ..problems.images import to_floats
 from ..training import checkpoint
 from ..training.networks import load_critic, load_sampler
-from .images import LARGE, SMALL, TINY, Trained, budget, config, problem, sources, trained
+from .images import LARGE, SMALL, TINY, Trained, budget, config, each_trained, event, problem, sources
 from .spec import Experiment, Findings, Row
 
 _SOURCE = "Roth et al. 2017, section 5.5"
@@ -28,8 +28,7 @@ _RECALLED = {"regularized": ((0.9688, 0.0002), (0.0312, 0.9998)), "unregularized
 def run(settings: Mapping[str, Any], seeds: int, out: Path) -> Findings:
     """Train both, each seed against its own, and cross-test their checkpoints."""
     images = problem(settings)
-    event = (settings["channels"], settings["resolution"], settings["resolution"])
-    test = to_floats(torch.from_numpy(load_samples(sources(settings)[1], settings["tested"], event)))
+    test = to_floats(torch.from_numpy(load_samples(sources(settings)[1], settings["tested"], event(settings))))
     # The authors' CIFAR-10 runs have uniform latents.
     common = {
         "latent_distribution": "uniform",
@@ -37,10 +36,9 @@ def run(settings: Mapping[str, Any], seeds: int, out: Path) -> Findings:
         "keep_checkpoints": _MOMENTS,
     }
     runs = {
-        name: [
-            trained(name, images, config(settings, "DCGAN", seed, regularizer=regularizer, **common), out / name / f"seed-{seed}")
-            for seed in range(seeds)
-        ]
+        name: each_trained(
+            name, images, [config(settings, "DCGAN", seed, regularizer=regularizer, **common) for seed in range(seeds)], out / name
+        )
         for name, regularizer in _METHODS.items()
     }
     found = {

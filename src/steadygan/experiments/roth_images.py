@@ -12,22 +12,19 @@ from .images import (
     LARGE,
     SMALL,
     TINY,
-    Quality,
-    Trained,
+    Group,
     budget,
     config,
+    each_trained,
     falls,
     measure_of,
+    measured,
     nearer,
     problem,
-    qualities,
     stands,
-    trained,
     wgan_gp,
 )
 from .spec import Experiment, Findings, Row
-
-Group = list[tuple[Trained, Quality]]
 
 _PAPER = "Roth et al. 2017, "
 _GAMMAS = ("0.5", "1", "2")
@@ -46,8 +43,7 @@ def fig23(settings: Mapping[str, Any], seeds: int, out: Path) -> Findings:
         configs["WGAN-GP"] = [wgan_gp(settings, architecture, seed, steps=steps) for seed in range(seeds)]
         for method, members in configs.items():
             place = out / _slug(architecture) / _slug(method)
-            runs = [trained(f"{architecture}, {method}", images, member, place / f"seed-{member.seed}") for member in members]
-            groups[architecture, method] = list(zip(runs, qualities(runs, settings), strict=True))
+            groups[architecture, method] = measured(each_trained(f"{architecture}, {method}", images, members, place), settings)
     rows = [row for architecture in settings["architectures"] for row in _rows(architecture, groups, settings)]
     methods = list(dict.fromkeys(method for _, method in groups))
     data = {
@@ -90,9 +86,8 @@ def fig4(settings: Mapping[str, Any], seeds: int, out: Path) -> Findings:
     }
     js = {f"JS, γ = {gamma}": {"regularizer": (f"js:gamma={gamma}",)} for gamma in settings["gammas"]}
     for name, more in {**choices, **js}.items():
-        place = out / _slug(name)
-        runs = [trained(name, images, config(settings, "DCGAN", seed, **more), place / f"seed-{seed}") for seed in range(seeds)]
-        groups[name] = list(zip(runs, qualities(runs, settings), strict=True))
+        configs = [config(settings, "DCGAN", seed, **more) for seed in range(seeds)]
+        groups[name] = measured(each_trained(name, images, configs, out / _slug(name)), settings)
     source = _PAPER + "section 5.4, Figure 4"
     best = {v: _nearest([_noise(v, nsr) for nsr in settings["ratios"]], groups) for v in settings["variances"]}
     ours = _nearest(js, groups)
@@ -127,8 +122,7 @@ def _nearest(names: Iterable[str], groups: Mapping[str, Group]) -> str:
 
 
 def _afresh(group: Group, settings: Mapping[str, Any]) -> Group:
-    runs = [run for run, _ in group]
-    return list(zip(runs, qualities(runs, settings, seed=1), strict=True))
+    return measured([run for run, _ in group], settings, seed=1)
 
 
 def _slug(name: str) -> str:

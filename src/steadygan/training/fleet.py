@@ -152,8 +152,7 @@ class Fleet:
         )
         fixed = [latents(m, self.evaluated, torch.Generator().manual_seed(stream_seed(m.seed, "evaluation"))) for m in self.members]
         self.fixed = torch.stack(fixed), labels(problem.classes, self.evaluated)
-        zeros = torch.zeros(2)
-        indifferent = build("objective", config.objective).critic(zeros, zeros).item()
+        indifferent = build("objective", config.objective).indifferent
         self.monitors = [Monitor(indifferent) for _ in self.members]
         self.stopped: dict[int, tuple[int, str]] = {}
         self.metrics: list[dict[str, float | None]] = [{} for _ in self.members]

@@ -173,13 +173,14 @@ def header(problem: dict[str, Any], config: dict[str, Any], parameters: dict[str
         "config": config,
         "parameters": parameters,
         "environment": environment(config["device"]),
-        "git": _commit(),
+        "git": commit(),
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
 
-def _commit() -> str | None:
+def commit() -> str | None:
+    """Return the commit of the source that runs; None where there is none."""
     try:
         done = subprocess.run(
             ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=True, timeout=5

@@ -94,9 +94,11 @@ def _down(before: int, after: int, bias: bool) -> nn.Module:
 
 
 def _initialise(module: nn.Module, activation: Activation, std: float | None) -> None:
+    if std is not None:
+        blocks.dcgan_init(module, std)
     # Asked of the module, not of the setting: at side 8 the critic's only convolution is the first, which is never normalised.
-    if std is not None or any(isinstance(layer, nn.BatchNorm2d | nn.GroupNorm) for layer in module.modules()):
-        blocks.dcgan_init(module, 0.02 if std is None else std)
+    elif any(isinstance(layer, nn.BatchNorm2d | nn.GroupNorm) for layer in module.modules()):
+        blocks.dcgan_init(module)
     else:
         blocks.scaled_init(module, activation)
 
