@@ -6,7 +6,8 @@ import torch
 import steadygan
 from steadygan import core
 
-# The networks of the tests are small: a second thread costs more than it brings, and one thread gives the same bits everywhere.
+# The networks of the tests are small: a second thread costs more than it brings, and one thread
+# gives the same bits everywhere.
 torch.set_num_threads(1)
 
 
@@ -14,4 +15,6 @@ torch.set_num_threads(1)
 def _names(doctest_namespace: dict) -> None:
     """Offer torch and the public names to docstring examples, which start from one seed."""
     torch.manual_seed(0)
-    doctest_namespace.update({"torch": torch, **{n: getattr(m, n) for m in (core, steadygan) for n in m.__all__}})
+    doctest_namespace.update(
+        {"torch": torch, **{n: getattr(m, n) for m in (core, steadygan) for n in m.__all__}}
+    )

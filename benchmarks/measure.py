@@ -1,4 +1,5 @@
-"""What is measured beside time: peak memory in a process of its own, what the allocator costs, and the environment."""
+"""What is measured beside time: peak memory in a process of its own, what the allocator costs, and
+the environment."""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ MEGABYTE = 1024  # getrusage counts kilobytes on Linux
 
 
 def _forked(task: Callable[[], Any]) -> Any:
-    """Return what a task finds in a forked process, so that nothing of it is left here; an error comes back as its text."""
+    """Return what a task finds in a forked process, so that nothing of it is left here; an error
+    comes back as its text."""
     context = multiprocessing.get_context("fork")
     ours, theirs = context.Pipe(duplex=False)
 
@@ -45,7 +47,8 @@ def _forked(task: Callable[[], Any]) -> Any:
 
 
 def peak_memory(job: Job) -> float | None:
-    """Return by how many MB a job, its networks, data and optimizers included, raises the peak resident memory of a process with torch."""
+    """Return by how many MB a job, its networks, data and optimizers included, raises the peak
+    resident memory of a process with torch."""
 
     def task() -> float:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -59,7 +62,8 @@ def peak_memory(job: Job) -> float | None:
 
 
 def allocator(job: Job, seconds: float) -> dict[str, dict[str, float]]:
-    """Return CPU seconds and page faults of one call of a job, with glibc's allocator as it is and with ``keep_memory``."""
+    """Return CPU seconds and page faults of one call of a job, with glibc's allocator as it is and
+    with ``keep_memory``."""
     from steadygan.training.allocator import keep_memory
 
     def task(keep: bool) -> tuple[float, float]:
@@ -72,21 +76,33 @@ def allocator(job: Job, seconds: float) -> dict[str, dict[str, float]]:
         while time.process_time() - began < seconds or not calls:
             run()
             calls += 1
-        return (time.process_time() - began) / calls, (resource.getrusage(resource.RUSAGE_SELF).ru_minflt - faults) / calls
+        return (time.process_time() - began) / calls, (
+            resource.getrusage(resource.RUSAGE_SELF).ru_minflt - faults
+        ) / calls
 
     found: dict[str, list[tuple[float, float]]] = {"as it is": [], "keep_memory": []}
     for _ in range(3):
         for name, keep in (("as it is", False), ("keep_memory", True)):
             found[name].append(_forked(lambda k=keep: task(k)))
-    medians = {name: [float(np.median(column)) for column in zip(*rows, strict=True)] for name, rows in found.items()}
-    return {name: {"cpu": float(f"{cpu:.4g}"), "page_faults": round(faults, 1)} for name, (cpu, faults) in medians.items()}
+    medians = {
+        name: [float(np.median(column)) for column in zip(*rows, strict=True)]
+        for name, rows in found.items()
+    }
+    return {
+        name: {"cpu": float(f"{cpu:.4g}"), "page_faults": round(faults, 1)}
+        for name, (cpu, faults) in medians.items()
+    }
 
 
 @contextmanager
 def environment(threads: int, scale: str) -> Iterator[dict[str, Any]]:
     """Yield where and when this runs; the load at its end is added last."""
     torch.set_num_threads(threads)
-    cpu = [line.partition(":")[2].strip() for line in _text("/proc/cpuinfo").splitlines() if line.startswith("model name")]
+    cpu = [
+        line.partition(":")[2].strip()
+        for line in _text("/proc/cpuinfo").splitlines()
+        if line.startswith("model name")
+    ]
     here: dict[str, Any] = {
         "scale": scale,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -115,7 +131,13 @@ def _text(path: str) -> str:
 
 def _git(*arguments: str) -> str:
     try:
-        found = subprocess.run(["git", *arguments], cwd=Path(__file__).parents[1], capture_output=True, text=True, check=False)
+        found = subprocess.run(
+            ["git", *arguments],
+            cwd=Path(__file__).parents[1],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
     except OSError:
         return ""
     return found.stdout.strip()

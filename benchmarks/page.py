@@ -1,4 +1,5 @@
-"""What the benchmark shows: tables in Markdown between marker comments of docs/benchmarks.md, and bars as a picture."""
+"""What the benchmark shows: tables in Markdown between marker comments of docs/benchmarks.md, and
+bars as a picture."""
 
 from __future__ import annotations
 
@@ -28,7 +29,10 @@ def targets(results: Results) -> str:
 
 def beside(results: Results) -> str:
     """Return the ratios without a target."""
-    return _table(["what", "measured [quartiles]"], [[row["what"], _spread(row["measured"])] for row in results["beside"]])
+    return _table(
+        ["what", "measured [quartiles]"],
+        [[row["what"], _spread(row["measured"])] for row in results["beside"]],
+    )
 
 
 def operations(results: Results) -> str:
@@ -37,8 +41,18 @@ def operations(results: Results) -> str:
     for row in results["operations"]:
         count = f"{row['critic_forwards']} f + {row['generator_forwards']} g"
         share = f"{row['measured_ms'] / row['counted_ms']:.2f}"
-        rows.append([row["job"].replace("/", ", "), count, f"{row['counted_ms']:.1f}", f"{row['measured_ms']:.1f}", share])
-    return _table(["whole iteration", "counted", "counted, ms", "measured, ms", "measured / counted"], rows)
+        rows.append(
+            [
+                row["job"].replace("/", ", "),
+                count,
+                f"{row['counted_ms']:.1f}",
+                f"{row['measured_ms']:.1f}",
+                share,
+            ]
+        )
+    return _table(
+        ["whole iteration", "counted", "counted, ms", "measured, ms", "measured / counted"], rows
+    )
 
 
 def allocator(results: Results) -> str:
@@ -46,7 +60,14 @@ def allocator(results: Results) -> str:
     rows = []
     for name, ways in results["allocator"].items():
         for way, found in ways.items():
-            rows.append([name.replace("/", ", "), way, f"{found['cpu'] * 1e3:.2f}", f"{found['page_faults']:,.0f}"])
+            rows.append(
+                [
+                    name.replace("/", ", "),
+                    way,
+                    f"{found['cpu'] * 1e3:.2f}",
+                    f"{found['page_faults']:,.0f}",
+                ]
+            )
     return _table(["job", "allocator", "CPU ms", "page faults"], rows)
 
 
@@ -71,13 +92,17 @@ def times(results: Results) -> str:
 def environment(results: Results) -> str:
     """Return where and when it was measured, as one paragraph."""
     here = results["environment"]
-    load = [" / ".join(f"{value:.1f}" for value in here[f"load_at_{when}"]) for when in ("start", "end")]
+    load = [
+        " / ".join(f"{value:.1f}" for value in here[f"load_at_{when}"]) for when in ("start", "end")
+    ]
     changed = " with uncommitted changes in src/" if here["uncommitted_changes"] else ""
     note = f" {here['note']}" if "note" in here else ""
     return (
-        f"Measured {here['date']} (`--{here['scale']}`, {here['seconds']} s, {here['rounds']} rounds of {here['sample_seconds']} s a job)"
+        f"Measured {here['date']} (`--{here['scale']}`, {here['seconds']} s, {here['rounds']}"
+        f" rounds of {here['sample_seconds']} s a job)"
         f" on {here['cpu']}, {here['cores']} cores, {here['threads']} thread(s),"
-        f" torch {here['torch']}, Python {here['python']}, commit `{here['commit'][:9]}`{changed}. Load average (1 / 5 / 15 minutes)"
+        f" torch {here['torch']}, Python {here['python']}, commit"
+        f" `{here['commit'][:9]}`{changed}. Load average (1 / 5 / 15 minutes)"
         f" {load[0]} at the start and {load[1]} at the end; this process itself is 1 of it.{note}"
     )
 
@@ -93,7 +118,8 @@ BLOCKS = {
 
 
 def rewrite(path: Path, results: Results) -> None:
-    """Put the tables into a page, between ``<!-- name -->`` and ``<!-- /name -->``; the words around them stay."""
+    """Put the tables into a page, between ``<!-- name -->`` and ``<!-- /name -->``; the words
+    around them stay."""
     text = path.read_text()
     for name, block in BLOCKS.items():
         marks = f"<!-- {name} -->", f"<!-- /{name} -->"
@@ -113,12 +139,21 @@ def draw(results: Results, path: Path) -> None:
 
     median = {name: job["cpu"]["median"] for name, job in results["jobs"].items()}
     plt.rcParams.update({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False})
-    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(13, 4.6), width_ratios=[1, 1.5, 1], layout="constrained")
+    figure, (left, middle, right) = plt.subplots(
+        1, 3, figsize=(13, 4.6), width_ratios=[1, 1.5, 1], layout="constrained"
+    )
 
     base = median.get("dcgan/none/gradient/joined, channels_last")
-    ways = [(way, median.get(f"dcgan/js/gradient/{way}, channels_last")) for way in ("separate", "joined", "merged")]
-    bars = [("no penalty", 1.0, PLAIN)] + [(way, t / base, OURS if way == "merged" else PLAIN) for way, t in ways if t and base]
-    _bars(left, bars, "DCGAN: gradient of the critic's loss with JS\ntime over that without a penalty")
+    ways = [
+        (way, median.get(f"dcgan/js/gradient/{way}, channels_last"))
+        for way in ("separate", "joined", "merged")
+    ]
+    bars = [("no penalty", 1.0, PLAIN)] + [
+        (way, t / base, OURS if way == "merged" else PLAIN) for way, t in ways if t and base
+    ]
+    _bars(
+        left, bars, "DCGAN: gradient of the critic's loss with JS\ntime over that without a penalty"
+    )
     for count, words in ((4 / 3, "4F"), (2, "6F")):
         left.axvline(count, color=FLOOR, lw=0.8, ls=":")
         left.text(count, len(bars) - 1, f" {words}", color=FLOOR, va="center", fontsize=8)
@@ -131,22 +166,41 @@ def draw(results: Results, path: Path) -> None:
             if base and all(pair):
                 label = f"{title}, {penalty}"
                 bars += [(label, pair[0] / base, PLAIN), ("", pair[1] / base, OURS)]
-    _bars(middle, bars, "whole iteration: textbook (grey) and steadygan (blue)\ntime over the textbook's without a penalty", size=7)
+    _bars(
+        middle,
+        bars,
+        "whole iteration: textbook (grey) and steadygan (blue)\ntime over the textbook's without"
+        " a penalty",
+        size=7,
+    )
 
     bars = []
     for name, t in median.items():
         what, *_, way = name.split("/")
         if what.startswith("fleet") and way != "one by one":
-            alone = next((v for k, v in median.items() if k.endswith("one by one") and k.split("/")[0].endswith(what.split(", ")[1])), None)
+            alone = next(
+                (
+                    v
+                    for k, v in median.items()
+                    if k.endswith("one by one") and k.split("/")[0].endswith(what.split(", ")[1])
+                ),
+                None,
+            )
             bars += [(f"{what.removeprefix('fleet of ')}, {way}", alone / t, OURS)] if alone else []
-    _bars(right, [("one by one", 1.0, PLAIN), *bars], "many GANs at once (number, batch):\niterations a second over one by one")
+    _bars(
+        right,
+        [("one by one", 1.0, PLAIN), *bars],
+        "many GANs at once (number, batch):\niterations a second over one by one",
+    )
     figure.savefig(path, dpi=150)
     plt.close(figure)
 
 
 def _bars(axes: Any, bars: list[tuple[str, float, str]], title: str, size: int = 9) -> None:
     places = range(len(bars))[::-1]
-    axes.barh(places, [value for _, value, _ in bars], color=[colour for *_, colour in bars], height=0.75)
+    axes.barh(
+        places, [value for _, value, _ in bars], color=[colour for *_, colour in bars], height=0.75
+    )
     axes.set_yticks(places, [label for label, *_ in bars], fontsize=size)
     for place, (_, value, _) in zip(places, bars, strict=True):
         axes.text(value, place, f" {value:.2f}", va="center", fontsize=size)
@@ -159,7 +213,11 @@ def _table(head: list[str], rows: list[list[str]]) -> str:
 
 
 def _spread(found: dict[str, float] | None) -> str:
-    return "" if found is None else f"{_figure(found['median'])} [{_figure(found['q1'])}, {_figure(found['q3'])}]"
+    return (
+        ""
+        if found is None
+        else f"{_figure(found['median'])} [{_figure(found['q1'])}, {_figure(found['q3'])}]"
+    )
 
 
 def _figure(value: float) -> str:

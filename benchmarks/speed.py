@@ -1,8 +1,9 @@
 """How fast is steadygan? Everything that issue 4 promises, timed against a textbook implementation.
 
-Run: ``make bench`` (minutes) or ``make bench-full``: python benchmarks/speed.py [--quick | --full | --tiny] -> benchmarks/speed.json,
-docs/benchmarks.png and the tables in docs/benchmarks.md. Every job runs once a round, in an order that is shuffled anew; ratios are taken
-within rounds, of process CPU time.
+Run: ``make bench`` (minutes) or ``make bench-full``: python benchmarks/speed.py [--quick | --full |
+--tiny] -> benchmarks/speed.json, docs/benchmarks.png and the tables in docs/benchmarks.md. Every
+job runs once a round, in an order that is shuffled anew; ratios are taken within rounds, of process
+CPU time.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ HERE = Path(__file__).parent
 
 
 class Target(NamedTuple):
-    """A promise: the ratio of two jobs' times is at most (or at least) ``bound``. counted: what operations alone would make of it."""
+    """A promise: the ratio of two jobs' times is at most (or at least) ``bound``. counted: what
+    operations alone would make of it."""
 
     what: str
     above: str
@@ -41,8 +43,20 @@ class Target(NamedTuple):
         found = timing.ratio(samples, self.above, self.below)
         target = f"≤ {self.most:g}" if self.most else f"≥ {self.least:,g}"
         why = failed.get(self.above) or failed.get(self.below) or "not part of this run"
-        holds = None if found is None else found["median"] <= self.most if self.most else found["median"] >= (self.least or 0)
-        row = {"what": self.what, "target": target, "counted": self.counted, "above": self.above, "below": self.below}
+        holds = (
+            None
+            if found is None
+            else found["median"] <= self.most
+            if self.most
+            else found["median"] >= (self.least or 0)
+        )
+        row = {
+            "what": self.what,
+            "target": target,
+            "counted": self.counted,
+            "above": self.above,
+            "below": self.below,
+        }
         return {**row, "measured": found, "holds": holds, "why": why if found is None else ""}
 
 
@@ -57,64 +71,127 @@ def _whole(case: str, penalty: str, way: str) -> str:
 NHWC = "channels_last"
 MERGED, FREE = _slope("dcgan", "js", f"merged, {NHWC}"), _slope("dcgan", "none", f"joined, {NHWC}")
 OURS, OURS_FREE = _whole("dcgan", "js", "ours"), _whole("dcgan", "none", "ours")
-RESNET, MLP = ([_whole(case, "js", way) for way in ("textbook", "ours")] for case in ("resnet", "mlp"))
+RESNET, MLP = (
+    [_whole(case, "js", way) for way in ("textbook", "ours")] for case in ("resnet", "mlp")
+)
 TARGETS = [
     Target("DCGAN, D gradient with JS: merged / none", MERGED, FREE, most=1.45, counted=4 / 3),
-    Target("the same: merged / separate", MERGED, _slope("dcgan", "js", "separate"), most=0.66, counted=4 / 6),
+    Target(
+        "the same: merged / separate",
+        MERGED,
+        _slope("dcgan", "js", "separate"),
+        most=0.66,
+        counted=4 / 6,
+    ),
     Target("DCGAN, whole iteration with JS / none, same layout", OURS, OURS_FREE, most=1.25),
-    Target("DCGAN, whole iteration with JS: textbook / ours", _whole("dcgan", "js", "textbook"), OURS, least=1.6),
+    Target(
+        "DCGAN, whole iteration with JS: textbook / ours",
+        _whole("dcgan", "js", "textbook"),
+        OURS,
+        least=1.6,
+    ),
     Target("ResNet, whole iteration with JS: textbook / ours", *RESNET, least=1.5),
-    Target("DCGAN, lazy penalty k=4: whole iteration / none", _whole("dcgan", "js", "ours, lazy k=4"), OURS_FREE, most=1.1),
+    Target(
+        "DCGAN, lazy penalty k=4: whole iteration / none",
+        _whole("dcgan", "js", "ours, lazy k=4"),
+        OURS_FREE,
+        most=1.1,
+    ),
     Target("MLP, batch 512, JS: textbook / ours", *MLP, least=1.25),
 ]
 CANNOT_MERGE = [
-    Target(f"{name}, D gradient with JS: auto / separate", _slope(case, "js", "auto"), _slope(case, "js", "separate"), most=1.03, counted=1)
+    Target(
+        f"{name}, D gradient with JS: auto / separate",
+        _slope(case, "js", "auto"),
+        _slope(case, "js", "separate"),
+        most=1.03,
+        counted=1,
+    )
     for name, case in (("MLP + BatchNorm", "mlp-bn"), ("DCGAN + BatchNorm", "dcgan-bn"))
 ]
 
 
 def targets(fleets: tuple[int, ...], batches: tuple[int, ...]) -> list[Target]:
-    """Return all targets; those of fleets are about 32 members, or the one size that a tiny run has."""
+    """Return all targets; those of fleets are about 32 members, or the one size that a tiny run
+    has."""
     members = measured_alone(fleets)
     rows = []
-    for batch, bounds in ((batches[0], {"compiled": 4.0, "eager": 3.0}), (batches[-1], {"compiled": 1.4, "eager": 1.4})):
+    for batch, bounds in (
+        (batches[0], {"compiled": 4.0, "eager": 3.0}),
+        (batches[-1], {"compiled": 1.4, "eager": 1.4}),
+    ):
         for way, least in bounds.items():
             name = f"fleet of {members}, batch {batch}"
             what = f"{name}: members' iterations a second, {way} / one by one"
-            rows.append(Target(what, _whole(name, "js", "one by one"), _whole(name, "js", way), least=least))
+            rows.append(
+                Target(what, _whole(name, "js", "one by one"), _whole(name, "js", way), least=least)
+            )
     for way in ("eager", "compiled"):
         what = f"Dirac simulation, {way}: a scalar Python loop with autograd / ours"
-        rows.append(Target(what, "dirac/r1/simulation/loop, autograd", f"dirac/r1/simulation/{way}", least=1000))
+        rows.append(
+            Target(
+                what, "dirac/r1/simulation/loop, autograd", f"dirac/r1/simulation/{way}", least=1000
+            )
+        )
     return TARGETS + rows + CANNOT_MERGE
 
 
 BESIDE = [
     ("DCGAN, D gradient with JS: joined / none", _slope("dcgan", "js", f"joined, {NHWC}"), FREE),
-    ("DCGAN, D gradient with JS: merged / separate, same layout", MERGED, _slope("dcgan", "js", f"separate, {NHWC}")),
+    (
+        "DCGAN, D gradient with JS: merged / separate, same layout",
+        MERGED,
+        _slope("dcgan", "js", f"separate, {NHWC}"),
+    ),
     ("DCGAN, D gradient with JS: compiled / merged", _slope("dcgan", "js", "compiled"), MERGED),
-    ("DCGAN, whole iteration without penalty: plain layout / channels_last", _whole("dcgan", "none", "ours, plain layout"), OURS_FREE),
-    ("DCGAN + BatchNorm, whole iteration, JS: textbook / ours", _whole("dcgan-bn", "js", "textbook"), _whole("dcgan-bn", "js", "ours")),
-    ("tanh MLP, D gradient with JS: compiled / joined", _slope("mlp", "js", "compiled"), _slope("mlp", "js", "joined")),
+    (
+        "DCGAN, whole iteration without penalty: plain layout / channels_last",
+        _whole("dcgan", "none", "ours, plain layout"),
+        OURS_FREE,
+    ),
+    (
+        "DCGAN + BatchNorm, whole iteration, JS: textbook / ours",
+        _whole("dcgan-bn", "js", "textbook"),
+        _whole("dcgan-bn", "js", "ours"),
+    ),
+    (
+        "tanh MLP, D gradient with JS: compiled / joined",
+        _slope("mlp", "js", "compiled"),
+        _slope("mlp", "js", "joined"),
+    ),
 ]
 BESIDE += [
-    (f"{name}, D gradient with JS: {path} / none, {path}", _slope(case, "js", path), _slope(case, "none", path))
+    (
+        f"{name}, D gradient with JS: {path} / none, {path}",
+        _slope(case, "js", path),
+        _slope(case, "none", path),
+    )
     for name, case in (("tanh DCGAN", "dcgan-tanh"), ("tanh MLP", "mlp"))
     for path in ("joined", "separate")
 ]
 BESIDE += [
-    (f"{name}, whole iteration, {penalty}: textbook / ours", _whole(case, penalty, "textbook"), _whole(case, penalty, "ours"))
+    (
+        f"{name}, whole iteration, {penalty}: textbook / ours",
+        _whole(case, penalty, "textbook"),
+        _whole(case, penalty, "ours"),
+    )
     for name, case in (("DCGAN", "dcgan"), ("MLP", "mlp"), ("ResNet", "resnet"))
     for penalty in PENALTIES
     if (penalty, case) != ("js", "dcgan")
 ]
 BESIDE += [
-    (f"{name}, whole iteration, js: textbook / ours with {option}", _whole(case, "js", "textbook"), _whole(case, "js", f"ours, {option}"))
+    (
+        f"{name}, whole iteration, js: textbook / ours with {option}",
+        _whole(case, "js", "textbook"),
+        _whole(case, "js", f"ours, {option}"),
+    )
     for name, case in (("DCGAN", "dcgan"), ("MLP", "mlp"))
     for option in ("penalty_share=0.5", "share=true", "fused Adam", "compiled", "bf16")
 ]
 BESIDE += [
     (
-        f"fleet of 32, batch {batch}: members' iterations a second, {way} / the textbook one by one",
+        f"fleet of 32, batch {batch}: members' iterations a second, {way} / the textbook one by"
+        " one",
         *(_whole(f"fleet of 32, batch {batch}", "js", w) for w in ("textbook, one by one", way)),
     )
     for batch in scale("quick").batches
@@ -124,52 +201,82 @@ for what in scale("full").growth:
     js = [_whole(f"dcgan {what}", "js", way) for way in ("textbook", "ours")]
     BESIDE += [
         (f"DCGAN, {what}, whole iteration, js: textbook / ours", *js),
-        (f"DCGAN, {what}, whole iteration, ours: js / none", js[1], _whole(f"dcgan {what}", "none", "ours")),
+        (
+            f"DCGAN, {what}, whole iteration, ours: js / none",
+            js[1],
+            _whole(f"dcgan {what}", "none", "ours"),
+        ),
     ]
 BESIDE += [
-    (f"Dirac: a loop of {words} / ours, compiled", f"dirac/r1/simulation/loop, {loop}", "dirac/r1/simulation/compiled")
-    for loop, words in (("numpy", "NumPy, derivatives by hand"), ("floats", "Python floats, derivatives by hand"))
+    (
+        f"Dirac: a loop of {words} / ours, compiled",
+        f"dirac/r1/simulation/loop, {loop}",
+        "dirac/r1/simulation/compiled",
+    )
+    for loop, words in (
+        ("numpy", "NumPy, derivatives by hand"),
+        ("floats", "Python floats, derivatives by hand"),
+    )
 ]
 
 
 def agreement(cases: dict[str, Case]) -> dict[str, float]:
-    """Return how far the textbook's gradients are from ours in double precision, both networks' together, relative to their norm."""
+    """Return how far the textbook's gradients are from ours in double precision, both networks'
+    together, relative to their norm."""
     found = {}
     for name, case in cases.items():
         for penalty in PENALTIES:
             here = textbook(case._replace(batch=min(case.batch, 8)), penalty)
-            game, generator, critic = case.game(penalty), here.generator.double(), here.critic.double()
+            game, generator, critic = (
+                case.game(penalty),
+                here.generator.double(),
+                here.critic.double(),
+            )
             real, z = (t.double() for t in here.draw())
             fake = generator(z).detach()
             torch.manual_seed(1)  # where WGAN-GP mixes
             critic_backward(game, critic, real, fake)
             ours = [p.grad for p in critic.parameters()]
-            ours += torch.autograd.grad(game.generator_loss(critic, real, generator(z)), list(generator.parameters()))
+            ours += torch.autograd.grad(
+                game.generator_loss(critic, real, generator(z)), list(generator.parameters())
+            )
             critic.zero_grad()
             torch.manual_seed(1)
             here.critic_backward(real, fake)
             here.generator_backward(z)
             theirs = [p.grad for network in (critic, generator) for p in network.parameters()]
-            a, b = (torch.cat([g.flatten() for g in part if g is not None]) for part in (ours, theirs))
+            a, b = (
+                torch.cat([g.flatten() for g in part if g is not None]) for part in (ours, theirs)
+            )
             found[f"{name}/{penalty}"] = float(f"{((a - b).norm() / b.norm()).item():.1e}")
     return found
 
 
 def operations(cases: dict[str, Case], samples: timing.Samples) -> list[dict[str, Any]]:
-    """Return whole iterations as counted and as measured, in milliseconds, for the cases whose forward passes were timed.
+    """Return whole iterations as counted and as measured, in milliseconds, for the cases whose
+    forward passes were timed.
 
-    Counted in forwards f of the critic and g of the generator, on one batch: the critic's gradient costs 6 f without a penalty, and with
-    JS 8 f merged, 12 f by one backward, 16 f in the textbook; the generator's costs 2 f + 3 g, and the critic's samples another g.
+    Counted in forwards f of the critic and g of the generator, on one batch: the critic's gradient
+    costs 6 f without a penalty, and with JS 8 f merged, 12 f by one backward, 16 f in the textbook;
+    the generator's costs 2 f + 3 g, and the critic's samples another g.
     """
     rows = []
     for name in cases:
-        times = {key: float(np.median([cpu for cpu, _ in values])) for key, values in samples.items() if key.startswith(f"{name}/")}
+        times = {
+            key: float(np.median([cpu for cpu, _ in values]))
+            for key, values in samples.items()
+            if key.startswith(f"{name}/")
+        }
         units = [times.get(f"{name}/-/forward/{player}") for player in ("critic", "generator")]
         if None in units:
             continue
         f, g = units
         merged = name in ("dcgan", "resnet")
-        counts = {"none/iteration/ours": 8, "js/iteration/ours": 10 if merged else 14, "js/iteration/textbook": 18}
+        counts = {
+            "none/iteration/ours": 8,
+            "js/iteration/ours": 10 if merged else 14,
+            "js/iteration/textbook": 18,
+        }
         counts["none/iteration/textbook"] = 8
         if merged:
             counts["none/iteration/ours, plain layout"] = 8
@@ -178,19 +285,43 @@ def operations(cases: dict[str, Case], samples: timing.Samples) -> list[dict[str
             if spent is None:
                 continue
             row = {"job": f"{name}/{what}", "critic_forwards": forwards, "generator_forwards": 4}
-            rows.append(row | {"counted_ms": round(counted * 1e3, 2), "measured_ms": round(spent * 1e3, 2)})
+            rows.append(
+                row | {"counted_ms": round(counted * 1e3, 2), "measured_ms": round(spent * 1e3, 2)}
+            )
     return rows
 
 
 def main(argv: list[str] | None = None) -> None:
     """Measure, print, write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, what in {"quick": "minutes", "full": "the best part of an hour", "tiny": "seconds, figures without meaning"}.items():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    for name, what in {
+        "quick": "minutes",
+        "full": "the best part of an hour",
+        "tiny": "seconds, figures without meaning",
+    }.items():
         parser.add_argument(f"--{name}", dest="scale", action="store_const", const=name, help=what)
-    parser.add_argument("--threads", type=int, default=1, help="of torch; with 1, CPU time is wall time on a quiet machine")
-    parser.add_argument("--out", type=Path, default=HERE / "speed.json", help="where the figures go (default: %(default)s)")
-    parser.add_argument("--page", type=Path, help="whose tables are rewritten, its picture beside it (default: docs/benchmarks.md)")
-    parser.add_argument("--only", default="", help="jobs whose name contains this; nothing is written")
+    parser.add_argument(
+        "--threads",
+        type=int,
+        default=1,
+        help="of torch; with 1, CPU time is wall time on a quiet machine",
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=HERE / "speed.json",
+        help="where the figures go (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--page",
+        type=Path,
+        help="whose tables are rewritten, its picture beside it (default: docs/benchmarks.md)",
+    )
+    parser.add_argument(
+        "--only", default="", help="jobs whose name contains this; nothing is written"
+    )
     parser.set_defaults(scale="quick")
     options = parser.parse_args(argv)
     say = lambda text: print(text, file=sys.stderr, flush=True)  # noqa: E731
@@ -198,9 +329,18 @@ def main(argv: list[str] | None = None) -> None:
     every = [job for job in jobs(size) if options.only in job.name]
     with measure.environment(options.threads, options.scale) as where:
         # First of all, because memory that was used and freed before would hide what a job needs.
-        say("peak memory of whole iterations without a penalty and with JS, each in a process of its own")
-        weighed = [job for job in every if job.name.endswith(("/iteration/textbook", "/iteration/ours"))]
-        memory = {job.name: measure.peak_memory(job) for job in weighed if job.name.split("/")[1] in ("none", "js")}
+        say(
+            "peak memory of whole iterations without a penalty and with JS, each in a process of"
+            " its own"
+        )
+        weighed = [
+            job for job in every if job.name.endswith(("/iteration/textbook", "/iteration/ours"))
+        ]
+        memory = {
+            job.name: measure.peak_memory(job)
+            for job in weighed
+            if job.name.split("/")[1] in ("none", "js")
+        }
         kept = {}
         for job in every:
             if job.name in ("mlp/js/iteration/ours", "dcgan/js/iteration/ours"):
@@ -208,7 +348,10 @@ def main(argv: list[str] | None = None) -> None:
         say("the textbook's gradients against ours, in double precision")
         far = agreement({name: case for name, case in size.cases.items() if name in size.penalties})
         worst = max(far, key=far.__getitem__)
-        assert far[worst] < 1e-9, f"the textbook computes another gradient than steadygan: {worst}, relative difference {far[worst]}"
+        assert far[worst] < 1e-9, (
+            f"the textbook computes another gradient than steadygan: {worst}, relative"
+            f" difference {far[worst]}"
+        )
         say(f"  equal to {far[worst]:.0e}")
         # As the command line does, for both sides alike.
         keep_memory()
@@ -216,7 +359,10 @@ def main(argv: list[str] | None = None) -> None:
         say("time")
         samples, failed = timing.rounds(every, size.rounds, size.seconds, say)
     rows = [target.row(samples, failed) for target in targets(size.members, size.batches)]
-    beside = [{"what": what, "measured": timing.ratio(samples, above, below)} for what, above, below in BESIDE]
+    beside = [
+        {"what": what, "measured": timing.ratio(samples, above, below)}
+        for what, above, below in BESIDE
+    ]
     results = {
         "environment": where,
         "targets": rows,

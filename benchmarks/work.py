@@ -18,12 +18,19 @@ from steadygan.core.gradients import critic_gradient, decide
 from steadygan.core.players import PLAYERS, Batch, OptimizerPlayers
 from steadygan.experiments.timing import Job
 
-PENALTIES = {"none": [], "r1": ["r1:gamma=1"], "r1r2": ["r1r2:gamma=1"], "js": ["js:gamma=1"], "wgan-gp": ["wgan-gp:gamma=20"]}
+PENALTIES = {
+    "none": [],
+    "r1": ["r1:gamma=1"],
+    "r1r2": ["r1r2:gamma=1"],
+    "js": ["js:gamma=1"],
+    "wgan-gp": ["wgan-gp:gamma=20"],
+}
 ADAM = "adam:lr=0.0002,beta1=0.5"
 
 
 class Case(NamedTuple):
-    """Networks, data and settings; the 3-D mixture for vectors, noise in [-1, 1] for images, whose content costs nothing."""
+    """Networks, data and settings; the 3-D mixture for vectors, noise in [-1, 1] for images, whose
+    content costs nothing."""
 
     network: str
     event: tuple[int, ...]
@@ -43,7 +50,10 @@ class Case(NamedTuple):
         if len(self.event) == 1:
             stream = build("problem", "mixture3d").stream(seed=0)
             return lambda: (stream.draw(self.batch).x, torch.randn(self.batch, self.latent))
-        pool = torch.rand(2 * self.batch, *self.event, generator=torch.Generator().manual_seed(0)) * 2 - 1
+        pool = (
+            torch.rand(2 * self.batch, *self.event, generator=torch.Generator().manual_seed(0)) * 2
+            - 1
+        )
         starts = torch.Generator().manual_seed(1)
 
         def draw() -> tuple[Tensor, Tensor]:
@@ -65,22 +75,49 @@ def textbook(case: Case, penalty: str) -> Textbook:
     game, adam = case.game(penalty), build("optimizer", case.optimizer)
     gamma = float(next(iter(game.strengths().values()), 0.0))
     objective = "wasserstein" if penalty == "wgan-gp" else case.objective
-    return Textbook(*case.pair(), case.draws(), objective=objective, penalty=penalty, gamma=gamma, optimizer=adam)
+    return Textbook(
+        *case.pair(),
+        case.draws(),
+        objective=objective,
+        penalty=penalty,
+        gamma=gamma,
+        optimizer=adam,
+    )
 
 
-def ours(case: Case, penalty: str, *, path: str = "auto", layout: str = "auto", **settings: Any) -> Callable[[], Any]:
-    """Return one iteration as the trainer makes it; layout: auto (the trainer's choice), plain or channels_last."""
-    share, bf16, fused = settings.pop("share", False), settings.pop("bf16", False), settings.pop("fused", False)
+def ours(
+    case: Case, penalty: str, *, path: str = "auto", layout: str = "auto", **settings: Any
+) -> Callable[[], Any]:
+    """Return one iteration as the trainer makes it; layout: auto (the trainer's choice), plain or
+    channels_last."""
+    share, bf16, fused = (
+        settings.pop("share", False),
+        settings.pop("bf16", False),
+        settings.pop("fused", False),
+    )
     game, (generator, critic), draw = case.game(penalty), case.pair(), case.draws()
     few = torch.randn(8, *case.event, generator=torch.Generator().manual_seed(0))
     at = Context(rng=torch.Generator().manual_seed(0))
     together = decide(game, critic, game.points(few, few, at=at)).path != "separate"
     if len(case.event) == 3 and (layout == "channels_last" or (layout == "auto" and together)):
-        generator, critic = (network.to(memory_format=torch.channels_last) for network in (generator, critic))
+        generator, critic = (
+            network.to(memory_format=torch.channels_last) for network in (generator, critic)
+        )
     make = build("optimizer", f"{case.optimizer},fused={str(fused).lower()}")
-    optimizers = {name: make(network.parameters()) for name, network in zip(PLAYERS, (generator, critic), strict=True)}
+    optimizers = {
+        name: make(network.parameters())
+        for name, network in zip(PLAYERS, (generator, critic), strict=True)
+    }
     players = OptimizerPlayers(
-        game, generator, critic, lambda: Batch(*draw()), at, optimizers=optimizers, path=path, keep_fakes=share, **settings
+        game,
+        generator,
+        critic,
+        lambda: Batch(*draw()),
+        at,
+        optimizers=optimizers,
+        path=path,
+        keep_fakes=share,
+        **settings,
     )
     dynamics = build("dynamics", f"alternating:share={str(share).lower()}")
 
@@ -103,7 +140,8 @@ def slope(case: Case, penalty: str, path: str, layout: str = "plain") -> Callabl
 
 
 def passes(case: Case, player: str, layout: str) -> Callable[[], Any]:
-    """Return a forward pass of one network without a graph: the unit F in which operations are counted."""
+    """Return a forward pass of one network without a graph: the unit F in which operations are
+    counted."""
     network = dict(zip(PLAYERS, case.pair(), strict=True))[player]
     real, z = case.draws()()
     x = z if player == "generator" else real
@@ -116,12 +154,18 @@ def passes(case: Case, player: str, layout: str) -> Callable[[], Any]:
 def fleet(case: Case, members: int, way: str) -> Callable[[], Any]:
     """Return one iteration of each of so many GANs with JS: one after the other, or at once."""
     if way.endswith("one by one"):
-        steps = [textbook(case, "js").step if way.startswith("textbook") else ours(case, "js") for _ in range(members)]
+        steps = [
+            textbook(case, "js").step if way.startswith("textbook") else ours(case, "js")
+            for _ in range(members)
+        ]
         return lambda: [step() for step in steps]
     pairs, draws = [case.pair() for _ in range(members)], [case.draws() for _ in range(members)]
     generator, critic = (stack([pair[i] for pair in pairs]) for i in (0, 1))
     make = build("optimizer", case.optimizer)
-    optimizers = {name: make(network.parameters()) for name, network in zip(PLAYERS, (generator, critic), strict=True)}
+    optimizers = {
+        name: make(network.parameters())
+        for name, network in zip(PLAYERS, (generator, critic), strict=True)
+    }
 
     def draw() -> Batch:
         real, latent = zip(*(one() for one in draws), strict=True)
@@ -130,15 +174,30 @@ def fleet(case: Case, members: int, way: str) -> Callable[[], Any]:
     rngs = [torch.Generator().manual_seed(i) for i in range(members)]
     rates = dict.fromkeys(PLAYERS, [make.lr] * members)
     games = [case.game("js")] * members
-    players = FleetPlayers(games, generator, critic, draw, rngs=rngs, optimizers=optimizers, rates=rates, compiled=way == "compiled")
+    players = FleetPlayers(
+        games,
+        generator,
+        critic,
+        draw,
+        rngs=rngs,
+        optimizers=optimizers,
+        rates=rates,
+        compiled=way == "compiled",
+    )
     dynamics = build("dynamics", "alternating")
     return lambda: dynamics.step(players)
 
 
 def dirac(trajectories: int, steps: int, compiled: bool) -> Callable[[], Any]:
-    """Return a simulation of many trajectories by steadygan; what a compiled one compiles at its start is part of it."""
-    game, starts = Game("minimax", "r1:gamma=0.5"), torch.randn(trajectories, 2, generator=torch.Generator().manual_seed(0))
-    return lambda: simulate(game, "simultaneous", starts, lr=0.1, steps=steps, every=steps, compiled=compiled)
+    """Return a simulation of many trajectories by steadygan; what a compiled one compiles at its
+    start is part of it."""
+    game, starts = (
+        Game("minimax", "r1:gamma=0.5"),
+        torch.randn(trajectories, 2, generator=torch.Generator().manual_seed(0)),
+    )
+    return lambda: simulate(
+        game, "simultaneous", starts, lr=0.1, steps=steps, every=steps, compiled=compiled
+    )
 
 
 # ------------------------------------------------------------ the list
@@ -165,7 +224,12 @@ def scale(name: str) -> Scale:
     # A quarter of the ResNet's usual width, a sixteenth of the work: what fits a CPU.
     wide, narrow, images, points = (4, 4, 4, 32) if tiny else (64, 16, 64, recipe.batch)
     mlp = "mlp:width=16" if tiny else recipe.network
-    vectors = {"batch": points, "latent": recipe.latent, "objective": recipe.objective, "optimizer": recipe.optimizer}
+    vectors = {
+        "batch": points,
+        "latent": recipe.latent,
+        "objective": recipe.objective,
+        "optimizer": recipe.optimizer,
+    }
     side = 16 if tiny else 32
 
     def dcgan(width: int, side: int, batch: int, rest: str) -> Case:
@@ -181,7 +245,9 @@ def scale(name: str) -> Scale:
         "resnet": Case(f"resnet:width={narrow}", (3, side, side), images, 128),
     }
     every = tuple(PENALTIES)
-    penalties = dict.fromkeys(("mlp", "dcgan", "dcgan-bn", "resnet"), every if full else ("none", "js"))
+    penalties = dict.fromkeys(
+        ("mlp", "dcgan", "dcgan-bn", "resnet"), every if full else ("none", "js")
+    )
     if name == "quick":
         penalties |= {"mlp": every, "dcgan": every}
     growth = {}
@@ -209,7 +275,10 @@ def jobs(size: Scale) -> Iterator[Job]:
         merges = name in ("dcgan", "resnet")
         layouts = ("plain", "channels_last") if merges else ("plain",)
         for player in PLAYERS if name in size.penalties else ():
-            yield Job(f"{name}/-/forward/{player}", lambda c=case, p=player, y=layouts[-1]: passes(c, p, y))
+            yield Job(
+                f"{name}/-/forward/{player}",
+                lambda c=case, p=player, y=layouts[-1]: passes(c, p, y),
+            )
         if "bn" in name:
             for path in ("separate", "auto"):
                 yield Job(f"{name}/js/gradient/{path}", lambda c=case, p=path: slope(c, "js", p))
@@ -220,20 +289,39 @@ def jobs(size: Scale) -> Iterator[Job]:
                 able = [p for p in paths[1:] if p != "merged" or (merges and penalty != "none")]
                 for path in able:
                     way = f"{path}, channels_last" if merges else path
-                    yield Job(f"{name}/{penalty}/gradient/{way}", lambda c=case, r=penalty, p=path, y=layouts[-1]: slope(c, r, p, y))
+                    yield Job(
+                        f"{name}/{penalty}/gradient/{way}",
+                        lambda c=case, r=penalty, p=path, y=layouts[-1]: slope(c, r, p, y),
+                    )
             if merges:
-                yield Job(f"{name}/js/gradient/separate, channels_last", lambda c=case: slope(c, "js", "separate", "channels_last"))
+                yield Job(
+                    f"{name}/js/gradient/separate, channels_last",
+                    lambda c=case: slope(c, "js", "separate", "channels_last"),
+                )
             if name in size.compiled:
-                yield Job(f"{name}/js/gradient/compiled", lambda c=case, y=layouts[-1]: slope(c, "js", "compiled", y), compiled=True)
+                yield Job(
+                    f"{name}/js/gradient/compiled",
+                    lambda c=case, y=layouts[-1]: slope(c, "js", "compiled", y),
+                    compiled=True,
+                )
         for penalty in size.penalties.get(name, ()):
-            yield Job(f"{name}/{penalty}/iteration/textbook", lambda c=case, r=penalty: textbook(c, r).step)
+            yield Job(
+                f"{name}/{penalty}/iteration/textbook",
+                lambda c=case, r=penalty: textbook(c, r).step,
+            )
             yield Job(f"{name}/{penalty}/iteration/ours", lambda c=case, r=penalty: ours(c, r))
         if merges:
-            yield Job(f"{name}/none/iteration/ours, plain layout", lambda c=case: ours(c, "none", layout="plain"))
+            yield Job(
+                f"{name}/none/iteration/ours, plain layout",
+                lambda c=case: ours(c, "none", layout="plain"),
+            )
     yield from _savings(size)
     for what, case in size.growth.items():
         for penalty in ("none", "js"):
-            yield Job(f"dcgan {what}/{penalty}/iteration/ours", lambda c=case, r=penalty: ours(c, r, layout="channels_last"))
+            yield Job(
+                f"dcgan {what}/{penalty}/iteration/ours",
+                lambda c=case, r=penalty: ours(c, r, layout="channels_last"),
+            )
         yield Job(f"dcgan {what}/js/iteration/textbook", lambda c=case: textbook(c, "js").step)
     yield from _fleets(size)
     trajectories, steps, few = size.dirac
@@ -241,7 +329,12 @@ def jobs(size: Scale) -> Iterator[Job]:
         # A compiled simulation is for many steps: they pay for what is compiled at every start.
         length = steps * (8 if way == "compiled" else 1)
         together = lambda w=way, n=length: dirac(trajectories, n, w == "compiled")  # noqa: E731
-        yield Job(f"dirac/r1/simulation/{way}", together, trajectories * length, compiled=way == "compiled")
+        yield Job(
+            f"dirac/r1/simulation/{way}",
+            together,
+            trajectories * length,
+            compiled=way == "compiled",
+        )
     for loop in (dirac_autograd, dirac_numpy, dirac_floats):
         alone = lambda f=loop: lambda: f(1.0, -1.0, gamma=0.5, lr=0.1, steps=few)  # noqa: E731
         yield Job(f"dirac/r1/simulation/loop, {loop.__name__.removeprefix('dirac_')}", alone, few)
@@ -256,9 +349,16 @@ def _savings(size: Scale) -> Iterator[Job]:
         return lambda: [step() for _ in range(lazy)]
 
     yield Job("dcgan/js/iteration/ours, lazy k=4", four, work=lazy)
-    options: dict[str, dict[str, Any]] = {"share=true": {"share": True}, "fused Adam": {"fused": True}}
+    options: dict[str, dict[str, Any]] = {
+        "share=true": {"share": True},
+        "fused Adam": {"fused": True},
+    }
     for name in ("dcgan", "mlp"):
-        more: dict[str, dict[str, Any]] = {"penalty_share=0.5": {"penalty_share": 0.5}, "bf16": {"bf16": True}} if name == "dcgan" else {}
+        more: dict[str, dict[str, Any]] = (
+            {"penalty_share=0.5": {"penalty_share": 0.5}, "bf16": {"bf16": True}}
+            if name == "dcgan"
+            else {}
+        )
         if name in size.compiled:
             more["compiled"] = {"path": "compiled"}
         for label, settings in {**options, **more}.items():
@@ -267,7 +367,8 @@ def _savings(size: Scale) -> Iterator[Job]:
 
 
 def measured_alone(members: tuple[int, ...]) -> int:
-    """Return how many GANs are trained one by one; per member, another number would change nothing."""
+    """Return how many GANs are trained one by one; per member, another number would change
+    nothing."""
     return 32 if 32 in members else members[0]
 
 
@@ -275,7 +376,17 @@ def _fleets(size: Scale) -> Iterator[Job]:
     for batch in size.batches:
         case = size.cases["mlp"]._replace(batch=batch)
         for members in size.members:
-            for way in ("one by one", "textbook, one by one", "eager", *(("compiled",) if size.compiled else ())):
+            for way in (
+                "one by one",
+                "textbook, one by one",
+                "eager",
+                *(("compiled",) if size.compiled else ()),
+            ):
                 if not way.endswith("one by one") or members == measured_alone(size.members):
                     make = lambda c=case, m=members, w=way: fleet(c, m, w)  # noqa: E731
-                    yield Job(f"fleet of {members}, batch {batch}/js/iteration/{way}", make, members, compiled=way == "compiled")
+                    yield Job(
+                        f"fleet of {members}, batch {batch}/js/iteration/{way}",
+                        make,
+                        members,
+                        compiled=way == "compiled",
+                    )

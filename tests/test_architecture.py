@@ -1,4 +1,5 @@
-"""Imports run one way: core -> problems -> analysis | training | evaluation -> experiments -> report, cli. And what no file may do."""
+"""Imports run one way: core -> problems -> analysis | training | evaluation -> experiments ->
+report, cli. And what no file may do."""
 
 import ast
 import sys
@@ -8,7 +9,8 @@ import pytest
 
 SOURCE = Path(__file__).parent.parent / "src" / "steadygan"
 
-# layer: the layers that it may import besides itself. A file in no layer (or a new one) is an error.
+# layer: the layers that it may import besides itself. A file in no layer (or a new one) is an
+# error.
 MAY_IMPORT: dict[str, set[str]] = {
     "core": set(),
     "problems": {"core"},
@@ -22,8 +24,19 @@ MAY_IMPORT: dict[str, set[str]] = {
     "__init__": {"core"},
 }
 LONGEST = 420  # lines
-# Each runs code that came with the data; a subclass of pickle.Unpickler that refuses all names is how a foreign pickle may be read.
-FORBIDDEN = {"torch.load", "pickle.load", "pickle.loads", "pickle.Unpickler", "eval", "exec", "joblib.load", "dill.load", "__import__"}
+# Each runs code that came with the data; a subclass of pickle.Unpickler that refuses all names is
+# how a foreign pickle may be read.
+FORBIDDEN = {
+    "torch.load",
+    "pickle.load",
+    "pickle.loads",
+    "pickle.Unpickler",
+    "eval",
+    "exec",
+    "joblib.load",
+    "dill.load",
+    "__import__",
+}
 
 
 def layer(file: Path, root: Path) -> str:
@@ -31,7 +44,8 @@ def layer(file: Path, root: Path) -> str:
 
 
 def imported(tree: ast.AST, file: Path, root: Path) -> list[tuple[int, str, str]]:
-    """(line, top-level package, what follows it) of every import, relative ones resolved; ``steadygan.x`` as ('steadygan', 'x')."""
+    """(line, top-level package, what follows it) of every import, relative ones resolved;
+    ``steadygan.x`` as ('steadygan', 'x')."""
     package = ["steadygan", *file.relative_to(root).parts[:-1]]
     found = []
     for node in ast.walk(tree):
@@ -82,21 +96,61 @@ def test_every_layer_of_the_design_that_exists_is_checked():
 
 PLANTED = {
     "a back-arrow": ("core/game.py", "from ..problems import toys", "core imports problems"),
-    "an absolute one": ("core/game.py", "import steadygan.training.trainer", "core imports training"),
+    "an absolute one": (
+        "core/game.py",
+        "import steadygan.training.trainer",
+        "core imports training",
+    ),
     "one from the package": ("problems/toys.py", "from .. import cli", "problems imports cli"),
-    "one in a function": ("core/game.py", "def f():\n    from ..analysis.linearize import jacobian", "core imports analysis"),
-    "one from deep inside": ("problems/networks/mlp.py", "from ...training import trainer", "problems imports training"),
-    "training to analysis": ("training/trainer.py", "from ..analysis import spectra", "training imports analysis"),
-    "analysis to training": ("analysis/linearize.py", "from steadygan.training.trainer import train", "analysis imports training"),
-    "evaluation to training": ("evaluation/modes.py", "from ..training import trainer", "evaluation imports training"),
-    "report to training": ("report/page.py", "from ..training.logging import read", "report imports training"),
-    "experiments to cli": ("experiments/demo.py", "from ..cli import main", "experiments imports cli"),
+    "one in a function": (
+        "core/game.py",
+        "def f():\n    from ..analysis.linearize import jacobian",
+        "core imports analysis",
+    ),
+    "one from deep inside": (
+        "problems/networks/mlp.py",
+        "from ...training import trainer",
+        "problems imports training",
+    ),
+    "training to analysis": (
+        "training/trainer.py",
+        "from ..analysis import spectra",
+        "training imports analysis",
+    ),
+    "analysis to training": (
+        "analysis/linearize.py",
+        "from steadygan.training.trainer import train",
+        "analysis imports training",
+    ),
+    "evaluation to training": (
+        "evaluation/modes.py",
+        "from ..training import trainer",
+        "evaluation imports training",
+    ),
+    "report to training": (
+        "report/page.py",
+        "from ..training.logging import read",
+        "report imports training",
+    ),
+    "experiments to cli": (
+        "experiments/demo.py",
+        "from ..cli import main",
+        "experiments imports cli",
+    ),
     "the root's shortcuts": ("training/trainer.py", "from .. import Game", "training imports Game"),
     "the root itself": ("training/trainer.py", "import steadygan", "training imports steadygan"),
     "numpy in core": ("core/game.py", "import numpy as np", "core imports numpy"),
-    "torchvision": ("problems/images.py", "from torchvision.datasets import CIFAR10", "imports torchvision"),
+    "torchvision": (
+        "problems/images.py",
+        "from torchvision.datasets import CIFAR10",
+        "imports torchvision",
+    ),
     "a pickle": ("training/checkpoint.py", "import torch\ntorch.load('x')", "calls torch.load"),
-    "another pickle": ("problems/readers.py", "import pickle\npickle.load(open('x', 'rb'))", "calls pickle.load"),
+    "another pickle": (
+        "problems/readers.py",
+        "import pickle\npickle.load(open('x', 'rb'))",
+        "calls pickle.load",
+    ),
     "eval": ("cli.py", "eval('1')", "calls eval"),
     "an unknown layer": ("helpers/misc.py", "x = 1", "is in no layer"),
     "a long file": ("core/game.py", "x = 1\n" * LONGEST, "longer than"),
@@ -114,11 +168,15 @@ def test_the_checker_sees(what, tmp_path):
 
 
 ALLOWED = {
-    "core/game.py": "import math\nimport torch.nn.functional as F\nfrom torch import Tensor\nfrom .errors import SteadyganError",
-    "problems/networks/mlp.py": "from ...core.registry import register\nfrom ..problem import Problem\nimport numpy",
-    "training/trainer.py": "from .. import __version__\nfrom ..core import Game\nfrom ..problems.toys import Dirac\nmodel.eval()",
+    "core/game.py": "import math\nimport torch.nn.functional as F\nfrom torch import"
+    " Tensor\nfrom .errors import SteadyganError",
+    "problems/networks/mlp.py": "from ...core.registry import register\nfrom ..problem import"
+    " Problem\nimport numpy",
+    "training/trainer.py": "from .. import __version__\nfrom ..core import Game\nfrom"
+    " ..problems.toys import Dirac\nmodel.eval()",
     "cli.py": "from .training import trainer\nfrom .report import page",
-    "problems/readers.py": "import pickle\nclass Safe(pickle.Unpickler):\n    pass\nSafe(file).load()",
+    "problems/readers.py": "import pickle\nclass Safe(pickle.Unpickler):\n   "
+    " pass\nSafe(file).load()",
 }
 
 

@@ -17,11 +17,15 @@ def blocks(path):
 
 
 @pytest.mark.parametrize(
-    ("page", "index"), [(page, i) for page in PAGES for i in range(len(blocks(page)))], ids=lambda v: getattr(v, "stem", v)
+    ("page", "index"),
+    [(page, i) for page in PAGES for i in range(len(blocks(page)))],
+    ids=lambda v: getattr(v, "stem", v),
 )
 def test_an_example_runs_on_its_own(page, index, monkeypatch):
     # What an example registers stays in it.
-    monkeypatch.setattr(registry, "_entries", {kind: dict(entries) for kind, entries in registry._entries.items()})
+    monkeypatch.setattr(
+        registry, "_entries", {kind: dict(entries) for kind, entries in registry._entries.items()}
+    )
     monkeypatch.setattr(registry, "_where", dict(registry._where))
     exec(compile(blocks(page)[index], f"{page.name}[{index}]", "exec"), {"__name__": "example"})
 

@@ -1,4 +1,5 @@
-"""Make the pictures of this gallery: ``python docs/gallery/make.py``, a minute and a half on one core."""
+"""Make the pictures of this gallery: ``python docs/gallery/make.py``, a minute and a half on one
+core."""
 
 from __future__ import annotations
 
@@ -9,7 +10,15 @@ from matplotlib.figure import Figure
 
 from steadygan import Game, SteadyganError
 from steadygan.analysis.portrait import basin, mesh, portrait, spectrum
-from steadygan.report.portraits import Panel, draw_basin, draw_rate, draw_spectrum, portrait_sheet, save_figure, styled
+from steadygan.report.portraits import (
+    Panel,
+    draw_basin,
+    draw_rate,
+    draw_spectrum,
+    portrait_sheet,
+    save_figure,
+    styled,
+)
 
 HERE = Path(__file__).parent
 LR = 0.2
@@ -34,7 +43,13 @@ DYNAMICS = {
     "alternating, 1 critic step": "alternating:order=generator-first",
     "alternating, 5 critic steps": "alternating:critic_steps=5,order=generator-first",
 }
-CONSENSUS = dict(zip(DYNAMICS, ("consensus", "consensus:alternating=true", "consensus:alternating=true,critic_steps=5"), strict=True))
+CONSENSUS = dict(
+    zip(
+        DYNAMICS,
+        ("consensus", "consensus:alternating=true", "consensus:alternating=true,critic_steps=5"),
+        strict=True,
+    )
+)
 
 
 def rate(game: Game, dynamics: str, lr: float) -> float:
@@ -50,10 +65,17 @@ def panels() -> list[Panel]:
             seen = portrait(game, dynamics, LR)
             try:
                 factor = rate(game, dynamics, LR)
-                converges, theory = None if abs(factor - 1) < 1e-9 else factor < 1, f"rate {factor:.4f}"
+                converges, theory = (
+                    None if abs(factor - 1) < 1e-9 else factor < 1,
+                    f"rate {factor:.4f}",
+                )
             except SteadyganError:
                 converges, theory = False, "a kink: no eigenvalues"
-            found.append(Panel(name, words, f"r = {np.hypot(*seen.path[-1]):.2g};  {theory}", *seen, converges))
+            found.append(
+                Panel(
+                    name, words, f"r = {np.hypot(*seen.path[-1]):.2g};  {theory}", *seen, converges
+                )
+            )
     return found
 
 
@@ -65,8 +87,15 @@ def analysis() -> Figure:
     draw_spectrum(axes[0], {name: spectrum(METHODS[name], "simultaneous", LR) for name in rows})
     gammas = np.geomspace(0.03, 10, 24)
     kinds = ("r1", "js", "r1r2")
-    curves = {kind: [rate(Game("minimax", f"{kind}:gamma={g}"), "simultaneous", LR) for g in gammas] for kind in kinds}
-    draw_rate(axes[1], {kind: (gammas, np.array(curve)) for kind, curve in curves.items()}, "γ, simultaneous, learning rate 0.2")
+    curves = {
+        kind: [rate(Game("minimax", f"{kind}:gamma={g}"), "simultaneous", LR) for g in gammas]
+        for kind in kinds
+    }
+    draw_rate(
+        axes[1],
+        {kind: (gammas, np.array(curve)) for kind, curve in curves.items()},
+        "γ, simultaneous, learning rate 0.2",
+    )
     lrs = np.geomspace(0.03, 4, 24)
     plain, damped = METHODS["GAN"], METHODS["R1, γ = 0.3"]
     methods = {
@@ -77,7 +106,14 @@ def analysis() -> Figure:
         "R1 0.3, simultaneous": (damped, "simultaneous"),
         "R1 0.3, alternating": (damped, "alternating"),
     }
-    draw_rate(axes[2], {name: (lrs, np.array([rate(*method, h) for h in lrs])) for name, method in methods.items()}, "learning rate")
+    draw_rate(
+        axes[2],
+        {
+            name: (lrs, np.array([rate(*method, h) for h in lrs]))
+            for name, method in methods.items()
+        },
+        "learning rate",
+    )
     for axis in axes[1:3]:
         axis.set_xscale("log")
         axis.minorticks_off()
@@ -85,11 +121,19 @@ def analysis() -> Figure:
     starts = mesh(half, count)
     basins = {
         "R1, γ = 1: from everywhere": (METHODS["R1, γ = 1"], "simultaneous"),
-        "WGAN-GP: from nowhere": (METHODS["WGAN-GP, γ = 0.7"], DYNAMICS["alternating, 1 critic step"]),
+        "WGAN-GP: from nowhere": (
+            METHODS["WGAN-GP, γ = 0.7"],
+            DYNAMICS["alternating, 1 critic step"],
+        ),
         "Consensus, alternating: locally": (plain, CONSENSUS["alternating, 5 critic steps"]),
     }
     for axis, (title, (game, dynamics)) in zip(axes[3:], basins.items(), strict=True):
-        draw_basin(axis, basin(game, dynamics, starts.view(-1, 2), LR, 200).view(count, count).numpy(), half, title)
+        draw_basin(
+            axis,
+            basin(game, dynamics, starts.view(-1, 2), LR, 200).view(count, count).numpy(),
+            half,
+            title,
+        )
     return figure
 
 

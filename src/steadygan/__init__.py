@@ -8,7 +8,28 @@ The five lines for one's own loop::
     game.generator_loss(D, real, fake).backward()            # then step G's optimizer
 """
 
-from .core import Context, Game, SteadyganError, build, convert_gamma, describe, names, register, spec
+from .core import (
+    Context,
+    Game,
+    SteadyganError,
+    build,
+    convert_gamma,
+    describe,
+    names,
+    register,
+    spec,
+)
 
 __version__ = "0.1.0"
-__all__ = ["Context", "Game", "SteadyganError", "__version__", "build", "convert_gamma", "describe", "names", "register", "spec"]
+__all__ = [
+    "Context",
+    "Game",
+    "SteadyganError",
+    "__version__",
+    "build",
+    "convert_gamma",
+    "describe",
+    "names",
+    "register",
+    "spec",
+]

@@ -1,4 +1,5 @@
-"""Autodiff of the objects that train against the closed forms, for every registered name and many random settings."""
+"""Autodiff of the objects that train against the closed forms, for every registered name and many
+random settings."""
 
 import numpy as np
 import pytest
@@ -10,7 +11,9 @@ from steadygan.analysis import analyze_dirac, closed_forms, jacobian
 from steadygan.analysis.convergence import dirac_system, eigenvalues
 from steadygan.core.registry import lookup, names
 
-OBJECTIVES = [o for o in names("objective") if o != "f-gan"] + [f"f-gan:divergence={d}" for d in names("divergence")]
+OBJECTIVES = [o for o in names("objective") if o != "f-gan"] + [
+    f"f-gan:divergence={d}" for d in names("divergence")
+]
 DAMPING = [r for r in names("regularizer") if not lookup("regularizer", r).not_smooth]
 some = settings(max_examples=8, deadline=None)
 positive = st.floats(0.01, 3.0)
@@ -26,8 +29,12 @@ def matrices(game, dynamics, h):
 def agree(game, dynamics, h):
     dynamics = build("dynamics", dynamics)
     field, step = matrices(game, dynamics, h)
-    np.testing.assert_allclose(field, closed_forms.field_matrix(game, dynamics, h), atol=1e-9, rtol=1e-9)
-    np.testing.assert_allclose(step, closed_forms.step_matrix(game, dynamics, h), atol=1e-9, rtol=1e-9)
+    np.testing.assert_allclose(
+        field, closed_forms.field_matrix(game, dynamics, h), atol=1e-9, rtol=1e-9
+    )
+    np.testing.assert_allclose(
+        step, closed_forms.step_matrix(game, dynamics, h), atol=1e-9, rtol=1e-9
+    )
     return field, step
 
 
@@ -51,14 +58,20 @@ def test_every_objective_with_every_regularizer(objective, gamma, h):
         a, q = closed_forms.coupling(game), closed_forms.damping(game)
         roots = sorted(np.roots([1, q, a * a]), key=lambda z: (z.real, z.imag))
         near = 1e-7 if abs(q - 2 * a) < 1e-3 else 1e-9
-        np.testing.assert_allclose(sorted(np.linalg.eigvals(field), key=lambda z: (round(z.real, 9), z.imag)), roots, atol=near)
+        np.testing.assert_allclose(
+            sorted(np.linalg.eigvals(field), key=lambda z: (round(z.real, 9), z.imag)),
+            roots,
+            atol=near,
+        )
 
 
 @pytest.mark.parametrize("divergence", names("divergence"))
 @given(gamma=positive)
 @some
 def test_the_f_gan_weights(divergence, gamma):
-    game = Game(f"f-gan:divergence={divergence}", [f"f-gan:gamma={gamma!r},divergence={divergence}"])
+    game = Game(
+        f"f-gan:divergence={divergence}", [f"f-gan:gamma={gamma!r},divergence={divergence}"]
+    )
     field, _ = agree(game, "simultaneous", 0.1)
     assert -field[1, 1] == pytest.approx(gamma * closed_forms.DIVERGENCES[divergence][1], abs=1e-9)
 
@@ -68,10 +81,21 @@ def test_the_f_gan_weights(divergence, gamma):
 @some
 def test_every_objective_under_instance_noise_is_exact(objective, sigma, h):
     agree(Game(objective, [], f"instance-noise:sigma={sigma!r}"), "simultaneous", h)
-    agree(Game(objective, ["js:gamma=0.7"], f"explicit-noise:variance={sigma!r},nsr=4"), f"unrolled:steps=2,step_size={h!r}", h)
+    agree(
+        Game(objective, ["js:gamma=0.7"], f"explicit-noise:variance={sigma!r},nsr=4"),
+        f"unrolled:steps=2,step_size={h!r}",
+        h,
+    )
 
 
-@given(gamma=st.floats(0.0, 3.0), h=st.floats(0.01, 1.5), n=st.integers(1, 5), m=st.integers(1, 3), first=st.booleans(), size=positive)
+@given(
+    gamma=st.floats(0.0, 3.0),
+    h=st.floats(0.01, 1.5),
+    n=st.integers(1, 5),
+    m=st.integers(1, 3),
+    first=st.booleans(),
+    size=positive,
+)
 @settings(max_examples=25, deadline=None)
 def test_every_dynamics(gamma, h, n, m, first, size):
     game = Game("minimax", [f"r1:gamma={gamma!r}", "r2:gamma=0.25"])
@@ -80,13 +104,17 @@ def test_every_dynamics(gamma, h, n, m, first, size):
     rho = 1 - h * (gamma + 0.25)
     assert np.linalg.det(step) == pytest.approx(rho**n, abs=1e-9)
     if m == 1 and abs(1 - rho) > 1e-6:
-        assert np.trace(step) == pytest.approx(1 + rho**n - h**2 / 4 * (1 - rho**n) / (1 - rho), abs=1e-9)
+        assert np.trace(step) == pytest.approx(
+            1 + rho**n - h**2 / 4 * (1 - rho**n) / (1 - rho), abs=1e-9
+        )
     agree(game, f"consensus:gamma={gamma!r}", h)
     agree(game, f"consensus:gamma={gamma!r},alternating=true,critic_steps={n}", h)
     agree(game, "extragradient", h)
     agree(game, "optimistic", h)
     for backprop in ("true", "false"):
-        field, _ = agree(Game("hinge"), f"unrolled:steps={n},step_size={size!r},backprop={backprop}", h)
+        field, _ = agree(
+            Game("hinge"), f"unrolled:steps={n},step_size={size!r},backprop={backprop}", h
+        )
         assert field[0, 0] == pytest.approx(-(2 if backprop == "true" else 1) * size * n, abs=1e-9)
 
 
@@ -103,25 +131,41 @@ def test_js_needs_twice_the_gamma_of_r1():
 
 @pytest.mark.parametrize(
     ("objective", "regularizer", "critical"),
-    [("minimax", "r1r2", 0.5), ("relativistic", "r1r2", 0.5), ("hinge", "r1", 2.0), ("f-gan:divergence=kl", "f-gan:divergence=kl", 2.0)],
+    [
+        ("minimax", "r1r2", 0.5),
+        ("relativistic", "r1r2", 0.5),
+        ("hinge", "r1", 2.0),
+        ("f-gan:divergence=kl", "f-gan:divergence=kl", 2.0),
+    ],
 )
 def test_critical_gamma_turns_the_rotation_off(objective, regularizer, critical):
     joint = "," if ":" in regularizer else ":"
     assert record(objective, [regularizer]).critical_gamma == pytest.approx(critical, abs=1e-8)
-    below, above = (record(objective, [f"{regularizer}{joint}gamma={critical * f}"]) for f in (0.99, 1.01))
+    below, above = (
+        record(objective, [f"{regularizer}{joint}gamma={critical * f}"]) for f in (0.99, 1.01)
+    )
     assert abs(below.eigenvalues[0].imag) > 0.01 and above.eigenvalues[0].imag == 0
 
 
 def test_nothing_damps_where_nothing_should():
     for regularizer in ("lecam", "wgan-lp"):
         row = record("wasserstein" if regularizer == "wgan-lp" else "minimax", [regularizer])
-        assert row.critical_gamma is None and row.eigenvalues[0].real == pytest.approx(0, abs=1e-12) and row.converges is False
+        assert (
+            row.critical_gamma is None
+            and row.eigenvalues[0].real == pytest.approx(0, abs=1e-12)
+            and row.converges is False
+        )
 
 
 @pytest.mark.parametrize("regularizer", ["wgan-gp", "dragan"])
 def test_a_kink_is_refused_with_the_reason(regularizer):
     row = record("wasserstein", [regularizer])
-    assert row.converges is False and row.eigenvalues is None and "kink" in row.reason and "Mescheder" in row.reason
+    assert (
+        row.converges is False
+        and row.eigenvalues is None
+        and "kink" in row.reason
+        and "Mescheder" in row.reason
+    )
     assert row.to_json()["eigenvalues"] is None
     with pytest.raises(SteadyganError, match="kink"):
         dirac_system(Game("wasserstein", [regularizer]), "simultaneous", 0.1)
@@ -141,20 +185,31 @@ def test_a_kink_is_refused_with_the_reason(regularizer):
 def test_the_largest_stable_learning_rate(regularizer, dynamics, limit):
     row = record(regularizer=regularizer, dynamics=dynamics)
     assert row.max_stable_lr == pytest.approx(limit, rel=1e-6, abs=1e-12)
-    assert closed_forms.max_stable_lr(Game("minimax", regularizer), build("dynamics", dynamics)) == pytest.approx(limit, rel=1e-9)
+    assert closed_forms.max_stable_lr(
+        Game("minimax", regularizer), build("dynamics", dynamics)
+    ) == pytest.approx(limit, rel=1e-9)
     if limit and regularizer:
         assert record(regularizer=regularizer, dynamics=dynamics, lr=0.98 * limit).converges is True
-        assert record(regularizer=regularizer, dynamics=dynamics, lr=1.02 * limit).converges is False
+        assert (
+            record(regularizer=regularizer, dynamics=dynamics, lr=1.02 * limit).converges is False
+        )
 
 
 def test_the_verdict_is_open_exactly_on_the_circle():
     row = record(dynamics="alternating")
-    assert row.converges is None and "decides nothing" in row.reason and row.spectral_radius == pytest.approx(1, abs=1e-12)
+    assert (
+        row.converges is None
+        and "decides nothing" in row.reason
+        and row.spectral_radius == pytest.approx(1, abs=1e-12)
+    )
 
 
 def test_records_serve_programs():
     row = record(regularizer=["r1:gamma=0.25", "r2:gamma=0.05"]).to_json()
-    keys = "objective regularizer smoothing dynamics lr eigenvalues step_eigenvalues spectral_radius critical_gamma max_stable_lr converges"
+    keys = (
+        "objective regularizer smoothing dynamics lr eigenvalues step_eigenvalues"
+        " spectral_radius critical_gamma max_stable_lr converges"
+    )
     assert list(row) == [*keys.split(), "reason", "closed_form_eigenvalues"]
     assert row["regularizer"] == "r1:gamma=0.25 + r2:gamma=0.05" and row["smoothing"] is None
     assert row["eigenvalues"][0] == pytest.approx([-0.15, np.sqrt(0.25 - 0.0225)])

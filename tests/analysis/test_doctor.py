@@ -1,4 +1,5 @@
-"""The doctor on games whose answer is known, on a user's own file, on a run folder, and what its page may not do."""
+"""The doctor on games whose answer is known, on a user's own file, on a run folder, and what its
+page may not do."""
 
 import json
 import re
@@ -24,14 +25,26 @@ def dirac(*regularizers, lr=0.1, dynamics="simultaneous", objective="minimax", *
     network = Point(theta=0.0, psi=0.0)
     zeros = torch.zeros(4, 1, dtype=torch.float64)
     generator, critic = network.generator((1,), 1).double(), network.critic((1,)).double()
-    return diagnose(Game(objective, list(regularizers)), generator, critic, Batch(zeros, zeros), dynamics=dynamics, lr=lr, **more)
+    return diagnose(
+        Game(objective, list(regularizers)),
+        generator,
+        critic,
+        Batch(zeros, zeros),
+        dynamics=dynamics,
+        lr=lr,
+        **more,
+    )
 
 
 def mlps(seed=0):
     torch.manual_seed(seed)
     generator = nn.Sequential(nn.Linear(2, 4), nn.Tanh(), nn.Linear(4, 2)).double()
     critic = nn.Sequential(nn.Linear(2, 4), nn.Tanh(), nn.Linear(4, 1)).double()
-    return generator, critic, Batch(torch.randn(80, 2, dtype=torch.float64), torch.randn(80, 2, dtype=torch.float64))
+    return (
+        generator,
+        critic,
+        Batch(torch.randn(80, 2, dtype=torch.float64), torch.randn(80, 2, dtype=torch.float64)),
+    )
 
 
 def test_the_plain_dirac_gan_turns_and_a_penalty_is_the_cure():
@@ -40,24 +53,40 @@ def test_the_plain_dirac_gan_turns_and_a_penalty_is_the_cure():
     assert found.spectrum.radius == pytest.approx(np.sqrt(1 + 0.01 * 0.25))
     assert sorted(e.value.imag for e in found.spectrum.field) == pytest.approx([-0.5, 0.5])
     said = " ".join(found.words())
-    assert "locally UNSTABLE" in said and "the game turns and nothing damps it" in said and "No learning rate" in said
-    assert found.advice().startswith("add the regularizer r1:gamma=1") and found.words()[-1] == f"Try first: {found.advice()}"
+    assert (
+        "locally UNSTABLE" in said
+        and "the game turns and nothing damps it" in said
+        and "No learning rate" in said
+    )
+    assert (
+        found.advice().startswith("add the regularizer r1:gamma=1")
+        and found.words()[-1] == f"Try first: {found.advice()}"
+    )
     assert found.alternatives["js:gamma=1"].largest_real == pytest.approx(-0.25, abs=1e-9)
 
 
-@pytest.mark.parametrize(("gamma", "limit"), [(0.4, 1.6), (2.5, 2 / (1.25 + np.sqrt(1.25**2 - 0.25)))])
+@pytest.mark.parametrize(
+    ("gamma", "limit"), [(0.4, 1.6), (2.5, 2 / (1.25 + np.sqrt(1.25**2 - 0.25)))]
+)
 def test_the_largest_stable_learning_rate_of_the_dirac_gan(gamma, limit):
     below, above = (dirac(f"r1:gamma={gamma}", lr=f * limit) for f in (0.98, 1.02))
     for found in (below, above):
         assert found.spectrum.max_stable_lr == pytest.approx(limit, rel=1e-9)
     assert below.spectrum.stability == "stable" and below.advice().startswith("nothing")
-    assert above.spectrum.stability == "unstable" and "smaller learning rate" in above.advice() and "oversteps" in above.advice()
+    assert (
+        above.spectrum.stability == "unstable"
+        and "smaller learning rate" in above.advice()
+        and "oversteps" in above.advice()
+    )
 
 
 def test_on_the_circle_nothing_is_decided():
     found = dirac(dynamics="alternating")
     assert found.spectrum.stability == "undecided" and found.spectrum.radius == pytest.approx(1)
-    assert "neither stable nor unstable" in found.words()[0] and "add the regularizer" in found.advice()
+    assert (
+        "neither stable nor unstable" in found.words()[0]
+        and "add the regularizer" in found.advice()
+    )
 
 
 @pytest.mark.parametrize("dynamics", ["extragradient", "optimistic", "consensus:gamma=1"])
@@ -70,7 +99,9 @@ def test_dynamics_that_damp_are_found_stable(dynamics):
 def test_learning_rates_of_their_own():
     found = dirac("r1:gamma=0.4", lr={"generator": 0.3, "critic": 0.1})
     system = np.array([[0, -0.5 * 3], [0.5, -0.4]])
-    assert sorted(e.value.imag for e in found.spectrum.field) == pytest.approx(sorted(np.linalg.eigvals(system).imag))
+    assert sorted(e.value.imag for e in found.spectrum.field) == pytest.approx(
+        sorted(np.linalg.eigvals(system).imag)
+    )
     assert "0.3 (generator) and 0.1 (critic)" in found.words()[0]
 
 
@@ -78,14 +109,23 @@ def test_learning_rates_of_their_own():
 def test_a_kink_has_no_spectrum_but_the_rest_is_told(regularizer):
     found = dirac(regularizer, objective="wasserstein")
     data = found.to_json()
-    assert data["spectrum"] is None and "kink" in data["refused"] and "No spectrum" in data["words"][0]
-    assert data["slopes"]["real"]["mean"] == 0 and data["critic"]["steps"] == 20 and "r1 or gp0" in data["advice"]
+    assert (
+        data["spectrum"] is None and "kink" in data["refused"] and "No spectrum" in data["words"][0]
+    )
+    assert (
+        data["slopes"]["real"]["mean"] == 0
+        and data["critic"]["steps"] == 20
+        and "r1 or gp0" in data["advice"]
+    )
     json.dumps(data, allow_nan=False)
 
 
 def trained(optimizer, lr, **settings):
     generator, critic, batch = mlps()
-    optimizers = {n: optimizer(m.parameters(), lr, **settings) for n, m in zip(PLAYERS, (generator, critic), strict=True)}
+    optimizers = {
+        n: optimizer(m.parameters(), lr, **settings)
+        for n, m in zip(PLAYERS, (generator, critic), strict=True)
+    }
     game = Game("nonsaturating", ["r1:gamma=1"])
     players = OptimizerPlayers(game, generator, critic, lambda: batch, optimizers=optimizers)
     for _ in range(5):
@@ -95,12 +135,26 @@ def trained(optimizer, lr, **settings):
 
 @pytest.mark.parametrize(
     ("optimizer", "settings"),
-    [(torch.optim.Adam, {"betas": (0.0, 0.9)}), (torch.optim.RMSprop, {}), (torch.optim.RMSprop, {"centered": True})],
+    [
+        (torch.optim.Adam, {"betas": (0.0, 0.9)}),
+        (torch.optim.RMSprop, {}),
+        (torch.optim.RMSprop, {"centered": True}),
+    ],
 )
 def test_a_preconditioner_against_a_dense_computation(optimizer, settings):
     game, generator, critic, batch, optimizers = trained(optimizer, 1e-3, **settings)
-    found = diagnose(game, generator, critic, batch, dynamics="simultaneous", optimizers=optimizers, alternatives=())
-    plain = System(game, "simultaneous", generator, critic, Batch(batch.real[:64], batch.latent[:64]), lr=1e-3)
+    found = diagnose(
+        game,
+        generator,
+        critic,
+        batch,
+        dynamics="simultaneous",
+        optimizers=optimizers,
+        alternatives=(),
+    )
+    plain = System(
+        game, "simultaneous", generator, critic, Batch(batch.real[:64], batch.latent[:64]), lr=1e-3
+    )
     diagonal = []
     for name, network in zip(PLAYERS, (generator, critic), strict=True):
         for p in network.parameters():
@@ -116,22 +170,33 @@ def test_a_preconditioner_against_a_dense_computation(optimizer, settings):
     scale = abs(expected).max()
     for e in found.spectrum.field:
         assert abs(expected - e.value).min() < 1e-7 * scale
-    assert "fixed diagonal" in found.preconditioner and found.lr == {"generator": 1e-3, "critic": 1e-3}
+    assert "fixed diagonal" in found.preconditioner and found.lr == {
+        "generator": 1e-3,
+        "critic": 1e-3,
+    }
     # The gradients' norms are those of the game, without the optimizer.
-    assert found.speed["critic"] == pytest.approx(plain.field(plain.point().requires_grad_())[plain.split :].norm().item())
+    assert found.speed["critic"] == pytest.approx(
+        plain.field(plain.point().requires_grad_())[plain.split :].norm().item()
+    )
 
 
 def test_what_an_optimizer_does_that_is_not_counted_is_said():
     p = [nn.Parameter(torch.ones(2))]
     for optimizer, message in (
         (torch.optim.Adam(p), "no state yet and is not taken into account"),
-        (torch.optim.SGD(p, 0.1, momentum=0.9), "plain gradient descent; its momentum is not taken into account"),
+        (
+            torch.optim.SGD(p, 0.1, momentum=0.9),
+            "plain gradient descent; its momentum is not taken into account",
+        ),
         (torch.optim.Adagrad(p), "Adagrad is not taken into account"),
         (torch.optim.Adam([nn.Parameter(torch.ones(2))]), "other parameters"),
     ):
         diagonal, said = preconditioner(optimizer, p)
         assert diagonal is None and message in said
-    assert "momentum (beta1) is not taken into account" in preconditioner(trained(torch.optim.Adam, 1e-3)[4]["critic"], [])[1]
+    assert (
+        "momentum (beta1) is not taken into account"
+        in preconditioner(trained(torch.optim.Adam, 1e-3)[4]["critic"], [])[1]
+    )
 
 
 def test_the_caller_s_networks_and_optimizers_stay_as_they_are():
@@ -139,8 +204,16 @@ def test_the_caller_s_networks_and_optimizers_stay_as_they_are():
     before = [p.clone() for net in (generator, critic) for p in net.parameters()]
     states = [state["exp_avg_sq"].clone() for state in optimizers["critic"].state.values()]
     found = diagnose(game, generator, critic, batch, optimizers=optimizers)
-    assert all(torch.equal(a, b) for a, b in zip(before, [p for net in (generator, critic) for p in net.parameters()], strict=True))
-    assert all(torch.equal(a, s["exp_avg_sq"]) for a, s in zip(states, optimizers["critic"].state.values(), strict=True))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(
+            before, [p for net in (generator, critic) for p in net.parameters()], strict=True
+        )
+    )
+    assert all(
+        torch.equal(a, s["exp_avg_sq"])
+        for a, s in zip(states, optimizers["critic"].state.values(), strict=True)
+    )
     assert all(p.grad is None for p in critic.parameters()) and found.samples == 64
     assert found.critic["loss_after"] < found.critic["loss"]
 
@@ -180,11 +253,20 @@ def file(tmp_path, text, name="their_gan.py"):
 def test_a_user_s_own_file_through_the_command_line(tmp_path, capsys):
     path = file(tmp_path, THEIRS.replace("LR", "500.0"))
     page = tmp_path / "d.html"
-    assert main(["diagnose", str(path), "--json", "--regularizer", "gp0:gamma=3", "--out", str(page)]) == 0
+    assert (
+        main(["diagnose", str(path), "--json", "--regularizer", "gp0:gamma=3", "--out", str(page)])
+        == 0
+    )
     data = json.loads(capsys.readouterr().out)
-    assert data["spectrum"]["stability"] == "unstable" and list(data["alternatives"]) == ["gp0:gamma=3"]
+    assert data["spectrum"]["stability"] == "unstable" and list(data["alternatives"]) == [
+        "gp0:gamma=3"
+    ]
     assert {"re", "im", "residual", "converged"} == set(data["spectrum"]["field"][0])
-    assert data["parameters"] == {"generator": 38, "critic": 25} and data["samples"] == 16 and data["precision"] == "float32"
+    assert (
+        data["parameters"] == {"generator": 38, "critic": 25}
+        and data["samples"] == 16
+        and data["precision"] == "float32"
+    )
     text = page.read_text()
     assert "UNSTABLE" in text and "data:image/png;base64," in text and "default-src 'none'" in text
     assert not re.search(r"https?://|<script|src=\"(?!data:)", text)
@@ -196,11 +278,26 @@ def test_a_user_s_own_file_through_the_command_line(tmp_path, capsys):
     ("text", "message"),
     [
         ("x = 1", r"no function make_game\(\)"),
-        ("def make_game(): return {}", r"lacks generator, critic, data, latents, objective, lr \(or optimizers\)"),
-        (THEIRS.replace("lr=LR", "learning_rate=1"), "lacks lr .* and has learning_rate, which nothing reads"),
-        (THEIRS.replace("torch.randn(16, 3)", "7").replace("LR", "1"), "latents is a tensor, its first axis the samples, not int"),
-        (THEIRS.replace("Third((2, 1))", "abs").replace("LR", "1"), "critic is a torch.nn.Module, not builtin_function_or_method"),
-        (THEIRS.replace("LR", "{'g': 1, 'd': 1}"), "lr names the players 'generator' and 'critic', not 'g', 'd'"),
+        (
+            "def make_game(): return {}",
+            r"lacks generator, critic, data, latents, objective, lr \(or optimizers\)",
+        ),
+        (
+            THEIRS.replace("lr=LR", "learning_rate=1"),
+            "lacks lr .* and has learning_rate, which nothing reads",
+        ),
+        (
+            THEIRS.replace("torch.randn(16, 3)", "7").replace("LR", "1"),
+            "latents is a tensor, its first axis the samples, not int",
+        ),
+        (
+            THEIRS.replace("Third((2, 1))", "abs").replace("LR", "1"),
+            "critic is a torch.nn.Module, not builtin_function_or_method",
+        ),
+        (
+            THEIRS.replace("LR", "{'g': 1, 'd': 1}"),
+            "lr names the players 'generator' and 'critic', not 'g', 'd'",
+        ),
         (THEIRS.replace("nonsaturating", "nonsense").replace("LR", "1"), "nonsense"),
         ("1/0", "could not be run: ZeroDivisionError"),
     ],
@@ -213,9 +310,9 @@ def test_what_is_missing_in_a_file_is_told(tmp_path, capsys, text, message):
 
 
 def test_an_object_serves_as_well_as_a_dictionary(tmp_path):
-    text = THEIRS.replace("return dict(", "from types import SimpleNamespace\n    return SimpleNamespace(").replace(
-        "LR", "{'generator': 0.1, 'critic': 0.2}"
-    )
+    text = THEIRS.replace(
+        "return dict(", "from types import SimpleNamespace\n    return SimpleNamespace("
+    ).replace("LR", "{'generator': 0.1, 'critic': 0.2}")
     subject = load_subject(file(tmp_path, text))
     assert subject.lr == {"generator": 0.1, "critic": 0.2} and subject.name == "their_gan.py"
     with pytest.raises(SteadyganError, match="There is no"):
@@ -260,6 +357,11 @@ def test_nothing_in_a_name_escapes_into_the_page(tmp_path):
     data["words"].insert(0, "<script>alert(1)</script>")
     data["game"]["objective"] = "</pre><img src=x onerror=alert(2)>"
     page = write_diagnosis("<b>bold</b> & 'quoted'", data, tmp_path / "d.html").read_text()
-    assert "<script>" not in page and "<img src=x" not in page and "<b>" not in page and "&lt;script&gt;" in page
+    assert (
+        "<script>" not in page
+        and "<img src=x" not in page
+        and "<b>" not in page
+        and "&lt;script&gt;" in page
+    )
     with pytest.raises(SteadyganError, match="cannot be written"):
         write_diagnosis("x", data, tmp_path)

@@ -1,4 +1,5 @@
-"""Jacobians against finite differences, products and leading eigenvalues against dense ones, and what cannot be linearised."""
+"""Jacobians against finite differences, products and leading eigenvalues against dense ones, and
+what cannot be linearised."""
 
 import copy
 import itertools
@@ -41,11 +42,21 @@ def batch(n=16, seed=1):
 
 
 def small(dynamics="simultaneous", game=None, width=3, **more):
-    return System(game or Game("nonsaturating", ["js:gamma=0.5", "gp0:gamma=0.2"]), dynamics, *networks(width), batch(), lr=0.1, **more)
+    return System(
+        game or Game("nonsaturating", ["js:gamma=0.5", "gp0:gamma=0.2"]),
+        dynamics,
+        *networks(width),
+        batch(),
+        lr=0.1,
+        **more,
+    )
 
 
 def differences(function, at, e=1e-6):
-    columns = [(function(at + e * d) - function(at - e * d)) / (2 * e) for d in torch.eye(len(at), dtype=at.dtype)]
+    columns = [
+        (function(at + e * d) - function(at - e * d)) / (2 * e)
+        for d in torch.eye(len(at), dtype=at.dtype)
+    ]
     return torch.stack([c.detach() for c in columns], 1)
 
 
@@ -58,7 +69,10 @@ def dense_matrix(system):
 @pytest.mark.parametrize("dynamics", DYNAMICS)
 def test_jacobians_against_finite_differences(dynamics):
     system = small(dynamics, width=2)
-    for function, at in ((system.field, system.point()), (system.step, system.step_state(system.point()))):
+    for function, at in (
+        (system.field, system.point()),
+        (system.step, system.step_state(system.point())),
+    ):
         numeric = differences(function, at.requires_grad_())
         torch.testing.assert_close(jacobian(function, at), numeric, atol=1e-8, rtol=1e-6)
 
@@ -66,7 +80,10 @@ def test_jacobians_against_finite_differences(dynamics):
 @pytest.mark.parametrize("dynamics", DYNAMICS)
 def test_products_against_the_dense_matrix(dynamics):
     system = small(dynamics, width=2)
-    for function, at in ((system.field, system.point()), (system.step, system.step_state(system.point()))):
+    for function, at in (
+        (system.field, system.point()),
+        (system.step, system.step_state(system.point())),
+    ):
         dense, products = jacobian(function, at), Products(function, at)
         v = torch.randn(len(at), dtype=torch.float64, generator=torch.Generator().manual_seed(3))
         torch.testing.assert_close(products.forward(v), dense @ v, atol=1e-9, rtol=1e-9)
@@ -78,8 +95,12 @@ def test_a_scale_multiplies_the_field_and_every_move():
     scale = torch.rand(small().size, dtype=torch.float64) + 0.5
     plain, scaled = small(), small(scale=scale)
     point = plain.point()
-    torch.testing.assert_close(jacobian(scaled.field, point), scale[:, None] * jacobian(plain.field, point))
-    torch.testing.assert_close(jacobian(scaled.step, point), torch.eye(plain.size) + 0.1 * jacobian(scaled.field, point))
+    torch.testing.assert_close(
+        jacobian(scaled.field, point), scale[:, None] * jacobian(plain.field, point)
+    )
+    torch.testing.assert_close(
+        jacobian(scaled.step, point), torch.eye(plain.size) + 0.1 * jacobian(scaled.field, point)
+    )
     with pytest.raises(SteadyganError, match="one entry for each"):
         small(scale=scale[:-1])
 
@@ -100,7 +121,10 @@ def test_leading_eigenvalues_against_dense_ones(width, size):
 
 
 def true_residuals(spectrum, dense):
-    return [np.linalg.norm(dense @ v - e.value * v) / np.linalg.norm(v) for e, v in zip(spectrum.values, spectrum.vectors.T, strict=True)]
+    return [
+        np.linalg.norm(dense @ v - e.value * v) / np.linalg.norm(v)
+        for e, v in zip(spectrum.values, spectrum.vectors.T, strict=True)
+    ]
 
 
 @pytest.mark.parametrize("budget", [3, 60, 2000])
@@ -108,7 +132,9 @@ def test_residuals_are_true_and_what_did_not_converge_is_labelled(budget):
     system = small(width=10)
     dense = dense_matrix(system)
     found = leading(system.field, system.point(), 4, which="LR", budget=budget, tolerance=1e-8)
-    np.testing.assert_allclose([e.residual for e in found.values], true_residuals(found, dense), atol=1e-10, rtol=1e-6)
+    np.testing.assert_allclose(
+        [e.residual for e in found.values], true_residuals(found, dense), atol=1e-10, rtol=1e-6
+    )
     scale = max(abs(e.value) for e in found.values)
     assert [e.converged for e in found.values] == [e.residual <= 1e-8 * scale for e in found.values]
     assert all(e.converged for e in found.values) == (budget == 2000)
@@ -122,7 +148,9 @@ def test_a_survey_sees_both_ends_and_says_what_it_reached(monkeypatch):
     exact = np.linalg.eigvals(dense)
     whole = survey(system.field, at)
     assert whole.complete and len(whole.values) == system.size
-    np.testing.assert_allclose(np.sort([e.value.real for e in whole.values]), np.sort(exact.real), atol=1e-9)
+    np.testing.assert_allclose(
+        np.sort([e.value.real for e in whole.values]), np.sort(exact.real), atol=1e-9
+    )
     monkeypatch.setattr("steadygan.analysis.linearize.DENSE", 0)
     part = survey(system.field, at, budget=60, tolerance=1e-6)
     assert not part.complete and part.products == 60 and len(part.values) == 60
@@ -148,9 +176,15 @@ def spectral(kind):
 @pytest.mark.parametrize(
     ("critic", "message"),
     [
-        (lambda: mlp([2, 4, 1], nn.Dropout(0.5)), r"critic.3 is dropout in training mode; call .eval\(\)"),
+        (
+            lambda: mlp([2, 4, 1], nn.Dropout(0.5)),
+            r"critic.3 is dropout in training mode; call .eval\(\)",
+        ),
         (lambda: Noisy(mlp([2, 4, 1])), "draws noise from torch's global generator; draw it once"),
-        (lambda: spectral(nn.utils.parametrizations.spectral_norm), r"spectral normalisation, whose power iteration .* call .eval\(\)"),
+        (
+            lambda: spectral(nn.utils.parametrizations.spectral_norm),
+            r"spectral normalisation, whose power iteration .* call .eval\(\)",
+        ),
     ],
 )
 def test_what_is_not_a_function_is_refused_with_the_remedy(critic, message):
@@ -178,7 +212,13 @@ def test_a_field_that_is_not_finite_and_one_without_parameters_are_refused():
     with pytest.raises(SteadyganError, match="not finite"):
         System(Game(), "alternating", generator, critic, batch())
     with pytest.raises(SteadyganError, match="requires a gradient"):
-        System(Game(), "alternating", generator.requires_grad_(False), critic.requires_grad_(False), batch())
+        System(
+            Game(),
+            "alternating",
+            generator.requires_grad_(False),
+            critic.requires_grad_(False),
+            batch(),
+        )
 
 
 @pytest.mark.parametrize("regularizer", ["wgan-gp", "dragan"])
@@ -189,7 +229,9 @@ def test_a_kink_is_refused(regularizer):
 
 def test_the_networks_of_the_caller_stay_as_they_are():
     torch.manual_seed(0)
-    generator = nn.Sequential(nn.Linear(2, 4), nn.BatchNorm1d(4), nn.Tanh(), nn.Linear(4, 2)).double()
+    generator = nn.Sequential(
+        nn.Linear(2, 4), nn.BatchNorm1d(4), nn.Tanh(), nn.Linear(4, 2)
+    ).double()
     critic = mlp([2, 4, 1])
     critic[0].bias.requires_grad_(False)
     critic[0].weight.grad = torch.ones_like(critic[0].weight)
@@ -199,24 +241,40 @@ def test_the_networks_of_the_caller_stay_as_they_are():
     for saved, network in zip(before, (generator, critic), strict=True):
         assert all(torch.equal(saved[key], value) for key, value in network.state_dict().items())
     assert [p.requires_grad for p in critic.parameters()] == [True, False, True, True]
-    assert torch.equal(critic[0].weight.grad, torch.ones_like(critic[0].weight)) and critic[2].weight.grad is None
-    assert system.size == sum(p.numel() for net in (generator, critic) for p in net.parameters()) - 4
+    assert (
+        torch.equal(critic[0].weight.grad, torch.ones_like(critic[0].weight))
+        and critic[2].weight.grad is None
+    )
+    assert (
+        system.size == sum(p.numel() for net in (generator, critic) for p in net.parameters()) - 4
+    )
     assert any("running averages are held" in note for note in system.notes())
-    assert not any("running" in note for note in System(Game(), "alternating", generator.eval(), critic, batch()).notes())
+    assert not any(
+        "running" in note
+        for note in System(Game(), "alternating", generator.eval(), critic, batch()).notes()
+    )
 
 
 def test_output_padding_is_differentiated_a_third_time():
     torch.manual_seed(0)
     generator = nn.Sequential(
-        nn.Linear(2, 18), nn.Unflatten(1, (2, 3, 3)), nn.ConvTranspose2d(2, 1, 3, stride=2, padding=1, output_padding=1)
+        nn.Linear(2, 18),
+        nn.Unflatten(1, (2, 3, 3)),
+        nn.ConvTranspose2d(2, 1, 3, stride=2, padding=1, output_padding=1),
     ).double()
-    critic = nn.Sequential(nn.Conv2d(1, 2, 3, stride=2), nn.Tanh(), nn.Flatten(), nn.Linear(8, 1)).double()
-    data = Batch(torch.randn(4, 1, 6, 6, dtype=torch.float64), torch.randn(4, 2, dtype=torch.float64))
+    critic = nn.Sequential(
+        nn.Conv2d(1, 2, 3, stride=2), nn.Tanh(), nn.Flatten(), nn.Linear(8, 1)
+    ).double()
+    data = Batch(
+        torch.randn(4, 1, 6, 6, dtype=torch.float64), torch.randn(4, 2, dtype=torch.float64)
+    )
     system = System(Game("nonsaturating", ["r1r2:gamma=1"]), "alternating", generator, critic, data)
     torch.testing.assert_close(system.generator(data.latent), generator(data.latent))
     v = torch.randn(system.size, dtype=torch.float64)
     at, e = system.point(), 1e-6
-    numeric = (system.step((at + e * v).requires_grad_()) - system.step((at - e * v).requires_grad_())).detach() / (2 * e)
+    numeric = (
+        system.step((at + e * v).requires_grad_()) - system.step((at - e * v).requires_grad_())
+    ).detach() / (2 * e)
     torch.testing.assert_close(Products(system.step, at).forward(v), numeric, atol=1e-7, rtol=1e-6)
 
 

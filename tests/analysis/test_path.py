@@ -24,15 +24,21 @@ def test_wasserstein_rotation_is_across_every_line_to_the_equilibrium(start):
     path = game_path(Game("wasserstein"), state(*start), state(0.0, 0.0), BATCH, points=5)
     # v = (psi, -theta) is a right angle to (theta, psi), and as long as it.
     assert path.cosine == pytest.approx([0, 0, 0, 0, 0], abs=1e-12)
-    assert path.norm == pytest.approx([abs(1 - s) * math.hypot(*start) for s in path.share]) and path.length == pytest.approx(
-        math.hypot(*start)
-    )
+    assert path.norm == pytest.approx(
+        [abs(1 - s) * math.hypot(*start) for s in path.share]
+    ) and path.length == pytest.approx(math.hypot(*start))
     assert "rotate" in path.words()
 
 
 def test_strong_damping_attracts_from_both_sides():
     gamma = 40.0
-    path = game_path(Game("wasserstein", [f"r1:gamma={gamma}"]), state(0.0, 1.0), state(0.0, 0.0), BATCH, points=7)
+    path = game_path(
+        Game("wasserstein", [f"r1:gamma={gamma}"]),
+        state(0.0, 1.0),
+        state(0.0, 0.0),
+        BATCH,
+        points=7,
+    )
     # On theta = 0: v = (psi, -gamma psi), and the line is (0, -1).
     sign = [1, 1, 1, 1, 0, -1, -1]
     assert path.cosine == pytest.approx([c * gamma / math.hypot(1, gamma) for c in sign], abs=1e-12)

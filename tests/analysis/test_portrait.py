@@ -1,4 +1,5 @@
-"""Many Dirac-GANs in one batch against one at a time, against formulas and against the radii of equations.md."""
+"""Many Dirac-GANs in one batch against one at a time, against formulas and against the radii of
+equations.md."""
 
 import math
 from dataclasses import dataclass
@@ -43,9 +44,14 @@ def one_by_one(game, dynamics, h, steps, starts=STARTS):
         nets = network.generator((1,), 1).double(), network.critic((1,)).double()
         nodes = 1 if game.smoothing is None else NODES
         zeros = torch.zeros(nodes**2, 1, dtype=torch.float64)
-        optimizers = {name: torch.optim.SGD(net.parameters(), lr=h) for name, net in zip(PLAYERS, nets, strict=True)}
+        optimizers = {
+            name: torch.optim.SGD(net.parameters(), lr=h)
+            for name, net in zip(PLAYERS, nets, strict=True)
+        }
         context = Context(progress=0.0, rng=Quadrature(nodes))
-        players = OptimizerPlayers(game, *nets, lambda zeros=zeros: Batch(zeros, zeros), context, optimizers=optimizers)
+        players = OptimizerPlayers(
+            game, *nets, lambda zeros=zeros: Batch(zeros, zeros), context, optimizers=optimizers
+        )
         path = [[theta, psi]]
         for _ in range(steps):
             build("dynamics", dynamics).step(players)
@@ -66,17 +72,39 @@ def test_one_batch_is_one_trajectory_at_a_time(dynamics):
 
 
 @pytest.mark.parametrize(
-    "regularizer", ["js", "f-gan:divergence=kl", "r1r2", "gp0", "wgan-gp:gamma=0.7", "wgan-lp", "dragan:gamma=0.7", "lecam"]
+    "regularizer",
+    [
+        "js",
+        "f-gan:divergence=kl",
+        "r1r2",
+        "gp0",
+        "wgan-gp:gamma=0.7",
+        "wgan-lp",
+        "dragan:gamma=0.7",
+        "lecam",
+    ],
 )
 def test_with_every_kind_of_penalty(regularizer):
     agree(Game("minimax", [regularizer]), "consensus:gamma=0.5")
-    agree(Game("wasserstein", ["r2:gamma=0.3", regularizer], constraint="clip:c=0.9"), "alternating:critic_steps=2")
+    agree(
+        Game("wasserstein", ["r2:gamma=0.3", regularizer], constraint="clip:c=0.9"),
+        "alternating:critic_steps=2",
+    )
 
 
-@pytest.mark.parametrize("smoothing", ["instance-noise:sigma=0.7", "explicit-noise:variance=0.3", "explicit-noise:variance=0.3,nsr=4"])
+@pytest.mark.parametrize(
+    "smoothing",
+    [
+        "instance-noise:sigma=0.7",
+        "explicit-noise:variance=0.3",
+        "explicit-noise:variance=0.3,nsr=4",
+    ],
+)
 def test_with_noise(smoothing):
     agree(Game("relativistic", ["js:gamma=0.4"], smoothing), "alternating", steps=3)
-    agree(Game("minimax", ["dragan:gamma=0.7"], smoothing), "unrolled:steps=2,step_size=0.3", steps=3)
+    agree(
+        Game("minimax", ["dragan:gamma=0.7"], smoothing), "unrolled:steps=2,step_size=0.3", steps=3
+    )
 
 
 def test_annealed_strengths_run_with_the_steps():
@@ -85,11 +113,14 @@ def test_annealed_strengths_run_with_the_steps():
     for k in range(steps):
         s = 1 / (1 + math.exp(-theta * psi))
         theta, psi = theta + 0.1 * psi * s, psi + 0.1 * (-theta * s - 2 * 0.01 ** (k / steps) * psi)
-    found = simulate(Game("minimax", "r1:gamma=2,anneal=0.01"), "simultaneous", [[1.0, -1.0]], 0.1, steps)[-1, 0]
+    found = simulate(
+        Game("minimax", "r1:gamma=2,anneal=0.01"), "simultaneous", [[1.0, -1.0]], 0.1, steps
+    )[-1, 0]
     assert found.tolist() == pytest.approx([theta, psi], abs=1e-12)
 
 
-# equations.md, section 2: generator first, h = 0.2, from (1, -1); simultaneous | alternating; test_dirac_radii.py has all of them
+# equations.md, section 2: generator first, h = 0.2, from (1, -1); simultaneous | alternating;
+# test_dirac_radii.py has all of them
 RADII = [
     (Game("minimax"), [(3.10, 0.006), (1.42, 0.006)]),
     (Game("wasserstein", "wgan-gp:gamma=0.7"), [(1.80, 0.006)]),
@@ -101,14 +132,20 @@ RADII = [
 def test_radii_after_500_steps(game, expected):
     columns = "simultaneous", "alternating:order=generator-first"
     for dynamics, (radius, within) in zip(columns, expected, strict=False):
-        assert float(basin(game, dynamics, [[1.0, -1.0]], 0.2, 500)) == pytest.approx(radius, abs=within)
+        assert float(basin(game, dynamics, [[1.0, -1.0]], 0.2, 500)) == pytest.approx(
+            radius, abs=within
+        )
 
 
 def test_basins():
     grid = mesh(3.0, 10).view(-1, 2)
     before = grid.norm(dim=1)
-    assert (basin(Game("minimax", "r1:gamma=1"), "simultaneous", grid, 0.2, 200) < 0.05 * before).all()
-    assert torch.allclose(basin(Game("wasserstein"), "simultaneous", grid, 0.2, 200), before * 1.04**100, rtol=1e-10)
+    assert (
+        basin(Game("minimax", "r1:gamma=1"), "simultaneous", grid, 0.2, 200) < 0.05 * before
+    ).all()
+    assert torch.allclose(
+        basin(Game("wasserstein"), "simultaneous", grid, 0.2, 200), before * 1.04**100, rtol=1e-10
+    )
     assert basin(Game("least-squares"), "simultaneous", [[50.0, 50.0]], 1.0, 300).item() == math.inf
 
 
@@ -117,15 +154,28 @@ def test_fields_follow_their_formulas():
     theta, psi = grid.unbind(-1)
     s = torch.sigmoid(theta * psi)
     v = torch.stack([psi * s, -theta * s - 0.7 * psi], dim=-1)
-    torch.testing.assert_close(field(Game("minimax", "r1:gamma=0.7"), "alternating", grid), v, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(
+        field(Game("minimax", "r1:gamma=0.7"), "alternating", grid), v, rtol=1e-12, atol=1e-12
+    )
     ds, square = s * (1 - s), theta**2 + psi**2
-    pulled = [psi * s - s * s * theta - s * ds * psi * square, -theta * s - s * s * psi - s * ds * theta * square]
-    torch.testing.assert_close(field(Game("minimax"), "consensus:gamma=1", grid), torch.stack(pulled, dim=-1), rtol=1e-12, atol=1e-12)
+    pulled = [
+        psi * s - s * s * theta - s * ds * psi * square,
+        -theta * s - s * s * psi - s * ds * theta * square,
+    ]
+    torch.testing.assert_close(
+        field(Game("minimax"), "consensus:gamma=1", grid),
+        torch.stack(pulled, dim=-1),
+        rtol=1e-12,
+        atol=1e-12,
+    )
     flat = grid.view(-1, 2)
     for objective in ("relativistic-average", "hinge"):
         step = simulate(Game(objective), "unrolled:steps=2", flat, 0.3, 1)
         torch.testing.assert_close(
-            field(Game(objective), "unrolled:steps=2", flat, lr=0.3), (step[1] - step[0]) / 0.3, rtol=1e-9, atol=1e-12
+            field(Game(objective), "unrolled:steps=2", flat, lr=0.3),
+            (step[1] - step[0]) / 0.3,
+            rtol=1e-9,
+            atol=1e-12,
         )
 
 
@@ -138,11 +188,23 @@ def test_who_shares_a_batch(request):
         """Anything. Reference: none."""
 
     request.addfinalizer(lambda: unregister(Mine))
-    for game in (Game("relativistic-average"), Game("minimax", "lecam"), Game(smoothing="explicit-noise:nsr=2"), Game("minimax", [Mine()])):
+    for game in (
+        Game("relativistic-average"),
+        Game("minimax", "lecam"),
+        Game(smoothing="explicit-noise:nsr=2"),
+        Game("minimax", [Mine()]),
+    ):
         assert shared(game, simultaneous)
-        with pytest.raises(SteadyganError, match=r"one by one.*at most 100,000 trajectory-steps, for example 200 starts"):
+        with pytest.raises(
+            SteadyganError,
+            match=r"one by one.*at most 100,000 trajectory-steps, for example 200 starts",
+        ):
             simulate(game, simultaneous, torch.zeros(1000, 2), 0.1, 500)
-    for game in (Game("relativistic", "js"), Game(smoothing="explicit-noise"), Game("minimax", "dragan", constraint="clip")):
+    for game in (
+        Game("relativistic", "js"),
+        Game(smoothing="explicit-noise"),
+        Game("minimax", "dragan", constraint="clip"),
+    ):
         assert not shared(game, simultaneous)
 
 
@@ -164,22 +226,33 @@ def test_bad_input_is_refused(starts, settings, message):
 def test_paths_are_plain_and_kept_as_often_as_asked():
     game = Game("minimax", "r1")
     all_of_it = simulate(game, "simultaneous", STARTS, {"generator": 0.1, "critic": 0.02}, 7)
-    assert all_of_it.shape == (8, 3, 2) and all_of_it.dtype == torch.float64 and not all_of_it.requires_grad
-    assert torch.equal(simulate(game, "simultaneous", STARTS, {"generator": 0.1, "critic": 0.02}, 7, every=3), all_of_it[::3])
+    assert (
+        all_of_it.shape == (8, 3, 2)
+        and all_of_it.dtype == torch.float64
+        and not all_of_it.requires_grad
+    )
+    assert torch.equal(
+        simulate(game, "simultaneous", STARTS, {"generator": 0.1, "critic": 0.02}, 7, every=3),
+        all_of_it[::3],
+    )
 
 
 def test_the_rate_is_what_trajectories_show():
     game = Game("minimax", "r1:gamma=1.2")
     late = simulate(game, "simultaneous", [[1.0, -1.0]], 0.2, 300)[:, 0].norm(dim=1)
-    assert float(late[300] / late[299]) == pytest.approx(max(map(abs, spectrum(game, "simultaneous", 0.2))), abs=1e-6)
+    assert float(late[300] / late[299]) == pytest.approx(
+        max(map(abs, spectrum(game, "simultaneous", 0.2))), abs=1e-6
+    )
 
 
 def test_figures(tmp_path):
-    seen = portrait.portrait(Game("wasserstein", "wgan-gp:gamma=0.7"), "simultaneous", 0.2, steps=20)
+    seen = portrait.portrait(
+        Game("wasserstein", "wgan-gp:gamma=0.7"), "simultaneous", 0.2, steps=20
+    )
     lost = seen._replace(path=np.array([[1.0, -1.0], [np.inf, np.nan]]))
-    panels = [portraits.Panel("a $title", "b" * 80, "word " * 60, *seen, c) for c in (True, None, False)] + [
-        portraits.Panel("", "", "", *lost)
-    ]
+    panels = [
+        portraits.Panel("a $title", "b" * 80, "word " * 60, *seen, c) for c in (True, None, False)
+    ] + [portraits.Panel("", "", "", *lost)]
     sheet = portraits.portrait_sheet(panels, columns=3)
     assert len(sheet.axes) == 4
     for figure in (
@@ -197,13 +270,23 @@ def test_figures(tmp_path):
 
 def test_analyze_draws(tmp_path, capsys):
     out = tmp_path / "dirac.png"
-    argv = ["analyze", "dirac", "--regularizer", "{r1:gamma=1,dragan}", "--dynamics", "simultaneous", "--json"]
+    argv = [
+        "analyze",
+        "dirac",
+        "--regularizer",
+        "{r1:gamma=1,dragan}",
+        "--dynamics",
+        "simultaneous",
+        "--json",
+    ]
     assert main([*argv, "--plot", str(out)]) == 0
     assert out.read_bytes()[:4] == b"\x89PNG" and "dirac.png" in capsys.readouterr().err
 
 
 def test_a_bad_ending_is_told_before_the_work(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("steadygan.analysis.convergence.analyze_dirac", lambda *_: pytest.fail("worked first"))
+    monkeypatch.setattr(
+        "steadygan.analysis.convergence.analyze_dirac", lambda *_: pytest.fail("worked first")
+    )
     assert main(["analyze", "dirac", "--plot", str(tmp_path / "dirac.jpg")]) == 2
     assert ".png, .pdf or .svg" in capsys.readouterr().err
 
@@ -212,12 +295,21 @@ def test_a_bad_ending_is_told_before_the_work(tmp_path, capsys, monkeypatch):
     ("dynamics", "anneal"),
     [
         ("optimistic", ",anneal=0.1"),
-        *(pytest.param(d, a, marks=pytest.mark.slow) for d in DYNAMICS for a in ("", ",anneal=0.1,schedule=cosine")),
+        *(
+            pytest.param(d, a, marks=pytest.mark.slow)
+            for d in DYNAMICS
+            for a in ("", ",anneal=0.1,schedule=cosine")
+        ),
     ],
 )
 def test_compiled_is_eager(dynamics, anneal):
-    game = Game("nonsaturating", f"js:gamma=0.7{anneal}", f"instance-noise:sigma=0.3{anneal}", "clip:c=0.9")
-    eager, compiled = (simulate(game, dynamics, STARTS, {"generator": 0.2, "critic": 0.3}, 9, every=3, compiled=c) for c in (False, True))
+    game = Game(
+        "nonsaturating", f"js:gamma=0.7{anneal}", f"instance-noise:sigma=0.3{anneal}", "clip:c=0.9"
+    )
+    eager, compiled = (
+        simulate(game, dynamics, STARTS, {"generator": 0.2, "critic": 0.3}, 9, every=3, compiled=c)
+        for c in (False, True)
+    )
     np.testing.assert_allclose(compiled.numpy(), eager.numpy(), rtol=1e-12, atol=1e-12)
 
 

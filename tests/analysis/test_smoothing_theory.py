@@ -1,4 +1,5 @@
-"""Roth et al. 2017 between Gaussians: orders of the errors, the coefficient that is missed, and what holds on disjoint supports."""
+"""Roth et al. 2017 between Gaussians: orders of the errors, the coefficient that is missed, and
+what holds on disjoint supports."""
 
 import math
 
@@ -41,14 +42,22 @@ def test_the_oracle():
 @pytest.mark.parametrize("divergence", names("divergence"))
 def test_at_the_optimum_the_penalty_is_right_to_first_order(divergence):
     found = expand(divergence, f"f-gan:divergence={divergence}", P, Q)
-    assert found.penalty_order == pytest.approx(2, abs=0.01) and found.laplacian_order == pytest.approx(2, abs=0.01)
-    assert found.miss == pytest.approx(0, abs=1e-12) and found.slope == pytest.approx(-found.omega / 2, rel=1e-9)
+    assert found.penalty_order == pytest.approx(
+        2, abs=0.01
+    ) and found.laplacian_order == pytest.approx(2, abs=0.01)
+    assert found.miss == pytest.approx(0, abs=1e-12) and found.slope == pytest.approx(
+        -found.omega / 2, rel=1e-9
+    )
 
 
 @pytest.mark.parametrize("divergence", names("divergence"))
-def test_away_from_it_the_laplacian_form_still_is_and_the_penalty_misses_what_eq_32_says(divergence):
+def test_away_from_it_the_laplacian_form_still_is_and_the_penalty_misses_what_eq_32_says(
+    divergence,
+):
     found = expand(divergence, f"f-gan:divergence={divergence}", P, Q, perturbed(divergence))
-    assert found.laplacian_order == pytest.approx(2, abs=0.01) and found.penalty_order == pytest.approx(1, abs=0.05)
+    assert found.laplacian_order == pytest.approx(
+        2, abs=0.01
+    ) and found.penalty_order == pytest.approx(1, abs=0.05)
     assert found.penalty_errors[-1] / found.gammas[-1] == pytest.approx(found.miss, rel=0.01)
 
 
@@ -71,7 +80,12 @@ def test_widening_is_convolution():
     gamma, (noise, masses) = 0.3, Normal((0.0,), (math.sqrt(0.3),)).quadrature()
 
     def blurred(x):
-        return torch.nn.functional.softplus(-tilted((x[:, None] + noise[None])[..., 0].reshape(-1, 1))).reshape(len(x), -1) @ masses
+        return (
+            torch.nn.functional.softplus(
+                -tilted((x[:, None] + noise[None])[..., 0].reshape(-1, 1))
+            ).reshape(len(x), -1)
+            @ masses
+        )
 
     widened = P.smoothed(gamma).expectation(lambda x: torch.nn.functional.softplus(-tilted(x)))
     assert P.expectation(blurred).item() == pytest.approx(widened.item(), rel=1e-10)
@@ -80,43 +94,57 @@ def test_widening_is_convolution():
 def test_in_two_dimensions():
     p, q = Normal((0.0, 0.0), (1.0, 0.8)), Normal((0.3, -0.2), (1.1, 0.9))
     found = expand("gan", "js", p, q)
-    assert found.penalty_order == pytest.approx(2, abs=0.01) and found.slope == pytest.approx(-found.omega / 2, rel=1e-9)
+    assert found.penalty_order == pytest.approx(2, abs=0.01) and found.slope == pytest.approx(
+        -found.omega / 2, rel=1e-9
+    )
 
 
 def test_a_laplacian_by_hand():
     """kl, v = c x^2 with P = Q = N(0, 1): E[2c] - E[(2c + 4c^2 x^2) exp(c x^2)], c = -1/2."""
     critic = lambda x: -x.square().sum(-1) / 2  # noqa: E731
     # Under exp(-x^2/2) a standard normal is 1/sqrt(2) times N(0, 1/2).
-    assert laplacian_term("kl", critic, P, P) == pytest.approx(-1 - (-1 + 0.5) / math.sqrt(2), rel=1e-12)
+    assert laplacian_term("kl", critic, P, P) == pytest.approx(
+        -1 - (-1 + 0.5) / math.sqrt(2), rel=1e-12
+    )
 
 
 @pytest.mark.parametrize("gamma", [0.05, 0.5, 5.0])
 def test_parallel_lines(gamma):
     lines = parallel_lines(0.7, gamma)
-    assert lines.kl == pytest.approx(0.49 / (2 * gamma), rel=1e-9) and lines.gradient_norm == pytest.approx(0.7 / gamma, rel=1e-9)
+    assert lines.kl == pytest.approx(
+        0.49 / (2 * gamma), rel=1e-9
+    ) and lines.gradient_norm == pytest.approx(0.7 / gamma, rel=1e-9)
     # JSD is a function of d/sqrt(gamma) alone; its slope in d scales accordingly.
     other = parallel_lines(1.4, 4 * gamma, spread=2.0)
-    assert other.jsd == pytest.approx(lines.jsd, rel=1e-9) and other.jsd_slope == pytest.approx(lines.jsd_slope / 2, rel=1e-4)
+    assert other.jsd == pytest.approx(lines.jsd, rel=1e-9) and other.jsd_slope == pytest.approx(
+        lines.jsd_slope / 2, rel=1e-4
+    )
     assert 0 < lines.jsd < math.log(2)
 
 
 def test_without_enough_noise_jsd_saturates_and_says_nothing():
     near, far = parallel_lines(0.7, 0.01), parallel_lines(0.7, 5.0)
     assert math.log(2) - near.jsd < 1e-3 and near.jsd_slope < 0.02
-    assert far.jsd == pytest.approx(0.49 / (8 * 5), rel=0.02)  # d^2/(8 gamma) where the noise is wide
+    assert far.jsd == pytest.approx(
+        0.49 / (8 * 5), rel=0.02
+    )  # d^2/(8 gamma) where the noise is wide
 
 
 @pytest.mark.parametrize("gamma", [0.01, 0.3, 4.0])
 def test_for_reverse_kl_the_penalty_on_disjoint_lines_does_exactly_what_noise_does(gamma):
     found = penalised_lines("reverse-kl", f"f-gan:divergence=reverse-kl,gamma={gamma}", 0.5)
-    assert found.value == pytest.approx(0.25 / (2 * gamma), rel=1e-6) and found.slope == pytest.approx(0.5 / gamma, rel=1e-6)
+    assert found.value == pytest.approx(
+        0.25 / (2 * gamma), rel=1e-6
+    ) and found.slope == pytest.approx(0.5 / gamma, rel=1e-6)
 
 
 def test_for_kl_it_needs_gamma_above_twice_the_squared_distance():
     assert penalised_lines("kl", "f-gan:divergence=kl,gamma=0.49", 0.5).value is None
     for gamma in (0.51, 2.0, 50.0):
         found = penalised_lines("kl", f"f-gan:divergence=kl,gamma={gamma}", 0.5)
-        assert found.slope == pytest.approx((gamma - math.sqrt(gamma**2 - 2 * gamma * 0.25)) / (gamma * 0.5), rel=1e-4)
+        assert found.slope == pytest.approx(
+            (gamma - math.sqrt(gamma**2 - 2 * gamma * 0.25)) / (gamma * 0.5), rel=1e-4
+        )
     assert found.slope == pytest.approx(0.5 / gamma, rel=3e-3)
 
 

@@ -1,4 +1,5 @@
-"""Table 1 of Mescheder et al. 2018: the measured verdict beside the recalled one, and the spectra beside their closed forms."""
+"""Table 1 of Mescheder et al. 2018: the measured verdict beside the recalled one, and the spectra
+beside their closed forms."""
 
 import math
 
@@ -9,7 +10,8 @@ from steadygan import Game, SteadyganError
 from steadygan.analysis import closed_forms
 from steadygan.analysis.table1 import CASES, METHODS, Method, measure, players, table1
 
-# The penalty's kink is at the equilibrium in both games, and the critic's own curvature does not remove it.
+# The penalty's kink is at the equilibrium in both games, and the critic's own curvature does not
+# remove it.
 DISAGREEMENTS = {("DRAGAN", "absolutely continuous")}
 BY_NAME = {method.name: method for method in METHODS}
 
@@ -39,7 +41,8 @@ def test_linearisation_and_play_agree(table):
 
 @pytest.mark.parametrize("name", ["unregularized", "WGAN", "instance noise", "JS", "R1", "R2"])
 def test_spectra_with_densities(name, table):
-    """Blocks of (mu, psi_1) and (s, psi_2): k = 1, 2, features x^k with second moments 1 and 3, slopes k under the data."""
+    """Blocks of (mu, psi_1) and (s, psi_2): k = 1, 2, features x^k with second moments 1 and 3,
+    slopes k under the data."""
     game = Game(**BY_NAME[name].game)
     a, c, _ = closed_forms.OBJECTIVES[closed_forms._name(game.objective)]
     variance = closed_forms._variance(game, None)
@@ -48,21 +51,30 @@ def test_spectra_with_densities(name, table):
     for k, moment in ((1, 1 + variance), (2, 3 * (1 + variance) ** 2)):
         roots.extend(np.roots([1, c * moment + penalty * k**2, (k * a) ** 2]))
     found = table[name, "absolutely continuous"].eigenvalues
-    np.testing.assert_allclose(np.sort_complex(found), np.sort_complex(np.array(roots, dtype=complex)), atol=1e-7)
+    np.testing.assert_allclose(
+        np.sort_complex(found), np.sort_complex(np.array(roots, dtype=complex)), atol=1e-7
+    )
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_the_equilibrium_is_one(case):
     generator, critic, batch = players(case)
     assert critic(generator(batch.latent)).abs().max() == 0
-    assert generator(batch.latent).var(correction=0).item() == pytest.approx(batch.real.var(correction=0).item())
+    assert generator(batch.latent).var(correction=0).item() == pytest.approx(
+        batch.real.var(correction=0).item()
+    )
 
 
 def test_the_kink_stays_at_any_strength():
-    """From closer and with smaller steps the players still leave: it is not the step that oversteps."""
+    """From closer and with smaller steps the players still leave: it is not the step that
+    oversteps."""
     for gamma in (0.1, 10.0):
-        dragan = Method("DRAGAN", {"objective": "minimax", "regularizers": [f"dragan:gamma={gamma}"]})
-        verdict = measure(dragan, "absolutely continuous", offset=0.01, lr=0.3 if gamma < 1 else 0.03, steps=200)
+        dragan = Method(
+            "DRAGAN", {"objective": "minimax", "regularizers": [f"dragan:gamma={gamma}"]}
+        )
+        verdict = measure(
+            dragan, "absolutely continuous", offset=0.01, lr=0.3 if gamma < 1 else 0.03, steps=200
+        )
         assert verdict.ratio > 2 and math.isfinite(verdict.ratio)
 
 

@@ -1,4 +1,5 @@
-"""Other codebases' strengths against the table of equations.md, then against the very penalties; and the constraint."""
+"""Other codebases' strengths against the table of equations.md, then against the very penalties;
+and the constraint."""
 
 import math
 
@@ -28,20 +29,33 @@ def test_the_table_is_complete():
     assert {name: convert_gamma(name, 10) for name in CONVENTIONS} == TABLE
 
 
-# Each codebase's own expression, for slopes g (B, d), logits on real and on fake samples, and its strength c.
+# Each codebase's own expression, for slopes g (B, d), logits on real and on fake samples, and its
+# strength c.
 THEIRS = {
     "gan-stability": ("r1", lambda g, real, fake, c: c * g.square().sum(1).mean()),
     "stylegan2-ada": ("r1", lambda g, real, fake, c: c / 2 * g.square().sum(1).mean()),
     "studiogan": ("r1", lambda g, real, fake, c: c / 2 * g.square().sum(1).mean()),
     "lucidrains-stylegan2": ("r1", lambda g, real, fake, c: c * g.square().sum(1).mean() / 4),
-    "r3gan": ("r1r2", lambda g, real, fake, c: c / 2 * (g.square().sum(1).mean() + g.square().sum(1).mean())),
+    "r3gan": (
+        "r1r2",
+        lambda g, real, fake, c: c / 2 * (g.square().sum(1).mean() + g.square().sum(1).mean()),
+    ),
     "wgan-gp": ("wgan-gp", lambda g, real, fake, c: c * (g.norm(dim=1) - 1).square().mean()),
     "wgan-lp": ("wgan-lp", lambda g, real, fake, c: c * (g.norm(dim=1) - 1).relu().square().mean()),
     "dragan": ("dragan", lambda g, real, fake, c: c * (g.norm(dim=1) - 1).square().mean()),
-    "lecam": ("lecam", lambda g, real, fake, c: c * ((real - fake.mean()).square().mean() + (fake - real.mean()).square().mean())),
+    "lecam": (
+        "lecam",
+        lambda g, real, fake, c: (
+            c * ((real - fake.mean()).square().mean() + (fake - real.mean()).square().mean())
+        ),
+    ),
     "roth": (
         "js",
-        lambda g, real, fake, c: c / 2 * (((1 - real.sigmoid()).square() + fake.sigmoid().square()) * g.square().sum(1)).mean(),
+        lambda g, real, fake, c: (
+            c
+            / 2
+            * (((1 - real.sigmoid()).square() + fake.sigmoid().square()) * g.square().sum(1)).mean()
+        ),
     ),
 }
 
@@ -51,9 +65,16 @@ def test_converted_strengths_give_the_same_penalty(source):
     real, fake = checks.batches()
     g = torch.linspace(-1.3, 2.1, 18, dtype=torch.float64).reshape(6, 3)
     name, theirs = THEIRS[source]
-    logits = {"real": checks.critic_of(real), "fake": checks.critic_of(fake), "between": real[:, 0], "around-real": real[:, 0]}
+    logits = {
+        "real": checks.critic_of(real),
+        "fake": checks.critic_of(fake),
+        "between": real[:, 0],
+        "around-real": real[:, 0],
+    }
     scores = {point: Scores(real, value, g) for point, value in logits.items()}
-    ours = build("regularizer", f"{name}:gamma={convert_gamma(source, 0.35)}").penalty(scores, checks.Context())
+    ours = build("regularizer", f"{name}:gamma={convert_gamma(source, 0.35)}").penalty(
+        scores, checks.Context()
+    )
     torch.testing.assert_close(ours, theirs(g, logits["real"], logits["fake"], 0.35))
 
 
@@ -83,5 +104,7 @@ def test_constrain_acts_in_place_on_the_critic():
     weight = critic.weight
     Game("wasserstein", constraint="clip:c=0.01").constrain(critic)
     assert critic.weight is weight and weight.requires_grad
-    torch.testing.assert_close(weight.detach(), torch.tensor([[0.01, -0.01, 0.001], [0.01, -0.005, 0.01]]))
+    torch.testing.assert_close(
+        weight.detach(), torch.tensor([[0.01, -0.01, 0.001], [0.01, -0.005, 0.01]])
+    )
     Game("wasserstein").constrain(critic)  # without a constraint nothing happens

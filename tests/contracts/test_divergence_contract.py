@@ -1,4 +1,5 @@
-"""Every registered f-divergence against the definitions: convexity, the numeric supremum, duality and the weight of Eq. 19."""
+"""Every registered f-divergence against the definitions: convexity, the numeric supremum, duality
+and the weight of Eq. 19."""
 
 import math
 
@@ -17,7 +18,9 @@ from steadygan.core.divergences import log_lambert
 ALL = [*names("divergence"), *(f"alpha:alpha={a}" for a in (-1.5, -0.4, 0.3, 1.4, 2, 3.2))]
 every = pytest.mark.parametrize("spelling", ALL)
 RATIOS = torch.tensor([0.05, 0.2, 0.6, 1.0, 1.7, 4.0, 20.0], dtype=torch.float64)
-RAW = torch.linspace(-3, 3, 13, dtype=torch.float64)  # raw outputs; without 1 / (1 - a) of the alphas above
+RAW = torch.linspace(
+    -3, 3, 13, dtype=torch.float64
+)  # raw outputs; without 1 / (1 - a) of the alphas above
 AT_ONE = {"gan": -2 * math.log(2)}
 
 
@@ -47,7 +50,9 @@ def raw(divergence):
 @every
 def test_f_is_convex_and_vanishes_at_one(spelling):
     divergence = build("divergence", spelling)
-    assert divergence.f(torch.ones(1, dtype=torch.float64)).item() == pytest.approx(AT_ONE.get(spelling, 0.0), abs=1e-15)
+    assert divergence.f(torch.ones(1, dtype=torch.float64)).item() == pytest.approx(
+        AT_ONE.get(spelling, 0.0), abs=1e-15
+    )
     assert (derivative(divergence.f, RATIOS, 2) > 0).all()
 
 
@@ -69,12 +74,18 @@ def test_slope_is_the_derivative_of_f(spelling):
 
 @every
 def test_conjugate_is_the_numeric_supremum(spelling):
-    """f*(t) = sup over u > 0 of ut - f(u), searched in log u without knowing where it is reached."""
+    """f*(t) = sup over u > 0 of ut - f(u), searched in log u without knowing where it is
+    reached."""
     divergence = build("divergence", spelling)
     for ratio in torch.logspace(-1.3, 1.3, 14, dtype=torch.float64):
         t = divergence.slope(ratio)
         found = minimize_scalar(
-            lambda log_u, t=t: -(math.exp(log_u) * t - divergence.f(torch.tensor(log_u, dtype=torch.float64).exp())).item(),
+            lambda log_u, t=t: (
+                -(
+                    math.exp(log_u) * t
+                    - divergence.f(torch.tensor(log_u, dtype=torch.float64).exp())
+                ).item()
+            ),
             bounds=(-6, 6),
             method="bounded",
             options={"xatol": 1e-9},
@@ -85,7 +96,11 @@ def test_conjugate_is_the_numeric_supremum(spelling):
 @every
 def test_second_derivatives_are_dual(spelling):
     divergence = build("divergence", spelling)
-    close(derivative(divergence.conjugate, divergence.slope(RATIOS), 2), 1 / derivative(divergence.f, RATIOS, 2), rtol=1e-7)
+    close(
+        derivative(divergence.conjugate, divergence.slope(RATIOS), 2),
+        1 / derivative(divergence.f, RATIOS, 2),
+        rtol=1e-7,
+    )
 
 
 @every
@@ -99,7 +114,9 @@ def test_first_derivatives_are_inverse(spelling):
 def test_weight_is_what_the_chain_rule_gives(spelling):
     divergence = build("divergence", spelling)
     v = raw(divergence)
-    expected = derivative(divergence.activation, v).square() * derivative(divergence.conjugate, divergence.activation(v), 2)
+    expected = derivative(divergence.activation, v).square() * derivative(
+        divergence.conjugate, divergence.activation(v), 2
+    )
     close(divergence.weight(v), expected, rtol=1e-7)
 
 
@@ -115,7 +132,8 @@ def test_activation_is_increasing(spelling):
     assert (derivative(build("divergence", spelling).activation, RAW) > 0).all()
 
 
-# The last column of the table in equations.md, at v and as a function of r = p/q where the critic is optimal.
+# The last column of the table in equations.md, at v and as a function of r = p/q where the critic
+# is optimal.
 WEIGHTS = {
     "kl": lambda v: v.exp(),
     "reverse-kl": lambda v: v * 0 + 1,
@@ -147,13 +165,18 @@ def test_weight_as_printed(name):
 @pytest.mark.parametrize("name", IN_RATIO)
 def test_second_derivative_as_printed(name):
     divergence = build("divergence", name)
-    close(derivative(divergence.conjugate, divergence.slope(RATIOS), 2), IN_RATIO[name](RATIOS), rtol=1e-7)
+    close(
+        derivative(divergence.conjugate, divergence.slope(RATIOS), 2),
+        IN_RATIO[name](RATIOS),
+        rtol=1e-7,
+    )
 
 
 @every
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_confident_raw_outputs_stay_finite(spelling, dtype):
-    """At |v| = 30 in single precision a sigmoid is 1 and exp(-v) is lost beside 1; value, weight and slopes must survive."""
+    """At |v| = 30 in single precision a sigmoid is 1 and exp(-v) is lost beside 1; value, weight
+    and slopes must survive."""
     divergence = build("divergence", spelling)
     v = torch.tensor([-30.0, -12.0, 0.5, 12.0, 30.0], dtype=dtype)
     for function in (divergence.fake_score, divergence.activation, divergence.weight):
@@ -178,7 +201,8 @@ def test_third_derivatives_exist(spelling):
 
 @pytest.mark.parametrize("eps", [1e-4, -1e-4])
 def test_alpha_tends_to_kl_and_reverse_kl(eps):
-    """a -> 1: u log u - (u - 1); a -> 0: -log u + u - 1, both to first order: half the distance, half the error."""
+    """a -> 1: u log u - (u - 1); a -> 0: -log u + u - 1, both to first order: half the distance,
+    half the error."""
     kl, reverse = build("divergence", "kl"), build("divergence", "reverse-kl")
     u, t = RATIOS[RATIOS != 1], torch.tensor([-2.0, -0.5, 0.3, 0.7], dtype=torch.float64)
 
@@ -197,7 +221,10 @@ def test_alpha_tends_to_kl_and_reverse_kl(eps):
 
 def test_alpha_two_is_half_pearson_and_minus_one_half_neyman():
     for a, name in ((2, "pearson"), (-1, "neyman")):
-        close(build("divergence", f"alpha:alpha={a}").f(RATIOS), build("divergence", name).f(RATIOS) / 2)
+        close(
+            build("divergence", f"alpha:alpha={a}").f(RATIOS),
+            build("divergence", name).f(RATIOS) / 2,
+        )
 
 
 @pytest.mark.parametrize("a", [-1.5, -0.4, 0.3, 0.5, 1.4, 2.0, 3.2])
@@ -209,7 +236,9 @@ def test_alpha_continues_as_its_tangent(a, ratio):
     outward = math.copysign(1e-3 * ratio ** (a - 1), ratio - 1)  # dt = r^(a-1) dr/r
     for side in (edge - outward, edge + outward):
         error = divergence.conjugate(side) - divergence.conjugate(edge) - ratio * (side - edge)
-        assert error.abs() < 5e-3 * ratio * abs(outward) + 1e-15  # the curvature's share, quadratic in the step, and rounding
+        assert (
+            error.abs() < 5e-3 * ratio * abs(outward) + 1e-15
+        )  # the curvature's share, quadratic in the step, and rounding
     beyond = edge + outward * torch.tensor([1.0, 1e3, 1e6], dtype=torch.float64)
     close(derivative(divergence.conjugate, beyond), torch.full_like(beyond, ratio))
 
@@ -233,14 +262,19 @@ def test_log_lambert_solves_its_equation(y):
 
 
 def test_log_lambert_has_three_derivatives():
-    """x' = 1/(1 + W), x'' = -W/(1 + W)^3, x''' = W(2W - 1)/(1 + W)^5, far beyond where exp(y) can be written."""
-    y = torch.tensor([-800.0, -40.0, -3.0, 0.0, 0.9, 1.0, 1.1, 4.0, 50.0, 900.0], dtype=torch.float64)
+    """x' = 1/(1 + W), x'' = -W/(1 + W)^3, x''' = W(2W - 1)/(1 + W)^5, far beyond where exp(y) can
+    be written."""
+    y = torch.tensor(
+        [-800.0, -40.0, -3.0, 0.0, 0.9, 1.0, 1.1, 4.0, 50.0, 900.0], dtype=torch.float64
+    )
     w = log_lambert(y).exp()
     close(derivative(log_lambert, y), 1 / (1 + w), rtol=1e-12, atol=0)
     close(derivative(log_lambert, y, 2), -w / (1 + w) ** 3, rtol=1e-9, atol=1e-14)
     close(derivative(log_lambert, y, 3), w * (2 * w - 1) / (1 + w) ** 5, rtol=1e-8, atol=1e-13)
     some = torch.tensor([-2.0, 0.3, 1.0, 6.0], dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(log_lambert, some) and torch.autograd.gradgradcheck(log_lambert, some)
+    assert torch.autograd.gradcheck(log_lambert, some) and torch.autograd.gradgradcheck(
+        log_lambert, some
+    )
 
 
 def test_log_lambert_in_single_precision():

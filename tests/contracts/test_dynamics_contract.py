@@ -1,4 +1,5 @@
-"""Every registered dynamics: both players move, the graph and the caller's gradients stay, settings that mean nothing are refused."""
+"""Every registered dynamics: both players move, the graph and the caller's gradients stay, settings
+that mean nothing are refused."""
 
 import checks
 import pytest
@@ -24,11 +25,17 @@ def test_moves_both_players_and_only_by_move(spelling):
     players = functional(game, arena, lr=0.1)
     build("dynamics", spelling).step(players)
     moved = [p for name in ("generator", "critic") for p in players.values(name).values()]
-    # The last bias of a critic meets no gradient where real and fake logits balance; every matrix must move.
+    # The last bias of a critic meets no gradient where real and fake logits balance; every matrix
+    # must move.
     assert all((p - q).abs().max() > 1e-8 for p, q in zip(moved, before, strict=True) if p.ndim > 1)
-    assert all(torch.equal(p, q) for p, q in zip([p for net in arena[:2] for p in net.parameters()], before, strict=True))
+    assert all(
+        torch.equal(p, q)
+        for p, q in zip([p for net in arena[:2] for p in net.parameters()], before, strict=True)
+    )
     assert all(p.grad is None for net in arena[:2] for p in net.parameters())
-    torch.autograd.grad(flat(players).sum(), list(arena.generator.parameters()))  # the step is differentiable
+    torch.autograd.grad(
+        flat(players).sum(), list(arena.generator.parameters())
+    )  # the step is differentiable
 
 
 @pytest.mark.parametrize("spelling", VARIANTS)
@@ -65,10 +72,15 @@ def test_a_zero_learning_rate_moves_nobody(spelling):
 
 def test_players_learn_at_their_own_rates():
     start = torch.tensor([1.0, -0.5], dtype=torch.float64)
-    unit, own = (functional(Game("wasserstein"), dirac(1.0, -0.5), lr=lr) for lr in (1.0, {"generator": 0.1, "critic": 0.4}))
+    unit, own = (
+        functional(Game("wasserstein"), dirac(1.0, -0.5), lr=lr)
+        for lr in (1.0, {"generator": 0.1, "critic": 0.4})
+    )
     for players in (unit, own):
         build("dynamics", "simultaneous").step(players)
-    torch.testing.assert_close(flat(own) - start, (flat(unit) - start) * torch.tensor([0.1, 0.4], dtype=torch.float64))
+    torch.testing.assert_close(
+        flat(own) - start, (flat(unit) - start) * torch.tensor([0.1, 0.4], dtype=torch.float64)
+    )
 
 
 def test_alternating_takes_a_fresh_batch_for_each_update():
@@ -96,9 +108,14 @@ def test_alternating_moves_in_the_declared_order(order):
 
 
 def test_memory_advances_with_the_critic():
-    players = functional(Game("wasserstein", ["lecam:gamma=1,decay=0.5"]), dirac(1.0, -1.0), Context(), lr=0.1)
+    players = functional(
+        Game("wasserstein", ["lecam:gamma=1,decay=0.5"]), dirac(1.0, -1.0), Context(), lr=0.1
+    )
     build("dynamics", "alternating").step(players)
-    assert players.context.memory["lecam.fake"].item() == pytest.approx(-1.0) and players.context.memory["lecam.real"] == 0
+    assert (
+        players.context.memory["lecam.fake"].item() == pytest.approx(-1.0)
+        and players.context.memory["lecam.real"] == 0
+    )
     psi = players.values("critic")["psi"].item()
     theta = players.values("generator")["theta"].item()
     build("dynamics", "alternating").step(players)
@@ -108,7 +125,8 @@ def test_memory_advances_with_the_critic():
 @pytest.mark.parametrize("make", [functional, optimizer])
 @pytest.mark.parametrize("spelling", VARIANTS)
 def test_every_dynamics_remembers(spelling, make):
-    """Whatever moves the critic observes it. A decay of 0 remembers the latest look, whatever was remembered before."""
+    """Whatever moves the critic observes it. A decay of 0 remembers the latest look, whatever was
+    remembered before."""
     players = make(Game("wasserstein", ["lecam:gamma=1,decay=0"]), dirac(1.0, -0.5), lr=1e-4)
     for memory in ({}, {"lecam.real": torch.tensor(7.0), "lecam.fake": torch.tensor(7.0)}):
         players.context = Context(memory=memory)

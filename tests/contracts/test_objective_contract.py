@@ -1,4 +1,5 @@
-"""Every registered objective: scaling, signs and derivatives, and that the generator's loss sees real samples only where it says so."""
+"""Every registered objective: scaling, signs and derivatives, and that the generator's loss sees
+real samples only where it says so."""
 
 import math
 
@@ -16,7 +17,8 @@ every = pytest.mark.parametrize("spelling", ALL)
 
 
 def logits(n: int = 5, dtype: torch.dtype = torch.float64) -> tuple[torch.Tensor, torch.Tensor]:
-    """Asymmetric logits inside (-1, 1), where every objective is strictly monotone: the hinge and least squares turn beyond."""
+    """Asymmetric logits inside (-1, 1), where every objective is strictly monotone: the hinge and
+    least squares turn beyond."""
     real = torch.tensor([0.81, -0.35, 0.12, 0.55, -0.73], dtype=dtype)[:n]
     fake = torch.tensor([-0.62, 0.44, -0.91, 0.27, 0.08], dtype=dtype)[:n]
     return real, fake
@@ -40,7 +42,9 @@ def test_losses_are_finite_numbers_of_the_logits_dtype(spelling, dtype):
 def test_derivatives(spelling):
     objective = build("objective", spelling)
     real, fake = (x.requires_grad_() for x in logits(3))
-    assert torch.autograd.gradcheck(objective.critic, (real, fake)) and torch.autograd.gradgradcheck(objective.critic, (real, fake))
+    assert torch.autograd.gradcheck(
+        objective.critic, (real, fake)
+    ) and torch.autograd.gradgradcheck(objective.critic, (real, fake))
     inputs = (real, fake) if objective.uses_real else (fake,)
     assert torch.autograd.gradcheck(lambda *x: generator_loss(objective, real, x[-1]), inputs)
     assert torch.autograd.gradgradcheck(lambda *x: generator_loss(objective, real, x[-1]), inputs)
@@ -48,12 +52,18 @@ def test_derivatives(spelling):
 
 @every
 def test_logits_are_large_on_real(spelling):
-    """Each real logit that rises and each fake one that falls lowers the critic's loss; each fake one that rises the generator's."""
+    """Each real logit that rises and each fake one that falls lowers the critic's loss; each fake
+    one that rises the generator's."""
     objective = build("objective", spelling)
     real, fake = (x.requires_grad_() for x in logits())
     by_real, by_fake = torch.autograd.grad(objective.critic(real, fake), (real, fake))
     assert (by_real < 0).all() and (by_fake > 0).all()
-    by_real, by_fake = torch.autograd.grad(generator_loss(objective, real, fake), (real, fake), allow_unused=True, materialize_grads=True)
+    by_real, by_fake = torch.autograd.grad(
+        generator_loss(objective, real, fake),
+        (real, fake),
+        allow_unused=True,
+        materialize_grads=True,
+    )
     assert (by_fake < 0).all()
     assert (by_real > 0).all() if objective.uses_real else (by_real == 0).all()
 
@@ -79,21 +89,33 @@ def test_generator_sees_real_samples_only_if_it_says_so(spelling):
 
 
 def coupling(spelling: str) -> float:
-    """a at the Dirac-GAN's equilibrium, from equations.md: a half for the logistic games, 1 for the others."""
-    logistic = ("minimax", "nonsaturating", "relativistic", "relativistic-average", "f-gan:divergence=gan", "f-gan:divergence=js")
+    """a at the Dirac-GAN's equilibrium, from equations.md: a half for the logistic games, 1 for the
+    others."""
+    logistic = (
+        "minimax",
+        "nonsaturating",
+        "relativistic",
+        "relativistic-average",
+        "f-gan:divergence=gan",
+        "f-gan:divergence=js",
+    )
     return 0.5 if spelling in logistic else 1.0
 
 
 @every
 def test_coupling_at_the_dirac_equilibrium(spelling):
-    """Logits are large on real here, so v = (psi f', -theta f') and the signs are those of the papers mirrored in psi."""
+    """Logits are large on real here, so v = (psi f', -theta f') and the signs are those of the
+    papers mirrored in psi."""
     a = coupling(spelling)
     expected = torch.tensor([[0.0, a], [-a, 0.0]], dtype=torch.float64)
     for batch in (1, 3):
-        torch.testing.assert_close(field_jacobian(Game(spelling), dirac(batch=batch)), expected, rtol=0, atol=1e-12)
+        torch.testing.assert_close(
+            field_jacobian(Game(spelling), dirac(batch=batch)), expected, rtol=0, atol=1e-12
+        )
 
 
-# Values on paper for real logits (1, -2) and fake logits (0.5, -1): softplus and the like spelled out in plain Python.
+# Values on paper for real logits (1, -2) and fake logits (0.5, -1): softplus and the like spelled
+# out in plain Python.
 R, K = (1.0, -2.0), (0.5, -1.0)
 
 
@@ -106,8 +128,14 @@ def mean(*values: float) -> float:
 
 
 BY_HAND = {
-    "minimax": (mean(softplus(-1), softplus(2)) + mean(softplus(0.5), softplus(-1)), -mean(softplus(0.5), softplus(-1))),
-    "nonsaturating": (mean(softplus(-1), softplus(2)) + mean(softplus(0.5), softplus(-1)), mean(softplus(-0.5), softplus(1))),
+    "minimax": (
+        mean(softplus(-1), softplus(2)) + mean(softplus(0.5), softplus(-1)),
+        -mean(softplus(0.5), softplus(-1)),
+    ),
+    "nonsaturating": (
+        mean(softplus(-1), softplus(2)) + mean(softplus(0.5), softplus(-1)),
+        mean(softplus(-0.5), softplus(1)),
+    ),
     "wasserstein": (0.25, 0.25),
     "least-squares": (mean(0, 9) / 2 + mean(2.25, 0) / 2, mean(0.25, 4) / 2),
     "hinge": (mean(0, 3) + mean(1.5, 0), 0.25),
@@ -116,7 +144,10 @@ BY_HAND = {
         mean(mean(softplus(-1.25), softplus(1.75)), mean(softplus(1), softplus(-0.5))),
         mean(mean(softplus(1.25), softplus(-1.75)), mean(softplus(-1), softplus(0.5))),
     ),
-    "f-gan:divergence=kl": (-mean(2, -1) + mean(math.exp(0.5), math.exp(-1)), -mean(math.exp(0.5), math.exp(-1))),
+    "f-gan:divergence=kl": (
+        -mean(2, -1) + mean(math.exp(0.5), math.exp(-1)),
+        -mean(math.exp(0.5), math.exp(-1)),
+    ),
     "f-gan:divergence=pearson": (0.5 + mean(0.0625 + 0.5, 0.25 - 1), -mean(0.0625 + 0.5, 0.25 - 1)),
 }
 
@@ -132,7 +163,10 @@ def test_values_by_hand(spelling):
 def test_f_gan_with_the_gan_divergence_is_the_minimax_game():
     real, fake = logits()
     for name in ("critic", "generator"):
-        one, other = (getattr(build("objective", o), name)(real, fake) for o in ("minimax", "f-gan:divergence=gan"))
+        one, other = (
+            getattr(build("objective", o), name)(real, fake)
+            for o in ("minimax", "f-gan:divergence=gan")
+        )
         torch.testing.assert_close(one, other)
 
 
@@ -140,8 +174,12 @@ def test_f_gan_with_the_gan_divergence_is_the_minimax_game():
 @settings(deadline=None, max_examples=20)
 @given(st.floats(-2, 2), st.floats(0.2, 1.5))
 def test_f_gan_bounds_the_divergence_from_below(name, shift, scale):
-    """-L_D is the variational bound on D_f, reached at v* (Eqs. 5, 15): any other critic gives no more."""
-    divergence, objective = build("divergence", name), build("objective", f"f-gan:divergence={name}")
+    """-L_D is the variational bound on D_f, reached at v* (Eqs. 5, 15): any other critic gives no
+    more."""
+    divergence, objective = (
+        build("divergence", name),
+        build("objective", f"f-gan:divergence={name}"),
+    )
     # P and Q on four points, as counts over twelve equal atoms each.
     p, q = torch.tensor([5, 4, 2, 1]), torch.tensor([1, 3, 3, 5])
     ratio = p.double() / q
@@ -167,7 +205,9 @@ def test_relativistic_pairs_sample_by_sample():
     real, fake = logits()
     loss = build("objective", "relativistic").critic
     order = torch.tensor([1, 0, 3, 4, 2])
-    assert loss(real[order], fake[order]).item() == pytest.approx(loss(real, fake).item(), rel=1e-14)
+    assert loss(real[order], fake[order]).item() == pytest.approx(
+        loss(real, fake).item(), rel=1e-14
+    )
     assert abs(loss(real[order], fake) - loss(real, fake)) > 1e-3
     with pytest.raises(SteadyganError, match="5 real against 4 fake"):
         loss(real, fake[:4])
@@ -183,7 +223,9 @@ def test_the_critic_must_return_one_logit_a_sample(shape):
 @pytest.mark.parametrize("shape", [(6,), (6, 1), (6, 1, 1, 1)])
 def test_logits_may_have_trailing_ones(shape):
     real, fake = checks.batches()
-    loss = Game("relativistic").critic_loss(lambda x: checks.critic_of(x).reshape(shape), real, fake)
+    loss = Game("relativistic").critic_loss(
+        lambda x: checks.critic_of(x).reshape(shape), real, fake
+    )
     assert loss == Game("relativistic").critic_loss(checks.critic_of, real, fake)
 
 

@@ -1,4 +1,5 @@
-"""Specs: every object can be spelled, every spelling built, and every mistake is answered with the choices."""
+"""Specs: every object can be spelled, every spelling built, and every mistake is answered with the
+choices."""
 
 import dataclasses
 import inspect
@@ -21,14 +22,23 @@ ENTRIES = [(kind, name) for kind in CORE for name in names(kind)]
 
 # Half of them below 1, where shares such as LeCam's decay live.
 numbers = st.one_of(st.floats(1e-9, 1, exclude_max=True), st.floats(1, 1e6))
-schedules = st.builds(lambda cls, start, factor: cls(start, factor), st.sampled_from([Exponential, Cosine]), numbers, numbers)
+schedules = st.builds(
+    lambda cls, start, factor: cls(start, factor),
+    st.sampled_from([Exponential, Cosine]),
+    numbers,
+    numbers,
+)
 
 
 def strategy(hint):
     """Random values for a setting, by its type."""
     if isinstance(hint, InitVar):
         return None
-    options = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, type(int | str)) else (hint,)
+    options = (
+        typing.get_args(hint)
+        if typing.get_origin(hint) in (typing.Union, type(int | str))
+        else (hint,)
+    )
     if Schedule in options:
         return st.one_of(numbers, schedules)
     if typing.get_origin(hint) is typing.Literal:
@@ -38,7 +48,9 @@ def strategy(hint):
         int: st.integers(1, 9),
         float: numbers,
         type(None): st.none(),
-        Divergence: st.sampled_from(names("divergence")).map(lambda name: build("divergence", name)),
+        Divergence: st.sampled_from(names("divergence")).map(
+            lambda name: build("divergence", name)
+        ),
     }
     return st.one_of(*(simple[option] for option in options))
 
@@ -51,10 +63,14 @@ def objects(kind, name):
     def make(values):
         try:
             return cls(**values)
-        except SteadyganError:  # settings that do not go together, such as critic_steps of a simultaneous consensus
+        except (
+            SteadyganError
+        ):  # settings that do not go together, such as critic_steps of a simultaneous consensus
             assume(False)
 
-    return st.fixed_dictionaries({key: values for key, values in fields.items() if values is not None}).map(make)
+    return st.fixed_dictionaries(
+        {key: values for key, values in fields.items() if values is not None}
+    ).map(make)
 
 
 @pytest.mark.parametrize("kind, name", ENTRIES)
@@ -63,7 +79,11 @@ def objects(kind, name):
 def test_build_inverts_spec(kind, name, data):
     item = data.draw(objects(kind, name))
     spelled = spec(item)
-    assert spelled.startswith(name) and build(kind, spelled) == item and spec(build(kind, spelled)) == spelled
+    assert (
+        spelled.startswith(name)
+        and build(kind, spelled) == item
+        and spec(build(kind, spelled)) == spelled
+    )
     assert not set(spelled) & set(" {}")
 
 
@@ -71,14 +91,18 @@ def test_build_inverts_spec(kind, name, data):
 def test_every_setting_has_a_default_and_its_spelling_is_short(kind, name):
     item = build(kind, name)
     assert build(kind, item) is item and build(kind, spec(item)) == item
-    assert spec(item).count("=") == min(len(dataclasses.fields(item)), 1)  # the first setting is always told, the others not
+    assert spec(item).count("=") == min(
+        len(dataclasses.fields(item)), 1
+    )  # the first setting is always told, the others not
 
 
 @pytest.mark.parametrize("kind", CORE)
 def test_describe_tells_every_setting(kind):
     for entry in describe(kind):
         assert set(entry.settings) <= set(inspect.signature(lookup(kind, entry.name)).parameters)
-        assert entry.summary and entry.summary == inspect.getdoc(lookup(kind, entry.name)).splitlines()[0].replace("``", "")
+        assert entry.summary and entry.summary == inspect.getdoc(
+            lookup(kind, entry.name)
+        ).splitlines()[0].replace("``", "")
     assert [entry.name for entry in describe(kind)] == names(kind) == sorted(names(kind))
 
 
@@ -99,7 +123,9 @@ def test_one_spelling(given_, canonical):
 
 
 def test_dashes_and_underscores_are_one_in_settings():
-    assert build("dynamics", "alternating:critic-steps=5") == build("dynamics", "alternating:critic_steps=5")
+    assert build("dynamics", "alternating:critic-steps=5") == build(
+        "dynamics", "alternating:critic_steps=5"
+    )
 
 
 def test_a_tensor_is_spelled_as_its_number():
@@ -136,13 +162,20 @@ def test_mistakes_are_answered_with_the_mend(kind, mistake, answer):
 def test_all_choices_are_listed():
     with pytest.raises(SteadyganError) as error:
         build("regularizer", "nothing-like-it")
-    assert set(str(error.value).partition("first: ")[2].rstrip(".").split(", ")) == set(names("regularizer"))
+    assert set(str(error.value).partition("first: ")[2].rstrip(".").split(", ")) == set(
+        names("regularizer")
+    )
 
 
 GRIDS = {
     "js:gamma=2": ["js:gamma=2"],
     "js:gamma={0.01,0.1,1}": ["js:gamma=0.01", "js:gamma=0.1", "js:gamma=1"],
-    "js:gamma={1,2},anneal={0.5,0.1}": ["js:gamma=1,anneal=0.5", "js:gamma=1,anneal=0.1", "js:gamma=2,anneal=0.5", "js:gamma=2,anneal=0.1"],
+    "js:gamma={1,2},anneal={0.5,0.1}": [
+        "js:gamma=1,anneal=0.5",
+        "js:gamma=1,anneal=0.1",
+        "js:gamma=2,anneal=0.5",
+        "js:gamma=2,anneal=0.1",
+    ],
     "{r1,{r2,gp0}:gamma={1,3}}": ["r1", "r2:gamma=1", "r2:gamma=3", "gp0:gamma=1", "gp0:gamma=3"],
 }
 
@@ -151,7 +184,9 @@ GRIDS = {
 def test_braces_make_a_grid(text, grid):
     """Expanded before settings are split, so every member is a spec of its own."""
     assert expand(text) == grid
-    assert [spec(build("regularizer", member)).partition(":")[0] for member in grid] == [m.partition(":")[0] for m in grid]
+    assert [spec(build("regularizer", member)).partition(":")[0] for member in grid] == [
+        m.partition(":")[0] for m in grid
+    ]
 
 
 @pytest.mark.parametrize("text", ["js:gamma={1,2", "js:gamma=1}", "{{r1,r2}"])

@@ -14,7 +14,9 @@ from steadygan.core.schedules import SCHEDULES, Cosine, Exponential, Schedule, a
 def test_exponential_annealing_is_that_of_the_papers_code():
     """gamma_t = gamma_0 alpha^(t/T), alpha = 0.01: it ends at 1 % of the start."""
     schedule = Exponential(2.0, 0.01)
-    assert [at(schedule, t) for t in (0.0, 0.25, 0.5, 1.0)] == pytest.approx([2.0, 2 * 0.01**0.25, 0.2, 0.02], rel=1e-12)
+    assert [at(schedule, t) for t in (0.0, 0.25, 0.5, 1.0)] == pytest.approx(
+        [2.0, 2 * 0.01**0.25, 0.2, 0.02], rel=1e-12
+    )
 
 
 def test_cosine_annealing():
@@ -45,7 +47,10 @@ def test_constants_need_no_progress():
     assert at(2.5, None) == 2.5 and at(tensor, None) is tensor
 
 
-@pytest.mark.parametrize("start, factor", [(-1.0, 0.5), (math.nan, 0.5), (math.inf, 0.5), (1.0, 0.0), (1.0, -1.0), (1.0, math.nan)])
+@pytest.mark.parametrize(
+    "start, factor",
+    [(-1.0, 0.5), (math.nan, 0.5), (math.inf, 0.5), (1.0, 0.0), (1.0, -1.0), (1.0, math.nan)],
+)
 @pytest.mark.parametrize("cls", SCHEDULES.values())
 def test_refuses_what_is_no_annealing(cls, start, factor):
     with pytest.raises(SteadyganError):
@@ -53,13 +58,17 @@ def test_refuses_what_is_no_annealing(cls, start, factor):
 
 
 def test_strength_folds_anneal_into_a_schedule():
-    assert strength(2, None, "exponential", "gamma") == 2.0 and isinstance(strength(2, None, "exponential", "gamma"), float)
+    assert strength(2, None, "exponential", "gamma") == 2.0 and isinstance(
+        strength(2, None, "exponential", "gamma"), float
+    )
     assert strength(2, 0.01, "exponential", "gamma") == Exponential(2.0, 0.01)
     assert strength(2, 0.01, "cosine", "gamma") == Cosine(2.0, 0.01)
     assert strength(Cosine(1.0, 0.5), None, "exponential", "gamma") == Cosine(1.0, 0.5)
     for value in (Exponential(1.0, 0.5), torch.tensor(1.0)):
         with pytest.raises(SteadyganError, match="gamma"):
-            strength(value, 0.01, "exponential", "gamma")  # annealed twice, or by two members differently
+            strength(
+                value, 0.01, "exponential", "gamma"
+            )  # annealed twice, or by two members differently
     with pytest.raises(SteadyganError, match="0-d"):
         strength(torch.ones(2), None, "exponential", "gamma")
     with pytest.raises(SteadyganError, match="Unknown schedule 'linear'"):

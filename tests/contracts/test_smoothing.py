@@ -1,4 +1,5 @@
-"""Noise on both distributions: how much, on which samples, and that every stochastic thing comes from the context."""
+"""Noise on both distributions: how much, on which samples, and that every stochastic thing comes
+from the context."""
 
 import dataclasses
 import math
@@ -30,15 +31,21 @@ def test_keeps_shape_dtype_and_the_global_random_state(name, event, dtype):
     samples = batch(8, event)._replace(x=batch(8, event).x.to(dtype))
     before, state = samples.x.clone(), torch.get_rng_state()
     out = build("smoothing", name)(samples, seeded())
-    assert out.x.shape == samples.x.shape and out.x.dtype == dtype and torch.equal(samples.x, before)
+    assert (
+        out.x.shape == samples.x.shape and out.x.dtype == dtype and torch.equal(samples.x, before)
+    )
     assert torch.equal(torch.get_rng_state(), state)
     assert not torch.equal(out.x, samples.x)
     assert torch.equal(out.x, build("smoothing", name)(samples, seeded()).x)
 
 
-@pytest.mark.parametrize("spelling, variance", [("instance-noise:sigma=0.5", 0.25), ("explicit-noise:variance=0.25,nsr=2", 0.25)])
+@pytest.mark.parametrize(
+    "spelling, variance",
+    [("instance-noise:sigma=0.5", 0.25), ("explicit-noise:variance=0.25,nsr=2", 0.25)],
+)
 def test_noise_has_the_declared_moments(spelling, variance):
-    """sigma is a standard deviation, variance a variance: the two spellings below are one strength."""
+    """sigma is a standard deviation, variance a variance: the two spellings below are one
+    strength."""
     x = torch.full((4000, 20), 1.7, dtype=torch.float64)
     noise = build("smoothing", spelling)(Samples(x), seeded()).x - x
     n = noise.numel()
@@ -65,7 +72,9 @@ def test_explicit_noise_refuses_a_batch_that_it_would_shorten():
         build("smoothing", "explicit-noise:nsr=3")(batch(8), seeded())
 
 
-@pytest.mark.parametrize("spelling, what", [("instance-noise:sigma", "sigma"), ("explicit-noise:variance", "variance")])
+@pytest.mark.parametrize(
+    "spelling, what", [("instance-noise:sigma", "sigma"), ("explicit-noise:variance", "variance")]
+)
 def test_strengths(spelling, what):
     samples = Samples(torch.zeros(4, 2, dtype=torch.float64))
     plain = build("smoothing", f"{spelling}=0.5")
@@ -91,7 +100,9 @@ def test_nsr_is_a_count():
 
 def test_injected_draws_are_the_noise():
     nodes = torch.tensor([[-1.0], [0.5], [2.0], [4.0]], dtype=torch.float64)
-    out = build("smoothing", "instance-noise:sigma=0.3")(Samples(torch.ones(4, 1, dtype=torch.float64)), Context(rng=Fixed(nodes)))
+    out = build("smoothing", "instance-noise:sigma=0.3")(
+        Samples(torch.ones(4, 1, dtype=torch.float64)), Context(rng=Fixed(nodes))
+    )
     torch.testing.assert_close(out.x, 1 + 0.3 * nodes)
 
 
@@ -100,12 +111,17 @@ def test_injected_draws_are_the_noise():
 
 def test_penalties_and_both_losses_see_the_noisy_points():
     real, fake = checks.batches()
-    game, plain = Game("relativistic", ["r1r2:gamma=0.7"], smoothing="instance-noise:sigma=0.5"), Game("relativistic", ["r1r2:gamma=0.7"])
+    game, plain = (
+        Game("relativistic", ["r1r2:gamma=0.7"], smoothing="instance-noise:sigma=0.5"),
+        Game("relativistic", ["r1r2:gamma=0.7"]),
+    )
     draws = torch.randn(6, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     context, noise = Context(rng=Fixed(draws)), 0.5 * draws
     for name in ("critic_loss", "generator_loss"):
         smooth = getattr(game, name)(checks.critic_of, real, fake, at=context)
-        torch.testing.assert_close(smooth, getattr(plain, name)(checks.critic_of, real + noise, fake + noise))
+        torch.testing.assert_close(
+            smooth, getattr(plain, name)(checks.critic_of, real + noise, fake + noise)
+        )
         assert abs(smooth - getattr(plain, name)(checks.critic_of, real, fake)) > 1e-3
     scores = game.critic_terms(checks.critic_of, real, fake, at=context).scores
     torch.testing.assert_close(scores["real"].x, real + noise)
@@ -113,14 +129,18 @@ def test_penalties_and_both_losses_see_the_noisy_points():
 
 
 def test_real_and_generated_samples_have_their_own_noise():
-    points = Game("minimax", smoothing="instance-noise").points(torch.zeros(4, 2), torch.zeros(4, 2), at=seeded())
+    points = Game("minimax", smoothing="instance-noise").points(
+        torch.zeros(4, 2), torch.zeros(4, 2), at=seeded()
+    )
     assert (points["real"].x != points["fake"].x).all()
 
 
 def test_interpolation_happens_between_noisy_samples():
     real, fake = checks.batches()
     draws = Fixed(normals=torch.ones(6, 3), uniforms=torch.full((6, 1), 0.25))
-    points = Game("wasserstein", ["gp0"], smoothing="instance-noise:sigma=2").points(real, fake, at=Context(rng=draws))
+    points = Game("wasserstein", ["gp0"], smoothing="instance-noise:sigma=2").points(
+        real, fake, at=Context(rng=draws)
+    )
     torch.testing.assert_close(points["between"].x, 0.25 * (real + 2) + 0.75 * (fake + 2))
 
 

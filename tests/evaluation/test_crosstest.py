@@ -1,4 +1,5 @@
-"""Cross-testing against arithmetic: an oracle pair, counting, a brute-force AUC, and a bootstrap that covers what it says."""
+"""Cross-testing against arithmetic: an oracle pair, counting, a brute-force AUC, and a bootstrap
+that covers what it says."""
 
 import itertools
 
@@ -20,7 +21,9 @@ def normal(*shape, shift=0.0):
 def test_one_that_knows_and_one_that_guesses():
     n = 400
     real = np.stack([np.full(n, 5.0), np.tile([1.0, -1.0], n // 2)])
-    generated = np.stack([np.full((2, n), -5.0), np.tile([1.0, 1.0, -1.0, -1.0], n // 4) * np.ones((2, 1))])
+    generated = np.stack(
+        [np.full((2, n), -5.0), np.tile([1.0, 1.0, -1.0, -1.0], n // 4) * np.ones((2, 1))]
+    )
     found = cross_test(["knows", "guesses"], real, generated)
     assert found.confusion == [[[1.0, 0.0], [0.0, 1.0]], [[0.5, 0.5], [0.5, 0.5]]]
     assert [[p.value for p in row] for row in found.false_positives] == [[0.0, 0.0], [0.5, 0.5]]
@@ -34,18 +37,24 @@ def test_one_that_knows_and_one_that_guesses():
 
 
 def test_the_papers_table():
-    # CIFAR-10, as equations.md recalls it: the regularized one rejects the other's samples, the unregularized accepts the regularized.
+    # CIFAR-10, as equations.md recalls it: the regularized one rejects the other's samples, the
+    # unregularized accepts the regularized.
     n, logits = 10_000, {True: 1.0, False: -1.0}
     take = lambda share: np.array([logits[i < round(share * n)] for i in range(n)])  # noqa: E731
     real = np.stack([take(0.9688), take(1.0)])
     generated = np.stack([np.stack([take(0.0002), take(0.0)]), np.stack([take(1.0), take(0.0013)])])
     found = cross_test(["regularized", "unregularized"], real, generated)
-    np.testing.assert_allclose(found.confusion, [[[0.9688, 0.0002], [0.0312, 0.9998]], [[1.0, 0.0013], [0.0, 0.9987]]])
+    np.testing.assert_allclose(
+        found.confusion, [[[0.9688, 0.0002], [0.0312, 0.9998]], [[1.0, 0.0013], [0.0, 0.9987]]]
+    )
     assert found.verdict == "regularized beats unregularized" and found.scores[0].value == 1.0
 
 
 def test_three_models_by_brute_force():
-    real, generated = normal(3, 50, shift=0.6), normal(3, 3, 40) - np.array([0.2, 0.0, 0.9])[None, :, None]
+    real, generated = (
+        normal(3, 50, shift=0.6),
+        normal(3, 3, 40) - np.array([0.2, 0.0, 0.9])[None, :, None],
+    )
     real[0, :5] = generated[0, 1, :5] = 0.25  # ties
     found = cross_test("abc", real, generated, seed=1)
     for i, j in itertools.product(range(3), repeat=2):
@@ -56,7 +65,9 @@ def test_three_models_by_brute_force():
     fp = np.array([[p.value for p in row] for row in found.false_positives])
     for j in range(3):
         others = [i for i in range(3) if i != j]
-        assert found.scores[j].value == pytest.approx(np.mean([fp[i, j] - fp[j, i] for i in others]))
+        assert found.scores[j].value == pytest.approx(
+            np.mean([fp[i, j] - fp[j, i] for i in others])
+        )
     assert sum(s.value for s in found.scores) == pytest.approx(0, abs=1e-12)
     assert sorted(p.value for p in found.places) == [1, 2, 3]
 
@@ -64,8 +75,12 @@ def test_three_models_by_brute_force():
 def test_a_bias_decides_the_threshold_and_not_the_area():
     real, generated = normal(2, 300, shift=1.0), normal(2, 2, 300)
     plain = cross_test("ab", real, generated)
-    biased = cross_test("ab", real + np.array([[0], [3]]), generated + np.array([0, 3])[:, None, None])
-    assert [[a.value for a in row] for row in plain.auc] == [[a.value for a in row] for row in biased.auc]
+    biased = cross_test(
+        "ab", real + np.array([[0], [3]]), generated + np.array([0, 3])[:, None, None]
+    )
+    assert [[a.value for a in row] for row in plain.auc] == [
+        [a.value for a in row] for row in biased.auc
+    ]
     assert plain.verdict.startswith("undecided") and biased.verdict == "a beats b"
     assert abs(biased.scores_auc[0].value) < 0.1
 
@@ -73,18 +88,24 @@ def test_a_bias_decides_the_threshold_and_not_the_area():
 def test_renaming_models_renames_the_result():
     real, generated = normal(3, 60), normal(3, 3, 70)
     order = [2, 0, 1]
-    one, two = cross_test("abc", real, generated), cross_test("cab", real[order], generated[order][:, order])
+    one, two = (
+        cross_test("abc", real, generated),
+        cross_test("cab", real[order], generated[order][:, order]),
+    )
     for i, k in enumerate(order):
         assert two.scores[i].value == pytest.approx(one.scores[k].value)
         assert [a.value for a in two.auc[i]] == pytest.approx([one.auc[k][m].value for m in order])
 
 
 def test_intervals_cover():
-    # 200 experiments with the true score known: 95 % intervals hold it in 95 % of them, give or take three standard errors.
+    # 200 experiments with the true score known: 95 % intervals hold it in 95 % of them, give or
+    # take three standard errors.
     rng, inside = np.random.default_rng(3), [0, 0]
     for seed in range(200):
         real = rng.standard_normal((2, 120)) + 1
-        generated = rng.standard_normal((2, 2, 120)) + np.array([[0.0, -0.3], [0.4, 0.0]])[..., None]
+        generated = (
+            rng.standard_normal((2, 2, 120)) + np.array([[0.0, -0.3], [0.4, 0.0]])[..., None]
+        )
         found = cross_test("ab", real, generated, seed=seed)
         true = norm.cdf(0.4) - norm.cdf(-0.3)
         inside[0] += found.scores[0].low <= true <= found.scores[0].high

@@ -1,4 +1,5 @@
-"""Every other number against public implementations, closed forms, and the ways in which it is usually got wrong."""
+"""Every other number against public implementations, closed forms, and the ways in which it is
+usually got wrong."""
 
 import inspect
 import itertools
@@ -31,7 +32,10 @@ def cloud(n, d, seed, shift=0.0, spread=1.0):
     return rng.normal(size=(n, d)) * np.linspace(1, 0.3, d) * spread + shift
 
 
-X, Y = cloud(230, 6, 0), cloud(310, 6, 1, shift=0.4, spread=1.2)  # of different sizes, so that no exchange of the two goes unnoticed
+X, Y = (
+    cloud(230, 6, 0),
+    cloud(310, 6, 1, shift=0.4, spread=1.2),
+)  # of different sizes, so that no exchange of the two goes unnoticed
 
 
 # ------------------------------------------------------------ neighbours
@@ -41,10 +45,20 @@ X, Y = cloud(230, 6, 0), cloud(310, 6, 1, shift=0.4, spread=1.2)  # of different
 def test_precision_recall_density_coverage_agree_with_prdc(k):
     oracle = compute_prdc(real_features=X, fake_features=Y, nearest_k=k)
     first, second = precision_recall(X, Y, k=k), density_coverage(X, Y, k=k)
-    found = {"precision": first.precision, "recall": first.recall, "density": second.density, "coverage": second.coverage}
-    assert {name: e.value for name, e in found.items()} == pytest.approx({name: oracle[name] for name in found}, rel=1e-12)
+    found = {
+        "precision": first.precision,
+        "recall": first.recall,
+        "density": second.density,
+        "coverage": second.coverage,
+    }
+    assert {name: e.value for name, e in found.items()} == pytest.approx(
+        {name: oracle[name] for name in found}, rel=1e-12
+    )
     assert all(e.low < e.value <= e.high and e.high - e.low > 0.01 for e in found.values())
-    assert oracle["precision"] != oracle["recall"] and found["density"].value != found["coverage"].value
+    assert (
+        oracle["precision"] != oracle["recall"]
+        and found["density"].value != found["coverage"].value
+    )
 
 
 def test_the_blocks_do_not_show(monkeypatch):
@@ -55,32 +69,54 @@ def test_the_blocks_do_not_show(monkeypatch):
 
 
 def test_identical_sets_are_wholly_inside_copies_included():
-    x = np.concatenate([X, X[:40], X[:40]]) + 1000  # copies have balls of radius 0, and all lie far from the origin
+    x = (
+        np.concatenate([X, X[:40], X[:40]]) + 1000
+    )  # copies have balls of radius 0, and all lie far from the origin
     found = precision_recall(x, x, k=1)
-    assert found.precision.value == found.recall.value == density_coverage(x, x, k=1).coverage.value == 1.0
+    assert (
+        found.precision.value
+        == found.recall.value
+        == density_coverage(x, x, k=1).coverage.value
+        == 1.0
+    )
 
 
 def test_far_sets_have_nothing_in_common():
     found = precision_recall(X, Y + 100)
-    assert found.precision.value == found.recall.value == density_coverage(X, Y + 100).density.value == 0.0
+    assert (
+        found.precision.value
+        == found.recall.value
+        == density_coverage(X, Y + 100).density.value
+        == 0.0
+    )
     assert found.precision.high > 0.01  # 0 of 310 is not certainly 0
 
 
 def test_one_distribution_has_density_one_and_the_expected_coverage():
-    k, drawn = 5, [density_coverage(cloud(400, 3, 2 * i), cloud(400, 3, 2 * i + 1)) for i in range(6)]
+    k, drawn = (
+        5,
+        [density_coverage(cloud(400, 3, 2 * i), cloud(400, 3, 2 * i + 1)) for i in range(6)],
+    )
     assert np.mean([d.density.value for d in drawn]) == pytest.approx(1, abs=0.05)
     assert np.mean([d.coverage.value for d in drawn]) == pytest.approx(1 - 2**-k, abs=0.015)
 
 
 def test_the_interval_of_the_density_has_the_right_width():
     """Both sets are drawn: with the generated samples alone it would be 1/sqrt(2) of the truth."""
-    drawn = [density_coverage(cloud(300, 4, 2 * i), cloud(300, 4, 2 * i + 1)).density for i in range(80)]
-    assert np.mean([(d.high - d.low) / (2 * 1.96) for d in drawn]) == pytest.approx(np.std([d.value for d in drawn], ddof=1), rel=0.2)
+    drawn = [
+        density_coverage(cloud(300, 4, 2 * i), cloud(300, 4, 2 * i + 1)).density for i in range(80)
+    ]
+    assert np.mean([(d.high - d.low) / (2 * 1.96) for d in drawn]) == pytest.approx(
+        np.std([d.value for d in drawn], ddof=1), rel=0.2
+    )
 
 
 def test_dropped_modes_lower_recall_and_invented_ones_precision():
     centres = np.array([[0.0, 0.0], [8.0, 0.0], [0.0, 8.0], [8.0, 8.0]])
-    both = [np.concatenate([c + np.random.default_rng(s).normal(size=(100, 2)) for c in centres]) for s in (0, 1)]
+    both = [
+        np.concatenate([c + np.random.default_rng(s).normal(size=(100, 2)) for c in centres])
+        for s in (0, 1)
+    ]
     found = [precision_recall(both[0], both[1][: 100 * modes]) for modes in (4, 3, 2, 1)]
     assert all(a.recall.low > b.recall.high for a, b in itertools.pairwise(found))
     assert min(f.precision.value for f in found) > 0.95
@@ -97,17 +133,25 @@ def test_nearest_neighbours_against_brute_force():
     assert np.allclose(found.distance, table.min(1), rtol=1e-9)
     assert found.copied.value == pytest.approx((table.min(1) < own.min(1)[table.argmin(1)]).mean())
     nearest = found.to_json()["nearest"]
-    assert len(nearest) == 10 and tuple(nearest[0][:2]) == np.unravel_index(table.argmin(), table.shape)
-    assert [distance for _, _, distance in nearest] == pytest.approx(sorted(table.min(1))[:10], rel=1e-9)
+    assert len(nearest) == 10 and tuple(nearest[0][:2]) == np.unravel_index(
+        table.argmin(), table.shape
+    )
+    assert [distance for _, _, distance in nearest] == pytest.approx(
+        sorted(table.min(1))[:10], rel=1e-9
+    )
 
 
 def test_copies_are_recognised_and_fresh_samples_are_not():
     rng = np.random.default_rng(0)
     copies = X[rng.integers(len(X), size=200)] + 1e-3 * rng.normal(size=(200, 6))
     assert nearest_neighbours(X, copies).copied.value == 1.0
-    # The probability that a nearest neighbour is mutual is known in one and two dimensions (Cox 1981): 2/3 and 6 pi/(8 pi + 3 sqrt 3).
+    # The probability that a nearest neighbour is mutual is known in one and two dimensions (Cox
+    # 1981): 2/3 and 6 pi/(8 pi + 3 sqrt 3).
     for d, truth in ((1, 2 / 3), (2, 6 * math.pi / (8 * math.pi + 27**0.5))):
-        fresh = [nearest_neighbours(cloud(500, d, 2 * i), cloud(500, d, 2 * i + 1)).copied.value for i in range(12)]
+        fresh = [
+            nearest_neighbours(cloud(500, d, 2 * i), cloud(500, d, 2 * i + 1)).copied.value
+            for i in range(12)
+        ]
         assert np.mean(fresh) == pytest.approx(truth, abs=0.025)
     assert nearest_neighbours(X, Y + 100).copied.value == 0.0
 
@@ -134,14 +178,21 @@ def test_subsets_are_disjoint_and_their_mean_is_the_value():
     parts = []
     for a, b in zip(X[rows].reshape(3, 76, 6), Y[columns].reshape(3, 103, 6), strict=True):
         aa, bb = poly(a, a), poly(b, b)
-        parts.append((aa.sum() - aa.trace()) / (76 * 75) + (bb.sum() - bb.trace()) / (103 * 102) - 2 * poly(a, b).mean())
+        parts.append(
+            (aa.sum() - aa.trace()) / (76 * 75)
+            + (bb.sum() - bb.trace()) / (103 * 102)
+            - 2 * poly(a, b).mean()
+        )
     found = kernel_distance(X, Y, subsets=3, seed=5).distance
     assert found.value == pytest.approx(np.mean(parts), rel=1e-10)
-    assert found.high - found.value == pytest.approx(4.302652730 * np.std(parts, ddof=1) / 3**0.5, rel=1e-8)  # t of 2 degrees of freedom
+    assert found.high - found.value == pytest.approx(
+        4.302652730 * np.std(parts, ddof=1) / 3**0.5, rel=1e-8
+    )  # t of 2 degrees of freedom
 
 
 def test_a_biased_kernel_distance_is_seen():
-    """The classic: keeping the diagonal. Over fresh samples of one distribution the mean must be 0 within its own error."""
+    """The classic: keeping the diagonal. Over fresh samples of one distribution the mean must be 0
+    within its own error."""
     ours, biased = [], []
     for i in range(60):
         x, y = cloud(40, 6, 2 * i), cloud(40, 6, 2 * i + 1)
@@ -152,9 +203,12 @@ def test_a_biased_kernel_distance_is_seen():
 
 
 def test_kernel_distance_of_gaussians_in_closed_form():
-    """Degree 1: the squared distance of the means over D. Degree 2 adds the covariances: |M - M'|^2 with second moments M."""
+    """Degree 1: the squared distance of the means over D. Degree 2 adds the covariances: |M - M'|^2
+    with second moments M."""
     x, y = cloud(12000, 3, 10), cloud(12000, 3, 11, shift=0.5)
-    assert kernel_distance(x, y, degree=1, subsets=30).distance.value == pytest.approx(0.25, abs=0.03)
+    assert kernel_distance(x, y, degree=1, subsets=30).distance.value == pytest.approx(
+        0.25, abs=0.03
+    )
     found = kernel_distance(x, y, degree=2, gamma=1.0, coef=0.0, subsets=30).distance
     truth = ((np.full((3, 3), 0.25)) ** 2).sum()
     assert found.low < truth < found.high and found.high - found.low < 0.5 * truth
@@ -162,17 +216,28 @@ def test_kernel_distance_of_gaussians_in_closed_form():
 
 def test_the_interval_of_the_kernel_distance_covers():
     truth = 0.3**2  # degree 1: the squared distance of the means over D
-    drawn = [kernel_distance(cloud(200, 2, 2 * i), cloud(200, 2, 2 * i + 1, shift=0.3), degree=1).distance for i in range(100)]
+    drawn = [
+        kernel_distance(
+            cloud(200, 2, 2 * i), cloud(200, 2, 2 * i + 1, shift=0.3), degree=1
+        ).distance
+        for i in range(100)
+    ]
     assert 88 <= sum(d.low < truth < d.high for d in drawn) <= 100
 
 
 def test_energy_distance_against_brute_force_and_a_closed_form():
     n, m = len(X), len(Y)
-    truth = 2 * cdist(X, Y).mean() - cdist(X, X).sum() / (n * (n - 1)) - cdist(Y, Y).sum() / (m * (m - 1))
+    truth = (
+        2 * cdist(X, Y).mean()
+        - cdist(X, X).sum() / (n * (n - 1))
+        - cdist(Y, Y).sum() / (m * (m - 1))
+    )
     assert energy_distance(X, Y, subsets=1).distance.value == pytest.approx(truth, rel=1e-10)
     # N(0, 1) and N(0, 4): E|x - y| = sqrt(5) sqrt(2/pi) and so on.
     rng = np.random.default_rng(0)
-    found = energy_distance(rng.normal(size=(20000, 1)), 2 * rng.normal(size=(20000, 1)), subsets=20).distance
+    found = energy_distance(
+        rng.normal(size=(20000, 1)), 2 * rng.normal(size=(20000, 1)), subsets=20
+    ).distance
     closed = (2 * 5**0.5 - 2**0.5 - 8**0.5) * (2 / math.pi) ** 0.5
     assert found.low < closed < found.high and found.value == pytest.approx(closed, rel=0.1)
 
@@ -183,18 +248,27 @@ def test_energy_distance_against_brute_force_and_a_closed_form():
 def test_sliced_wasserstein_agrees_with_pot():
     oracle = ot.sliced_wasserstein_distance(X, Y, n_projections=8000, p=1, seed=0)
     found = sliced_wasserstein(X, Y, projections=2000, replicates=2).distance
-    assert found.value == pytest.approx(oracle, rel=0.04)  # of directions drawn at random, whose error is about 0.7/sqrt(2000)
+    assert found.value == pytest.approx(
+        oracle, rel=0.04
+    )  # of directions drawn at random, whose error is about 0.7/sqrt(2000)
     one = sliced_wasserstein(X[:, :1], Y[:, :1], replicates=2).distance.value
     assert one == pytest.approx(ot.wasserstein_1d(X[:, 0], Y[:, 0], p=1), rel=1e-10)
 
 
 def test_the_interval_of_the_sliced_wasserstein_distance_has_the_right_width():
-    drawn = [sliced_wasserstein(cloud(90, 3, 2 * i), cloud(60, 3, 2 * i + 1, shift=1), 16, 20).distance for i in range(60)]
+    drawn = [
+        sliced_wasserstein(cloud(90, 3, 2 * i), cloud(60, 3, 2 * i + 1, shift=1), 16, 20).distance
+        for i in range(60)
+    ]
     spread = np.std([d.value for d in drawn], ddof=1)
-    assert np.mean([(d.high - d.low) / (2 * 1.96) for d in drawn]) == pytest.approx(spread, rel=0.25)
+    assert np.mean([(d.high - d.low) / (2 * 1.96) for d in drawn]) == pytest.approx(
+        spread, rel=0.25
+    )
 
 
-@pytest.mark.filterwarnings("ignore")  # torchmetrics warns of its memory, and of the spread of a single split
+@pytest.mark.filterwarnings(
+    "ignore"
+)  # torchmetrics warns of its memory, and of the spread of a single split
 def test_inception_score_agrees_with_torchmetrics():
     from torchmetrics.image.inception import InceptionScore
 
@@ -208,7 +282,9 @@ def test_inception_score_agrees_with_torchmetrics():
     oracle.update(torch.arange(90, dtype=torch.uint8).view(-1, 1, 1, 1).expand(-1, 3, 2, 2))
     found = inception_score(logits.softmax(1), splits=1)
     assert found.score.value == pytest.approx(float(oracle.compute()[0]), rel=1e-6)
-    assert math.isnan(found.score.low) and found.to_json()["score"]["low"] is None  # one split says nothing about the spread
+    assert (
+        math.isnan(found.score.low) and found.to_json()["score"]["low"] is None
+    )  # one split says nothing about the spread
 
 
 def test_inception_score_of_splits():
@@ -217,7 +293,10 @@ def test_inception_score_of_splits():
     parts = [p[order[i * 50 : (i + 1) * 50]] for i in range(4)]
     scores = [float((q * (q / q.mean(0)).log()).sum(1).mean().exp()) for q in parts]
     found = inception_score(p, splits=4, seed=3).score
-    assert found.value == pytest.approx(np.mean(scores), rel=1e-9) and 1 < found.low < found.value < found.high < 5
+    assert (
+        found.value == pytest.approx(np.mean(scores), rel=1e-9)
+        and 1 < found.low < found.value < found.high < 5
+    )
     with pytest.raises(SteadyganError, match="softmax"):
         inception_score(p.log(), splits=4)
     with pytest.raises(SteadyganError, match="softmax"):
@@ -245,7 +324,9 @@ def numbers(record):
 @pytest.mark.parametrize("name", TWO_SAMPLES)
 def test_numpy_and_torch_single_and_double_give_the_same(name):
     expected = TWO_SAMPLES[name](X, Y)
-    assert TWO_SAMPLES[name](torch.from_numpy(X), torch.from_numpy(Y)).to_json() == expected.to_json()
+    assert (
+        TWO_SAMPLES[name](torch.from_numpy(X), torch.from_numpy(Y)).to_json() == expected.to_json()
+    )
     single = TWO_SAMPLES[name](torch.from_numpy(X).float(), Y.astype(np.float32))
     assert numbers(single) == pytest.approx(numbers(expected), rel=1e-3, abs=1e-4)
 
@@ -254,7 +335,11 @@ def test_numpy_and_torch_single_and_double_give_the_same(name):
 def test_invariance_to_rotation(name):
     turn = np.linalg.qr(np.random.default_rng(7).normal(size=(6, 6)))[0]
     # Directions drawn at random are not rotated with the data, so there must be many of them.
-    more, tolerance = ({"projections": 3000, "replicates": 2}, 0.05) if name == "sliced_wasserstein" else ({}, 1e-9)
+    more, tolerance = (
+        ({"projections": 3000, "replicates": 2}, 0.05)
+        if name == "sliced_wasserstein"
+        else ({}, 1e-9)
+    )
     first, second = (TWO_SAMPLES[name](x, y, **more) for x, y in ((X, Y), (X @ turn, Y @ turn)))
     assert numbers(second) == pytest.approx(numbers(first), rel=tolerance)
 
@@ -265,7 +350,11 @@ def test_independence_of_order(name):
     shuffled = TWO_SAMPLES[name](rng.permutation(X), rng.permutation(Y)).estimates
     for key, estimate in TWO_SAMPLES[name](X, Y).estimates.items():
         # Other subsets, so a little of another value; the rest is the same to rounding.
-        tolerance = (estimate.high - estimate.low) / 2 if name in ("kernel_distance", "energy_distance") else 1e-9
+        tolerance = (
+            (estimate.high - estimate.low) / 2
+            if name in ("kernel_distance", "energy_distance")
+            else 1e-9
+        )
         assert shuffled[key].value == pytest.approx(estimate.value, abs=tolerance)
 
 
@@ -275,7 +364,8 @@ def test_symmetry_and_growth_with_noise(name):
     if name in ("frechet_distance", "sliced_wasserstein"):
         assert function(x, x).distance.value == pytest.approx(0, abs=1e-12)
     assert function(X[:200], Y[:200]).distance.value == pytest.approx(
-        function(Y[:200], X[:200]).distance.value, rel=1e-9 if name in ("frechet_distance", "sliced_wasserstein") else 0.3
+        function(Y[:200], X[:200]).distance.value,
+        rel=1e-9 if name in ("frechet_distance", "sliced_wasserstein") else 0.3,
     )
     noise = np.random.default_rng(9).normal(size=(600, 5))
     found = [function(x, cloud(600, 5, 1) + s * noise).distance for s in (0.0, 0.7, 1.4, 2.8)]
@@ -284,7 +374,11 @@ def test_symmetry_and_growth_with_noise(name):
 
 @pytest.mark.parametrize("name", TWO_SAMPLES)
 def test_mistakes_are_answered(name):
-    for x, y, answer in ((X, Y[:, :4], "same dimension, not 6 and 4"), (X, Y[0], r"\(N, D\)"), (X * math.nan, Y, "not finite")):
+    for x, y, answer in (
+        (X, Y[:, :4], "same dimension, not 6 and 4"),
+        (X, Y[0], r"\(N, D\)"),
+        (X * math.nan, Y, "not finite"),
+    ):
         with pytest.raises(SteadyganError, match=answer):
             TWO_SAMPLES[name](x, y)
 
@@ -300,7 +394,9 @@ def test_impossible_settings_are_answered():
 
 def test_records_speak_json_and_every_public_function_is_documented():
     record = precision_recall(X, Y).to_json()
-    assert set(record) == {"method", "precision", "recall", "k", "samples"} and set(record["recall"]) == {"value", "low", "high"}
+    assert set(record) == {"method", "precision", "recall", "k", "samples"} and set(
+        record["recall"]
+    ) == {"value", "low", "high"}
     assert record["samples"] == [230, 310] and "Wilson" in record["method"]
     for name in distances.__all__:
         text = inspect.getdoc(getattr(distances, name))
@@ -311,8 +407,15 @@ def test_records_speak_json_and_every_public_function_is_documented():
 
 
 def test_the_wilson_interval():
-    assert share_of(torch.tensor([True] * 8 + [False] * 2)) == pytest.approx((0.8, 0.49016, 0.94331), abs=1e-4)  # from Wilson's table
-    assert share_of(torch.ones(50, dtype=torch.bool)).high == 1.0 > share_of(torch.ones(50, dtype=torch.bool)).low > 0.9
+    assert share_of(torch.tensor([True] * 8 + [False] * 2)) == pytest.approx(
+        (0.8, 0.49016, 0.94331), abs=1e-4
+    )  # from Wilson's table
+    assert (
+        share_of(torch.ones(50, dtype=torch.bool)).high
+        == 1.0
+        > share_of(torch.ones(50, dtype=torch.bool)).low
+        > 0.9
+    )
 
 
 def test_intervals_cover_at_the_rate_they_claim():
@@ -322,5 +425,7 @@ def test_intervals_cover_at_the_rate_they_claim():
     for found, truth in ((means, 3.0), (shares, 0.2)):
         assert 0.93 < np.mean([e.low < truth < e.high for e in found]) < 0.97
     assert normal(1.0, 2.0) == pytest.approx((1.0, 1 - 3.92, 1 + 3.92), abs=1e-3)
-    assert Estimate(1, 0.5, 1.5).below(Estimate(2, 1.6, 2.5)) and not Estimate(1, 0.5, 1.7).below(Estimate(2, 1.6, 2.5))
+    assert Estimate(1, 0.5, 1.5).below(Estimate(2, 1.6, 2.5)) and not Estimate(1, 0.5, 1.7).below(
+        Estimate(2, 1.6, 2.5)
+    )
     assert as_points("x", X).dtype == torch.float64

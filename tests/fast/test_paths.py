@@ -29,19 +29,32 @@ GAMES = {
 
 def batch(rows=5, event=EVENT, dtype=torch.float64, seed=0):
     rng = torch.Generator().manual_seed(seed)
-    return tuple(scale * torch.randn(rows, *event, generator=rng, dtype=dtype) + shift for scale, shift in ((1.0, 0.2), (0.6, -0.4)))
+    return tuple(
+        scale * torch.randn(rows, *event, generator=rng, dtype=dtype) + shift
+        for scale, shift in ((1.0, 0.2), (0.6, -0.4))
+    )
 
 
 def gradient(game, critic, path, data=None, seed=3):
-    """(record, flat gradient) on a copy of the critic, so that power iterations start from the same vectors."""
+    """(record, flat gradient) on a copy of the critic, so that power iterations start from the same
+    vectors."""
     critic = copy.deepcopy(critic)
     torch.manual_seed(seed)
-    found = critic_backward(game, critic, *(data or batch()), at=Context(rng=torch.Generator().manual_seed(7)), path=path)
-    return found, torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in critic.parameters()])
+    found = critic_backward(
+        game,
+        critic,
+        *(data or batch()),
+        at=Context(rng=torch.Generator().manual_seed(7)),
+        path=path,
+    )
+    return found, torch.cat(
+        [(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in critic.parameters()]
+    )
 
 
 class HeldDropout(whitelist.TorchFunctionMode):
-    """Dropout whose mask depends on the call and on the row's place in the whole batch, whatever passes the rows come in."""
+    """Dropout whose mask depends on the call and on the row's place in the whole batch, whatever
+    passes the rows come in."""
 
     def __init__(self, rows):
         super().__init__()
@@ -67,20 +80,29 @@ def test_auto_is_the_reference(kind):
     expected = "merged" if kind in MERGED else "joined" if kind in JOINED else "separate"
     for name, game in GAMES.items():
         found, fast = gradient(game, critic, "auto")
-        assert found.path == (expected if game.where or expected == "separate" else "joined"), (name, found.why)
-        assert bool(found.why) == (expected != "merged" and not (expected == "joined" and not game.where))
+        assert found.path == (expected if game.where or expected == "separate" else "joined"), (
+            name,
+            found.why,
+        )
+        assert bool(found.why) == (
+            expected != "merged" and not (expected == "joined" and not game.where)
+        )
         if kind == "dropout":
             continue  # masks are drawn in another order: the next test holds them
         reference, slow = gradient(game, critic, "separate")
         assert slow.norm() > 1e-3
         torch.testing.assert_close(fast, slow, rtol=1e-9, atol=1e-11)
-        torch.testing.assert_close(torch.stack(found[:2]), torch.stack(reference[:2]), rtol=1e-10, atol=1e-12)
+        torch.testing.assert_close(
+            torch.stack(found[:2]), torch.stack(reference[:2]), rtol=1e-10, atol=1e-12
+        )
         for mine, theirs in zip(found[2:4], reference[2:4], strict=True):
             assert (mine is None) == (theirs is None)
             assert mine is None or torch.allclose(mine, theirs, rtol=1e-10)
 
 
-@pytest.mark.parametrize(("game", "path"), [("js", "merged"), ("r1", "merged"), ("js", "joined"), ("none", "joined")])
+@pytest.mark.parametrize(
+    ("game", "path"), [("js", "merged"), ("r1", "merged"), ("js", "joined"), ("none", "joined")]
+)
 def test_dropout_under_the_same_masks(game, path, monkeypatch):
     monkeypatch.setattr(gradients, "decide", lambda *given: gradients.Decision(path))
     torch.manual_seed(1)
@@ -99,7 +121,9 @@ def test_single_precision_is_as_good_as_the_reference(kind):
     errors = {}
     for path in ("merged", "separate"):
         data = tuple(x.float() for x in batch())
-        errors[path] = ((gradient(GAMES["js"], critic, path, data)[1].double() - true).norm() / true.norm()).item()
+        errors[path] = (
+            (gradient(GAMES["js"], critic, path, data)[1].double() - true).norm() / true.norm()
+        ).item()
     assert errors["merged"] < 2e-6 and errors["separate"] < 2e-6
 
 
@@ -110,10 +134,19 @@ def test_autocast_keeps_logits_and_penalties_in_single_precision():
         low, fast = gradient(GAMES["js"], critic, "auto", data)
         _, slow = gradient(GAMES["js"], critic, "separate", data)
     _, true = gradient(GAMES["js"], critic, "separate", data)
-    assert low.path == "merged" and low.loss.dtype == low.penalty.dtype == low.terms.scores["real"].logits.dtype == torch.float32
+    assert (
+        low.path == "merged"
+        and low.loss.dtype
+        == low.penalty.dtype
+        == low.terms.scores["real"].logits.dtype
+        == torch.float32
+    )
     assert low.terms.scores["real"].gradient.dtype == torch.float32
     # bfloat16 has eight bits: both are equally far from the truth, and not equal to it.
-    assert 1e-5 < (fast - true).norm() / true.norm() < 0.03 and (slow - true).norm() / true.norm() < 0.03
+    assert (
+        1e-5 < (fast - true).norm() / true.norm() < 0.03
+        and (slow - true).norm() / true.norm() < 0.03
+    )
 
 
 def test_one_power_iteration_a_step_and_nothing_else_is_touched():
@@ -136,8 +169,18 @@ def test_gradients_are_added_and_samples_left_alone():
     critic_backward(GAMES["js"], critic, real, fake)
     once = [p.grad.clone() for n, p in critic.named_parameters() if n != "unused"]
     critic_backward(GAMES["js"], critic, real, fake)
-    assert all(torch.allclose(p.grad, 2 * g) for p, g in zip([p for n, p in critic.named_parameters() if n != "unused"], once, strict=True))
-    assert critic.unused.grad is None and real.grad is None and fake.grad is None and real.requires_grad
+    assert all(
+        torch.allclose(p.grad, 2 * g)
+        for p, g in zip(
+            [p for n, p in critic.named_parameters() if n != "unused"], once, strict=True
+        )
+    )
+    assert (
+        critic.unused.grad is None
+        and real.grad is None
+        and fake.grad is None
+        and real.requires_grad
+    )
 
 
 def test_a_function_goes_separately_and_its_parameters_are_found():
@@ -158,7 +201,10 @@ def test_labels_travel():
             return self.body(x).squeeze(1) + (self.table(y) * x.flatten(1)).sum(1)
 
     torch.manual_seed(0)
-    critic, labels = Conditional().double(), (torch.tensor([0, 1, 2, 3, 0]), torch.tensor([3, 3, 1, 0, 2]))
+    critic, labels = (
+        Conditional().double(),
+        (torch.tensor([0, 1, 2, 3, 0]), torch.tensor([3, 3, 1, 0, 2])),
+    )
     found = []
     for path in ("auto", "separate"):
         held = copy.deepcopy(critic)
@@ -238,10 +284,14 @@ def test_a_compiled_module_is_looked_into():
 
 
 def test_a_distributed_critic_is_refused(tmp_path):
-    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path / 'store'}", rank=0, world_size=1)
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{tmp_path / 'store'}", rank=0, world_size=1
+    )
     try:
         with pytest.raises(SteadyganError, match="averaged over processes"):
-            critic_backward(GAMES["js"], nn.parallel.DistributedDataParallel(MERGED["plain"]()), *batch())
+            critic_backward(
+                GAMES["js"], nn.parallel.DistributedDataParallel(MERGED["plain"]()), *batch()
+            )
     finally:
         torch.distributed.destroy_process_group()
 
@@ -267,7 +317,9 @@ def test_random_critics_of_the_whitelist(data):
         if kind in ("conv", "spectral"):
             groups = 2 if channels % 2 == 0 and data.draw(st.booleans()) else 1
             layer = nn.Conv2d(channels, out, 3, 1, 1, groups=groups, bias=data.draw(st.booleans()))
-            layers.append(nn.utils.parametrizations.spectral_norm(layer) if kind == "spectral" else layer)
+            layers.append(
+                nn.utils.parametrizations.spectral_norm(layer) if kind == "spectral" else layer
+            )
             channels = out
         elif kind == "stride" and side >= 4:
             layers.append(nn.Conv2d(channels, out, 4, 2, 1))
@@ -283,34 +335,53 @@ def test_random_critics_of_the_whitelist(data):
             side += 2
         else:
             continue
-        layers.append(data.draw(st.sampled_from([nn.ReLU(), nn.LeakyReLU(0.2), nn.LeakyReLU(0.2, inplace=True), nn.ReLU6()])))
+        layers.append(
+            data.draw(
+                st.sampled_from(
+                    [nn.ReLU(), nn.LeakyReLU(0.2), nn.LeakyReLU(0.2, inplace=True), nn.ReLU6()]
+                )
+            )
+        )
     critic = nn.Sequential(*layers, nn.Flatten(), nn.Linear(channels * side**2, 1)).double()
     game = GAMES[data.draw(st.sampled_from([name for name, game in GAMES.items() if game.where]))]
     found, fast = gradient(game, critic, "auto", batch(3))
     assert found.path == "merged", found.why
-    torch.testing.assert_close(fast, gradient(game, critic, "separate", batch(3))[1], rtol=1e-8, atol=1e-11)
+    torch.testing.assert_close(
+        fast, gradient(game, critic, "separate", batch(3))[1], rtol=1e-8, atol=1e-11
+    )
 
 
 @pytest.mark.parametrize(
     ("kind", "game"),
     [
         ("deep", "dragan, lecam"),
-        *(pytest.param(*pair, marks=pytest.mark.slow) for pair in [("tanh", "js"), ("batch norm", "wgan-gp"), ("spectral norm", "r1")]),
+        *(
+            pytest.param(*pair, marks=pytest.mark.slow)
+            for pair in [("tanh", "js"), ("batch norm", "wgan-gp"), ("spectral norm", "r1")]
+        ),
     ],
 )
 def test_compiled_is_the_reference(kind, game):
     torch.manual_seed(1)
     critic = ALL[kind]().double()
-    progress = Context(progress=0.3, memory={"lecam.real": torch.tensor(0.2).double()} if "lecam" in game else {})
+    progress = Context(
+        progress=0.3, memory={"lecam.real": torch.tensor(0.2).double()} if "lecam" in game else {}
+    )
     found = {}
     for path in ("compiled", "separate"):
         held = copy.deepcopy(critic)
-        for _ in range(2):  # the second call is the compiled one's own, and finds what the first left in the buffers
+        for _ in range(
+            2
+            # the second call is the compiled one's own, and finds what the first left in the
+            # buffers
+        ):
             held.zero_grad()
             at = Context(progress.progress, torch.Generator().manual_seed(7), progress.memory)
             record = critic_backward(GAMES[game], held, *batch(), at=at, path=path)
         buffers = [b.double().flatten() for b in held.buffers()]
-        gradients = [(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in held.parameters()]
+        gradients = [
+            (torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in held.parameters()
+        ]
         found[path] = torch.cat([record.loss.view(1), record.penalty.view(1), *gradients, *buffers])
         assert record.path == path
     torch.testing.assert_close(found["compiled"], found["separate"], rtol=1e-9, atol=1e-11)

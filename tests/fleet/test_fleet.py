@@ -1,4 +1,5 @@
-"""A fleet: a member is the same GAN trained alone, whatever happens to the others, and a stopped fleet continues with the same bits."""
+"""A fleet: a member is the same GAN trained alone, whatever happens to the others, and a stopped
+fleet continues with the same bits."""
 
 import json
 from dataclasses import replace
@@ -17,7 +18,14 @@ from steadygan.training.trainer import Trainer
 
 CIRCLE = build("problem", "circle2d")
 SMALL = Config(
-    network="mlp:width=8", steps=6, batch=8, log_every=2, evaluate_every=3, checkpoint_every=2, optimizer="sgd:lr=0.05", device="cpu"
+    network="mlp:width=8",
+    steps=6,
+    batch=8,
+    log_every=2,
+    evaluate_every=3,
+    checkpoint_every=2,
+    optimizer="sgd:lr=0.05",
+    device="cpu",
 )
 
 
@@ -39,42 +47,75 @@ def fleet_of(configs, problem=CIRCLE, **settings):
 
 
 def differences(fleet, problem=CIRCLE, count=5):
-    """The largest difference of any parameter, loss, moving average or stream of a member from the same GAN trained alone."""
+    """The largest difference of any parameter, loss, moving average or stream of a member from the
+    same GAN trained alone."""
     steps(fleet, count)
     worst = 0.0
     for i, config in enumerate(fleet.members):
         alone = Trainer(problem, config)
         steps(alone, count)
-        pairs = [(p, fleet.players.values(name)[key][i]) for name in PLAYERS for key, p in alone.players.values(name).items()]
-        pairs += [(alone.players.terms.loss, fleet.players.terms.loss[i]), (alone.players.terms.penalty, fleet.players.terms.penalty[i])]
+        pairs = [
+            (p, fleet.players.values(name)[key][i])
+            for name in PLAYERS
+            for key, p in alone.players.values(name).items()
+        ]
+        pairs += [
+            (alone.players.terms.loss, fleet.players.terms.loss[i]),
+            (alone.players.terms.penalty, fleet.players.terms.penalty[i]),
+        ]
         pairs += [(alone.players.generator_loss, fleet.players.generator_loss[i])]
-        pairs += [(value, fleet.players.context.memory[key][i]) for key, value in alone.players.context.memory.items()]
+        pairs += [
+            (value, fleet.players.context.memory[key][i])
+            for key, value in alone.players.context.memory.items()
+        ]
         worst = max(worst, *((a - b).abs().max().item() for a, b in pairs))
         assert torch.equal(alone.rngs["latent"].get_state(), fleet.latents[i].get_state())
         assert torch.equal(alone.rngs["noise"].get_state(), fleet.players.rngs[i].get_state())
     return worst
 
 
-# Everything that a step can depend on; members differ in seed and, within braces, in strengths and learning rates.
+# Everything that a step can depend on; members differ in seed and, within braces, in strengths and
+# learning rates.
 GAMES = {
     "none": {},
     "wgan-gp": {"objective": "wasserstein", "regularizer": ("wgan-gp:gamma={1,20}",)},
     "js annealed": {"objective": "minimax", "regularizer": ("js:gamma={0.5,2},anneal=0.01",)},
     "instance noise": {"smoothing": "instance-noise:sigma={0.1,1}", "regularizer": ("r1",)},
-    "annealed noise": {"smoothing": "instance-noise:sigma=0.5,anneal=0.1", "regularizer": ("gp0", "dragan")},
+    "annealed noise": {
+        "smoothing": "instance-noise:sigma=0.5,anneal=0.1",
+        "regularizer": ("gp0", "dragan"),
+    },
     "explicit noise": {"smoothing": "explicit-noise:variance={0.01,0.1},nsr=4"},
     "lecam": {"regularizer": ("lecam:gamma={0.1,1}", "r2")},
-    "critic steps": {"dynamics": "alternating:critic_steps=3,order=generator-first", "regularizer": ("r1r2",)},
+    "critic steps": {
+        "dynamics": "alternating:critic_steps=3,order=generator-first",
+        "regularizer": ("r1r2",),
+    },
     "shared batch": {"dynamics": "alternating:share=true"},
     "simultaneous": {"dynamics": "simultaneous", "objective": "relativistic-average"},
     "consensus": {"dynamics": "consensus:gamma=0.5", "smoothing": "instance-noise"},
-    "extragradient": {"dynamics": "extragradient", "regularizer": ("lecam",), "optimizer": "sgd:lr={0.01,0.1}"},
+    "extragradient": {
+        "dynamics": "extragradient",
+        "regularizer": ("lecam",),
+        "optimizer": "sgd:lr={0.01,0.1}",
+    },
     "optimistic": {"dynamics": "optimistic", "regularizer": ("r1:gamma={0,3}",)},
-    "unrolled": {"dynamics": "unrolled:steps=2", "critic_optimizer": "sgd:lr={0.02,0.2}", "smoothing": "instance-noise"},
+    "unrolled": {
+        "dynamics": "unrolled:steps=2",
+        "critic_optimizer": "sgd:lr={0.02,0.2}",
+        "smoothing": "instance-noise",
+    },
     "unrolled without backprop": {"dynamics": "unrolled:steps=3,step_size=0.1,backprop=false"},
-    "clip": {"objective": "wasserstein", "constraint": "clip:c=0.1", "optimizer": "sgd:lr={0.01,0.5}"},
+    "clip": {
+        "objective": "wasserstein",
+        "constraint": "clip:c=0.1",
+        "optimizer": "sgd:lr={0.01,0.5}",
+    },
     "adam": {"optimizer": "adam:lr={0.001,0.1},beta1=0.5"},
-    "rmsprop and momentum": {"optimizer": "rmsprop:lr={0.001,0.1}", "critic_optimizer": "sgd:lr=0.1,momentum=0.9"},
+    "rmsprop and momentum": {
+        "optimizer": "rmsprop:lr={0.001,0.1}",
+        "critic_optimizer": "sgd:lr=0.1,momentum=0.9",
+    },
 }
 
 
@@ -93,31 +134,48 @@ def test_members_differ_from_each_other(double):
 
 
 def traced(monkeypatch):
-    """Trace as for compilation, but run the traced operations as they are: what is wrong with a trace shows without a compiler's minute."""
+    """Trace as for compilation, but run the traced operations as they are: what is wrong with a
+    trace shows without a compiler's minute."""
     seen = []
     monkeypatch.setattr(torch, "compile", lambda graph, dynamic: seen.append(graph) or graph)
     return seen
 
 
-SLOW = [pytest.param(game, marks=pytest.mark.slow) for game in ("js annealed", "consensus", "extragradient")]
+SLOW = [
+    pytest.param(game, marks=pytest.mark.slow)
+    for game in ("js annealed", "consensus", "extragradient")
+]
 
 
 @pytest.mark.parametrize("game", ["annealed noise", "lecam", "unrolled", "adam", *SLOW])
 def test_the_traced_gradients_are_the_same(double, monkeypatch, game):
     graphs = traced(monkeypatch)
-    assert differences(fleet_of(grid(replace(SMALL, **GAMES[game]), seeds=2), compiled=True)) < 1e-10
+    assert (
+        differences(fleet_of(grid(replace(SMALL, **GAMES[game]), seeds=2), compiled=True)) < 1e-10
+    )
     assert graphs
 
 
 @pytest.mark.slow
 def test_the_compiled_gradients_are_the_same(double):
-    members = grid(replace(SMALL, regularizer=("js:gamma={0.5,2},anneal=0.01", "lecam"), smoothing="instance-noise"), seeds=2)
+    members = grid(
+        replace(
+            SMALL, regularizer=("js:gamma={0.5,2},anneal=0.01", "lecam"), smoothing="instance-noise"
+        ),
+        seeds=2,
+    )
     assert differences(fleet_of(members, compiled=True)) < 1e-10
 
 
 def test_conditional_images_too():
     problem = Images(data="digits", resolution=8, channels=1, flip=False, conditional=True)
-    config = replace(SMALL, network="dcgan:width=4,norm=none,critic_norm=none", batch=4, latent=4, regularizer=("js:gamma={0.1,1}",))
+    config = replace(
+        SMALL,
+        network="dcgan:width=4,norm=none,critic_norm=none",
+        batch=4,
+        latent=4,
+        regularizer=("js:gamma={0.1,1}",),
+    )
     fleet = fleet_of(grid(config), problem)
     x = fleet.sample()
     assert x.shape == (2, 64, 1, 8, 8)
@@ -131,12 +189,24 @@ def test_conditional_images_too():
 
 def test_a_member_that_diverges_does_not_touch_the_others(tmp_path):
     config = replace(
-        SMALL, objective="wasserstein", network="mlp:width=8,activation=relu", steps=40, evaluate_every=20, optimizer="sgd:lr={0.01,1e30}"
+        SMALL,
+        objective="wasserstein",
+        network="mlp:width=8,activation=relu",
+        steps=40,
+        evaluate_every=20,
+        optimizer="sgd:lr={0.01,1e30}",
     )
     healthy = replace(config, optimizer="sgd:lr={0.01,0.02}")
     done = train_fleet(CIRCLE, grid(config, seeds=2), tmp_path / "x", show=False)
-    assert [m.state for m in done.members] == ["finished", "finished", "stopped", "stopped"] and done.state == "finished"
-    assert all("non-finite" in m.reason and 0 < m.step < 40 and not m.metrics for m in done.members[2:])
+    assert [m.state for m in done.members] == [
+        "finished",
+        "finished",
+        "stopped",
+        "stopped",
+    ] and done.state == "finished"
+    assert all(
+        "non-finite" in m.reason and 0 < m.step < 40 and not m.metrics for m in done.members[2:]
+    )
     theirs = train_fleet(CIRCLE, grid(healthy, seeds=2), tmp_path / "y", show=False)
     mine, theirs = (checkpoint.load(checkpoint.latest(each.path)) for each in (done, theirs))
     for name in PLAYERS:
@@ -145,12 +215,20 @@ def test_a_member_that_diverges_does_not_touch_the_others(tmp_path):
     last = rows(done.path)[-1]
     assert last["critic_loss"][2:] == [None, None] and None not in last["critic_loss"][:2]
     assert last["metrics"]["sw1"][2:] == [None, None] and None not in last["metrics"]["sw1"][:2]
-    assert [m["state"] for m in json.loads((done.path / "status.json").read_text())["members"]] == [m.state for m in done.members]
+    assert [m["state"] for m in json.loads((done.path / "status.json").read_text())["members"]] == [
+        m.state for m in done.members
+    ]
     assert "member 2: " in (done.path / "warnings.jsonl").read_text()
 
 
 def test_when_no_member_is_left_the_fleet_stops(tmp_path):
-    config = replace(SMALL, objective="wasserstein", network="mlp:width=8,activation=relu", steps=200, optimizer="sgd:lr=1e30")
+    config = replace(
+        SMALL,
+        objective="wasserstein",
+        network="mlp:width=8,activation=relu",
+        steps=200,
+        optimizer="sgd:lr=1e30",
+    )
     done = train_fleet(CIRCLE, grid(config, seeds=2), tmp_path / "x", show=False)
     assert (done.state, done.reason) == ("stopped", "no member is left") and done.step < 200
     with pytest.raises(SteadyganError, match="no member left"):
@@ -158,7 +236,8 @@ def test_when_no_member_is_left_the_fleet_stops(tmp_path):
 
 
 def test_a_member_stops_on_the_trouble_that_was_asked_for(tmp_path):
-    """The member whose critic learns fast wins and stays where it was; the one whose critic hardly learns goes on."""
+    """The member whose critic learns fast wins and stays where it was; the one whose critic hardly
+    learns goes on."""
     config = replace(
         SMALL,
         steps=400,
@@ -170,16 +249,33 @@ def test_a_member_stops_on_the_trouble_that_was_asked_for(tmp_path):
         optimizer="adam:lr=0.0001",
         critic_optimizer="adam:lr={0.00001,0.1}",
     )
-    done = train_fleet(build("problem", "mixture3d"), grid(replace(config, stop_on=("critic-won",))), tmp_path / "x", show=False)
+    done = train_fleet(
+        build("problem", "mixture3d"),
+        grid(replace(config, stop_on=("critic-won",))),
+        tmp_path / "x",
+        show=False,
+    )
     slow, fast = done.members
     assert slow.state == "finished" and slow.step == 400
-    assert fast.state == "stopped" and fast.step < 400 and "critic-won" in fast.reason and fast.metrics["sw1"] > 0
+    assert (
+        fast.state == "stopped"
+        and fast.step < 400
+        and "critic-won" in fast.reason
+        and fast.metrics["sw1"] > 0
+    )
     last = rows(done.path)[-1]
     assert last["critic_loss"][1] is None and last["metrics"]["sw1"][1] is not None
     stopped = done.path / f"checkpoints/step-{fast.step:08d}.safetensors"
-    before, after = ([load_member(done.path, i, path)[1:] for i in (0, 1)] for path in (stopped, checkpoint.latest(done.path)))
+    before, after = (
+        [load_member(done.path, i, path)[1:] for i in (0, 1)]
+        for path in (stopped, checkpoint.latest(done.path))
+    )
     moved = [
-        [not torch.equal(p, q) for m, n in zip(*each, strict=True) for p, q in zip(m.parameters(), n.parameters(), strict=True)]
+        [
+            not torch.equal(p, q)
+            for m, n in zip(*each, strict=True)
+            for p, q in zip(m.parameters(), n.parameters(), strict=True)
+        ]
         for each in zip(before, after, strict=True)
     ]
     assert all(moved[0]) and not any(moved[1])
@@ -193,7 +289,12 @@ def rows(path):
 
 
 def test_the_figures_and_samples_are_those_of_runs_of_their_own(double, tmp_path):
-    members = grid(replace(SMALL, optimizer="adam:lr=0.01", regularizer=("r1:gamma={1,5},anneal=0.1",), ema=0.9), seeds=(2, 3))
+    members = grid(
+        replace(
+            SMALL, optimizer="adam:lr=0.01", regularizer=("r1:gamma={1,5},anneal=0.1",), ema=0.9
+        ),
+        seeds=(2, 3),
+    )
     done = train_fleet(CIRCLE, members, tmp_path / "fleet", show=False)
     for i, member in enumerate(members):
         alone = train(CIRCLE, member, tmp_path / f"{i}", show=False)
@@ -202,7 +303,9 @@ def test_the_figures_and_samples_are_those_of_runs_of_their_own(double, tmp_path
             assert mine["step"] == theirs["step"] and mine.keys() == theirs.keys()
             for key in mine.keys() - {"step", "seconds"}:
                 assert mine[key][i] == pytest.approx(theirs[key], rel=1e-9), key
-            assert {key: values[i] for key, values in metrics.items()} == pytest.approx(expected, rel=1e-6)
+            assert {key: values[i] for key, values in metrics.items()} == pytest.approx(
+                expected, rel=1e-6
+            )
         for step in (0, 3, 6):
             names = [path / f"samples/step-{step:08d}.npz" for path in (done.path, alone.path)]
             mine, theirs = (np.load(name)["samples"] for name in names)
@@ -211,9 +314,17 @@ def test_the_figures_and_samples_are_those_of_runs_of_their_own(double, tmp_path
         config, generator, critic = load_member(done.path, i)
         assert (config.seed, config.regularizer) == (member.seed, member.regularizer)
         tree = checkpoint.load(checkpoint.latest(alone.path))
-        for mine, theirs in ((generator.state_dict(), tree["ema"]), (critic.state_dict(), tree["critic"])):
-            assert all(torch.allclose(value, theirs[key], rtol=1e-9, atol=1e-12) for key, value in mine.items())
-        assert done.members[i].metrics == {key: values[i] for key, values in rows(done.path)[-1]["metrics"].items()}
+        for mine, theirs in (
+            (generator.state_dict(), tree["ema"]),
+            (critic.state_dict(), tree["critic"]),
+        ):
+            assert all(
+                torch.allclose(value, theirs[key], rtol=1e-9, atol=1e-12)
+                for key, value in mine.items()
+            )
+        assert done.members[i].metrics == {
+            key: values[i] for key, values in rows(done.path)[-1]["metrics"].items()
+        }
 
 
 RESUMED = {
@@ -246,8 +357,12 @@ def test_a_resumed_fleet_has_the_same_bits(tmp_path, monkeypatch, case):
     assert (done.state, done.step) == ("finished", 6)
     a, b = (checkpoint.load(checkpoint.latest(path)) for path in (whole.path, done.path))
     for name in (*PLAYERS, "ema", "memory", "latent", "noise"):
-        assert a[name].keys() == b[name].keys() and all(torch.equal(t, b[name][key]) for key, t in a[name].items())
-    assert a["metrics"] == b["metrics"] and [m.metrics for m in whole.members] == [m.metrics for m in done.members]
+        assert a[name].keys() == b[name].keys() and all(
+            torch.equal(t, b[name][key]) for key, t in a[name].items()
+        )
+    assert a["metrics"] == b["metrics"] and [m.metrics for m in whole.members] == [
+        m.metrics for m in done.members
+    ]
     logged = {row["step"]: row | {"seconds": 0} for row in rows(done.path)}
     assert all(logged[row["step"]] == row | {"seconds": 0} for row in rows(whole.path))
 
@@ -274,7 +389,9 @@ def test_a_grid_is_every_combination_with_every_seed():
     members = grid(config, seeds=2)
     assert len(members) == 16 and len(set(members)) == 16
     assert (
-        [m.seed for m in members[:2]] == [5, 6] and members[0].regularizer == ("js:gamma=0.1", "r1") and members[0].optimizer == "adam:lr=1"
+        [m.seed for m in members[:2]] == [5, 6]
+        and members[0].regularizer == ("js:gamma=0.1", "r1")
+        and members[0].optimizer == "adam:lr=1"
     )
     assert grid(Config(), seeds=(3, 9)) == [Config(seed=3), Config(seed=9)]
     with pytest.raises(SteadyganError, match="at least one seed"):
@@ -294,7 +411,10 @@ def test_a_grid_is_every_combination_with_every_seed():
         ({"regularizer": ("r1:gamma=1", "r1:gamma=1")}, "differ in more than their strengths"),
         ({"smoothing": "instance-noise"}, "differ in more than their strengths"),
         ({"optimizer": "adam"}, "more than the learning rate of their optimizer"),
-        ({"optimizer": "sgd:lr=0.1,momentum=0.5"}, "more than the learning rate of their optimizer"),
+        (
+            {"optimizer": "sgd:lr=0.1,momentum=0.5"},
+            "more than the learning rate of their optimizer",
+        ),
         ({"critic_optimizer": "rmsprop"}, "more than the learning rate of their critic_optimizer"),
     ],
 )
@@ -308,9 +428,18 @@ def test_members_of_another_structure_are_refused(tmp_path, changes, message):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"network": "mlp:width=8,norm=batch"}, r"generator changes its .*running_mean|cannot be evaluated for many"),
-        ({"network": "mlp:width=8,critic_norm=batch"}, r"critic changes its .*running_mean|cannot be evaluated for many"),
-        ({"network": "mlp:width=8,critic_norm=spectral"}, "changes its|cannot be evaluated for many"),
+        (
+            {"network": "mlp:width=8,norm=batch"},
+            r"generator changes its .*running_mean|cannot be evaluated for many",
+        ),
+        (
+            {"network": "mlp:width=8,critic_norm=batch"},
+            r"critic changes its .*running_mean|cannot be evaluated for many",
+        ),
+        (
+            {"network": "mlp:width=8,critic_norm=spectral"},
+            "changes its|cannot be evaluated for many",
+        ),
         ({"smoothing": "explicit-noise:nsr=3"}, "8 cannot be split at noise-to-signal ratio 3"),
         ({"penalty_every": 4, "regularizer": ("r1",)}, "penalty_every=1 only"),
         ({"gradient_path": "merged"}, "leave gradient_path out"),

@@ -1,7 +1,9 @@
-"""The Dirac-GAN in closed form (equations.md, section 2): one row for every registered regularizer, or it does not merge.
+"""The Dirac-GAN in closed form (equations.md, section 2): one row for every registered regularizer,
+or it does not merge.
 
-At the equilibrium the field's Jacobian in (theta, psi) is [[0, a], [-a, -q]]: a is the objective's coupling, q what the regularizer damps.
-(The papers print [[0, -a], [a, -q]], with logits large on fakes; here they are large on real samples. The spectrum is the same.)
+At the equilibrium the field's Jacobian in (theta, psi) is [[0, a], [-a, -q]]: a is the objective's
+coupling, q what the regularizer damps. (The papers print [[0, -a], [a, -q]], with logits large on
+fakes; here they are large on real samples. The spectrum is the same.)
 """
 
 from __future__ import annotations
@@ -33,7 +35,9 @@ DAMPING: dict[str, Callable[..., float] | Refused] = {
     "f-gan": lambda gamma, divergence="gan": gamma * WEIGHT[divergence],
     "lecam": lambda gamma: 0.0,  # of third order at the equilibrium
     "wgan-lp": lambda gamma: 0.0,  # one-sided: nothing below norm 1
-    "wgan-gp": refused("(||grad D|| - 1)^2 has a kink where the gradient vanishes, and at the equilibrium it does"),
+    "wgan-gp": refused(
+        "(||grad D|| - 1)^2 has a kink where the gradient vanishes, and at the equilibrium it does"
+    ),
     "dragan": refused("as wgan-gp"),
 }
 
@@ -50,10 +54,19 @@ WEIGHT = {
     "alpha": 1.0,
 }
 
-HALF = ("minimax", "nonsaturating", "relativistic", "relativistic-average", "f-gan:divergence=gan", "f-gan:divergence=js")
+HALF = (
+    "minimax",
+    "nonsaturating",
+    "relativistic",
+    "relativistic-average",
+    "f-gan:divergence=gan",
+    "f-gan:divergence=js",
+)
 COUPLING = {spelling: 0.5 if spelling in HALF else 1.0 for spelling in specs("objective")}
 
-LINEARISABLE = [s for s in specs("regularizer") if not isinstance(DAMPING.get(s.partition(":")[0]), Refused)]
+LINEARISABLE = [
+    s for s in specs("regularizer") if not isinstance(DAMPING.get(s.partition(":")[0]), Refused)
+]
 
 
 def damping(spelling: str, gamma: float) -> float:

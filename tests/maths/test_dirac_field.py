@@ -1,4 +1,5 @@
-"""The Jacobian of the Dirac-GAN's gradient field, taken through the very objects that train images, against closed forms."""
+"""The Jacobian of the Dirac-GAN's gradient field, taken through the very objects that train images,
+against closed forms."""
 
 import math
 
@@ -27,7 +28,9 @@ def seeded() -> Context:
 
 
 def spectrum(found: torch.Tensor) -> list[complex]:
-    return sorted(torch.linalg.eigvals(found).tolist(), key=lambda c: (round(c.real, 7), round(c.imag, 7)))
+    return sorted(
+        torch.linalg.eigvals(found).tolist(), key=lambda c: (round(c.real, 7), round(c.imag, 7))
+    )
 
 
 def test_every_regularizer_has_its_row():
@@ -50,23 +53,32 @@ def test_jacobian_at_the_equilibrium(objective, spelling):
 def test_eigenvalues(spelling, gamma, batch):
     q, game = damping(spelling, gamma), Game("nonsaturating", [with_gamma(spelling, gamma)])
     found = torch.linalg.eigvals(field_jacobian(game, dirac(batch=batch), seeded())).tolist()
-    # Near the critical gamma the two meet like a square root, so compare their sum and product too, which stay well conditioned.
-    assert sum(found).real == pytest.approx(-q, abs=1e-10) and (found[0] * found[1]).real == pytest.approx(0.25, abs=1e-10)
+    # Near the critical gamma the two meet like a square root, so compare their sum and product too,
+    # which stay well conditioned.
+    assert sum(found).real == pytest.approx(-q, abs=1e-10) and (
+        found[0] * found[1]
+    ).real == pytest.approx(0.25, abs=1e-10)
     for value in eigenvalues(0.5, q):
         assert min(abs(value - other) for other in found) < 2e-5
 
 
-@pytest.mark.parametrize("name, critical", [("r1", 1.0), ("r2", 1.0), ("gp0", 1.0), ("r1r2", 0.5), ("js", 2.0)])
+@pytest.mark.parametrize(
+    "name, critical", [("r1", 1.0), ("r2", 1.0), ("gp0", 1.0), ("r1r2", 0.5), ("js", 2.0)]
+)
 def test_critical_gamma(name, critical):
     """Oscillation ends at 2a (R1), a (both), 4a (JS): complex below, real above."""
     for gamma, oscillates in ((0.99 * critical, True), (1.01 * critical, False)):
-        found = spectrum(field_jacobian(Game("minimax", [f"{name}:gamma={gamma}"]), dirac(), seeded()))
+        found = spectrum(
+            field_jacobian(Game("minimax", [f"{name}:gamma={gamma}"]), dirac(), seeded())
+        )
         assert (abs(found[0].imag) > 0.02) == oscillates
         assert found[0].real < -0.4
 
 
 def test_regularizers_add_up():
-    found = field_jacobian(Game("relativistic", ["r1:gamma=0.3", "js:gamma=0.5"]), dirac(), seeded())
+    found = field_jacobian(
+        Game("relativistic", ["r1:gamma=0.3", "js:gamma=0.5"]), dirac(), seeded()
+    )
     close(found, matrix([0, 0.5], [-0.5, -0.3 - 0.25]))
 
 
@@ -93,31 +105,46 @@ def test_instance_noise(objective, sigma):
 
 def test_noise_does_not_damp_where_the_loss_is_linear():
     game = Game("wasserstein", smoothing="instance-noise:sigma=0.8")
-    close(field_jacobian(game, dirac(batch=9), Context(rng=Fixed(normal_nodes(9)))), matrix([0, 1], [-1, 0]))
+    close(
+        field_jacobian(game, dirac(batch=9), Context(rng=Fixed(normal_nodes(9)))),
+        matrix([0, 1], [-1, 0]),
+    )
 
 
 def test_explicit_noise_is_instance_noise_of_that_variance():
     game = Game("minimax", smoothing="explicit-noise:variance=0.36,nsr=3")
-    close(field_jacobian(game, dirac(batch=9), Context(rng=Fixed(normal_nodes(9)))), matrix([0, 0.5], [-0.5, -0.18]))
+    close(
+        field_jacobian(game, dirac(batch=9), Context(rng=Fixed(normal_nodes(9)))),
+        matrix([0, 0.5], [-0.5, -0.18]),
+    )
 
 
-@pytest.mark.parametrize("memory", [{}, {"lecam.real": torch.zeros(()).double(), "lecam.fake": torch.zeros(()).double()}])
+@pytest.mark.parametrize(
+    "memory", [{}, {"lecam.real": torch.zeros(()).double(), "lecam.fake": torch.zeros(()).double()}]
+)
 def test_lecam_is_of_third_order(memory):
-    """The pull on psi shrinks like the cube of the distance (twice the distance: eight times) with the averages at their equilibrium."""
+    """The pull on psi shrinks like the cube of the distance (twice the distance: eight times) with
+    the averages at their equilibrium."""
     pulls = []
     for r in (0.01, 0.02):
         with_, without = (
-            field(functional(Game("wasserstein", given), dirac(r, 1.7 * r), Context(memory=memory))) for given in (["lecam:gamma=2"], [])
+            field(functional(Game("wasserstein", given), dirac(r, 1.7 * r), Context(memory=memory)))
+            for given in (["lecam:gamma=2"], [])
         )
         pulls.append((with_ - without)[1].item())
     assert pulls[0] < 0 and pulls[1] / pulls[0] == pytest.approx(8, rel=1e-6)
 
 
-@pytest.mark.parametrize("name", [name for name, row in DAMPING.items() if isinstance(row, Refused)])
+@pytest.mark.parametrize(
+    "name", [name for name, row in DAMPING.items() if isinstance(row, Refused)]
+)
 def test_refused_rows_have_no_linearisation(name):
-    """The field jumps across psi = 0 by gamma * target on each side: there is nothing to differentiate, and hence no number to print."""
+    """The field jumps across psi = 0 by gamma * target on each side: there is nothing to
+    differentiate, and hence no number to print."""
     game = Game("wasserstein", [f"{name}:gamma=0.7"])
-    above, below = (field(functional(game, dirac(0.0, psi), seeded()))[1].item() for psi in (1e-9, -1e-9))
+    above, below = (
+        field(functional(game, dirac(0.0, psi), seeded()))[1].item() for psi in (1e-9, -1e-9)
+    )
     assert above == pytest.approx(0.7, rel=1e-6) and below == pytest.approx(-0.7, rel=1e-6)
     assert DAMPING[name].reason
 
@@ -146,11 +173,24 @@ def test_field_in_closed_form_everywhere(theta, psi, gamma):
         ("relativistic",): (psi * (1 - s), -theta * s),
         ("wasserstein", "r1"): (psi, -theta - gamma * psi),
         ("wasserstein", "r1r2"): (psi, -theta - 2 * gamma * psi),
-        ("wasserstein", "wgan-lp"): (psi, -theta - gamma * math.copysign(max(abs(psi) - 1, 0), psi)),
-        ("wasserstein", "wgan-gp"): (psi, -theta - (gamma * (abs(psi) - 1) * math.copysign(1, psi) if psi else 0)),
-        ("minimax", "js"): (psi * s, -theta * s - gamma * psi * (0.25 + s**2) - gamma * psi**2 * theta * s**2 * (1 - s)),
-        ("minimax", "f-gan"): (psi * s, -theta * s - gamma * psi * s - gamma / 2 * psi**2 * theta * s * (1 - s)),
-        # Without a memory the batch's own mean stands in for the average and depends on psi too: twice the pull of a constant.
+        ("wasserstein", "wgan-lp"): (
+            psi,
+            -theta - gamma * math.copysign(max(abs(psi) - 1, 0), psi),
+        ),
+        ("wasserstein", "wgan-gp"): (
+            psi,
+            -theta - (gamma * (abs(psi) - 1) * math.copysign(1, psi) if psi else 0),
+        ),
+        ("minimax", "js"): (
+            psi * s,
+            -theta * s - gamma * psi * (0.25 + s**2) - gamma * psi**2 * theta * s**2 * (1 - s),
+        ),
+        ("minimax", "f-gan"): (
+            psi * s,
+            -theta * s - gamma * psi * s - gamma / 2 * psi**2 * theta * s * (1 - s),
+        ),
+        # Without a memory the batch's own mean stands in for the average and depends on psi too:
+        # twice the pull of a constant.
         ("wasserstein", "lecam"): (psi, -theta - 2 * gamma * psi * theta**2),
     }
     for (objective, *penalties), expected in rows.items():

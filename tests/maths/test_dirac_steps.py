@@ -1,4 +1,5 @@
-"""The Jacobian of one whole step of every dynamics on the Dirac-GAN against its closed form, for random step sizes and strengths."""
+"""The Jacobian of one whole step of every dynamics on the Dirac-GAN against its closed form, for
+random step sizes and strengths."""
 
 import math
 
@@ -51,9 +52,14 @@ def test_simultaneous(h, gamma, a):
 @few
 @given(st.floats(0.05, 4.0), couplings)
 def test_simultaneous_is_stable_below_the_bound(q, a):
-    """h < 2|Re l|/|l|^2 for both eigenvalues, written out: q < 2a: h < q/a^2; q >= 2a: h < 2/(q/2 + sqrt(q^2/4 - a^2))."""
+    """h < 2|Re l|/|l|^2 for both eigenvalues, written out: q < 2a: h < q/a^2; q >= 2a: h < 2/(q/2 +
+    sqrt(q^2/4 - a^2))."""
     bound = q / a**2 if q < 2 * a else 2 / (q / 2 + math.sqrt(q * q / 4 - a * a))
-    assert radius(of("simultaneous", a, 0.999 * bound, q)) < 1 < radius(of("simultaneous", a, 1.001 * bound, q))
+    assert (
+        radius(of("simultaneous", a, 0.999 * bound, q))
+        < 1
+        < radius(of("simultaneous", a, 1.001 * bound, q))
+    )
 
 
 @few
@@ -64,10 +70,14 @@ def test_simultaneous_wasserstein_spirals_out(h):
 
 @pytest.mark.parametrize("name", ["simultaneous", "alternating", "extragradient"])
 def test_steps_follow_the_flow_to_first_order(name):
-    """n steps of h towards exp(T J): half the step, half the error. (Extragradient looks a whole step ahead, not half a step.)"""
+    """n steps of h towards exp(T J): half the step, half the error. (Extragradient looks a whole
+    step ahead, not half a step.)"""
     time, j = 1.0, linear(1.0, 0.4)
     exact = torch.linalg.matrix_exp(time * j)
-    errors = [(torch.linalg.matrix_power(of(name, 1.0, time / n, 0.4), n) - exact).norm().item() for n in (50, 100)]
+    errors = [
+        (torch.linalg.matrix_power(of(name, 1.0, time / n, 0.4), n) - exact).norm().item()
+        for n in (50, 100)
+    ]
     assert math.log2(errors[0] / errors[1]) == pytest.approx(1, abs=0.05)
 
 
@@ -89,20 +99,32 @@ def test_alternating_composes_its_updates(h, gamma, a, n_d, n_g):
 
 
 @few
-@given(steps, gammas, couplings, counts, counts, st.sampled_from(["critic-first", "generator-first"]))
+@given(
+    steps, gammas, couplings, counts, counts, st.sampled_from(["critic-first", "generator-first"])
+)
 def test_alternating_determinant_and_trace(h, gamma, a, n_d, n_g, order):
-    """With rho = 1 - hq: det = rho^n_d, trace = 1 + rho^n_d - h^2 a^2 n_g (1 - rho^n_d)/(1 - rho), in either order."""
+    """With rho = 1 - hq: det = rho^n_d, trace = 1 + rho^n_d - h^2 a^2 n_g (1 - rho^n_d)/(1 - rho),
+    in either order."""
     found = of(spelled(n_d, n_g, order), a, h, gamma)
     rho = 1 - h * gamma
     geometric = sum(rho**k for k in range(n_d))
     assert torch.linalg.det(found).item() == pytest.approx(rho**n_d, rel=1e-9, abs=1e-9)
-    assert found.trace().item() == pytest.approx(1 + rho**n_d - h * h * a * a * n_g * geometric, rel=1e-9, abs=1e-9)
+    assert found.trace().item() == pytest.approx(
+        1 + rho**n_d - h * h * a * a * n_g * geometric, rel=1e-9, abs=1e-9
+    )
 
 
 @few
-@given(st.floats(0.05, 3.0), couplings, counts, counts, st.sampled_from(["critic-first", "generator-first"]))
+@given(
+    st.floats(0.05, 3.0),
+    couplings,
+    counts,
+    counts,
+    st.sampled_from(["critic-first", "generator-first"]),
+)
 def test_alternating_without_damping(alpha, a, n_d, n_g, order):
-    """1 - alpha^2/2 +- sqrt((1 - alpha^2/2)^2 - 1) with alpha = sqrt(n_g n_d) h a: on the unit circle iff alpha <= 2."""
+    """1 - alpha^2/2 +- sqrt((1 - alpha^2/2)^2 - 1) with alpha = sqrt(n_g n_d) h a: on the unit
+    circle iff alpha <= 2."""
     found = of(spelled(n_d, n_g, order), a, alpha / (math.sqrt(n_g * n_d) * a))
     half = 1 - alpha**2 / 2
     root = complex(half * half - 1) ** 0.5
@@ -127,8 +149,12 @@ def test_extragradient_is_stable_below_one_over_omega(a):
 
 
 def optimistic_state(a: float, h: float, gamma: float = 0.0) -> torch.Tensor:
-    """The Jacobian of (w, w_before) -> (w_next, w) through the objects: two steps share their gradients through ``previous``."""
-    now, before = functional(game(a, gamma), dirac(), lr=h), functional(game(a, gamma), dirac(), lr=h)
+    """The Jacobian of (w, w_before) -> (w_next, w) through the objects: two steps share their
+    gradients through ``previous``."""
+    now, before = (
+        functional(game(a, gamma), dirac(), lr=h),
+        functional(game(a, gamma), dirac(), lr=h),
+    )
     leaves = start(now) + start(before)
     batch = Batch(torch.zeros(1, 1, dtype=torch.float64), torch.zeros(1, 1, dtype=torch.float64))
     now.previous = {name: before.gradient(name, batch) for name in ("generator", "critic")}
@@ -160,7 +186,9 @@ def test_optimistic_remembers_by_itself(h, gamma, a):
 @pytest.mark.parametrize("a", GAMES)
 def test_optimistic_is_stable_below_one_over_root_three_omega(a):
     bound = 1 / (math.sqrt(3) * a)
-    assert radius(optimistic_state(a, 0.999 * bound)) < 1 < radius(optimistic_state(a, 1.001 * bound))
+    assert (
+        radius(optimistic_state(a, 0.999 * bound)) < 1 < radius(optimistic_state(a, 1.001 * bound))
+    )
 
 
 # ------------------------------------------------------------ consensus, unrolled
@@ -189,18 +217,23 @@ def test_consensus_alternating(h, gamma, a, n_d):
     damped = 1 - h * gamma * a * a
     critic = torch.tensor([[1, 0], [-h * a, damped]], dtype=torch.float64).matrix_power(n_d)
     generator = torch.tensor([[damped, h * a], [0, 1]], dtype=torch.float64)
-    close(of(f"consensus:gamma={gamma},alternating=true,critic_steps={n_d}", a, h), generator @ critic)
+    close(
+        of(f"consensus:gamma={gamma},alternating=true,critic_steps={n_d}", a, h), generator @ critic
+    )
 
 
 @few
 @given(steps, st.floats(0.01, 0.5), couplings, counts)
 def test_unrolled(h, e, a, k):
-    """k inner steps of size e: [[-2 e k a^2, a], [-a, 0]] with backprop through them, [[-e k a^2, a], [-a, 0]] without."""
+    """k inner steps of size e: [[-2 e k a^2, a], [-a, 0]] with backprop through them, [[-e k a^2,
+    a], [-a, 0]] without."""
     for backprop, factor in (("true", 2), ("false", 1)):
         found = (of(f"unrolled:steps={k},step_size={e},backprop={backprop}", a, h) - EYE) / h
         close(found, torch.tensor([[-factor * e * k * a * a, a], [-a, 0]], dtype=torch.float64))
         if backprop == "true" and e * k * a < 1:
-            assert torch.linalg.eigvals(found).real.tolist() == pytest.approx([-e * k * a * a] * 2, rel=1e-6)
+            assert torch.linalg.eigvals(found).real.tolist() == pytest.approx(
+                [-e * k * a * a] * 2, rel=1e-6
+            )
 
 
 @few
@@ -211,4 +244,11 @@ def test_unrolled_steps_at_the_critics_learning_rate(h, a, k):
 
 def test_every_dynamics_is_here():
     """Nothing is registered whose step has no closed form above."""
-    assert set(names("dynamics")) == {"simultaneous", "alternating", "consensus", "extragradient", "optimistic", "unrolled"}
+    assert set(names("dynamics")) == {
+        "simultaneous",
+        "alternating",
+        "consensus",
+        "extragradient",
+        "optimistic",
+        "unrolled",
+    }

@@ -1,6 +1,8 @@
-"""Roth et al. 2017 between two Gaussians, by Gauss-Hermite quadrature through the very game: P = N(0, 1), Q = N(0.4, 1.1^2).
+"""Roth et al. 2017 between two Gaussians, by Gauss-Hermite quadrature through the very game: P =
+N(0, 1), Q = N(0.4, 1.1^2).
 
-vmap hands the game one pair of nodes at a time, and the quadrature weights its answers: no expectation is estimated.
+vmap hands the game one pair of nodes at a time, and the quadrature weights its answers: no
+expectation is estimated.
 """
 
 import math
@@ -56,7 +58,9 @@ def test_omega_at_the_optimum(regularizer):
 
 def test_the_two_regularizers_differ_away_from_the_optimum():
     tilted = lambda x: 1.4 * log_ratio(x) - 0.6 * x.sum(-1)  # noqa: E731
-    one, other = (expectation(Game("minimax", [f"{r}:gamma=2"]), "penalty", tilted) for r in ("js", "f-gan"))
+    one, other = (
+        expectation(Game("minimax", [f"{r}:gamma=2"]), "penalty", tilted) for r in ("js", "f-gan")
+    )
     assert abs(one - other) > 0.05 * one
 
 
@@ -78,17 +82,26 @@ def test_smoothing_is_the_penalty_to_first_order():
 
 @pytest.mark.parametrize("divergence", names("divergence"))
 def test_smoothing_is_the_f_gan_penalty_to_first_order(divergence):
-    """The same for every f-divergence on its raw output at its own optimum (Eq. 19); Q's tails make the error's size depend on f."""
-    errors = [deviation(g, f"f-gan:divergence={divergence}", f"f-gan:divergence={divergence}", raw(divergence)) for g in (2e-3, 1e-3)]
+    """The same for every f-divergence on its raw output at its own optimum (Eq. 19); Q's tails make
+    the error's size depend on f."""
+    errors = [
+        deviation(
+            g, f"f-gan:divergence={divergence}", f"f-gan:divergence={divergence}", raw(divergence)
+        )
+        for g in (2e-3, 1e-3)
+    ]
     assert abs(errors[1]) < 2e-3
     assert errors[0] / errors[1] == pytest.approx(2, rel=0.05)
 
 
 def test_away_from_the_optimum_only_the_laplacian_form_matches():
-    """Eq. 13 holds at any phi, Eq. 18 only at phi*: there the JS penalty misses the smoothing at order gamma."""
+    """Eq. 13 holds at any phi, Eq. 18 only at phi*: there the JS penalty misses the smoothing at
+    order gamma."""
     tilted = lambda x: 1.4 * log_ratio(x) - 0.6 * x.sum(-1)  # noqa: E731
     missed = [deviation(gamma, critic=tilted) for gamma in (1e-2, 1e-3)]
-    assert missed[1] > 0.25 and missed[1] == pytest.approx(missed[0], rel=0.01)  # it does not go away with gamma
+    assert missed[1] > 0.25 and missed[1] == pytest.approx(
+        missed[0], rel=0.01
+    )  # it does not go away with gamma
 
     def half_laplacian(g, m, s):
         """E[Delta g]/2 by automatic differentiation at the nodes."""
@@ -98,19 +111,34 @@ def test_away_from_the_optimum_only_the_laplacian_form_matches():
     slope = half_laplacian(lambda x: -torch.nn.functional.softplus(-tilted(x.view(1))), 0.0, 1.0)
     slope += half_laplacian(lambda x: -torch.nn.functional.softplus(tilted(x.view(1))), MEAN, STD)
     plain = Game("minimax")
-    ratios = [(-expectation(plain, "objective", tilted, g) + expectation(plain, "objective", tilted)) / (g * slope) for g in (1e-2, 1e-3)]
+    ratios = [
+        (-expectation(plain, "objective", tilted, g) + expectation(plain, "objective", tilted))
+        / (g * slope)
+        for g in (1e-2, 1e-3)
+    ]
     assert ratios[1] == pytest.approx(1, abs=2e-3)
     assert (ratios[0] - 1) / (ratios[1] - 1) == pytest.approx(10, rel=0.1)
 
 
 def test_instance_noise_is_the_convolution():
-    """The smoothing object with quadrature nodes gives F_gamma: E over x and noise, against the widened Gaussians."""
+    """The smoothing object with quadrature nodes gives F_gamma: E over x and noise, against the
+    widened Gaussians."""
     gamma = 0.3
     game = Game("minimax", smoothing=f"instance-noise:sigma={math.sqrt(gamma)!r}")
 
     def one(x, y, e):
-        terms = game.critic_terms(log_ratio, x.view(1, 1), y.view(1, 1), at=Context(rng=Fixed(e.view(1, 1))), backend="func")
+        terms = game.critic_terms(
+            log_ratio,
+            x.view(1, 1),
+            y.view(1, 1),
+            at=Context(rng=Fixed(e.view(1, 1))),
+            backend="func",
+        )
         return terms.objective
 
-    over_noise = torch.func.vmap(torch.func.vmap(one, (None, None, 0)), (0, 0, None))(NODES, MEAN + STD * NODES, NODES)
-    assert (WEIGHTS @ over_noise @ WEIGHTS).item() == pytest.approx(expectation(Game("minimax"), "objective", smoothed=gamma), rel=1e-9)
+    over_noise = torch.func.vmap(torch.func.vmap(one, (None, None, 0)), (0, 0, None))(
+        NODES, MEAN + STD * NODES, NODES
+    )
+    assert (WEIGHTS @ over_noise @ WEIGHTS).item() == pytest.approx(
+        expectation(Game("minimax"), "objective", smoothed=gamma), rel=1e-9
+    )

@@ -1,6 +1,8 @@
-"""The loop that everybody writes: losses by their formulas, ``backward()``, ``optimizer.step()``. What the objects must agree with.
+"""The loop that everybody writes: losses by their formulas, ``backward()``, ``optimizer.step()``.
+What the objects must agree with.
 
-It shares no code with the library. Norms are the naive ones, so games must keep away from vanishing slopes.
+It shares no code with the library. Norms are the naive ones, so games must keep away from vanishing
+slopes.
 """
 
 from __future__ import annotations
@@ -18,20 +20,47 @@ log_sigmoid = F.logsigmoid
 
 # name: (discriminator's loss, generator's loss) of real and fake logits.
 OBJECTIVES: dict[str, tuple[Callable, Callable]] = {
-    "minimax": (lambda r, f: -log_sigmoid(r).mean() - log_sigmoid(-f).mean(), lambda r, f: log_sigmoid(-f).mean()),
-    "nonsaturating": (lambda r, f: -log_sigmoid(r).mean() - log_sigmoid(-f).mean(), lambda r, f: -log_sigmoid(f).mean()),
+    "minimax": (
+        lambda r, f: -log_sigmoid(r).mean() - log_sigmoid(-f).mean(),
+        lambda r, f: log_sigmoid(-f).mean(),
+    ),
+    "nonsaturating": (
+        lambda r, f: -log_sigmoid(r).mean() - log_sigmoid(-f).mean(),
+        lambda r, f: -log_sigmoid(f).mean(),
+    ),
     "wasserstein": (lambda r, f: f.mean() - r.mean(), lambda r, f: -f.mean()),
-    "least-squares": (lambda r, f: ((r - 1) ** 2).mean() / 2 + ((f + 1) ** 2).mean() / 2, lambda r, f: ((f - 1) ** 2).mean() / 2),
-    "hinge": (lambda r, f: (1 - r).clamp(min=0).mean() + (1 + f).clamp(min=0).mean(), lambda r, f: -f.mean()),
-    "relativistic": (lambda r, f: -log_sigmoid(r - f).mean(), lambda r, f: -log_sigmoid(f - r).mean()),
+    "least-squares": (
+        lambda r, f: ((r - 1) ** 2).mean() / 2 + ((f + 1) ** 2).mean() / 2,
+        lambda r, f: ((f - 1) ** 2).mean() / 2,
+    ),
+    "hinge": (
+        lambda r, f: (1 - r).clamp(min=0).mean() + (1 + f).clamp(min=0).mean(),
+        lambda r, f: -f.mean(),
+    ),
+    "relativistic": (
+        lambda r, f: -log_sigmoid(r - f).mean(),
+        lambda r, f: -log_sigmoid(f - r).mean(),
+    ),
     "relativistic-average": (
         lambda r, f: -(log_sigmoid(r - f.mean()).mean() + log_sigmoid(r.mean() - f).mean()) / 2,
         lambda r, f: -(log_sigmoid(f - r.mean()).mean() + log_sigmoid(f.mean() - r).mean()) / 2,
     ),
-    "f-gan:divergence=gan": (lambda r, f: -log_sigmoid(r).mean() - log_sigmoid(-f).mean(), lambda r, f: log_sigmoid(-f).mean()),
-    "f-gan:divergence=kl": (lambda r, f: f.exp().mean() - r.mean() - 1, lambda r, f: -f.exp().mean()),
-    "f-gan:divergence=reverse-kl": (lambda r, f: f.mean() - 1 + (-r).exp().mean(), lambda r, f: 1 - f.mean()),
-    "f-gan:divergence=pearson": (lambda r, f: (f**2 / 4 + f).mean() - r.mean(), lambda r, f: -(f**2 / 4 + f).mean()),
+    "f-gan:divergence=gan": (
+        lambda r, f: -log_sigmoid(r).mean() - log_sigmoid(-f).mean(),
+        lambda r, f: log_sigmoid(-f).mean(),
+    ),
+    "f-gan:divergence=kl": (
+        lambda r, f: f.exp().mean() - r.mean() - 1,
+        lambda r, f: -f.exp().mean(),
+    ),
+    "f-gan:divergence=reverse-kl": (
+        lambda r, f: f.mean() - 1 + (-r).exp().mean(),
+        lambda r, f: 1 - f.mean(),
+    ),
+    "f-gan:divergence=pearson": (
+        lambda r, f: (f**2 / 4 + f).mean() - r.mean(),
+        lambda r, f: -(f**2 / 4 + f).mean(),
+    ),
 }
 
 
@@ -51,7 +80,9 @@ def between(real: Tensor, fake: Tensor, rng: torch.Generator) -> Tensor:
 
 
 def around(real: Tensor, rng: torch.Generator) -> Tensor:
-    return real + 0.5 * real.std(correction=0) * torch.rand(real.shape, generator=rng, dtype=real.dtype)
+    return real + 0.5 * real.std(correction=0) * torch.rand(
+        real.shape, generator=rng, dtype=real.dtype
+    )
 
 
 def r1(critic, real, fake, gamma, rng):
@@ -64,7 +95,11 @@ def r2(critic, real, fake, gamma, rng):
 
 def js(critic, real, fake, gamma, rng):
     (r, gr), (f, gf) = slope(critic, real), slope(critic, fake)
-    return gamma / 2 * (((1 - r.sigmoid()) ** 2 * square(gr)).mean() + (f.sigmoid() ** 2 * square(gf)).mean())
+    return (
+        gamma
+        / 2
+        * (((1 - r.sigmoid()) ** 2 * square(gr)).mean() + (f.sigmoid() ** 2 * square(gf)).mean())
+    )
 
 
 def f_gan(critic, real, fake, gamma, rng):
@@ -81,7 +116,11 @@ def wgan_gp(critic, real, fake, gamma, rng):
 
 
 def wgan_lp(critic, real, fake, gamma, rng):
-    return gamma / 2 * ((slope(critic, between(real, fake, rng))[1].norm(dim=1) - 1).clamp(min=0) ** 2).mean()
+    return (
+        gamma
+        / 2
+        * ((slope(critic, between(real, fake, rng))[1].norm(dim=1) - 1).clamp(min=0) ** 2).mean()
+    )
 
 
 def dragan(critic, real, fake, gamma, rng):
@@ -96,7 +135,9 @@ class LeCam:
 
     def __call__(self, critic, real, fake, gamma, rng):
         r, f = critic(real), critic(fake)
-        anchor_real, anchor_fake = (r.mean(), f.mean()) if self.real is None else (self.real, self.fake)
+        anchor_real, anchor_fake = (
+            (r.mean(), f.mean()) if self.real is None else (self.real, self.fake)
+        )
         loss = gamma / 2 * (((r - anchor_fake) ** 2).mean() + ((f - anchor_real) ** 2).mean())
         mr, mf = r.mean().item(), f.mean().item()
         self.real = mr if self.real is None else self.decay * self.real + (1 - self.decay) * mr
@@ -130,7 +171,8 @@ def play(
     turns: tuple[str, ...] | None = ("critic", "generator"),
     clip: float | None = None,
 ) -> Tensor:
-    """Train copies of the networks and return their parameters in one vector; ``turns`` None is simultaneous descent."""
+    """Train copies of the networks and return their parameters in one vector; ``turns`` None is
+    simultaneous descent."""
     generator, critic = copy.deepcopy(arena.generator), copy.deepcopy(arena.critic)
     nets = {"generator": generator, "critic": critic}
     optimizers = {name: torch.optim.SGD(net.parameters(), lr=lr) for name, net in nets.items()}
@@ -142,15 +184,22 @@ def play(
         optimizers[name].zero_grad()
         y_real, y_fake = batch.labels or ((), ())
         fake = generator(batch.latent, y_fake) if batch.labels else generator(batch.latent)
-        conditioned = (lambda y: lambda x: critic(x, y).flatten()) if batch.labels else (lambda y: lambda x: critic(x).flatten())
+        conditioned = (
+            (lambda y: lambda x: critic(x, y).flatten())
+            if batch.labels
+            else (lambda y: lambda x: critic(x).flatten())
+        )
         if name == "generator":
             loss = on_generator(conditioned(y_real)(batch.real), conditioned(y_fake)(fake))
         else:
             fake = fake.detach()
             loss = on_critic(conditioned(y_real)(batch.real), conditioned(y_fake)(fake))
             if penalize:
-                # Fakes carry their labels; real samples and all points made from them carry the real ones.
-                look = lambda x, fake=fake: conditioned(y_fake if torch.equal(x, fake) else y_real)(x)  # noqa: E731
+                # Fakes carry their labels; real samples and all points made from them carry the
+                # real ones.
+                look = lambda x, fake=fake: conditioned(y_fake if torch.equal(x, fake) else y_real)(
+                    x
+                )
                 loss = loss + penalize(look, batch.real, fake, gamma, rng)
         grads = torch.autograd.grad(loss, list(nets[name].parameters()), allow_unused=True)
         for p, g in zip(nets[name].parameters(), grads, strict=True):
@@ -174,4 +223,6 @@ def play(
             for name in turns:
                 backward(name, draw())
                 step(name)
-    return torch.cat([p.detach().reshape(-1) for net in (generator, critic) for p in net.parameters()])
+    return torch.cat(
+        [p.detach().reshape(-1) for net in (generator, critic) for p in net.parameters()]
+    )

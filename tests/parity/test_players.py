@@ -1,4 +1,5 @@
-"""What players promise besides their numbers: whose gradient, which optimizer's state, and that a saved point can be returned to."""
+"""What players promise besides their numbers: whose gradient, which optimizer's state, and that a
+saved point can be returned to."""
 
 import pytest
 import torch
@@ -21,7 +22,13 @@ def test_gradient_is_partial_and_that_of_the_loss(make):
     }
     for name in PLAYERS:
         net = getattr(arena, name)
-        expected = torch.autograd.grad(losses[name], list(net.parameters()), retain_graph=True, allow_unused=True, materialize_grads=True)
+        expected = torch.autograd.grad(
+            losses[name],
+            list(net.parameters()),
+            retain_graph=True,
+            allow_unused=True,
+            materialize_grads=True,
+        )
         found = players.gradient(name, batch)
         assert list(found) == [key for key, _ in net.named_parameters()]
         for g, e in zip(found.values(), expected, strict=True):
@@ -30,20 +37,28 @@ def test_gradient_is_partial_and_that_of_the_loss(make):
 
 
 def test_optimizer_players_cut_the_graph():
-    """The players do, the game never does: in the critic's turn the generator's pass is not recorded, and the log keeps no graph."""
+    """The players do, the game never does: in the critic's turn the generator's pass is not
+    recorded, and the log keeps no graph."""
     arena, fakes = mlp(), []
-    arena.generator.register_forward_hook(lambda module, inputs, out: fakes.append(out.requires_grad))
+    arena.generator.register_forward_hook(
+        lambda module, inputs, out: fakes.append(out.requires_grad)
+    )
     players = optimizer(Game("nonsaturating", ["r2:gamma=1"]), arena)
     for name in ("critic", "generator"):
         players.gradient(name, arena.batches[0])
     assert fakes == [False, True]
-    kept = [players.generator_loss, *players.terms[:3], *(t for s in players.terms.scores.values() for t in s if t is not None)]
+    kept = [
+        players.generator_loss,
+        *players.terms[:3],
+        *(t for s in players.terms.scores.values() for t in s if t is not None),
+    ]
     assert not any(t.requires_grad for t in kept)
 
 
 @pytest.mark.parametrize("kind", [torch.optim.Adam, torch.optim.RMSprop])
 def test_extragradient_advances_the_optimizers_state_once(kind):
-    """Looking ahead is no step: one move's worth of averages, made of the gradient that was really stepped along."""
+    """Looking ahead is no step: one move's worth of averages, made of the gradient that was really
+    stepped along."""
     arena = mlp()
     players = optimizer(Game("nonsaturating"), arena, lr=1e-2, kind=kind)
     for count in (1, 2, 3):
@@ -54,7 +69,8 @@ def test_extragradient_advances_the_optimizers_state_once(kind):
 
 
 def test_extragradient_looks_ahead_with_the_optimizer_that_it_has():
-    """With RMSprop by hand on the Dirac-GAN: look ahead from the state, return, step with the gradient found there."""
+    """With RMSprop by hand on the Dirac-GAN: look ahead from the state, return, step with the
+    gradient found there."""
     players = optimizer(Game("wasserstein"), dirac(1.0, -0.5), lr=0.03, kind=torch.optim.RMSprop)
     theta, psi, v_t, v_p = 1.0, -0.5, 0.0, 0.0
 
@@ -86,13 +102,21 @@ def test_a_saved_point_can_be_returned_to_again_and_again(kind):
 
 def test_functional_players_start_anywhere_and_leave_the_networks_alone():
     arena = mlp()
-    point = {name: {k: p.detach() * 2 for k, p in getattr(arena, name).named_parameters()} for name in PLAYERS}
-    here, there = functional(Game("minimax"), arena, lr=0.1), functional(Game("minimax"), arena, lr=0.1)
+    point = {
+        name: {k: p.detach() * 2 for k, p in getattr(arena, name).named_parameters()}
+        for name in PLAYERS
+    }
+    here, there = (
+        functional(Game("minimax"), arena, lr=0.1),
+        functional(Game("minimax"), arena, lr=0.1),
+    )
     there.point = point
     before = flat(here).detach().clone()
     for players in (here, there):
         build("dynamics", "alternating").step(players)
-    assert (flat(here) - flat(there)).norm() > 1 and torch.equal(flat(functional(Game("minimax"), arena)), before)
+    assert (flat(here) - flat(there)).norm() > 1 and torch.equal(
+        flat(functional(Game("minimax"), arena)), before
+    )
 
 
 def test_learning_rates_are_values_too():
@@ -125,7 +149,9 @@ class Reflecting(nn.Module):
         return self.level.expand(len(x))
 
 
-@pytest.mark.parametrize("dynamics", ["simultaneous", "consensus", "unrolled:steps=2", "extragradient"])
+@pytest.mark.parametrize(
+    "dynamics", ["simultaneous", "consensus", "unrolled:steps=2", "extragradient"]
+)
 @pytest.mark.parametrize("make", [functional, optimizer])
 def test_a_critic_that_ignores_its_input_gives_zero_gradients(make, dynamics):
     arena = mlp()._replace(critic=Reflecting())
@@ -133,7 +159,9 @@ def test_a_critic_that_ignores_its_input_gives_zero_gradients(make, dynamics):
     before = flat(players).detach().clone()
     build("dynamics", dynamics).step(players)
     after = flat(players).detach()
-    assert torch.equal(after[:-1], before[:-1]) and after.isfinite().all()  # the generator is told nothing
+    assert (
+        torch.equal(after[:-1], before[:-1]) and after.isfinite().all()
+    )  # the generator is told nothing
 
 
 def test_unrolled_leaves_the_critic_where_it_is():
@@ -153,6 +181,12 @@ def test_the_latest_losses_are_those_of_the_latest_batches():
         for name in PLAYERS:
             players.gradient(name, Batch(*batch))
         fake = arena.generator(batch.latent)
-        torch.testing.assert_close(players.terms.loss, players.game.critic_loss(arena.critic, batch.real, fake))
-        torch.testing.assert_close(players.generator_loss, players.game.generator_loss(arena.critic, None, fake))
-    assert len(start(players)) == len(list(arena.generator.parameters())) + len(list(arena.critic.parameters()))
+        torch.testing.assert_close(
+            players.terms.loss, players.game.critic_loss(arena.critic, batch.real, fake)
+        )
+        torch.testing.assert_close(
+            players.generator_loss, players.game.generator_loss(arena.critic, None, fake)
+        )
+    assert len(start(players)) == len(list(arena.generator.parameters())) + len(
+        list(arena.critic.parameters())
+    )

@@ -45,7 +45,11 @@ def zipped(path: Path, files: dict[str, bytes]) -> Path:
     return path
 
 
-PETS = {f"{animal}/{i}.png": png(noise(9, 9, 3, seed=10 * i + len(animal))) for animal in ("dog", "horse", "ape") for i in range(3)}
+PETS = {
+    f"{animal}/{i}.png": png(noise(9, 9, 3, seed=10 * i + len(animal)))
+    for animal in ("dog", "horse", "ape")
+    for i in range(3)
+}
 
 
 # --- folders and zips
@@ -56,20 +60,34 @@ def test_a_zip_and_the_same_folder_give_identical_arrays(tmp_path):
     folder = load_images(write(tmp_path / "pets", PETS | litter), 8)
     archive = load_images(zipped(tmp_path / "pets.zip", PETS | litter), 8)
     assert folder.class_names == archive.class_names == ("ape", "dog", "horse")
-    assert folder.pixels.shape == (9, 3, 8, 8) and folder.pixels.dtype == np.uint8 and folder.pixels.flags.c_contiguous
+    assert (
+        folder.pixels.shape == (9, 3, 8, 8)
+        and folder.pixels.dtype == np.uint8
+        and folder.pixels.flags.c_contiguous
+    )
     np.testing.assert_array_equal(folder.pixels, archive.pixels)
     np.testing.assert_array_equal(folder.labels, archive.labels)
     np.testing.assert_array_equal(folder.labels, [0, 0, 0, 1, 1, 1, 2, 2, 2])
 
 
 def test_images_come_in_the_order_of_their_names_unchanged_at_their_own_size(tmp_path):
-    originals = {name: noise(8, 8, 3, seed=seed) for seed, name in enumerate(["b.png", "a.png", "deep/er/c.png", "B.png"])}
-    loaded = load_images(write(tmp_path, {name: png(pixels) for name, pixels in originals.items()}), 8)
-    np.testing.assert_array_equal(loaded.pixels, np.stack([originals[name] for name in sorted(originals)]).transpose(0, 3, 1, 2))
+    originals = {
+        name: noise(8, 8, 3, seed=seed)
+        for seed, name in enumerate(["b.png", "a.png", "deep/er/c.png", "B.png"])
+    }
+    loaded = load_images(
+        write(tmp_path, {name: png(pixels) for name, pixels in originals.items()}), 8
+    )
+    np.testing.assert_array_equal(
+        loaded.pixels,
+        np.stack([originals[name] for name in sorted(originals)]).transpose(0, 3, 1, 2),
+    )
 
 
 def test_a_folder_is_labelled_only_if_every_image_lies_in_a_sub_folder(tmp_path):
-    inside = load_images(write(tmp_path / "a", {f"train/{name}": content for name, content in PETS.items()}), 4)
+    inside = load_images(
+        write(tmp_path / "a", {f"train/{name}": content for name, content in PETS.items()}), 4
+    )
     assert inside.class_names == ("ape", "dog", "horse")
     mixed = load_images(write(tmp_path / "b", PETS | {"cover.png": png(noise(4, 4))}), 4)
     assert mixed.labels is None and mixed.class_names == ()
@@ -77,14 +95,25 @@ def test_a_folder_is_labelled_only_if_every_image_lies_in_a_sub_folder(tmp_path)
 
 def test_progress_counts_up_to_all(tmp_path):
     seen = []
-    load_images(zipped(tmp_path / "a.zip", {f"{i}.png": png(noise(4, 4)) for i in range(40)}), 4, progress=lambda *at: seen.append(at))
+    load_images(
+        zipped(tmp_path / "a.zip", {f"{i}.png": png(noise(4, 4)) for i in range(40)}),
+        4,
+        progress=lambda *at: seen.append(at),
+    )
     assert seen == sorted(seen) and seen[-1] == (40, 40)
 
 
 # --- what happens to one image
 
 
-def one(tmp_path: Path, image: Image.Image, resolution: int, channels: int = 3, suffix: str = "png", **save: object) -> np.ndarray:
+def one(
+    tmp_path: Path,
+    image: Image.Image,
+    resolution: int,
+    channels: int = 3,
+    suffix: str = "png",
+    **save: object,
+) -> np.ndarray:
     for name in "ab":
         image.save(tmp_path / f"{name}.{suffix}", **save)
     loaded = load_images(tmp_path, resolution, channels=channels).pixels
@@ -97,7 +126,9 @@ def test_the_crop_is_the_central_square(tmp_path, axis):
     long = noise(8, 14, 3)
     pixels = long if axis == 1 else long.transpose(1, 0, 2)
     square = pixels[:, 3:11] if axis == 1 else pixels[3:11]
-    np.testing.assert_array_equal(one(tmp_path, Image.fromarray(np.ascontiguousarray(pixels)), 8), square.transpose(2, 0, 1))
+    np.testing.assert_array_equal(
+        one(tmp_path, Image.fromarray(np.ascontiguousarray(pixels)), 8), square.transpose(2, 0, 1)
+    )
 
 
 def test_the_reduction_is_antialiased(tmp_path):
@@ -117,13 +148,18 @@ def test_a_large_jpeg_decoded_at_reduced_size_stays_within_two_levels(tmp_path):
 
 
 def test_enlarging_is_allowed(tmp_path):
-    assert (one(tmp_path, Image.new("RGB", (3, 2), (10, 20, 30)), 8) == np.array([10, 20, 30])[:, None, None]).all()
+    assert (
+        one(tmp_path, Image.new("RGB", (3, 2), (10, 20, 30)), 8)
+        == np.array([10, 20, 30])[:, None, None]
+    ).all()
 
 
 def test_grey_becomes_rgb_and_rgb_becomes_grey(tmp_path):
     grey = noise(6, 6)
     np.testing.assert_array_equal(one(tmp_path, Image.fromarray(grey), 6), np.stack([grey] * 3))
-    assert (one(tmp_path, Image.new("RGB", (6, 6), (255, 0, 0)), 6, channels=1) == 76).all()  # 0.299 R + 0.587 G + 0.114 B
+    assert (
+        one(tmp_path, Image.new("RGB", (6, 6), (255, 0, 0)), 6, channels=1) == 76
+    ).all()  # 0.299 R + 0.587 G + 0.114 B
 
 
 @pytest.mark.parametrize("mode, transparent", [("RGBA", (255, 0, 0, 0)), ("LA", (0, 0)), ("P", 0)])
@@ -133,19 +169,28 @@ def test_transparency_is_composited_on_white(tmp_path, mode, transparent):
 
 
 def test_half_transparent_red_on_white_is_pink(tmp_path):
-    np.testing.assert_allclose(one(tmp_path, Image.new("RGBA", (4, 4), (255, 0, 0, 128)), 4)[:, 0, 0], [255, 127, 127], atol=1)
+    np.testing.assert_allclose(
+        one(tmp_path, Image.new("RGBA", (4, 4), (255, 0, 0, 128)), 4)[:, 0, 0],
+        [255, 127, 127],
+        atol=1,
+    )
 
 
 def test_sixteen_bit_grey_levels_are_scaled_not_clipped(tmp_path):
     levels = np.linspace(0, 65535, 64).astype(np.uint16).reshape(8, 8)
-    np.testing.assert_array_equal(one(tmp_path, Image.fromarray(levels), 8, channels=1)[0], levels >> 8)
+    np.testing.assert_array_equal(
+        one(tmp_path, Image.fromarray(levels), 8, channels=1)[0], levels >> 8
+    )
 
 
 def test_exif_orientation_is_applied(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # to be shown turned by 90 degrees clockwise
     pixels = noise(8, 8, 3)
-    np.testing.assert_array_equal(one(tmp_path, Image.fromarray(pixels), 8, exif=exif), np.rot90(pixels, -1).transpose(2, 0, 1))
+    np.testing.assert_array_equal(
+        one(tmp_path, Image.fromarray(pixels), 8, exif=exif),
+        np.rot90(pixels, -1).transpose(2, 0, 1),
+    )
 
 
 # --- broken images and bad input
@@ -159,8 +204,19 @@ def test_a_broken_image_is_refused_by_name_or_skipped_and_counted(tmp_path, pack
     with pytest.raises(SteadyganError, match=r"pets(\.zip)?/dog/1\.png is broken: .*broken=skip"):
         load_images(path, 8)
     loaded = load_images(path, 8, broken="skip")
-    whole = load_images(zipped(tmp_path / "whole.zip", {name: content for name, content in PETS.items() if name != "dog/1.png"}), 8)
-    assert len(loaded.broken) == 1 and "dog/1.png: " in loaded.broken[0] and " at 0x" not in loaded.broken[0] and len(loaded) == 8
+    whole = load_images(
+        zipped(
+            tmp_path / "whole.zip",
+            {name: content for name, content in PETS.items() if name != "dog/1.png"},
+        ),
+        8,
+    )
+    assert (
+        len(loaded.broken) == 1
+        and "dog/1.png: " in loaded.broken[0]
+        and " at 0x" not in loaded.broken[0]
+        and len(loaded) == 8
+    )
     np.testing.assert_array_equal(loaded.pixels, whole.pixels)
     np.testing.assert_array_equal(loaded.labels, whole.labels)
 
@@ -196,7 +252,11 @@ def test_all_broken_is_an_error_even_when_skipping(tmp_path):
         ("bad.npz", b"x", "without unpickling"),
         ("empty.npy", b"", "cannot be read"),
         ("bad.tar.gz", b"x", "cannot be read"),
-        ("cut-images-idx3-ubyte.gz", gzip.compress(bytes([0, 0, 8, 3]) + bytes(999))[:-9], "cannot be read"),
+        (
+            "cut-images-idx3-ubyte.gz",
+            gzip.compress(bytes([0, 0, 8, 3]) + bytes(999))[:-9],
+            "cannot be read",
+        ),
         ("odd-images-idx3-ubyte", bytes(16), "no IDX file"),
         (
             "cut-images-idx3-ubyte",
@@ -237,11 +297,18 @@ def test_other_bad_input(tmp_path):
 
 def test_memory_mapped_pixels_equal_those_in_memory(tmp_path):
     path = zipped(tmp_path / "a.zip", PETS | {"ape/0.png": b"broken"})
-    inside, mapped = load_images(path, 8, broken="skip"), load_images(path, 8, broken="skip", memory_limit=100)
+    inside, mapped = (
+        load_images(path, 8, broken="skip"),
+        load_images(path, 8, broken="skip", memory_limit=100),
+    )
     assert isinstance(mapped.pixels, np.memmap) and not isinstance(inside.pixels, np.memmap)
     np.testing.assert_array_equal(inside.pixels, mapped.pixels)
-    batches = [EpochStream(a.pixels, a.labels, flip=True, seed=3).draw(20) for a in (inside, mapped)]
-    assert torch.equal(batches[0].x, batches[1].x) and torch.equal(batches[0].labels, batches[1].labels)
+    batches = [
+        EpochStream(a.pixels, a.labels, flip=True, seed=3).draw(20) for a in (inside, mapped)
+    ]
+    assert torch.equal(batches[0].x, batches[1].x) and torch.equal(
+        batches[0].labels, batches[1].labels
+    )
 
 
 def test_a_full_disk_is_refused_before_decoding(tmp_path, monkeypatch):
@@ -258,7 +325,12 @@ def test_a_full_disk_is_refused_before_decoding(tmp_path, monkeypatch):
 def test_npz_in_every_layout(tmp_path, layout, keys):
     pixels = noise(5, 6, 6) if layout == "NHW" else noise(5, 6, 6, 3)
     expected = np.stack([pixels] * 3, 1) if layout == "NHW" else pixels.transpose(0, 3, 1, 2)
-    stored = {"NCHW": expected, "NHWA": np.concatenate([pixels, np.full_like(pixels[..., :1], 255)], -1) if layout == "NHWA" else None}
+    stored = {
+        "NCHW": expected,
+        "NHWA": np.concatenate([pixels, np.full_like(pixels[..., :1], 255)], -1)
+        if layout == "NHWA"
+        else None,
+    }
     labels = np.array([7, 3, 3, 5, 7])
     np.savez(tmp_path / "a.npz", **{keys[0]: stored.get(layout, pixels), keys[1]: labels[:, None]})
     loaded = load_images(tmp_path / "a.npz", 6)
@@ -282,9 +354,15 @@ def test_npy_and_the_only_array_of_an_npz(tmp_path):
         ({"images": noise(6, 6)}, r"shape \(6, 6\); expected"),
         ({"images": noise(5, 6, 6, 2)}, "C = 1, 3"),
         ({"images": noise(5, 3, 6, 3)}, "NHWC and as NCHW"),
-        ({"images": noise(5, 6, 6), "labels": np.arange(4)}, r"5 images, but labels of shape \(4,\)"),
+        (
+            {"images": noise(5, 6, 6), "labels": np.arange(4)},
+            r"5 images, but labels of shape \(4,\)",
+        ),
         ({"images": noise(5, 6, 6), "labels": np.ones(5)}, "whole numbers"),
-        ({"left": noise(5, 6, 6), "right": noise(5, 6, 6)}, "holds the arrays left, right; expected"),
+        (
+            {"left": noise(5, 6, 6), "right": noise(5, 6, 6)},
+            "holds the arrays left, right; expected",
+        ),
         ({"images": np.array([{}, {}])}, "without unpickling"),
     ],
 )
@@ -298,7 +376,8 @@ def test_arrays_of_the_wrong_kind_are_refused(tmp_path, arrays, message):
 
 
 def as_python_2(content: dict) -> bytes:
-    """Assemble the opcodes that Python 2 wrote: byte strings (T) and arrays rebuilt by numpy.core.multiarray."""
+    """Assemble the opcodes that Python 2 wrote: byte strings (T) and arrays rebuilt by
+    numpy.core.multiarray."""
 
     def write(value: object) -> bytes:
         if isinstance(value, bytes):
@@ -309,10 +388,25 @@ def as_python_2(content: dict) -> bytes:
             return b"](" + b"".join(map(write, value)) + b"e"
         if isinstance(value, dict):
             return b"}(" + b"".join(write(key) + write(item) for key, item in value.items()) + b"u"
-        rebuilt = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(K\x00t" + write(b"b") + b"tR"
-        dtype = b"cnumpy\ndtype\n(" + write(b"u1") + b"K\x00K\x01tR(K\x03" + write(b"|") + b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
+        rebuilt = (
+            b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(K\x00t" + write(b"b") + b"tR"
+        )
+        dtype = (
+            b"cnumpy\ndtype\n("
+            + write(b"u1")
+            + b"K\x00K\x01tR(K\x03"
+            + write(b"|")
+            + b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
+        )
         return (
-            rebuilt + b"(K\x01(" + b"".join(write(size) for size in value.shape) + b"t" + dtype + b"I00\n" + write(value.tobytes()) + b"tb"
+            rebuilt
+            + b"(K\x01("
+            + b"".join(write(size) for size in value.shape)
+            + b"t"
+            + dtype
+            + b"I00\n"
+            + write(value.tobytes())
+            + b"tb"
         )
 
     return b"\x80\x02" + write(content) + b"."
@@ -320,9 +414,19 @@ def as_python_2(content: dict) -> bytes:
 
 def cifar(writer=as_python_2, batches: int = 2) -> tuple[dict[str, bytes], np.ndarray, list[int]]:
     pixels, labels = noise(3 * batches, 3072), [1, 0, 2] * batches
-    files = {f"data_batch_{i + 1}": {b"data": pixels[3 * i : 3 * i + 3], b"labels": labels[3 * i : 3 * i + 3]} for i in range(batches)}
+    files = {
+        f"data_batch_{i + 1}": {
+            b"data": pixels[3 * i : 3 * i + 3],
+            b"labels": labels[3 * i : 3 * i + 3],
+        }
+        for i in range(batches)
+    }
     files["batches.meta"] = {b"label_names": [b"plane", b"car", b"bird"]}
-    return {name: writer(content) for name, content in files.items()}, pixels.reshape(-1, 3, 32, 32), labels
+    return (
+        {name: writer(content) for name, content in files.items()},
+        pixels.reshape(-1, 3, 32, 32),
+        labels,
+    )
 
 
 def tarred(path: Path, files: dict[str, bytes]) -> Path:
@@ -336,17 +440,29 @@ def tarred(path: Path, files: dict[str, bytes]) -> Path:
 
 @pytest.mark.parametrize("protocol", ["python 2", 2, 4])
 def test_cifar_10_from_its_archive_and_from_the_extracted_folder(tmp_path, protocol):
-    files, pixels, labels = cifar(as_python_2 if protocol == "python 2" else lambda content: pickle.dumps(content, protocol))
+    files, pixels, labels = cifar(
+        as_python_2 if protocol == "python 2" else lambda content: pickle.dumps(content, protocol)
+    )
     files["test_batch"] = b"not to be read"
-    for path in (tarred(tmp_path / "cifar-10-python.tar.gz", files), write(tmp_path / "extracted", files)):
+    for path in (
+        tarred(tmp_path / "cifar-10-python.tar.gz", files),
+        write(tmp_path / "extracted", files),
+    ):
         loaded = load_images(path, 32)
         np.testing.assert_array_equal(loaded.pixels, pixels)
-        assert [loaded.class_names[i] for i in loaded.labels] == [("plane", "car", "bird")[i] for i in labels]
+        assert [loaded.class_names[i] for i in loaded.labels] == [
+            ("plane", "car", "bird")[i] for i in labels
+        ]
 
 
 def test_cifar_100(tmp_path):
     train = {b"data": noise(4, 3072), b"coarse_labels": [0, 0, 0, 0], b"fine_labels": [1, 0, 1, 0]}
-    files = {"train": as_python_2(train), "meta": as_python_2({b"fine_label_names": [b"apple", b"bee"], b"coarse_label_names": [b"all"]})}
+    files = {
+        "train": as_python_2(train),
+        "meta": as_python_2(
+            {b"fine_label_names": [b"apple", b"bee"], b"coarse_label_names": [b"all"]}
+        ),
+    }
     loaded = load_images(tarred(tmp_path / "cifar-100-python.tar.gz", files), 32)
     assert loaded.class_names == ("apple", "bee") and loaded.labels.tolist() == [1, 0, 1, 0]
 
@@ -361,12 +477,20 @@ class Payload:
 
 def test_a_malicious_pickle_is_refused_and_does_not_run(tmp_path):
     mark = tmp_path / "executed"
-    assert pickle.loads(pickle.dumps(Payload(os.mkdir, str(mark)))) is None and mark.exists()  # the payload works where it is let
+    assert (
+        pickle.loads(pickle.dumps(Payload(os.mkdir, str(mark)))) is None and mark.exists()
+    )  # the payload works where it is let
     mark.rmdir()
-    for payload in (Payload(os.mkdir, str(mark)), Payload(eval, f"__import__('os').mkdir({str(mark)!r})")):
+    for payload in (
+        Payload(os.mkdir, str(mark)),
+        Payload(eval, f"__import__('os').mkdir({str(mark)!r})"),
+    ):
         for name in ("data_batch_1", "batches.meta"):
             files = cifar()[0] | {name: pickle.dumps({b"data": payload, b"labels": [0]}, 2)}
-            with pytest.raises(SteadyganError, match=rf"{name} is no CIFAR file that can be read safely.*asks to run"):
+            with pytest.raises(
+                SteadyganError,
+                match=rf"{name} is no CIFAR file that can be read safely.*asks to run",
+            ):
                 load_images(tarred(tmp_path / "cifar-10-python.tar.gz", files), 32)
     assert not mark.exists()
 
@@ -396,14 +520,26 @@ def test_a_tar_without_cifar_says_what_to_do(tmp_path):
 
 
 def idx(values: np.ndarray) -> bytes:
-    return bytes([0, 0, 8, values.ndim]) + np.array(values.shape, ">u4").tobytes() + values.tobytes()
+    return (
+        bytes([0, 0, 8, values.ndim]) + np.array(values.shape, ">u4").tobytes() + values.tobytes()
+    )
 
 
 @pytest.mark.parametrize("packed", [False, True])
 def test_idx_files_and_their_labels(tmp_path, packed):
     pixels, labels = noise(5, 28, 28), np.array([4, 0, 4, 9, 0], np.uint8)
-    files = {"train-images-idx3-ubyte": idx(pixels), "train-labels-idx1-ubyte": idx(labels), "t10k-images-idx3-ubyte": idx(pixels[:2])}
-    write(tmp_path, {name + ".gz" * packed: gzip.compress(content) if packed else content for name, content in files.items()})
+    files = {
+        "train-images-idx3-ubyte": idx(pixels),
+        "train-labels-idx1-ubyte": idx(labels),
+        "t10k-images-idx3-ubyte": idx(pixels[:2]),
+    }
+    write(
+        tmp_path,
+        {
+            name + ".gz" * packed: gzip.compress(content) if packed else content
+            for name, content in files.items()
+        },
+    )
     for path in (tmp_path, tmp_path / ("train-images-idx3-ubyte" + ".gz" * packed)):
         loaded = load_images(path, 28, channels=1)
         np.testing.assert_array_equal(loaded.pixels[:, 0], pixels)
@@ -412,8 +548,13 @@ def test_idx_files_and_their_labels(tmp_path, packed):
 
 
 def test_several_idx_files_to_choose_from_are_listed(tmp_path):
-    write(tmp_path, {f"{name}-train-images-idx3-ubyte": idx(noise(2, 4, 4)) for name in ("letters", "digits")})
-    with pytest.raises(SteadyganError, match=r"several IDX.*digits-train-images-idx3-ubyte, letters"):
+    write(
+        tmp_path,
+        {f"{name}-train-images-idx3-ubyte": idx(noise(2, 4, 4)) for name in ("letters", "digits")},
+    )
+    with pytest.raises(
+        SteadyganError, match=r"several IDX.*digits-train-images-idx3-ubyte, letters"
+    ):
         load_images(tmp_path, 8)
 
 
@@ -438,7 +579,11 @@ def hub(rows: list[dict], features: dict) -> types.ModuleType:
             return len(rows)
 
         def __getitem__(self, key):
-            return [row[key] for row in rows] if isinstance(key, str) else {column: rows[key][column] for column in self.features}
+            return (
+                [row[key] for row in rows]
+                if isinstance(key, str)
+                else {column: rows[key][column] for column in self.features}
+            )
 
         def select_columns(self, columns):
             return Rows(columns)
@@ -466,17 +611,25 @@ class Names:
 def test_the_hub_finds_the_columns_of_images_and_labels(monkeypatch):
     pixels = noise(4, 8, 8, 3)
     rows = [{"id": i, "img": Image.fromarray(pixels[i]), "kind": i % 2} for i in range(4)]
-    monkeypatch.setitem(sys.modules, "datasets", hub(rows, {"id": None, "img": Feature(), "kind": Names("cat", "dog")}))
+    monkeypatch.setitem(
+        sys.modules,
+        "datasets",
+        hub(rows, {"id": None, "img": Feature(), "kind": Names("cat", "dog")}),
+    )
     loaded = load_images("hf:some/pets:test", 8)
     np.testing.assert_array_equal(loaded.pixels, pixels.transpose(0, 3, 1, 2))
     assert loaded.class_names == ("cat", "dog") and loaded.labels.tolist() == [0, 1, 0, 1]
-    with pytest.raises(SteadyganError, match="'some/cars', split 'train', could not be loaded: no some/cars"):
+    with pytest.raises(
+        SteadyganError, match="'some/cars', split 'train', could not be loaded: no some/cars"
+    ):
         load_images("hf:some/cars", 8)
     rows[2]["img"], rows[1]["kind"] = None, None
     with pytest.raises(SteadyganError, match=r"hf:some/pets:train\[2\] is broken"):
         load_images("hf:some/pets", 8)
     assert load_images("hf:some/pets", 8, broken="skip").labels is None
-    monkeypatch.setitem(sys.modules, "datasets", hub(rows, {"id": None, "kind": Names("cat", "dog")}))
+    monkeypatch.setitem(
+        sys.modules, "datasets", hub(rows, {"id": None, "kind": Names("cat", "dog")})
+    )
     with pytest.raises(SteadyganError, match="no column of images; its columns: id, kind"):
         load_images("hf:some/pets", 8)
     monkeypatch.setitem(sys.modules, "datasets", None)
@@ -488,7 +641,8 @@ def test_the_hub_finds_the_columns_of_images_and_labels(monkeypatch):
 
 
 def numbered(count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return images whose upper left pixel is their number and whose right half is darker, and labels that tell the number too."""
+    """Return images whose upper left pixel is their number and whose right half is darker, and
+    labels that tell the number too."""
     pixels = noise(count, 3, 4, 4)
     pixels[:, :, :, 0], pixels[:, :, :, -1] = np.arange(count)[:, None, None], 255
     return pixels, np.arange(count) * 10
@@ -502,7 +656,10 @@ def test_values_are_exactly_the_bytes_mapped_to_minus_one_to_one():
     pixels = np.arange(256, dtype=np.uint8).reshape(2, 2, 8, 8)
     x = EpochStream(pixels, None, flip=False, seed=0).draw(2).x
     assert x.dtype == torch.float32 and x.min() == -1 and x.max() == 1
-    np.testing.assert_array_equal(np.sort(x.numpy().ravel()), np.arange(256, dtype=np.float32) / np.float32(127.5) - np.float32(1))
+    np.testing.assert_array_equal(
+        np.sort(x.numpy().ravel()),
+        np.arange(256, dtype=np.float32) / np.float32(127.5) - np.float32(1),
+    )
 
 
 def test_each_epoch_shows_every_image_once_in_a_fresh_order():
@@ -552,7 +709,11 @@ def test_a_restored_stream_continues_bit_for_bit(stop):
     for _ in range(stop):
         broken.draw(7)
     state = broken.state()
-    assert state["position"].shape == () and state["position"].dtype == torch.int64 and int(state["position"]) == 7 * stop
+    assert (
+        state["position"].shape == ()
+        and state["position"].dtype == torch.int64
+        and int(state["position"]) == 7 * stop
+    )
     fresh = EpochStream(*numbered(13), flip=True, seed=6)
     fresh.draw(30)  # a stream that has gone ahead is set back just as well
     fresh.restore(state)
@@ -563,9 +724,14 @@ def test_a_restored_stream_continues_bit_for_bit(stop):
 
 def test_seeds_differ_and_the_global_generators_are_left_alone():
     before = torch.get_rng_state(), np.random.get_state()[1].copy()
-    first, again, other = (EpochStream(*numbered(30), flip=True, seed=seed).draw(30).x for seed in (-1, -1, 2))
+    first, again, other = (
+        EpochStream(*numbered(30), flip=True, seed=seed).draw(30).x for seed in (-1, -1, 2)
+    )
     assert torch.equal(first, again) and not torch.equal(first, other)
-    assert torch.equal(before[0], torch.get_rng_state()) and (before[1] == np.random.get_state()[1]).all()
+    assert (
+        torch.equal(before[0], torch.get_rng_state())
+        and (before[1] == np.random.get_state()[1]).all()
+    )
 
 
 def test_bad_draws_and_positions_are_refused():
@@ -593,7 +759,14 @@ def test_the_problem_is_spelled_built_and_described(tmp_path):
     )
     assert build("problem", "images") == Images() and build("problem", spec(Images())) == Images()
     entry = next(entry for entry in describe("problem") if entry.name == "images")
-    assert set(entry.settings) == {"data", "resolution", "channels", "flip", "broken", "conditional"}
+    assert set(entry.settings) == {
+        "data",
+        "resolution",
+        "channels",
+        "flip",
+        "broken",
+        "conditional",
+    }
     with pytest.raises(SteadyganError, match="channels must be"):
         build("problem", "images:channels=2")
 
@@ -602,7 +775,11 @@ def test_the_problem_loads_once_on_first_use(tmp_path, monkeypatch):
     path = zipped(tmp_path / "pets.zip", PETS)
     problem, calls = Images(data=str(path), resolution=8, conditional=True), []
     assert problem.event == (3, 8, 8)
-    monkeypatch.setattr(module, "load_images", lambda *args, **kwargs: calls.append(args) or load_images(*args, **kwargs))
+    monkeypatch.setattr(
+        module,
+        "load_images",
+        lambda *args, **kwargs: calls.append(args) or load_images(*args, **kwargs),
+    )
     assert not calls and problem.classes == 3
     batch = problem.stream(0).draw(4)
     assert len(calls) == 1 and batch.x.shape == (4, 3, 8, 8) and batch.labels.shape == (4,)
@@ -616,11 +793,18 @@ def test_the_problem_loads_once_on_first_use(tmp_path, monkeypatch):
 def test_conditional_needs_classes(tmp_path):
     for folder, found in (
         (write(tmp_path / "a", {"a.png": PETS["dog/0.png"], "b.png": PETS["dog/1.png"]}), "none"),
-        (write(tmp_path / "b", {"only/a.png": PETS["dog/0.png"], "only/b.png": PETS["dog/1.png"]}), "only"),
+        (
+            write(
+                tmp_path / "b", {"only/a.png": PETS["dog/0.png"], "only/b.png": PETS["dog/1.png"]}
+            ),
+            "only",
+        ),
     ):
         problem = Images(data=str(folder), resolution=8, conditional=True)
         for use in (lambda p=problem: p.classes, lambda p=problem: p.stream(0), problem.load):
-            with pytest.raises(SteadyganError, match=f"at least two classes, and .* has {found}: put"):
+            with pytest.raises(
+                SteadyganError, match=f"at least two classes, and .* has {found}: put"
+            ):
                 use()
 
 
@@ -631,5 +815,9 @@ def test_conditional_needs_classes(tmp_path):
 def test_the_real_cifar_zip():
     loaded = load_images(Path(os.environ["STEADYGAN_DATA"]) / "cifar10/train.zip", 32)
     assert loaded.pixels.shape == (50000, 3, 32, 32) and not loaded.broken
-    assert np.bincount(loaded.labels).tolist() == [5000] * 10 and loaded.class_names[0] == "airplane"
-    np.testing.assert_allclose(loaded.pixels.mean((0, 2, 3)) / 255, [0.4914, 0.4822, 0.4465], atol=0.002)
+    assert (
+        np.bincount(loaded.labels).tolist() == [5000] * 10 and loaded.class_names[0] == "airplane"
+    )
+    np.testing.assert_allclose(
+        loaded.pixels.mean((0, 2, 3)) / 255, [0.4914, 0.4822, 0.4465], atol=0.002
+    )

@@ -28,8 +28,21 @@ def rng(seed=0):
 
 
 def test_occupancy_counts_by_hand():
-    samples = torch.tensor([[0.1, 0, 0], [0, 0, 0.1], [3, 0.05, 0], [3, 0, 0.3], [0, 5, 0], [9, 9, 9], [1.5, 0, 0], [0, 0, 7.0]])
-    assert torch.equal(mode_occupancy(samples, CENTRES, 0.2), torch.tensor([2, 1, 1, 1]).double() / 8)
+    samples = torch.tensor(
+        [
+            [0.1, 0, 0],
+            [0, 0, 0.1],
+            [3, 0.05, 0],
+            [3, 0, 0.3],
+            [0, 5, 0],
+            [9, 9, 9],
+            [1.5, 0, 0],
+            [0, 0, 7.0],
+        ]
+    )
+    assert torch.equal(
+        mode_occupancy(samples, CENTRES, 0.2), torch.tensor([2, 1, 1, 1]).double() / 8
+    )
     assert high_quality(samples, CENTRES, 0.2) == 5 / 8
     assert high_quality(samples, CENTRES, 0.31) == 6 / 8
     assert modes_covered(samples, CENTRES, 0.2, at_least=0.125) == 4
@@ -46,13 +59,16 @@ def test_the_radius_is_two_sided_and_inclusive():
     samples = torch.tensor([[0.25]])
     centre = torch.zeros(1, 1)
     assert (high_quality(samples, centre, 0.25), high_quality(samples, centre, 0.2499)) == (1, 0)
-    # Far from the origin and in float32 the difference of squares would lose this distance entirely.
+    # Far from the origin and in float32 the difference of squares would lose this distance
+    # entirely.
     far = torch.tensor([[4096.0, 0.0]])
     assert high_quality(far + torch.tensor([0.0, 0.01]), far.expand(30, 2), 0.0099) == 0
 
 
 def test_a_sample_counts_once_where_radii_overlap():
-    occupancy = mode_occupancy(torch.tensor([[0.4], [0.6], [0.7]]), torch.tensor([[0.0], [1.0]]), radius=2.0)
+    occupancy = mode_occupancy(
+        torch.tensor([[0.4], [0.6], [0.7]]), torch.tensor([[0.0], [1.0]]), radius=2.0
+    )
     assert occupancy.tolist() == pytest.approx([1 / 3, 2 / 3])
 
 
@@ -64,7 +80,10 @@ def test_one_percent_is_enough_and_less_is_not():
     assert modes_covered(samples, CENTRES, 0.1) == 1
 
 
-@pytest.mark.parametrize(("counts", "expected"), [([1, 1, 1, 1], 0), ([2, 2, 0, 0], math.log(2)), ([5, 0, 0, 0], math.log(4))])
+@pytest.mark.parametrize(
+    ("counts", "expected"),
+    [([1, 1, 1, 1], 0), ([2, 2, 0, 0], math.log(2)), ([5, 0, 0, 0], math.log(4))],
+)
 def test_occupancy_kl_closed_forms(counts, expected):
     samples = CENTRES.repeat_interleave(torch.tensor(counts), dim=0) + 0.3
     assert occupancy_kl(samples, CENTRES) == pytest.approx(expected, abs=1e-12)
@@ -72,14 +91,21 @@ def test_occupancy_kl_closed_forms(counts, expected):
 
 def test_occupancy_kl_is_taken_from_the_samples_to_the_uniform():
     samples = CENTRES.repeat_interleave(torch.tensor([7, 1, 1, 1]), dim=0)
-    assert occupancy_kl(samples, CENTRES) == pytest.approx(0.7 * math.log(2.8) + 0.3 * math.log(0.4))
+    assert occupancy_kl(samples, CENTRES) == pytest.approx(
+        0.7 * math.log(2.8) + 0.3 * math.log(0.4)
+    )
 
 
-@pytest.mark.parametrize(("shift", "expected"), [([0.0, 3.0, -4.0], 5 / 2), ([3.0, -4.0], 5 * 2 / math.pi), ([-2.0], 2.0)])
+@pytest.mark.parametrize(
+    ("shift", "expected"),
+    [([0.0, 3.0, -4.0], 5 / 2), ([3.0, -4.0], 5 * 2 / math.pi), ([-2.0], 2.0)],
+)
 def test_sw1_of_a_shift_is_the_mean_projection(shift, expected):
     x = torch.randn(50, len(shift), generator=rng())
     # E|<v, u>| is |v|/2 on the sphere, 2|v|/pi on the circle, |v| on the line.
-    assert sliced_wasserstein(x, x + torch.tensor(shift), 10_000, rng(1)) == pytest.approx(expected, rel=0.02)
+    assert sliced_wasserstein(x, x + torch.tensor(shift), 10_000, rng(1)) == pytest.approx(
+        expected, rel=0.02
+    )
 
 
 def test_sw1_is_zero_on_the_same_set_and_symmetric_and_ignores_order():
@@ -87,27 +113,45 @@ def test_sw1_is_zero_on_the_same_set_and_symmetric_and_ignores_order():
     assert sliced_wasserstein(x, x[torch.randperm(300, generator=rng())]) == 0
     forth, back = sliced_wasserstein(x, y), sliced_wasserstein(y, x)
     assert forth == back > 0.5
-    assert forth == pytest.approx(sliced_wasserstein(x.flip(0), y[torch.randperm(300, generator=rng())]), rel=1e-12)
+    assert forth == pytest.approx(
+        sliced_wasserstein(x.flip(0), y[torch.randperm(300, generator=rng())]), rel=1e-12
+    )
 
 
 def test_sw1_is_rotation_invariant_in_the_limit_and_scales():
-    x, y = torch.randn(200, 3, generator=rng()) * torch.tensor([3.0, 1.0, 0.1]), torch.randn(200, 3, generator=rng(1)) + 1
+    x, y = (
+        torch.randn(200, 3, generator=rng()) * torch.tensor([3.0, 1.0, 0.1]),
+        torch.randn(200, 3, generator=rng(1)) + 1,
+    )
     turn = torch.linalg.qr(torch.randn(3, 3, generator=rng(2)))[0]
-    assert sliced_wasserstein(x @ turn, y @ turn, 4_000) == pytest.approx(sliced_wasserstein(x, y, 4_000), rel=0.03)
-    assert sliced_wasserstein(10 * x, 10 * y) == pytest.approx(10 * sliced_wasserstein(x, y), rel=1e-6)
+    assert sliced_wasserstein(x @ turn, y @ turn, 4_000) == pytest.approx(
+        sliced_wasserstein(x, y, 4_000), rel=0.03
+    )
+    assert sliced_wasserstein(10 * x, 10 * y) == pytest.approx(
+        10 * sliced_wasserstein(x, y), rel=1e-6
+    )
 
 
 @pytest.mark.parametrize("sizes", [(40, 40), (41, 17), (6, 9), (1, 5)])
 def test_in_one_dimension_sw1_is_scipys_wasserstein(sizes):
-    x, y = torch.randn(sizes[0], 1, generator=rng()), torch.randn(sizes[1], 1, generator=rng(1)) ** 3
-    assert sliced_wasserstein(x, y, 1) == pytest.approx(wasserstein_distance(x[:, 0].double(), y[:, 0].double()), rel=1e-12)
+    x, y = (
+        torch.randn(sizes[0], 1, generator=rng()),
+        torch.randn(sizes[1], 1, generator=rng(1)) ** 3,
+    )
+    assert sliced_wasserstein(x, y, 1) == pytest.approx(
+        wasserstein_distance(x[:, 0].double(), y[:, 0].double()), rel=1e-12
+    )
 
 
 def test_sw1_depends_on_nothing_but_its_generator():
     x, y = torch.randn(20, 3, generator=rng()), torch.randn(20, 3, generator=rng(1))
     before = torch.get_rng_state()
     assert sliced_wasserstein(x, y, 8) == sliced_wasserstein(x, y, 8)
-    assert sliced_wasserstein(x, y, 8, rng(3)) == sliced_wasserstein(x, y, 8, rng(3)) != sliced_wasserstein(x, y, 8, rng(4))
+    assert (
+        sliced_wasserstein(x, y, 8, rng(3))
+        == sliced_wasserstein(x, y, 8, rng(3))
+        != sliced_wasserstein(x, y, 8, rng(4))
+    )
     assert torch.equal(before, torch.get_rng_state())
 
 

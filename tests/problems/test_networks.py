@@ -1,4 +1,5 @@
-"""The architectures: shapes at every resolution, the papers' numbers, and the properties that training and analysis rely on."""
+"""The architectures: shapes at every resolution, the papers' numbers, and the properties that
+training and analysis rely on."""
 
 import copy
 import dataclasses
@@ -97,9 +98,15 @@ def test_a_network_is_its_spelling(network):
 
 def test_the_specs_of_the_papers():
     assert build("network", "mlp") == MLP(128, 2, "tanh", "none", "none", "truncated-normal")
-    assert build("network", "mlp:width=16,depth=4,activation=relu,init=torch") == MLP(16, 4, "relu", init="torch")
-    assert build("network", "dcgan:norm=none,critic_norm=none") == DCGAN(norm="none", critic_norm="none")
-    assert build("network", "dcgan:activation=tanh,critic_activation=tanh") == DCGAN(activation="tanh", critic_activation="tanh")
+    assert build("network", "mlp:width=16,depth=4,activation=relu,init=torch") == MLP(
+        16, 4, "relu", init="torch"
+    )
+    assert build("network", "dcgan:norm=none,critic_norm=none") == DCGAN(
+        norm="none", critic_norm="none"
+    )
+    assert build("network", "dcgan:activation=tanh,critic_activation=tanh") == DCGAN(
+        activation="tanh", critic_activation="tanh"
+    )
 
 
 # Parameters
@@ -110,15 +117,26 @@ def test_parameters_of_dcgan_64():
     kernels = 25 * (3 * 64 + 64 * 128 + 128 * 256 + 256 * 512)
     scales = 2 * (128 + 256 + 512)
     assert count_parameters(network.critic(event)) == kernels + scales + 64 + (512 * 16 + 1)
-    assert count_parameters(network.generator(event, 128)) == 128 * 512 * 16 + kernels + 2 * (512 + 256 + 128 + 64) + 3
+    assert (
+        count_parameters(network.generator(event, 128))
+        == 128 * 512 * 16 + kernels + 2 * (512 + 256 + 128 + 64) + 3
+    )
 
 
 def test_without_batch_normalisation_biases_take_the_place_of_its_scales_and_shifts():
     network, event = DCGAN(norm="none", critic_norm="none"), (3, 64, 64)
-    assert count_parameters(DCGAN().critic(event)) - count_parameters(network.critic(event)) == 128 + 256 + 512
-    # The generator's first bias is one number for each of the 4x4 pixels, the scales and shifts of its norm are shared by them.
+    assert (
+        count_parameters(DCGAN().critic(event)) - count_parameters(network.critic(event))
+        == 128 + 256 + 512
+    )
+    # The generator's first bias is one number for each of the 4x4 pixels, the scales and shifts of
+    # its norm are shared by them.
     saved = 2 * (512 + 256 + 128 + 64) - (512 * 16 + 256 + 128 + 64)
-    assert count_parameters(DCGAN().generator(event, 128)) - count_parameters(network.generator(event, 128)) == saved
+    assert (
+        count_parameters(DCGAN().generator(event, 128))
+        - count_parameters(network.generator(event, 128))
+        == saved
+    )
 
 
 def test_parameters_of_the_papers_mlp():
@@ -133,13 +151,25 @@ def test_channels_of_the_stages():
 
     assert channels(DCGAN().critic((3, 32, 32)), nn.Conv2d) == [64, 128, 256]
     assert channels(DCGAN().generator((3, 64, 64), 8), nn.ConvTranspose2d) == [256, 128, 64, 3]
-    blocks = [layer for layer in ResNet(width=2).critic((3, 128, 128)).modules() if isinstance(layer, Residual)]
+    blocks = [
+        layer
+        for layer in ResNet(width=2).critic((3, 128, 128)).modules()
+        if isinstance(layer, Residual)
+    ]
     assert [block.residual[-1].out_channels for block in blocks] == [2, 4, 8, 16, 32, 32]
 
 
 def test_the_first_layer_of_a_critic_and_the_last_of_a_generator_are_not_normalised():
-    critic, generator = DCGAN(width=4).critic((3, 32, 32)).features, DCGAN(width=4).generator((3, 32, 32), 8).body
-    assert [type(layer) for layer in critic[:4]] == [nn.Conv2d, nn.LeakyReLU, nn.Conv2d, nn.BatchNorm2d]
+    critic, generator = (
+        DCGAN(width=4).critic((3, 32, 32)).features,
+        DCGAN(width=4).generator((3, 32, 32), 8).body,
+    )
+    assert [type(layer) for layer in critic[:4]] == [
+        nn.Conv2d,
+        nn.LeakyReLU,
+        nn.Conv2d,
+        nn.BatchNorm2d,
+    ]
     assert [type(layer) for layer in generator[-3:]] == [nn.ReLU, nn.ConvTranspose2d, nn.Tanh]
     assert sum(isinstance(layer, nn.BatchNorm2d) for layer in generator) == 3
 
@@ -148,7 +178,9 @@ def test_the_first_layer_of_a_critic_and_the_last_of_a_generator_are_not_normali
 
 
 def test_initial_weights_of_the_papers_mlp():
-    layers = [layer for layer in MLP().generator((3,), 128).modules() if isinstance(layer, nn.Linear)]
+    layers = [
+        layer for layer in MLP().generator((3,), 128).modules() if isinstance(layer, nn.Linear)
+    ]
     weights = torch.cat([layer.weight.flatten() for layer in layers])
     # A normal cut at two standard deviations keeps 0.8796 of its own.
     assert weights.std().item() == pytest.approx(0.08796, rel=0.02)
@@ -159,7 +191,9 @@ def test_initial_weights_of_the_papers_mlp():
 def test_initial_weights_of_dcgan():
     critic = DCGAN(width=16).critic((3, 32, 32))
     assert critic.features[2].weight.std().item() == pytest.approx(0.02, rel=0.05)
-    scales = torch.cat([layer.weight for layer in critic.modules() if isinstance(layer, nn.BatchNorm2d)])
+    scales = torch.cat(
+        [layer.weight for layer in critic.modules() if isinstance(layer, nn.BatchNorm2d)]
+    )
     assert scales.mean().item() == pytest.approx(1.0, abs=0.01)
     assert 0.01 < scales.std().item() < 0.03
 
@@ -185,7 +219,10 @@ def test_gains_undo_the_activation(name):
 @pytest.mark.parametrize("network", ["dcgan:width=4", "dcgan:width=16", "resnet:width=4"])
 def test_without_normalisation_the_signal_neither_dies_nor_explodes(network, side, name, classes):
     both = {"critic_activation": name} if network.startswith("dcgan") else {}
-    pair, y = settings(network, activation=name, norm="none", critic_norm="none", **both), labels(16, classes)
+    pair, y = (
+        settings(network, activation=name, norm="none", critic_norm="none", **both),
+        labels(16, classes),
+    )
     with torch.no_grad():
         fake = pair.generator((3, side, side), 32, classes)(torch.randn(16, 32), *y)
         critic = pair.critic((3, side, side), classes)
@@ -204,14 +241,17 @@ def test_the_weights_of_a_dcgan_start_with_the_spread_that_was_asked_for():
 
 
 def test_a_critic_that_nothing_normalises_is_not_initialised_as_if_it_were():
-    # At side 8 the only convolution is the first, which has no norm: under std 0.02 the logits would differ by hundredths.
+    # At side 8 the only convolution is the first, which has no norm: under std 0.02 the logits
+    # would differ by hundredths.
     assert DCGAN(width=8).critic((3, 8, 8))(smooth_images(64, 8)).std() > 0.05
 
 
 def test_initial_weights_come_from_the_global_generator():
     def draw():
         torch.manual_seed(3)
-        return torch.nn.utils.parameters_to_vector(DCGAN(width=2).critic((3, 16, 16), 2).parameters())
+        return torch.nn.utils.parameters_to_vector(
+            DCGAN(width=2).critic((3, 16, 16), 2).parameters()
+        )
 
     assert torch.equal(draw(), draw())
 
@@ -229,7 +269,9 @@ def test_at_scale_zero_a_block_is_its_shortcut(after):
 def test_a_block_adds_the_scaled_residual():
     x, block = torch.randn(2, 4, 8, 8), Residual(4, 4, "none", "leaky-relu", 0.1)
     first, second = block.residual[1], block.residual[3]
-    torch.testing.assert_close(block(x), x + 0.1 * second(F.leaky_relu(first(F.leaky_relu(x, 0.2)), 0.2)))
+    torch.testing.assert_close(
+        block(x), x + 0.1 * second(F.leaky_relu(first(F.leaky_relu(x, 0.2)), 0.2))
+    )
 
 
 @pytest.mark.parametrize("norm", CRITIC_NORMS)
@@ -238,7 +280,8 @@ def test_only_batch_normalisation_lets_samples_see_each_other(network, norm):
     critic = settings(network, critic_norm=norm).critic((3, 16, 16)).double()
     one, two = torch.randn(4, 3, 16, 16).double(), 1 + 2 * torch.randn(4, 3, 16, 16).double()
     if norm == "spectral":
-        # In training mode every pass iterates once towards the singular vectors, which would tell the passes apart.
+        # In training mode every pass iterates once towards the singular vectors, which would tell
+        # the passes apart.
         critic.eval()
     joined, separate = critic(torch.cat([one, two])), torch.cat([critic(one), critic(two)])
     assert torch.allclose(joined, separate, rtol=1e-9, atol=1e-12) == (norm != "batch")
@@ -250,10 +293,16 @@ def test_spectral_critics_have_weights_of_norm_one(network):
     for _ in range(30):
         critic(torch.randn(2, 3, 16, 16), *labels(2, 3))
     critic(torch.randn(2, 3, 16, 16), *y)
-    weighted = [layer for layer in critic.modules() if isinstance(layer, nn.Conv2d | nn.Linear | nn.Embedding)]
+    weighted = [
+        layer
+        for layer in critic.modules()
+        if isinstance(layer, nn.Conv2d | nn.Linear | nn.Embedding)
+    ]
     assert len(weighted) >= 4
     for layer in weighted:
-        assert torch.linalg.matrix_norm(layer.weight.flatten(1), 2).item() == pytest.approx(1, rel=0.05)
+        assert torch.linalg.matrix_norm(layer.weight.flatten(1), 2).item() == pytest.approx(
+            1, rel=0.05
+        )
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
@@ -264,7 +313,9 @@ def test_gradient_penalties_have_finite_gradients(network, name):
     x = torch.randn(4, 3, 8, 8, requires_grad=True)
     (slope,) = torch.autograd.grad(critic(x).sum(), x, create_graph=True)
     penalty = slope.square().flatten(1).sum(1).mean()
-    weights = [layer.weight for layer in critic.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
+    weights = [
+        layer.weight for layer in critic.modules() if isinstance(layer, nn.Conv2d | nn.Linear)
+    ]
     for gradient in torch.autograd.grad(penalty, weights):
         assert gradient.isfinite().all() and gradient.any()
 
@@ -280,7 +331,10 @@ def test_inputs_are_left_as_they_are(network):
 @pytest.mark.parametrize("norm", CRITIC_NORMS)
 @pytest.mark.parametrize("network", IMAGE_NETWORKS)
 def test_networks_can_be_copied(network, norm):
-    critic, x = settings(network, critic_norm=norm).critic((3, 16, 16)).eval(), torch.randn(2, 3, 16, 16)
+    critic, x = (
+        settings(network, critic_norm=norm).critic((3, 16, 16)).eval(),
+        torch.randn(2, 3, 16, 16),
+    )
     assert torch.equal(copy.deepcopy(critic)(x), critic(x))
 
 
@@ -289,8 +343,12 @@ def test_many_critics_run_under_vmap(network):
     critics = [build("network", network).critic((3,)) for _ in range(3)]
     parameters, buffers = torch.func.stack_module_state(critics)
     x = torch.randn(3, 5, 3)
-    logits = torch.func.vmap(lambda p, b, x: torch.func.functional_call(critics[0], (p, b), (x,)))(parameters, buffers, x)
-    torch.testing.assert_close(logits, torch.stack([critic(x[i]) for i, critic in enumerate(critics)]))
+    logits = torch.func.vmap(lambda p, b, x: torch.func.functional_call(critics[0], (p, b), (x,)))(
+        parameters, buffers, x
+    )
+    torch.testing.assert_close(
+        logits, torch.stack([critic(x[i]) for i, critic in enumerate(critics)])
+    )
 
 
 # Classes
@@ -298,7 +356,10 @@ def test_many_critics_run_under_vmap(network):
 
 @pytest.mark.parametrize("network", IMAGE_NETWORKS)
 def test_the_critic_projects_on_the_class(network):
-    critic, x = build("network", network).critic((3, 16, 16), 3).eval().double(), torch.randn(4, 3, 16, 16).double()
+    critic, x = (
+        build("network", network).critic((3, 16, 16), 3).eval().double(),
+        torch.randn(4, 3, 16, 16).double(),
+    )
     of = [critic(x, torch.full((4,), y)) for y in range(3)]
     h, e = critic.features(x), critic.embedding.weight
     torch.testing.assert_close(of[1] - of[2], h @ (e[1] - e[2]))
@@ -309,7 +370,10 @@ def test_the_critic_projects_on_the_class(network):
 @pytest.mark.parametrize("network", IMAGE_NETWORKS)
 def test_the_generator_follows_the_class(network):
     generator, z = build("network", network).generator((3, 16, 16), 6, 3).eval(), torch.randn(4, 6)
-    one, two = generator(z, torch.zeros(4, dtype=torch.int64)), generator(z, torch.ones(4, dtype=torch.int64))
+    one, two = (
+        generator(z, torch.zeros(4, dtype=torch.int64)),
+        generator(z, torch.ones(4, dtype=torch.int64)),
+    )
     assert (one - two).abs().amax((1, 2, 3)).min() > 0
 
 
@@ -380,7 +444,9 @@ def test_choices_are_checked_from_python_too(cls):
         cls(width=True)
 
 
-@pytest.mark.parametrize("event", [(3, 48, 48), (3, 32, 16), (3, 4, 4), (3, 256, 256), (64,), (1, 3, 32, 32)])
+@pytest.mark.parametrize(
+    "event", [(3, 48, 48), (3, 32, 16), (3, 4, 4), (3, 256, 256), (64,), (1, 3, 32, 32)]
+)
 @pytest.mark.parametrize("cls", [DCGAN, ResNet])
 def test_images_that_are_refused(cls, event):
     for make in (lambda: cls().critic(event), lambda: cls().generator(event, 8)):
@@ -403,10 +469,17 @@ def test_sizes_that_are_refused(network):
 
 @pytest.mark.parametrize(
     ("network", "event", "classes", "reason"),
-    [(Point(), (3, 8, 8), 0, "vectors"), (Point(), (2,), 3, "conditional"), (Point(condition=2.0), (1,), 0, "one dimension")],
+    [
+        (Point(), (3, 8, 8), 0, "vectors"),
+        (Point(), (2,), 3, "conditional"),
+        (Point(condition=2.0), (1,), 0, "one dimension"),
+    ],
 )
 def test_what_the_point_cannot_play(network, event, classes, reason):
-    for make in (lambda: network.critic(event, classes), lambda: network.generator(event, 1, classes)):
+    for make in (
+        lambda: network.critic(event, classes),
+        lambda: network.generator(event, 1, classes),
+    ):
         with pytest.raises(SteadyganError, match=reason):
             make()
 

@@ -1,4 +1,5 @@
-"""The benchmark from end to end at sizes without meaning: it compares the right things, answers every target, and fills its page."""
+"""The benchmark from end to end at sizes without meaning: it compares the right things, answers
+every target, and fills its page."""
 
 import json
 import os
@@ -29,8 +30,22 @@ def bench(tmp_path_factory):
     here = tmp_path_factory.mktemp("bench")
     page, out = here / "page.md", here / "speed.json"
     page.write_text((ROOT / "docs/benchmarks.md").read_text())
-    command = [sys.executable, str(ROOT / "benchmarks/speed.py"), "--tiny", "--out", str(out), "--page", str(page)]
-    ran = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False)
+    command = [
+        sys.executable,
+        str(ROOT / "benchmarks/speed.py"),
+        "--tiny",
+        "--out",
+        str(out),
+        "--page",
+        str(page),
+    ]
+    ran = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        check=False,
+    )
     assert ran.returncode == 0, ran.stderr
     return json.loads(out.read_text()), page, ran.stdout
 
@@ -49,7 +64,9 @@ def test_every_target_has_a_row_and_says_why_where_it_has_no_figure(bench):
 def test_the_textbook_computes_the_same_gradients(bench):
     results, *_ = bench
     compared = {
-        f"{case}/{penalty}" for case in ("mlp", "dcgan", "dcgan-bn", "resnet") for penalty in ("none", "r1", "r1r2", "js", "wgan-gp")
+        f"{case}/{penalty}"
+        for case in ("mlp", "dcgan", "dcgan-bn", "resnet")
+        for penalty in ("none", "r1", "r1r2", "js", "wgan-gp")
     }
     assert set(results["textbook_agreement"]) == compared
     assert max(results["textbook_agreement"].values()) < 1e-12
@@ -58,9 +75,22 @@ def test_the_textbook_computes_the_same_gradients(bench):
 def test_times_memory_and_environment_are_written(bench):
     results, *_ = bench
     for job in results["jobs"].values():
-        assert 0 < job["cpu"]["q1"] <= job["cpu"]["median"] <= job["cpu"]["q3"] and job["wall"]["median"] > 0
+        assert (
+            0 < job["cpu"]["q1"] <= job["cpu"]["median"] <= job["cpu"]["q3"]
+            and job["wall"]["median"] > 0
+        )
     assert results["jobs"]["dcgan/js/iteration/ours"]["peak_memory_mb"] > 0
-    assert {"date", "commit", "cpu", "cores", "threads", "torch", "python", "load_at_start", "load_at_end"} <= results["environment"].keys()
+    assert {
+        "date",
+        "commit",
+        "cpu",
+        "cores",
+        "threads",
+        "torch",
+        "python",
+        "load_at_start",
+        "load_at_end",
+    } <= results["environment"].keys()
 
 
 def test_the_page_is_filled_and_has_its_picture(bench):
@@ -80,6 +110,13 @@ def test_the_dirac_loops_follow_one_trajectory(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     import textbook
 
-    ours = simulate(Game("minimax", "r1:gamma=0.5"), "simultaneous", [[1.0, -1.0]], lr=0.1, steps=7)[-1, 0]
+    ours = simulate(
+        Game("minimax", "r1:gamma=0.5"), "simultaneous", [[1.0, -1.0]], lr=0.1, steps=7
+    )[-1, 0]
     for loop in (textbook.dirac_autograd, textbook.dirac_numpy, textbook.dirac_floats):
-        torch.testing.assert_close(torch.tensor(loop(1.0, -1.0, gamma=0.5, lr=0.1, steps=7), dtype=torch.float64), ours, rtol=1e-12, atol=0)
+        torch.testing.assert_close(
+            torch.tensor(loop(1.0, -1.0, gamma=0.5, lr=0.1, steps=7), dtype=torch.float64),
+            ours,
+            rtol=1e-12,
+            atol=0,
+        )

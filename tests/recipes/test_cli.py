@@ -1,4 +1,5 @@
-"""The command line as people and programs use it, in one process: every command, and every error that ends with status 2."""
+"""The command line as people and programs use it, in one process: every command, and every error
+that ends with status 2."""
 
 import json
 import re
@@ -41,14 +42,41 @@ def refused(capsys, *argv):
 
 
 def test_images_from_a_zip_train_sample_resume_and_report(here, image_zip, capsys):
-    argv = ["train", "images", "--data", str(image_zip), "--resolution", "16", "--network", "dcgan:width=4", "--batch", "4", "--steps", "2"]
+    argv = [
+        "train",
+        "images",
+        "--data",
+        str(image_zip),
+        "--resolution",
+        "16",
+        "--network",
+        "dcgan:width=4",
+        "--batch",
+        "4",
+        "--steps",
+        "2",
+    ]
     assert (
-        main([*argv, "--regularizer", "js:gamma=2,anneal=0.01", "--regularizer", "r2:gamma=0.5", "--conditional", "--out", "runs/photos"])
+        main(
+            [
+                *argv,
+                "--regularizer",
+                "js:gamma=2,anneal=0.01",
+                "--regularizer",
+                "r2:gamma=0.5",
+                "--conditional",
+                "--out",
+                "runs/photos",
+            ]
+        )
         == 0
     )
     run = Path("runs/photos")
     config = json.loads((run / "config.json").read_text())
-    assert config["config"]["regularizer"] == ["js:gamma=2,anneal=0.01", "r2:gamma=0.5"] and config["classes"] == 2
+    assert (
+        config["config"]["regularizer"] == ["js:gamma=2,anneal=0.01", "r2:gamma=0.5"]
+        and config["classes"] == 2
+    )
     assert config["problem"]["data"] == str(image_zip) and config["config"]["seed"] == 0
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert rows[-1]["step"] == 2 and rows[-1]["penalty"] > 0
@@ -69,15 +97,57 @@ def test_images_from_a_zip_train_sample_resume_and_report(here, image_zip, capsy
 @pytest.mark.parametrize("problem", [p for p in names("problem") if p != "images"])
 def test_every_problem_trains(here, problem, capsys):
     network = [] if problem in ("dirac", "bilinear") else ["--network", "mlp:width=8"]
-    assert main(["train", problem, *network, "--steps", "1", "--batch", "16", "--regularizer", "r1", "--out", "run"]) == 0
+    assert (
+        main(
+            [
+                "train",
+                problem,
+                *network,
+                "--steps",
+                "1",
+                "--batch",
+                "16",
+                "--regularizer",
+                "r1",
+                "--out",
+                "run",
+            ]
+        )
+        == 0
+    )
     assert capsys.readouterr().out.strip() == "run"
     assert json.loads(Path("run/metrics.jsonl").read_text().splitlines()[-1])["metrics"]
 
 
 @pytest.mark.parametrize("dynamics", names("dynamics"))
 def test_every_dynamics_and_a_constraint_train(here, dynamics, capsys):
-    argv = ["train", "ring2d", *TINY, "--dynamics", dynamics, "--objective", "wasserstein", "--constraint", "clip:c=0.01", "--out", "run"]
-    assert main([*argv, "--optimizer", "rmsprop", "--critic-optimizer", "sgd:lr=0.1", "--smoothing", "explicit-noise:nsr=4"]) == 0
+    argv = [
+        "train",
+        "ring2d",
+        *TINY,
+        "--dynamics",
+        dynamics,
+        "--objective",
+        "wasserstein",
+        "--constraint",
+        "clip:c=0.01",
+        "--out",
+        "run",
+    ]
+    assert (
+        main(
+            [
+                *argv,
+                "--optimizer",
+                "rmsprop",
+                "--critic-optimizer",
+                "sgd:lr=0.1",
+                "--smoothing",
+                "explicit-noise:nsr=4",
+            ]
+        )
+        == 0
+    )
 
 
 def test_without_out_a_run_gets_a_new_folder_each_time(here, capsys):
@@ -91,12 +161,23 @@ def test_list_names_everything(capsys):
     assert main(["list", "--json"]) == 0
     listed = json.loads(capsys.readouterr().out)
     assert listed == {kind: names(kind) for kind in KINDS}
-    objectives = "minimax nonsaturating wasserstein least-squares hinge relativistic relativistic-average f-gan"
+    objectives = (
+        "minimax nonsaturating wasserstein least-squares hinge relativistic"
+        " relativistic-average f-gan"
+    )
     assert set(objectives.split()) <= set(listed["objective"])
-    assert set("js f-gan r1 r2 r1r2 wgan-gp wgan-lp gp0 dragan lecam".split()) <= set(listed["regularizer"])
-    assert set("simultaneous alternating consensus extragradient optimistic unrolled".split()) <= set(listed["dynamics"])
-    assert set("kl reverse-kl pearson neyman squared-hellinger js gan jeffrey alpha".split()) <= set(listed["divergence"])
-    assert set("mixture3d ring2d grid2d line2d circle2d lines2d dirac bilinear images".split()) <= set(listed["problem"])
+    assert set("js f-gan r1 r2 r1r2 wgan-gp wgan-lp gp0 dragan lecam".split()) <= set(
+        listed["regularizer"]
+    )
+    assert set(
+        "simultaneous alternating consensus extragradient optimistic unrolled".split()
+    ) <= set(listed["dynamics"])
+    assert set(
+        "kl reverse-kl pearson neyman squared-hellinger js gan jeffrey alpha".split()
+    ) <= set(listed["divergence"])
+    assert set(
+        "mixture3d ring2d grid2d line2d circle2d lines2d dirac bilinear images".split()
+    ) <= set(listed["problem"])
     assert set("mlp dcgan resnet".split()) <= set(listed["network"])
     assert main(["list", "regularizer"]) == 0
     assert "gamma/2" in capsys.readouterr().out
@@ -131,10 +212,34 @@ def test_a_regularizer_from_a_module_of_ones_own(here, capsys):
     try:
         assert main(["list", "regularizer", "--json", "--import", "mine.py"]) == 0
         assert "half-r1" in json.loads(capsys.readouterr().out)["regularizer"]
-        assert main(["train", "mixture3d", *TINY, "--import", "mine.py", "--regularizer", "half-r1:gamma=4", "--out", "mine"]) == 0
-        assert main(["train", "mixture3d", *TINY, "--regularizer", "r1:gamma=2", "--out", "theirs"]) == 0
-        ends = [json.loads((Path(run) / "metrics.jsonl").read_text().splitlines()[-1]) for run in ("mine", "theirs")]
-        assert ends[0]["penalty"] == pytest.approx(ends[1]["penalty"], rel=1e-5) and ends[0]["penalty"] > 0
+        assert (
+            main(
+                [
+                    "train",
+                    "mixture3d",
+                    *TINY,
+                    "--import",
+                    "mine.py",
+                    "--regularizer",
+                    "half-r1:gamma=4",
+                    "--out",
+                    "mine",
+                ]
+            )
+            == 0
+        )
+        assert (
+            main(["train", "mixture3d", *TINY, "--regularizer", "r1:gamma=2", "--out", "theirs"])
+            == 0
+        )
+        ends = [
+            json.loads((Path(run) / "metrics.jsonl").read_text().splitlines()[-1])
+            for run in ("mine", "theirs")
+        ]
+        assert (
+            ends[0]["penalty"] == pytest.approx(ends[1]["penalty"], rel=1e-5)
+            and ends[0]["penalty"] > 0
+        )
         assert main(["resume", "mine", "--steps", "3", "--import", "mine.py"]) == 0
     finally:
         from steadygan.core.registry import lookup
@@ -154,13 +259,19 @@ def test_errors_say_what_is_wrong_and_make_nothing(here, image_zip, capsys):
     empty.mkdir()
     assert "nearest first: js," in says("train", "dirac", "--regularizer", "jss")
     assert "nearest first: mixture3d" in says("train", "mixture")
-    assert "no setting 'lambda'; it takes: gamma" in says("train", "dirac", "--regularizer", "r1:lambda=1")
-    assert "gamma must be a finite number >= 0, not -1" in says("train", "dirac", "--regularizer", "r1:gamma=-1")
+    assert "no setting 'lambda'; it takes: gamma" in says(
+        "train", "dirac", "--regularizer", "r1:lambda=1"
+    )
+    assert "gamma must be a finite number >= 0, not -1" in says(
+        "train", "dirac", "--regularizer", "r1:gamma=-1"
+    )
     assert "'ten' is not a number" in says("train", "dirac", "--regularizer", "r1:gamma=ten")
     assert "nope" in says("train", "images", "--data", "nope")
     assert "empty" in says("train", "images", "--data", str(empty))
     assert "--data" in says("train", "images")
-    assert "32" in says("train", "images", "--data", str(image_zip), "--resolution", "33", "--network", "dcgan")
+    assert "32" in says(
+        "train", "images", "--data", str(image_zip), "--resolution", "33", "--network", "dcgan"
+    )
     assert "makes its own samples" in says("train", "dirac", "--resolution", "32")
     assert "nearest first: regularizer" in says("list", "regularisers")
     assert "nearest first: gan-stability" in says("convert-gamma", "--from", "gan_stability", "10")
@@ -189,10 +300,19 @@ def test_the_demo_makes_its_table_picture_and_report(here, capsys):
     assert main(["demo", "--steps", "12", "--seed", "3"]) == 0
     said = capsys.readouterr().out
     assert "unregularized" in said and "js-regularized" in said and "sliced" in said
-    assert Image.open("runs/demo/demo.png").width >= 1000 and Path("runs/demo/report.html").stat().st_size > 10_000
-    configs = [json.loads(Path(f"runs/demo/{name}/config.json").read_text())["config"] for name in ("unregularized", "js-regularized")]
+    assert (
+        Image.open("runs/demo/demo.png").width >= 1000
+        and Path("runs/demo/report.html").stat().st_size > 10_000
+    )
+    configs = [
+        json.loads(Path(f"runs/demo/{name}/config.json").read_text())["config"]
+        for name in ("unregularized", "js-regularized")
+    ]
     assert {key for key in configs[0] if configs[0][key] != configs[1][key]} == {"regularizer"}
-    assert configs[0]["objective"] == "minimax" and configs[0]["dynamics"] == "alternating:critic_steps=5"
+    assert (
+        configs[0]["objective"] == "minimax"
+        and configs[0]["dynamics"] == "alternating:critic_steps=5"
+    )
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -14,18 +14,29 @@ from steadygan.training.networks import build_networks, load_critic
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     root = tmp_path_factory.mktemp("runs")
-    for name, settings in {"short": ["--steps", "2"], "long": ["--steps", "300", "--regularizer", "js:gamma=0.1"]}.items():
+    for name, settings in {
+        "short": ["--steps", "2"],
+        "long": ["--steps", "300", "--regularizer", "js:gamma=0.1"],
+    }.items():
         assert main(["train", "ring2d", *settings, "--batch", "64", "--out", str(root / name)]) == 0
     return root
 
 
 def test_two_runs(runs, capsys):
     pair = [str(runs / name) for name in ("short", "long")]
-    assert main(["crosstest", *pair, "--samples", "500", "--json", "--picture", str(runs / "m.png")]) == 0
+    assert (
+        main(["crosstest", *pair, "--samples", "500", "--json", "--picture", str(runs / "m.png")])
+        == 0
+    )
     found = json.loads(capsys.readouterr().out)
     assert found["names"] == ["short", "long"] and found["samples"] == [500, 500]
-    assert all(sum(column) == pytest.approx(1) for matrix in found["confusion"] for column in zip(*matrix, strict=True))
-    # What was hardly trained is told from real samples by the one that was, whatever its own discriminator says.
+    assert all(
+        sum(column) == pytest.approx(1)
+        for matrix in found["confusion"]
+        for column in zip(*matrix, strict=True)
+    )
+    # What was hardly trained is told from real samples by the one that was, whatever its own
+    # discriminator says.
     assert found["auc"][1][0]["value"] > 0.7 and found["scores_auc"][1]["value"] > 0
     assert (runs / "m.png").stat().st_size > 5000
     for name in ("short", "long"):
@@ -51,7 +62,12 @@ def test_the_critic_is_the_checkpoints_own(runs):
 
 
 def test_refusals(runs, tmp_path, capsys):
-    assert main(["train", "mixture3d", "--steps", "1", "--batch", "8", "--out", str(tmp_path / "other")]) == 0
+    assert (
+        main(
+            ["train", "mixture3d", "--steps", "1", "--batch", "8", "--out", str(tmp_path / "other")]
+        )
+        == 0
+    )
     capsys.readouterr()
     for arguments, why in {
         (str(runs / "long"),): "at least two",

@@ -1,4 +1,5 @@
-"""Reproducing the papers through the real command line: every experiment at its tiny scale, and that a claim can fail."""
+"""Reproducing the papers through the real command line: every experiment at its tiny scale, and
+that a claim can fail."""
 
 import json
 import os
@@ -41,12 +42,33 @@ def test_every_experiment_runs_from_end_to_end(here, capsys, name):
     assert main(["reproduce", name, "--scale", "tiny", "--out", "out"]) == 0
     said = capsys.readouterr().out
     result = json.loads(Path("out/result.json").read_text())
-    assert result["name"] == name and result["scale"] == "tiny" and f"verdict: {result['verdict']}" in said
-    assert result["rows"] and all(row.keys() == KEYS and row["holds"] in (True, False, None) for row in result["rows"])
-    assert {"settings", "seeds", "date", "git", "environment", "seconds", "notes", "command", "cost", "source"} <= result.keys()
+    assert (
+        result["name"] == name
+        and result["scale"] == "tiny"
+        and f"verdict: {result['verdict']}" in said
+    )
+    assert result["rows"] and all(
+        row.keys() == KEYS and row["holds"] in (True, False, None) for row in result["rows"]
+    )
+    assert {
+        "settings",
+        "seeds",
+        "date",
+        "git",
+        "environment",
+        "seconds",
+        "notes",
+        "command",
+        "cost",
+        "source",
+    } <= result.keys()
     assert result["verdict"] == verdict([row["holds"] for row in result["rows"]])
     picture = Image.open("out/figure.png")
-    assert picture.format == "PNG" and np.asarray(picture.convert("L")).std() > 1 and Path("out/figure.png").stat().st_size < 300_000
+    assert (
+        picture.format == "PNG"
+        and np.asarray(picture.convert("L")).std() > 1
+        and Path("out/figure.png").stat().st_size < 300_000
+    )
     if not result["seeds"]:  # two iterations decide nothing, mathematics does
         assert result["verdict"] == "holds"
 
@@ -55,20 +77,33 @@ def test_list_and_index_say_what_was_run_and_what_not(here, capsys):
     assert main(["reproduce", "--list", "--json"]) == 0
     records = json.loads(capsys.readouterr().out)
     assert [r["name"] for r in records] == list(EXPERIMENTS)
-    assert all(r.keys() == {"name", "what", "source", "cost", "verdict"} and r["verdict"] is None for r in records)
+    assert all(
+        r.keys() == {"name", "what", "source", "cost", "verdict"} and r["verdict"] is None
+        for r in records
+    )
 
     assert main(["reproduce", "roth-fig5"]) == 0
     assert main(["reproduce", "--index", "docs"]) == 0
     page = Path("docs/index.md").read_text()
-    assert Path("docs/reproduction/roth-fig5/figure.png").is_file() and "reproduction/roth-fig5/figure.png" in page
-    assert f"| holds | {EXPERIMENTS['roth-fig5'].cost['quick']} |" in page and "| tilt of the plane in degrees | 45 |" in page
+    assert (
+        Path("docs/reproduction/roth-fig5/figure.png").is_file()
+        and "reproduction/roth-fig5/figure.png" in page
+    )
+    assert (
+        f"| holds | {EXPERIMENTS['roth-fig5'].cost['quick']} |" in page
+        and "| tilt of the plane in degrees | 45 |" in page
+    )
     unrun = [name for name in EXPERIMENTS if name != "roth-fig5"]
-    assert page.count("not run yet") == len(unrun) and all(f"| `{name}` |" in page for name in unrun)
+    assert page.count("not run yet") == len(unrun) and all(
+        f"| `{name}` |" in page for name in unrun
+    )
     capsys.readouterr()
     assert main(["reproduce"]) == 0
     assert "not run yet" in capsys.readouterr().out
     assert main(["reproduce", "--list", "--json"]) == 0
-    assert {r["name"]: r["verdict"] for r in json.loads(capsys.readouterr().out)}["roth-fig5"] == "holds"
+    assert {r["name"]: r["verdict"] for r in json.loads(capsys.readouterr().out)}[
+        "roth-fig5"
+    ] == "holds"
 
 
 @pytest.mark.parametrize(
@@ -97,7 +132,9 @@ def test_a_damaged_result_is_named(here, capsys):
 
 
 def holds(experiment: Experiment, tmp_path: Path, **settings) -> dict[str, bool | None]:
-    found = experiment.run({**experiment.settings("tiny"), **settings}, experiment.seeds("tiny"), tmp_path)
+    found = experiment.run(
+        {**experiment.settings("tiny"), **settings}, experiment.seeds("tiny"), tmp_path
+    )
     return {row.claim: row.holds for row in found.rows}
 
 
@@ -110,15 +147,30 @@ def test_a_wrong_closed_form_is_seen(monkeypatch, tmp_path):
 
 
 def test_a_wrong_verdict_is_seen(monkeypatch, tmp_path):
-    methods = [replace(m, recalled=(False, True)) if m.name == "unregularized" else m for m in mescheder_table1.METHODS]
+    methods = [
+        replace(m, recalled=(False, True)) if m.name == "unregularized" else m
+        for m in mescheder_table1.METHODS
+    ]
     monkeypatch.setattr(mescheder_table1, "METHODS", methods)
     found = holds(mescheder_table1.EXPERIMENT, tmp_path)
-    assert not found["unregularized, absolutely continuous"] and not found["unregularized, general"] and found["R1, general"]
+    assert (
+        not found["unregularized, absolutely continuous"]
+        and not found["unregularized, general"]
+        and found["R1, general"]
+    )
 
 
 def test_a_wrong_radius_is_seen(monkeypatch, tmp_path):
-    monkeypatch.setattr(mescheder_dirac, "METHODS", [replace(mescheder_dirac.METHODS[0], radii=("3.10", "1.43", "1.85"))])
-    found = [yes for claim, yes in holds(mescheder_dirac.EXPERIMENT, tmp_path).items() if "radius after" in claim]
+    monkeypatch.setattr(
+        mescheder_dirac,
+        "METHODS",
+        [replace(mescheder_dirac.METHODS[0], radii=("3.10", "1.43", "1.85"))],
+    )
+    found = [
+        yes
+        for claim, yes in holds(mescheder_dirac.EXPERIMENT, tmp_path).items()
+        if "radius after" in claim
+    ]
     assert found == [True, False, True]
 
 
@@ -133,31 +185,49 @@ def test_a_wrong_approximation_is_seen(monkeypatch):
 def test_a_wrong_mixture_is_seen(monkeypatch, tmp_path):
     monkeypatch.setattr(roth_mixture.Mixture3D, "centres", mixture.Mixture3D.centres * 1.01)
     found = holds(roth_mixture.FIG5, tmp_path)
-    assert not found["standard deviation within the plane"] and found["tilt of the plane in degrees"]
+    assert (
+        not found["standard deviation within the plane"] and found["tilt of the plane in degrees"]
+    )
 
 
 def member(modes, sw1, seed=0):
     steps = np.arange(1, 7)
-    return fleets.Member("js", seed, steps, {"modes": np.array(modes, float), "sw1": np.array(sw1, float)}, Path(), seed)
+    return fleets.Member(
+        "js",
+        seed,
+        steps,
+        {"modes": np.array(modes, float), "sw1": np.array(sw1, float)},
+        Path(),
+        seed,
+    )
 
 
 def test_runs_stand_and_fall_by_their_last_third():
     good = member([0, 3, 7, 1, 7, 7], [0.3, 0.2, 0.1, 0.1, 0.03, 0.04])
     bad = member([7, 7, 7, 7, 2, 2], [0.03, 0.03, 0.03, 0.03, 0.3, 0.5], seed=1)
     blown = member([7, 7, 7, 7, np.nan, np.nan], [0.03] * 4 + [np.nan] * 2, seed=2)
-    assert mixture.stands("js", [good], "").holds and not mixture.stands("js", [good, bad], "").holds
+    assert (
+        mixture.stands("js", [good], "").holds and not mixture.stands("js", [good, bad], "").holds
+    )
     assert (
         "1 of 2 seeds" in mixture.stands("js", [good, bad], "").measured
         and "0 of the 1 that do not stand" in mixture.stands("js", [bad], "").why
     )
-    assert not mixture.stands("js", [blown], "").holds and mixture.falls("js", [bad, blown], "").holds
+    assert (
+        not mixture.stands("js", [blown], "").holds and mixture.falls("js", [bad, blown], "").holds
+    )
     assert not mixture.falls("js", [good, bad], "").holds
 
 
 def test_rows_and_verdicts():
-    assert not number("", "", 1.0, float("nan"), 0.1).holds and not printed("", "", "1e-3", float("inf")).holds
+    assert (
+        not number("", "", 1.0, float("nan"), 0.1).holds
+        and not printed("", "", "1e-3", float("inf")).holds
+    )
     assert printed("", "", "2.6e4", 26_500).holds and not printed("", "", "2.6e4", 26_700).holds
-    assert verdict([False, False]) == "does not hold" and verdict([None]) == "0 of 1 hold, 1 undecided"
+    assert (
+        verdict([False, False]) == "does not hold" and verdict([None]) == "0 of 1 hold, 1 undecided"
+    )
     assert Findings((Row("", "", "", "", "", True),), "lines", {}).to_json()["verdict"] == "holds"
     with pytest.raises(SteadyganError, match="needs settings and cost"):
         replace(roth_mixture.FIG5, scales={})
@@ -181,10 +251,18 @@ def test_an_interrupted_fleet_goes_on_and_another_is_refused(here, capsys, monke
         patch.setattr(fleet.Fleet, "_note_the_fallen", pressed)
         assert main([*argv, "halves"]) == 130
     status = json.loads(Path("halves/fleets/unregularized/status.json").read_text())
-    assert status["state"] == "interrupted" and status["step"] == 2 and not Path("halves/result.json").exists()
+    assert (
+        status["state"] == "interrupted"
+        and status["step"] == 2
+        and not Path("halves/result.json").exists()
+    )
     assert main([*argv, "halves"]) == 0
-    whole, halves = (json.loads(Path(out, "result.json").read_text())["rows"] for out in ("whole", "halves"))
+    whole, halves = (
+        json.loads(Path(out, "result.json").read_text())["rows"] for out in ("whole", "halves")
+    )
     assert whole == halves
     capsys.readouterr()
-    assert main(["reproduce", "roth-fig6", "--scale", "tiny", "--seeds", "3", "--out", "whole"]) == 2
+    assert (
+        main(["reproduce", "roth-fig6", "--scale", "tiny", "--seeds", "3", "--out", "whole"]) == 2
+    )
     assert "holds another run" in capsys.readouterr().err

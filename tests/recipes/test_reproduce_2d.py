@@ -1,4 +1,5 @@
-"""The 2-D experiments: what counts as lost, near and fallen; that the choice of a cell never sees what is reported; exact transport."""
+"""The 2-D experiments: what counts as lost, near and fallen; that the choice of a cell never sees
+what is reported; exact transport."""
 
 import json
 import math
@@ -12,7 +13,16 @@ import torch
 
 from steadygan import SteadyganError, build
 from steadygan.experiments import fleets, mescheder_2d
-from steadygan.experiments.mescheder_2d import METHODS, Cell, Result, against, cells, difference, nearness, robustness
+from steadygan.experiments.mescheder_2d import (
+    METHODS,
+    Cell,
+    Result,
+    against,
+    cells,
+    difference,
+    nearness,
+    robustness,
+)
 from steadygan.problems.measures import sliced_wasserstein, wasserstein
 from steadygan.report.reproduction import draw, save_small
 
@@ -26,7 +36,9 @@ def test_exact_transport_against_an_independent_implementation(problem):
     y = 1.5 * y + 0.3
     weights = np.full(80, 1 / 80)
     expected = ot.emd2(weights, weights, ot.dist(x.numpy(), y.numpy(), metric="euclidean"))
-    assert wasserstein(x, y) == pytest.approx(expected, rel=1e-9) and wasserstein(x, y) > sliced_wasserstein(x, y)
+    assert wasserstein(x, y) == pytest.approx(expected, rel=1e-9) and wasserstein(
+        x, y
+    ) > sliced_wasserstein(x, y)
     assert wasserstein(x, x[torch.randperm(80)]) == pytest.approx(0, abs=1e-12)
     assert wasserstein(x, x + torch.tensor([3.0, 4.0])) == pytest.approx(5)
     assert wasserstein(x, torch.full_like(x, math.nan)) == math.inf
@@ -49,12 +61,21 @@ def test_the_papers_grid():
     counts = {method.name: sum(cell.method is method for cell in whole) for method in METHODS}
     assert counts == {**dict.fromkeys(BY_NAME, 24), "unregularized": 8, "consensus": 12}
     assert {cell.strength for cell in whole if cell.method.name == "R1"} == {1, 10, 100}
-    assert {cell.rate for cell in whole if cell.kind == "rmsprop"} == {"5e-5", "1e-4", "2e-4", "5e-4"}
+    assert {cell.rate for cell in whole if cell.kind == "rmsprop"} == {
+        "5e-5",
+        "1e-4",
+        "2e-4",
+        "5e-4",
+    }
 
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
 def test_a_method_is_the_game_that_it_says(method):
-    config = Cell(method, 7.0, "rmsprop", "1e-4").config(TINY, seed=3).resolve(build("problem", "line2d"))
+    config = (
+        Cell(method, 7.0, "rmsprop", "1e-4")
+        .config(TINY, seed=3)
+        .resolve(build("problem", "line2d"))
+    )
     strengths = config.game().strengths()
     on = {key: value for key, value in strengths.items() if value}
     expected = {
@@ -67,20 +88,29 @@ def test_a_method_is_the_game_that_it_says(method):
     }
     if method.name.startswith("WGAN-GP"):
         assert on == {"regularizers.0.gamma": 7.0} and config.objective == "wasserstein"
-        assert f"critic_steps={method.name.split()[1]}" in config.dynamics or config.dynamics == "alternating"
+        assert (
+            f"critic_steps={method.name.split()[1]}" in config.dynamics
+            or config.dynamics == "alternating"
+        )
     else:
         assert on == expected[method.name] and config.objective == "nonsaturating"
     assert ("gamma=7" in config.dynamics) == (method.name == "consensus") and config.seed == 3
 
 
 def test_a_method_of_the_common_structure_is_the_method_alone(tmp_path):
-    """Zeros for the penalties that are not meant change nothing: R1 beside R2, JS and noise of strength 0 is R1."""
+    """Zeros for the penalties that are not meant change nothing: R1 beside R2, JS and noise of
+    strength 0 is R1."""
     problem, cell = build("problem", "line2d"), Cell(BY_NAME["R1"], 10.0, "rmsprop", "5e-4")
     common = cell.config({**TINY, "steps": 5}, seed=2)
     alone = replace(common, regularizer=("r1:gamma=10",), smoothing=None)
-    ends = [fleets.fleet(problem, [config], tmp_path / name)[0] for name, config in {"common": common, "alone": alone}.items()]
+    ends = [
+        fleets.fleet(problem, [config], tmp_path / name)[0]
+        for name, config in {"common": common, "alone": alone}.items()
+    ]
     np.testing.assert_allclose(ends[0].samples(5), ends[1].samples(5), rtol=1e-5, atol=1e-6)
-    plain = fleets.fleet(problem, [replace(common, regularizer=(), smoothing=None)], tmp_path / "plain")[0]
+    plain = fleets.fleet(
+        problem, [replace(common, regularizer=(), smoothing=None)], tmp_path / "plain"
+    )[0]
     assert np.abs(plain.samples(5) - ends[0].samples(5)).max() > 1e-6
 
 
@@ -96,14 +126,22 @@ def test_every_structure_trains_and_seeds_that_choose_do_not_report(tmp_path, mo
     monkeypatch.setattr(mescheder_2d, "trained", spy)
     result = mescheder_2d.study(build("problem", "line2d"), settings, 2, tmp_path)
     assert {*asked[0]} == {0} and {*asked[1]} == {1, 2}
-    ends = ("nonsaturating-alternating", "wasserstein-alternating-critic_steps-1", "wasserstein-alternating-critic_steps-5")
+    ends = (
+        "nonsaturating-alternating",
+        "wasserstein-alternating-critic_steps-1",
+        "wasserstein-alternating-critic_steps-5",
+    )
     assert {path.name for path in (tmp_path / "grid").iterdir()} == {
         *(f"{kind}-{end}" for kind in ("sgd", "rmsprop") for end in ends),
         *(f"rmsprop-nonsaturating-consensus-gamma-{gamma}" for gamma in ("1", "0.1")),
     }
-    assert all(math.isfinite(value) for value in result.grid.values()) and all(len(values) == 2 for values in result.final.values())
+    assert all(math.isfinite(value) for value in result.grid.values()) and all(
+        len(values) == 2 for values in result.final.values()
+    )
     for name, cell in result.best.items():
-        assert result.grid[cell] == min(value for other, value in result.grid.items() if other.method.name == name)
+        assert result.grid[cell] == min(
+            value for other, value in result.grid.items() if other.method.name == name
+        )
 
 
 # ------------------------------------------------------------ claims
@@ -122,17 +160,28 @@ def test_a_method_that_is_farther_loses_and_a_method_that_is_as_far_does_not():
     far = [0.5, 0.52, 0.48, 0.51, 0.49, 0.5]
     assert against("line2d", result(), "R1").holds
     lost = against("line2d", result(R1=far), "R1")
-    assert not lost.holds and "farther than unregularized, WGAN-GP, 1 critic step, WGAN-GP, 5 critic steps" in lost.why
+    assert (
+        not lost.holds
+        and "farther than unregularized, WGAN-GP, 1 critic step, WGAN-GP, 5 critic steps"
+        in lost.why
+    )
     assert against("line2d", result(unregularized=far), "R1").holds
     assert against("line2d", result(R1=far), "R2").holds
     wide = [0.05, 0.9, 0.1, 0.06, 0.07, 0.1]
-    assert against("line2d", result(R1=wide), "R1").holds, "an interval that reaches 0 is not above it"
+    assert against("line2d", result(R1=wide), "R1").holds, (
+        "an interval that reaches 0 is not above it"
+    )
 
 
 def test_a_seed_that_blew_up_loses_against_one_that_did_not():
     blown = [0.1, 0.1, math.inf, 0.1, 0.1, 0.1]
-    assert not against("line2d", result(R1=blown), "R1").holds and against("line2d", result(unregularized=blown), "R1").holds
-    assert against("line2d", result(R1=blown, unregularized=blown), "R1").holds is False  # not against WGAN-GP
+    assert (
+        not against("line2d", result(R1=blown), "R1").holds
+        and against("line2d", result(unregularized=blown), "R1").holds
+    )
+    assert (
+        against("line2d", result(R1=blown, unregularized=blown), "R1").holds is False
+    )  # not against WGAN-GP
 
 
 def test_welchs_interval_against_scipy():
@@ -147,23 +196,36 @@ def test_welchs_interval_against_scipy():
 
 def test_near_the_floor():
     assert nearness("line2d", result(unregularized=[9.0] * 6)).holds
-    assert not nearness("gaussian2d", result(unregularized=[9.0] * 6)).holds, "on a density the unregularized GAN must come near too"
+    assert not nearness("gaussian2d", result(unregularized=[9.0] * 6)).holds, (
+        "on a density the unregularized GAN must come near too"
+    )
     row = nearness("line2d", result(R2=[0.3] * 6))
-    assert not row.holds and row.why.startswith("not R2; median W1 (range) over seeds: R2 0.3 (0.3") and "R2 3.00" in row.measured
+    assert (
+        not row.holds
+        and row.why.startswith("not R2; median W1 (range) over seeds: R2 0.3 (0.3")
+        and "R2 3.00" in row.measured
+    )
 
 
 def test_cells_that_fell():
     held = result()
     grid = dict(held.grid)
-    for cell, value in zip((c for c in grid if c.method.name == "R2"), (math.inf, 1.2, 0.15), strict=True):
+    for cell, value in zip(
+        (c for c in grid if c.method.name == "R2"), (math.inf, 1.2, 0.15), strict=True
+    ):
         grid[cell] = value
     said = robustness("R2", {"line2d": replace(held, grid=grid)})
-    assert said.startswith("R2: of 3 cells 1 blew up, 1 are no nearer to the data than the best single point, 1 come near.")
+    assert said.startswith(
+        "R2: of 3 cells 1 blew up, 1 are no nearer to the data than the best single point, 1"
+        " come near."
+    )
 
 
 def test_the_picture_with_cells_that_blew_up(tmp_path):
     held = result(consensus=[math.inf] * 6, unregularized=[0.1])
-    grid = {cell: math.inf if cell.method.name == "JS" else value for cell, value in held.grid.items()}
+    grid = {
+        cell: math.inf if cell.method.name == "JS" else value for cell, value in held.grid.items()
+    }
     data = mescheder_2d.picture({name: replace(held, grid=grid) for name in ("line2d", "circle2d")})
     path = save_small(draw("intervals", data), tmp_path / "figure.png")
     assert path.stat().st_size < 300_000
@@ -175,4 +237,6 @@ def test_a_fleet_that_fell_as_a_whole_counts_as_infinitely_far(tmp_path):
 
 
 def test_settings_of_the_result_are_plain_data():
-    json.dumps({scale: dict(settings) for scale, settings in mescheder_2d.EXPERIMENT.scales.items()})
+    json.dumps(
+        {scale: dict(settings) for scale, settings in mescheder_2d.EXPERIMENT.scales.items()}
+    )

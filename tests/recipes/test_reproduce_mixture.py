@@ -1,4 +1,5 @@
-"""The experiments on the 3-D mixture: that their rows can fail, and that their fleets go on after whatever interrupted them."""
+"""The experiments on the 3-D mixture: that their rows can fail, and that their fleets go on after
+whatever interrupted them."""
 
 import json
 from pathlib import Path
@@ -23,7 +24,14 @@ def few_samples(monkeypatch):
 def member(modes, sw1, seed=0, hq3=None, last=6):
     steps = np.linspace(last / 6, last, 6).astype(int)
     metrics = {"modes": modes, "sw1": sw1, "hq3": [0.5] * 6 if hq3 is None else hq3}
-    return Member("js", seed, steps, {name: np.array(values, float) for name, values in metrics.items()}, Path(), seed)
+    return Member(
+        "js",
+        seed,
+        steps,
+        {name: np.array(values, float) for name, values in metrics.items()},
+        Path(),
+        seed,
+    )
 
 
 STOOD = [7] * 6
@@ -37,23 +45,39 @@ BLOWN = [7, 7, np.nan, np.nan, np.nan, np.nan]
 
 def test_a_short_run_that_stands_decides_nothing_and_a_long_one_speaks_against_the_claim():
     def row(length, *modes):
-        return mixture.collapses("unregularized", [member(m, FAR, seed, last=length) for seed, m in enumerate(modes)], "")
+        return mixture.collapses(
+            "unregularized", [member(m, FAR, seed, last=length) for seed, m in enumerate(modes)], ""
+        )
 
     assert row(84_000, LATE, STOOD).holds is False
     assert row(6_000, STOOD, FALLEN).holds is None and "too few" in row(6_000, STOOD, FALLEN).why
     assert row(6_000, FALLEN, BLOWN).holds is True and not row(6_000, FALLEN).why
-    assert row(84_000, FALLEN, STOOD).holds is False and "1 had not collapsed" in row(84_000, FALLEN, STOOD).why
+    assert (
+        row(84_000, FALLEN, STOOD).holds is False
+        and "1 had not collapsed" in row(84_000, FALLEN, STOOD).why
+    )
     late = row(84_000, FALLEN, LATE)
-    assert late.holds is None and late.why == "collapsed too late for the median: seed 1 at 84,000" and "1 of 2 seeds" in late.measured
+    assert (
+        late.holds is None
+        and late.why == "collapsed too late for the median: seed 1 at 84,000"
+        and "1 of 2 seeds" in late.measured
+    )
 
 
 def test_who_never_learned_has_not_collapsed():
     def row(*modes):
-        return mixture.collapses("unregularized", [member(m, FAR, seed, last=72_000) for seed, m in enumerate(modes)], "")
+        return mixture.collapses(
+            "unregularized", [member(m, FAR, seed, last=72_000) for seed, m in enumerate(modes)], ""
+        )
 
     never, once = [0] * 6, [0, 7, 0, 0, 0, 0]
-    assert mixture.learned(member(FALLEN, FAR)) == 1 and mixture.learned(member([0, 7, 0, 4, 5, 7], FAR)) == 4
-    assert mixture.learned(member(never, FAR)) is None and mixture.learned(member(once, FAR)) is None
+    assert (
+        mixture.learned(member(FALLEN, FAR)) == 1
+        and mixture.learned(member([0, 7, 0, 4, 5, 7], FAR)) == 4
+    )
+    assert (
+        mixture.learned(member(never, FAR)) is None and mixture.learned(member(once, FAR)) is None
+    )
     assert row(never, once).holds is None and "none could collapse" in row(never, once).why
     mixed = row(FALLEN, never)
     assert (
@@ -68,18 +92,38 @@ def test_who_never_learned_has_not_collapsed():
 
 def test_whether_regularized_runs_keep_what_they_have_learned():
     def row(length, *modes):
-        return mixture.keeps("js", [member(m, NEAR, seed, last=length) for seed, m in enumerate(modes)], "")
+        return mixture.keeps(
+            "js", [member(m, NEAR, seed, last=length) for seed, m in enumerate(modes)], ""
+        )
 
     never = [0] * 6
-    assert row(84_000, STOOD, never).holds is True and "the longest 70,000 iterations" in row(84_000, STOOD, never).measured
-    assert row(84_000, STOOD, FALLEN).holds is False and row(84_000, STOOD, FALLEN).why == "lost: js, seed 1"
-    assert row(84_000, STOOD, BLOWN).holds is False and row(6_000, STOOD).holds is None and row(6_000, FALLEN).holds is False
+    assert (
+        row(84_000, STOOD, never).holds is True
+        and "the longest 70,000 iterations" in row(84_000, STOOD, never).measured
+    )
+    assert (
+        row(84_000, STOOD, FALLEN).holds is False
+        and row(84_000, STOOD, FALLEN).why == "lost: js, seed 1"
+    )
+    assert (
+        row(84_000, STOOD, BLOWN).holds is False
+        and row(6_000, STOOD).holds is None
+        and row(6_000, FALLEN).holds is False
+    )
     assert row(84_000, never).holds is None and "no run learned" in row(84_000, never).why
 
 
 @pytest.mark.parametrize(
     ("modes", "step"),
-    [(STOOD, None), (FALLEN, 4), (LATE, 6), (BLOWN, 3), ([0] * 6, 1), ([7, 0, 7, 3, 4, 3], 6), ([0, 0, 0, 0, 0, 4], None)],
+    [
+        (STOOD, None),
+        (FALLEN, 4),
+        (LATE, 6),
+        (BLOWN, 3),
+        ([0] * 6, 1),
+        ([7, 0, 7, 3, 4, 3], 6),
+        ([0, 0, 0, 0, 0, 4], None),
+    ],
 )
 def test_when_it_fell_for_good(modes, step):
     assert mixture.fell(member(modes, FAR)) == step
@@ -87,18 +131,27 @@ def test_when_it_fell_for_good(modes, step):
 
 def test_why_something_does_not_stand():
     coming = member(STOOD, [0.6, 0.5, 0.4, 0.3, 0.2, 0.1])
-    assert mixture.stands("js", [coming], "").why.startswith("1 of the 1 that do not stand were still coming nearer: sw1 0.35")
+    assert mixture.stands("js", [coming], "").why.startswith(
+        "1 of the 1 that do not stand were still coming nearer: sw1 0.35"
+    )
     blown = member(BLOWN, BLOWN, seed=1)
     assert mixture.stands("js", [blown], "").why == "1 of the 1 that do not stand blew up"
     both = mixture.stands("js", [coming, blown], "")
-    assert both.holds is False and both.why.startswith("1 of the 2 that do not stand blew up; 1 of the 1 that")
+    assert both.holds is False and both.why.startswith(
+        "1 of the 2 that do not stand blew up; 1 of the 1 that"
+    )
     plateau = mixture.stands("js", [member([0] * 6, FAR)], "")
-    assert plateau.why.startswith("1 of the 1 that do not stand never had more than 3 modes twice in a row; 0 of the 1 that")
+    assert plateau.why.startswith(
+        "1 of the 1 that do not stand never had more than 3 modes twice in a row; 0 of the 1 that"
+    )
 
 
 def test_settings_have_names_for_readers():
     groups = mixture.grouped(
-        [Member(setting, 0, np.arange(1), {}, Path(), 0) for setting in ("unregularized", "js:gamma=1", "js:gamma=1,anneal=0.01")]
+        [
+            Member(setting, 0, np.arange(1), {}, Path(), 0)
+            for setting in ("unregularized", "js:gamma=1", "js:gamma=1,anneal=0.01")
+        ]
     )
     assert list(groups) == ["unregularized", "JS, γ = 1", "JS, γ = 1, annealed"]
 
@@ -108,7 +161,9 @@ def test_settings_have_names_for_readers():
 
 def pairs(count, differences):
     constant = [member(STOOD, [0.05] * 6, seed) for seed in range(count)]
-    annealed = [member(STOOD, [0.05 + differences[seed]] * 6, seed) for seed in reversed(range(count))]
+    annealed = [
+        member(STOOD, [0.05 + differences[seed]] * 6, seed) for seed in reversed(range(count))
+    ]
     return constant, annealed
 
 
@@ -121,20 +176,28 @@ def test_the_annealed_run_is_compared_with_its_own_seed():
     assert nearer(*pairs(8, closer)).holds is True and nearer(*pairs(8, further)).holds is False
     mixed = nearer(*pairs(8, [-0.01] * 5 + [0.01] * 3))
     assert mixed.holds is None and "5 of 8 seeds" in mixed.measured and "chance" in mixed.why
-    # By hand: seed 0 is 0.02 nearer, seed 1 0.01 further; unpaired, the two medians are equal to within 0.005.
+    # By hand: seed 0 is 0.02 nearer, seed 1 0.01 further; unpaired, the two medians are equal to
+    # within 0.005.
     assert "difference -0.005 (-0.02 to 0.01)" in nearer(*pairs(2, [-0.02, 0.01])).measured
 
 
 def test_larger_shares_are_nearer_and_smaller_distances():
     constant = [member(STOOD, NEAR, s, hq3=[0.2] * 6) for s in range(8)]
     annealed = [member(STOOD, NEAR, s, hq3=[0.4] * 6) for s in range(8)]
-    assert nearer(constant, annealed, metric="hq3").holds is True and nearer(annealed, constant, metric="hq3").holds is False
+    assert (
+        nearer(constant, annealed, metric="hq3").holds is True
+        and nearer(annealed, constant, metric="hq3").holds is False
+    )
 
 
 def test_runs_that_blew_up_are_infinitely_far():
     blown = [member(BLOWN, BLOWN, s) for s in range(8)]
     good = [member(STOOD, NEAR, s) for s in range(8)]
-    assert nearer(good, blown).holds is False and nearer(blown, good).holds is True and nearer(blown, blown).holds is True
+    assert (
+        nearer(good, blown).holds is False
+        and nearer(blown, good).holds is True
+        and nearer(blown, blown).holds is True
+    )
 
 
 def test_an_exchanged_sign_is_seen(monkeypatch):
@@ -158,15 +221,28 @@ def test_better_than_without_can_fail():
 def test_total_variation_has_no_regularizer(monkeypatch):
     assert roth_f_divergences.total_variation().holds is True
     curved = roth_f_divergences.torch.linspace
-    monkeypatch.setattr(roth_f_divergences.torch, "linspace", lambda *args, **more: curved(*args, **more) ** 2)
+    monkeypatch.setattr(
+        roth_f_divergences.torch, "linspace", lambda *args, **more: curved(*args, **more) ** 2
+    )
     assert roth_f_divergences.total_variation().holds is False
 
 
 def test_every_divergence_is_trained_with_its_own_regularizer(tmp_path):
-    settings = {**roth_f_divergences.EXPERIMENT.settings("tiny"), "divergences": ("neyman",), "steps": 1}
+    settings = {
+        **roth_f_divergences.EXPERIMENT.settings("tiny"),
+        "divergences": ("neyman",),
+        "steps": 1,
+    }
     found = roth_f_divergences.f_divergences(settings, 1, tmp_path)
-    assert [row.claim.split(",")[0].split(":")[0] for row in found.rows] == ["neyman", "neyman", "total variation"]
-    for kind, regularizer in (("unregularized", []), ("f-gan", ["f-gan:gamma=1,divergence=neyman"])):
+    assert [row.claim.split(",")[0].split(":")[0] for row in found.rows] == [
+        "neyman",
+        "neyman",
+        "total variation",
+    ]
+    for kind, regularizer in (
+        ("unregularized", []),
+        ("f-gan", ["f-gan:gamma=1,divergence=neyman"]),
+    ):
         held = json.loads((tmp_path / "neyman" / kind / "config.json").read_text())["config"]
         assert held["objective"] == "f-gan:divergence=neyman" and held["regularizer"] == regularizer
         assert held["dynamics"] == "alternating:critic_steps=5"
@@ -178,11 +254,16 @@ def test_every_divergence_is_trained_with_its_own_regularizer(tmp_path):
 def test_one_strength_runs_as_long_as_without_and_the_others_are_annealed_too(tmp_path):
     settings = {**roth_mixture.FIG1.settings("tiny"), "regularized_seeds": 1}
     found = roth_mixture.fig1(settings, 2, tmp_path)
-    config = {name: json.loads((tmp_path / name / "config.json").read_text()) for name in ("unregularized", "js", "js-long")}
+    config = {
+        name: json.loads((tmp_path / name / "config.json").read_text())
+        for name in ("unregularized", "js", "js-long")
+    }
     assert [config[name]["config"]["steps"] for name in config] == [3, 2, 3]
     assert [len(config[name]["fleet"]["members"]) for name in config] == [2, 6, 1]
     members = [m["regularizer"][0] for m in config["js"]["fleet"]["members"]]
-    assert members == [f"js:gamma={g}{a}" for a in ("", ",anneal=0.01") for g in ("0.01", "0.1", "1")]
+    assert members == [
+        f"js:gamma={g}{a}" for a in ("", ",anneal=0.01") for g in ("0.01", "0.1", "1")
+    ]
     assert len(found.rows) == 9 and "as long as unregularized" in found.rows[-1].claim
     again = {**settings, "unregularized_steps": 2}
     assert len(roth_mixture.fig1(again, 2, tmp_path / "short").rows) == 8
@@ -190,10 +271,12 @@ def test_one_strength_runs_as_long_as_without_and_the_others_are_annealed_too(tm
 
 def test_a_wide_latent_is_in_every_fleet(tmp_path):
     found = roth_mixture.latent15(roth_mixture.LATENT15.settings("tiny"), 1, tmp_path)
-    held = [json.loads(path.read_text())["config"] for path in sorted(tmp_path.glob("*/*/config.json"))]
-    assert [(c["latent"], c["dynamics"]) for c in held] == 2 * [(15, "alternating:critic_steps=5")] + 2 * [
-        (15, "alternating:critic_steps=1")
+    held = [
+        json.loads(path.read_text())["config"] for path in sorted(tmp_path.glob("*/*/config.json"))
     ]
+    assert [(c["latent"], c["dynamics"]) for c in held] == 2 * [
+        (15, "alternating:critic_steps=5")
+    ] + 2 * [(15, "alternating:critic_steps=1")]
     assert {row.claim.split(",")[0] for row in found.rows} == {"1 critic step", "5 critic steps"}
 
 
@@ -203,7 +286,11 @@ def tiny(folder, **settings):
 
 
 def same(one, other):
-    return all(np.array_equal(a.series(name), b.series(name)) for a, b in zip(one, other, strict=True) for name in ("modes", "sw1"))
+    return all(
+        np.array_equal(a.series(name), b.series(name))
+        for a, b in zip(one, other, strict=True)
+        for name in ("modes", "sw1")
+    )
 
 
 @pytest.mark.parametrize("killed", ["before the status", "at the first status"])
@@ -217,7 +304,9 @@ def test_a_fleet_that_was_killed_before_its_status_said_so_is_finished(tmp_path,
         "seconds": 0.0,
         "members": [{"state": "running", "step": 0, "reason": None}] * 2,
     }
-    (tmp_path / "status.json").write_text(json.dumps(stale if killed == "at the first status" else {**told, "state": "running"}))
+    (tmp_path / "status.json").write_text(
+        json.dumps(stale if killed == "at the first status" else {**told, "state": "running"})
+    )
     assert same(tiny(tmp_path), whole)
     assert json.loads((tmp_path / "status.json").read_text()) == told
     assert fleets.seconds(tmp_path) == told["seconds"]
@@ -227,7 +316,11 @@ def test_a_fleet_of_which_nothing_is_left_is_not_resumed(tmp_path):
     tiny(tmp_path)
     newest = checkpoint.latest(tmp_path)
     tree = checkpoint.load(newest)
-    tree |= {"step": 2, "alive": tree["alive"] & False, "stopped": {"0": [1, "non-finite"], "1": [2, "non-finite"]}}
+    tree |= {
+        "step": 2,
+        "alive": tree["alive"] & False,
+        "stopped": {"0": [1, "non-finite"], "1": [2, "non-finite"]},
+    }
     checkpoint.save(newest, tree)
     folder = RunFolder(tmp_path)
     folder.write("status.json", {**folder.read("status.json"), "state": "running"})
@@ -239,8 +332,13 @@ def test_a_fleet_of_which_nothing_is_left_is_not_resumed(tmp_path):
     members = tiny(tmp_path)
     assert folder.read("status.json")["state"] == "stopped"
     assert [m["step"] for m in folder.read("status.json")["members"]] == [1, 2]
-    # What it would have been evaluated at is there, as lost: its last numbers are not those of its end.
-    assert list(members[0].steps) == [1, 2, 3] and np.isnan(members[0].late("sw1")) and np.isfinite(members[0].series("sw1")[0])
+    # What it would have been evaluated at is there, as lost: its last numbers are not those of its
+    # end.
+    assert (
+        list(members[0].steps) == [1, 2, 3]
+        and np.isnan(members[0].late("sw1"))
+        and np.isfinite(members[0].series("sw1")[0])
+    )
     assert members[0].samples(3).shape == (1, 3) and np.isnan(members[0].samples(3)).all()
     assert mixture.falls("js", members, "").holds is True
 
@@ -257,14 +355,18 @@ def test_an_interruption_adds_no_evaluation(tmp_path):
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [2, 4, 6]
     between = {**rows[0], "step": 3, "metrics": {name: [0.0, 0.0] for name in rows[0]["metrics"]}}
-    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in (rows[0], between, *rows[1:])))
+    (tmp_path / "metrics.jsonl").write_text(
+        "".join(json.dumps(row) + "\n" for row in (rows[0], between, *rows[1:]))
+    )
     assert same(tiny(tmp_path, steps=6), whole)
 
 
 def test_a_compiled_fleet_is_asked_for(tmp_path, monkeypatch):
     asked = []
     train = fleets.train_fleet
-    monkeypatch.setattr(fleets, "train_fleet", lambda *args, compiled: asked.append(compiled) or train(*args))
+    monkeypatch.setattr(
+        fleets, "train_fleet", lambda *args, compiled: asked.append(compiled) or train(*args)
+    )
     tiny(tmp_path / "a", compiled=True)
     tiny(tmp_path / "b")
     assert asked == [True, False]
@@ -272,7 +374,11 @@ def test_a_compiled_fleet_is_asked_for(tmp_path, monkeypatch):
 
 def test_pictures_of_fleets_of_different_lengths(tmp_path):
     groups = {"short": tiny(tmp_path / "a"), "long": tiny(tmp_path / "b", steps=6)}
-    assert mixture.clouds({"short": groups["short"]})["heads"] == ["iteration 1", "iteration 2", "iteration 3"]
+    assert mixture.clouds({"short": groups["short"]})["heads"] == [
+        "iteration 1",
+        "iteration 2",
+        "iteration 3",
+    ]
     picture = mixture.clouds(groups)
     assert picture["titles"] == ["short, seed 0, 3 iterations", "long, seed 0, 6 iterations"]
     assert picture["heads"] == ["33 % of them", "67 % of them", "100 % of them"]
@@ -281,4 +387,8 @@ def test_pictures_of_fleets_of_different_lengths(tmp_path):
 
 
 def test_the_experiments_use_what_the_registry_offers():
-    assert set(build("problem", "mixture3d").measure(build("problem", "mixture3d").stream(0).draw(50).x, None)) >= set(roth_annealing._SIGN)
+    assert set(
+        build("problem", "mixture3d").measure(
+            build("problem", "mixture3d").stream(0).draw(50).x, None
+        )
+    ) >= set(roth_annealing._SIGN)

@@ -1,4 +1,5 @@
-"""The report reads run folders as the trainer writes them: whole, just started, cut off, damaged and hostile."""
+"""The report reads run folders as the trainer writes them: whole, just started, cut off, damaged
+and hostile."""
 
 import json
 import re
@@ -19,7 +20,14 @@ def config(problem="mixture3d", regularizer=(), **settings):
     return {
         "steadygan": "0.1.0",
         "problem": {"name": problem},
-        "config": {"objective": "minimax", "regularizer": list(regularizer), "smoothing": None, "steps": 400, "seed": 0, **settings},
+        "config": {
+            "objective": "minimax",
+            "regularizer": list(regularizer),
+            "smoothing": None,
+            "steps": 400,
+            "seed": 0,
+            **settings,
+        },
         "environment": {"steadygan": "0.1.0", "python": "3.11.7", "device": "cpu", "threads": 1},
         "git": None,
         "command": ["steadygan", "train", problem, "--name", "a b"],
@@ -31,7 +39,10 @@ def config(problem="mixture3d", regularizer=(), **settings):
 def ring(rng, n=70):
     """Return a noisy ring (n, 3) in the plane spanned by (1, 0, 1)/sqrt 2 and (0, 1, 0)."""
     angle = 2 * np.pi * rng.integers(7, size=n) / 7
-    return np.stack([np.sin(angle) / np.sqrt(2), np.cos(angle), np.sin(angle) / np.sqrt(2)], axis=1) + 1
+    return (
+        np.stack([np.sin(angle) / np.sqrt(2), np.cos(angle), np.sin(angle) / np.sqrt(2)], axis=1)
+        + 1
+    )
 
 
 def lines(path, rows):
@@ -39,14 +50,32 @@ def lines(path, rows):
 
 
 def make(
-    folder, cfg, *, steps=range(0, 401, 50), sample=ring, real=True, warnings=(), state="finished", metrics=True, samples=range(0, 401, 100)
+    folder,
+    cfg,
+    *,
+    steps=range(0, 401, 50),
+    sample=ring,
+    real=True,
+    warnings=(),
+    state="finished",
+    metrics=True,
+    samples=range(0, 401, 100),
 ):
     rng = np.random.default_rng(0)
     (folder / "samples").mkdir(parents=True)
     (folder / "config.json").write_text(json.dumps(cfg))
-    (folder / "status.json").write_text(json.dumps({"state": state, "step": max(steps), "reason": None, "seconds": 93.1}))
+    (folder / "status.json").write_text(
+        json.dumps({"state": state, "step": max(steps), "reason": None, "seconds": 93.1})
+    )
     rows = [
-        {"step": s, "seconds": s / 50, "critic_loss": 1.4 - s / 1000, "penalty": 0.02, "generator_loss": -0.7, "gradient_norm_real": 0.8}
+        {
+            "step": s,
+            "seconds": s / 50,
+            "critic_loss": 1.4 - s / 1000,
+            "penalty": 0.02,
+            "generator_loss": -0.7,
+            "gradient_norm_real": 0.8,
+        }
         | {"gradient_norm_fake": 0.9, "logit_real": 0.1, "logit_fake": -0.1}
         | ({"metrics": {"modes": s // 60, "sw1": 1 / (s + 1)}} if metrics and s % 100 == 0 else {})
         for s in steps
@@ -61,7 +90,11 @@ def make(
 
 
 def make_plain(folder):
-    return make(folder, config(), warnings=[{"step": 200, "kind": "collapse", "message": "two modes are lost"}])
+    return make(
+        folder,
+        config(),
+        warnings=[{"step": 200, "kind": "collapse", "message": "two modes are lost"}],
+    )
 
 
 @pytest.fixture
@@ -99,14 +132,25 @@ def test_a_run_that_has_just_started_is_reported(tmp_path):
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps(config()))
     run = Run.read(folder)
-    assert (run.status, run.logged, run.metrics, run.warnings, run.samples, run.real) == ({}, {}, {}, (), (), None)
+    assert (run.status, run.logged, run.metrics, run.warnings, run.samples, run.real) == (
+        {},
+        {},
+        {},
+        (),
+        (),
+        None,
+    )
     page = write_report(folder)
     assert page == folder / "report.html"
-    assert "no steps yet" in shown(page) and "Not there yet: status, metrics, samples." in shown(page)
+    assert "no steps yet" in shown(page) and "Not there yet: status, metrics, samples." in shown(
+        page
+    )
 
 
 def test_any_single_part_may_be_missing(tmp_path):
-    for i, part in enumerate(("status.json", "metrics.jsonl", "warnings.jsonl", "samples/real.npz")):
+    for i, part in enumerate(
+        ("status.json", "metrics.jsonl", "warnings.jsonl", "samples/real.npz")
+    ):
         folder = make(tmp_path / str(i), config(), samples=[0], steps=[0, 50])
         (folder / part).unlink()
         assert Run.read(folder).config and (i > 1 or "Not there yet" in shown(write_report(folder)))
@@ -119,7 +163,9 @@ def test_what_is_no_run_folder_is_refused(tmp_path, what):
         folder.mkdir()
     if what == "file":
         folder.write_text("")
-    with pytest.raises(SteadyganError, match=r"is no run folder: .*; give one that `steadygan train` made"):
+    with pytest.raises(
+        SteadyganError, match=r"is no run folder: .*; give one that `steadygan train` made"
+    ):
         Run.read(folder)
 
 
@@ -162,14 +208,21 @@ def test_damaged_files_are_refused_with_their_name(plain):
 
 
 def test_a_run_that_was_killed_is_reported_as_far_as_it_came(plain):
-    (plain / "status.json").write_text('{"state": "running", "step": 0, "reason": null, "seconds": 0.0}')
-    (plain / "samples/step-00000500.npz").write_bytes((plain / "samples/real.npz").read_bytes()[:100])
+    (plain / "status.json").write_text(
+        '{"state": "running", "step": 0, "reason": null, "seconds": 0.0}'
+    )
+    (plain / "samples/step-00000500.npz").write_bytes(
+        (plain / "samples/real.npz").read_bytes()[:100]
+    )
     assert [held.step for held in Run.read(plain).samples] == [0, 100, 200, 300, 400]
     assert "400 of 400 steps · 8.0 s" in shown(write_report(plain))
 
 
 def test_a_step_written_twice_counts_once_as_written_last(plain):
-    lines(plain / "metrics.jsonl", [{"step": s, "penalty": v} for s, v in ((0, 1.0), (50, 2.0), (100, 3.0), (50, 4.0))])
+    lines(
+        plain / "metrics.jsonl",
+        [{"step": s, "penalty": v} for s, v in ((0, 1.0), (50, 2.0), (100, 3.0), (50, 4.0))],
+    )
     penalty = Run.read(plain).logged["penalty"]
     assert (penalty.steps.tolist(), penalty.values.tolist()) == ([0, 50, 100], [1.0, 4.0, 3.0])
 
@@ -177,7 +230,8 @@ def test_a_step_written_twice_counts_once_as_written_last(plain):
 def test_values_that_are_not_finite_are_shown_as_such(plain):
     (plain / "metrics.jsonl").write_text(
         '{"step": 0, "critic_loss": 1.0, "penalty": null, "metrics": {"modes": 7, "sw1": 0.5}}\n'
-        '{"step": 50, "critic_loss": NaN, "penalty": null, "metrics": {"modes": null, "sw1": Infinity}}\n'
+        '{"step": 50, "critic_loss": NaN, "penalty": null, "metrics": {"modes": null, "sw1":'
+        " Infinity}}\n"
     )
     run = Run.read(plain)
     assert np.isnan(run.logged["critic_loss"].values[1]) and np.isinf(run.metrics["sw1"].values[1])
@@ -188,8 +242,15 @@ def test_values_that_are_not_finite_are_shown_as_such(plain):
 def test_what_is_not_logged_before_the_first_update_is_not_marked_as_lost(plain):
     """The trainer's line of step 0 has metrics only."""
     for last, crosses in ((3.0, 0), (None, 1)):
-        lines(plain / "metrics.jsonl", [{"step": s, "penalty": v} for s, v in ((0, None), (50, 1.0), (100, last))])
-        marks = [line for line in curves([Run.read(plain)])["penalty"].axes[0].lines if line.get_marker() == "x"]
+        lines(
+            plain / "metrics.jsonl",
+            [{"step": s, "penalty": v} for s, v in ((0, None), (50, 1.0), (100, last))],
+        )
+        marks = [
+            line
+            for line in curves([Run.read(plain)])["penalty"].axes[0].lines
+            if line.get_marker() == "x"
+        ]
         assert [len(line.get_xdata()) for line in marks] == [crosses]
 
 
@@ -206,8 +267,19 @@ def test_a_run_without_metrics_and_pictures_for_samples(tmp_path):
 
 def test_everything_from_the_folder_is_escaped(tmp_path):
     cfg = config(HOSTILE, [HOSTILE], **{HOSTILE: HOSTILE})
-    cfg.update(command=["steadygan", HOSTILE], git=HOSTILE, started=HOSTILE, environment={HOSTILE: HOSTILE}, steadygan="\ud800")
-    folder = make(tmp_path / "<b>bold", cfg, state=HOSTILE, warnings=[{"step": 0, "kind": HOSTILE, "message": HOSTILE}])
+    cfg.update(
+        command=["steadygan", HOSTILE],
+        git=HOSTILE,
+        started=HOSTILE,
+        environment={HOSTILE: HOSTILE},
+        steadygan="\ud800",
+    )
+    folder = make(
+        tmp_path / "<b>bold",
+        cfg,
+        state=HOSTILE,
+        warnings=[{"step": 0, "kind": HOSTILE, "message": HOSTILE}],
+    )
     with (folder / "metrics.jsonl").open("a") as file:
         file.write(json.dumps({"step": 500, "metrics": {HOSTILE: 1}}) + "\n")
     page = shown(write_report(folder))
@@ -234,7 +306,13 @@ def test_the_table_holds_the_settings_that_differ_and_no_others(pair):
 
 def test_the_verdict_says_state_steps_time_metrics_and_warnings(pair):
     text = shown(pair[2])
-    for said in ("finished", "400 of 400 steps · 1 min 33 s", "<dt>modes</dt><dd>6</dd>", "1 × collapse", "two modes are lost"):
+    for said in (
+        "finished",
+        "400 of 400 steps · 1 min 33 s",
+        "<dt>modes</dt><dd>6</dd>",
+        "1 × collapse",
+        "two modes are lost",
+    ):
         assert said in text
     assert text.count("steadygan 0.1.0") == 1
     assert "steadygan train mixture3d --name &#39;a b&#39;" in text
@@ -247,15 +325,27 @@ def test_the_metrics_table_has_last_median_and_best(pair):
 
 
 def test_several_problems_stand_side_by_side(plain, tmp_path):
-    dirac = make(tmp_path / "dirac", config("dirac"), sample=lambda rng: np.zeros((8, 1)), samples=[0, 100])
-    wide = make(tmp_path / "bilinear", config("bilinear"), sample=lambda rng: rng.normal(size=(8, 4)), samples=[0])
+    dirac = make(
+        tmp_path / "dirac", config("dirac"), sample=lambda rng: np.zeros((8, 1)), samples=[0, 100]
+    )
+    wide = make(
+        tmp_path / "bilinear",
+        config("bilinear"),
+        sample=lambda rng: rng.normal(size=(8, 4)),
+        samples=[0],
+    )
     page = write_report([plain, dirac, wide], tmp_path / "new/all.html")
     assert "the first two of 4 coordinates" in shown(page)
-    assert [len(row) for row in aligned([Run.read(folder) for folder in (plain, dirac, wide)], 9)] == [5, 2, 1]
+    assert [
+        len(row) for row in aligned([Run.read(folder) for folder in (plain, dirac, wide)], 9)
+    ] == [5, 2, 1]
 
 
 def test_runs_of_one_name_are_told_apart(tmp_path):
-    seeds = [make(tmp_path / f"{seed}/run", config(seed=seed), samples=[0], steps=[0, 50]) for seed in (0, 1)]
+    seeds = [
+        make(tmp_path / f"{seed}/run", config(seed=seed), samples=[0], steps=[0, 50])
+        for seed in (0, 1)
+    ]
     text = shown(write_report(seeds))
     assert "0/run" in text and "1/run" in text
 
@@ -264,7 +354,10 @@ def test_snapshots_are_aligned_by_step(tmp_path):
     long = make(tmp_path / "long", config(), samples=range(0, 401, 20))
     short = make(tmp_path / "short", config(seed=1), samples=(0, 110, 190))
     rows = aligned([Run.read(long), Run.read(short)], 5)
-    assert [[held and held.step for held in row] for row in rows] == [[0, 100, 200, 300, 400], [0, 110, 190, None, None]]
+    assert [[held and held.step for held in row] for row in rows] == [
+        [0, 100, 200, 300, 400],
+        [0, 110, 190, None, None],
+    ]
 
 
 def test_the_same_folders_give_the_same_bytes(pair, tmp_path):
@@ -285,12 +378,16 @@ def test_the_comparison_picture_of_noise_is_still_light(tmp_path):
     for step in range(5):
         noise = np.random.default_rng(step).integers(256, size=(272, 272, 3), dtype=np.uint8)
         Image.fromarray(noise).save(folder / f"samples/step-{step}.png")
-    assert comparison_picture([Run.read(folder)] * 2, tmp_path / "noise.png").stat().st_size <= 300_000
+    assert (
+        comparison_picture([Run.read(folder)] * 2, tmp_path / "noise.png").stat().st_size <= 300_000
+    )
 
 
 def test_a_comparison_without_samples_is_refused(tmp_path):
     with pytest.raises(SteadyganError, match="none of the runs has samples yet"):
-        comparison_picture([Run.read(make(tmp_path / "a", config(), samples=()))], tmp_path / "x.png")
+        comparison_picture(
+            [Run.read(make(tmp_path / "a", config(), samples=()))], tmp_path / "x.png"
+        )
 
 
 def test_samples_lifted_off_the_plane_of_the_data_are_seen_beside_it():

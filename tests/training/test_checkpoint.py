@@ -12,7 +12,10 @@ from steadygan.training import checkpoint
 def tree():
     return {
         "step": 7,
-        "weights": {"a.b": torch.tensor([[1.5, -2.0]], dtype=torch.float64), "flag": torch.tensor(True)},
+        "weights": {
+            "a.b": torch.tensor([[1.5, -2.0]], dtype=torch.float64),
+            "flag": torch.tensor(True),
+        },
         "optimizer": {
             "state": {"0": {"step": torch.tensor(3.0), "kind": "x"}},
             "groups": [{"lr": 0.1, "betas": (0.5, 0.9), "params": [0]}],
@@ -26,8 +29,14 @@ def test_a_tree_survives_with_shapes_and_dtypes(tmp_path):
     checkpoint.save(tmp_path / "c.safetensors", tree())
     back = checkpoint.load(tmp_path / "c.safetensors")
     assert back["step"] == 7 and back["empty"] == {}
-    assert torch.equal(back["weights"]["a.b"], tree()["weights"]["a.b"]) and back["weights"]["a.b"].dtype == torch.float64
-    assert back["optimizer"]["state"]["0"]["step"].shape == () and back["optimizer"]["state"]["0"]["kind"] == "x"
+    assert (
+        torch.equal(back["weights"]["a.b"], tree()["weights"]["a.b"])
+        and back["weights"]["a.b"].dtype == torch.float64
+    )
+    assert (
+        back["optimizer"]["state"]["0"]["step"].shape == ()
+        and back["optimizer"]["state"]["0"]["kind"] == "x"
+    )
     assert back["optimizer"]["groups"][0]["betas"] == [0.5, 0.9]
     assert torch.equal(back["rng"], tree()["rng"])
 
@@ -71,7 +80,12 @@ def test_a_safetensors_file_of_someone_else_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "make", [lambda p: torch.optim.Adam(p, 0.01), lambda p: torch.optim.SGD(p, 0.1, 0.9), lambda p: torch.optim.RMSprop(p)]
+    "make",
+    [
+        lambda p: torch.optim.Adam(p, 0.01),
+        lambda p: torch.optim.SGD(p, 0.1, 0.9),
+        lambda p: torch.optim.RMSprop(p),
+    ],
 )
 def test_an_optimizer_continues_as_if_it_had_not_stopped(tmp_path, make):
     def parameter():
@@ -88,7 +102,9 @@ def test_an_optimizer_continues_as_if_it_had_not_stopped(tmp_path, make):
     first = parameter()
     optimizer = make([first])
     step(first, optimizer, 2)
-    checkpoint.save(tmp_path / "c.safetensors", {"p": first, "o": checkpoint.optimizer_state(optimizer)})
+    checkpoint.save(
+        tmp_path / "c.safetensors", {"p": first, "o": checkpoint.optimizer_state(optimizer)}
+    )
     back = checkpoint.load(tmp_path / "c.safetensors")
     second = torch.nn.Parameter(back["p"])
     optimizer = make([second])

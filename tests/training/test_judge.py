@@ -1,4 +1,5 @@
-"""Metrics while training: they choose the best checkpoint, survive a resume, and change nothing that is trained."""
+"""Metrics while training: they choose the best checkpoint, survive a resume, and change nothing
+that is trained."""
 
 import json
 import math
@@ -40,7 +41,10 @@ def test_the_best_is_kept_and_nothing_else_changes(tmp_path):
     train(Ring2D(), CONFIG, tmp_path / "judged", show=False, judge=judge)
     train(Ring2D(), CONFIG, tmp_path / "plain", show=False)
     assert best(tmp_path / "judged") == 3 and not (tmp_path / "plain" / checkpoint.BEST).exists()
-    told = [json.loads(line)["metrics"]["told"] for line in (tmp_path / "judged" / "metrics.jsonl").read_text().splitlines()]
+    told = [
+        json.loads(line)["metrics"]["told"]
+        for line in (tmp_path / "judged" / "metrics.jsonl").read_text().splitlines()
+    ]
     assert told == [None, 3.0, 1.0, 1.0, 2.0]
     one, two = (checkpoint.load(checkpoint.latest(tmp_path / name)) for name in ("judged", "plain"))
     assert all(torch.equal(one["critic"][key], two["critic"][key]) for key in one["critic"])
@@ -49,7 +53,13 @@ def test_the_best_is_kept_and_nothing_else_changes(tmp_path):
 
 @pytest.mark.parametrize(("later", "expected"), [((2.5, 2.5), 2), ((2.5, 1.5), 5)])
 def test_resuming_remembers_the_best(tmp_path, later, expected):
-    train(Ring2D(), Config(**{**CONFIG.__dict__, "steps": 3}), tmp_path / "run", show=False, judge=Told(math.inf, 2.0, 3.0))
+    train(
+        Ring2D(),
+        Config(**{**CONFIG.__dict__, "steps": 3}),
+        tmp_path / "run",
+        show=False,
+        judge=Told(math.inf, 2.0, 3.0),
+    )
     resume(tmp_path / "run", steps=5, show=False, judge=Told(*later))
     assert best(tmp_path / "run") == expected
 
@@ -57,13 +67,46 @@ def test_resuming_remembers_the_best(tmp_path, later, expected):
 def test_from_the_command_line(tmp_path, capsys):
     run = tmp_path / "run"
     settings = ["--steps", "4", "--batch", "8", "--evaluate-every", "2"]
-    assert main(["train", "ring2d", *settings, "--metrics", "energy,sliced-wasserstein", "--metrics-samples", "50", "--out", str(run)]) == 0
+    assert (
+        main(
+            [
+                "train",
+                "ring2d",
+                *settings,
+                "--metrics",
+                "energy,sliced-wasserstein",
+                "--metrics-samples",
+                "50",
+                "--out",
+                str(run),
+            ]
+        )
+        == 0
+    )
     assert main(["resume", str(run), "--steps", "6"]) == 0
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     values = {row["step"]: row["metrics"]["energy"] for row in rows if "metrics" in row}
     assert set(values) == {2, 4, 6} and values[best(run)] == min(values.values())
-    assert main(["evaluate", str(run), "--metrics", "energy", "--samples", "50", "--checkpoints", "best", "--json"]) == 0
+    assert (
+        main(
+            [
+                "evaluate",
+                str(run),
+                "--metrics",
+                "energy",
+                "--samples",
+                "50",
+                "--checkpoints",
+                "best",
+                "--json",
+            ]
+        )
+        == 0
+    )
     capsys.readouterr()
-    for wrong, why in {("--metrics", "nonsense"): "Unknown metric", ("--metrics", "energy", "--metrics-samples", "3"): "at least"}.items():
+    for wrong, why in {
+        ("--metrics", "nonsense"): "Unknown metric",
+        ("--metrics", "energy", "--metrics-samples", "3"): "at least",
+    }.items():
         assert main(["train", "ring2d", *settings, *wrong, "--out", str(tmp_path / "refused")]) == 2
         assert why in capsys.readouterr().err and not (tmp_path / "refused").exists()

@@ -6,7 +6,13 @@ from steadygan.training.monitor import Monitor
 
 
 def row(**given):
-    return {"critic_loss": 1.3, "penalty": 0.0, "generator_loss": 0.7, "gradient_norm_real": 1.0, "gradient_norm_fake": 1.0} | given
+    return {
+        "critic_loss": 1.3,
+        "penalty": 0.0,
+        "generator_loss": 0.7,
+        "gradient_norm_real": 1.0,
+        "gradient_norm_fake": 1.0,
+    } | given
 
 
 def kinds(monitor, rows):
@@ -19,7 +25,9 @@ def test_a_healthy_run_is_left_in_peace():
 
 
 def test_a_loss_that_is_not_finite_is_named_once():
-    assert kinds(Monitor(), [row(), row(generator_loss=math.nan), row(critic_loss=math.inf)]) == [(1, "non-finite")]
+    assert kinds(Monitor(), [row(), row(generator_loss=math.nan), row(critic_loss=math.inf)]) == [
+        (1, "non-finite")
+    ]
 
 
 def test_a_gradient_that_bursts_is_named_and_a_slow_rise_is_not():

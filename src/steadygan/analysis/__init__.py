@@ -1,4 +1,5 @@
-"""Why a GAN converges or does not: linearisation, spectra, closed forms and what follows from them."""
+"""Why a GAN converges or does not: linearisation, spectra, closed forms and what follows from
+them."""
 
 from .convergence import Record, analyze_dirac
 from .doctor import Diagnosis, diagnose

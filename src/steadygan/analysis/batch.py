@@ -1,8 +1,9 @@
-"""Many Dirac-GANs as one batch, driven by the objects that train images; eagerly, or as one compiled step.
+"""Many Dirac-GANs as one batch, driven by the objects that train images; eagerly, or as one
+compiled step.
 
-Sample i belongs to trajectory i, whose generator returns θ_i and whose critic is ψ_i x. Losses are then summed over trajectories instead
-of averaged, so that each parameter receives its own trajectory's gradient, and every dynamics holds as it stands, consensus and unrolling
-included.
+Sample i belongs to trajectory i, whose generator returns θ_i and whose critic is ψ_i x. Losses are
+then summed over trajectories instead of averaged, so that each parameter receives its own
+trajectory's gradient, and every dynamics holds as it stands, consensus and unrolling included.
 """
 
 from __future__ import annotations
@@ -16,9 +17,25 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from ..core.constraints import Clip
 from ..core.context import Context
-from ..core.dynamics import Alternating, Consensus, Dynamics, Extragradient, Optimistic, Simultaneous, Unrolled
+from ..core.dynamics import (
+    Alternating,
+    Consensus,
+    Dynamics,
+    Extragradient,
+    Optimistic,
+    Simultaneous,
+    Unrolled,
+)
 from ..core.game import CriticTerms, Game
-from ..core.objectives import FGAN, Hinge, LeastSquares, Minimax, NonSaturating, Relativistic, Wasserstein
+from ..core.objectives import (
+    FGAN,
+    Hinge,
+    LeastSquares,
+    Minimax,
+    NonSaturating,
+    Relativistic,
+    Wasserstein,
+)
 from ..core.players import PLAYERS, Batch, FunctionalPlayers, Name, OptimizerPlayers
 from ..core.regularizers import GradientPenalty, Regularizer
 from ..core.schedules import Schedule, at
@@ -27,23 +44,30 @@ from .convergence import Quadrature
 
 Rates = float | dict[Name, float]
 
-# Only what is known to treat each sample, and each parameter, on its own is run in one batch; anything else is run one by one.
+# Only what is known to treat each sample, and each parameter, on its own is run in one batch;
+# anything else is run one by one.
 _OBJECTIVES = (Minimax, NonSaturating, Wasserstein, LeastSquares, Hinge, Relativistic, FGAN)
 _DYNAMICS = (Simultaneous, Alternating, Consensus, Extragradient, Optimistic, Unrolled)
 
 
 def shared(game: Game, dynamics: Dynamics) -> str:
-    """Return what lets the samples of a batch see each other, so that trajectories cannot share one; empty where nothing does.
+    """Return what lets the samples of a batch see each other, so that trajectories cannot share
+    one; empty where nothing does.
 
-    A batch's mean or deviation does (relativistic-average, lecam), samples that stand in for others do (explicit-noise with nsr > 1), and
-    so may anything that is not this library's own. DRAGAN's deviation is of real samples, which are those of every trajectory.
+    A batch's mean or deviation does (relativistic-average, lecam), samples that stand in for others
+    do (explicit-noise with nsr > 1), and so may anything that is not this library's own. DRAGAN's
+    deviation is of real samples, which are those of every trajectory.
 
     >>> shared(Game("minimax", "lecam"), build("dynamics", "simultaneous"))
     'LeCam(gamma=0.6, decay=0.99)'
     """
     regularizers: list[Any] = [r for r in game.regularizers if not _own_samples(r)]
     smoothing, constraint = game.smoothing, game.constraint
-    quiet = smoothing is None or type(smoothing) is InstanceNoise or (type(smoothing) is ExplicitNoise and smoothing.nsr == 1)
+    quiet = (
+        smoothing is None
+        or type(smoothing) is InstanceNoise
+        or (type(smoothing) is ExplicitNoise and smoothing.nsr == 1)
+    )
     found = [
         *([] if type(game.objective) in _OBJECTIVES else [game.objective]),
         *regularizers,
@@ -55,12 +79,16 @@ def shared(game: Game, dynamics: Dynamics) -> str:
 
 
 def _own_samples(regularizer: Regularizer | str) -> bool:
-    return isinstance(regularizer, GradientPenalty) and type(regularizer).__module__ == GradientPenalty.__module__
+    return (
+        isinstance(regularizer, GradientPenalty)
+        and type(regularizer).__module__ == GradientPenalty.__module__
+    )
 
 
 @dataclass(frozen=True)
 class _Summed(Game):
-    """The same game with its losses summed over ``count`` trajectories, whose samples make up the batch."""
+    """The same game with its losses summed over ``count`` trajectories, whose samples make up the
+    batch."""
 
     count: int = 1
 
@@ -73,7 +101,8 @@ class _Summed(Game):
 
 
 class _Thetas(nn.Module):
-    """(N K, 1) latents -> (N K, 1): θ_i for each of the K samples of trajectory i, one trajectory after the other."""
+    """(N K, 1) latents -> (N K, 1): θ_i for each of the K samples of trajectory i, one trajectory
+    after the other."""
 
     def __init__(self, theta: Tensor) -> None:
         super().__init__()
@@ -101,17 +130,27 @@ class _Tiled:
         self._count, self._inner = count, Quadrature(nodes)
 
     def normal(self, like: Tensor) -> Tensor:
-        return self._inner.normal(like[: len(like) // self._count]).repeat(self._count, *[1] * (like.ndim - 1))
+        return self._inner.normal(like[: len(like) // self._count]).repeat(
+            self._count, *[1] * (like.ndim - 1)
+        )
 
     def uniform(self, like: Tensor) -> Tensor:
-        return self._inner.uniform(like[: len(like) // self._count]).repeat(self._count, *[1] * (like.ndim - 1))
+        return self._inner.uniform(like[: len(like) // self._count]).repeat(
+            self._count, *[1] * (like.ndim - 1)
+        )
 
 
-def players(game: Game, points: Tensor, lr: Rates, nodes: int, progress: float | None) -> OptimizerPlayers:
-    """Return the players of all trajectories, at their points (N, 2); ``nodes``² samples a trajectory where there is noise."""
+def players(
+    game: Game, points: Tensor, lr: Rates, nodes: int, progress: float | None
+) -> OptimizerPlayers:
+    """Return the players of all trajectories, at their points (N, 2); ``nodes``² samples a
+    trajectory where there is noise."""
     count = len(points)
-    # Without noise all samples of a trajectory are equal, and so are the critic's slopes at all interpolated ones: one is enough.
-    quiet = game.smoothing is None and all(_own_samples(r) or not r.where for r in game.regularizers)  # type: ignore[union-attr]
+    # Without noise all samples of a trajectory are equal, and so are the critic's slopes at all
+    # interpolated ones: one is enough.
+    quiet = game.smoothing is None and all(
+        _own_samples(r) or not r.where for r in game.regularizers
+    )  # type: ignore[union-attr]
     nodes = 1 if quiet else nodes
     zeros = torch.zeros(count * nodes**2, 1, dtype=torch.float64)
     generator, critic = _Thetas(points[:, 0]), _Psis(points[:, 1])
@@ -122,10 +161,14 @@ def players(game: Game, points: Tensor, lr: Rates, nodes: int, progress: float |
     }
     summed = _Summed(**{each.name: getattr(game, each.name) for each in fields(Game)}, count=count)
     context = Context(progress=progress, rng=_Tiled(count, nodes))
-    return OptimizerPlayers(summed, generator, critic, lambda: Batch(zeros, zeros), context, optimizers=optimizers)
+    return OptimizerPlayers(
+        summed, generator, critic, lambda: Batch(zeros, zeros), context, optimizers=optimizers
+    )
 
 
-def follow(game: Game, dynamics: Dynamics, points: Tensor, lr: Rates, steps: int, every: int, nodes: int) -> Tensor:
+def follow(
+    game: Game, dynamics: Dynamics, points: Tensor, lr: Rates, steps: int, every: int, nodes: int
+) -> Tensor:
     """Return the trajectories (steps // every + 1, N, 2) from points (N, 2)."""
     moving = players(game, points, lr, nodes, 0.0)
     path = points.new_empty(steps // every + 1, len(points), 2)
@@ -138,31 +181,55 @@ def follow(game: Game, dynamics: Dynamics, points: Tensor, lr: Rates, steps: int
     return path
 
 
-def follow_compiled(game: Game, dynamics: Dynamics, points: Tensor, lr: Rates, steps: int, every: int, nodes: int) -> Tensor:
-    """Return the same trajectories, each step but the first a compiled function of plain tensors."""
-    # An optimistic player has no memory before the first step, so that this one is another function than the rest.
+def follow_compiled(
+    game: Game, dynamics: Dynamics, points: Tensor, lr: Rates, steps: int, every: int, nodes: int
+) -> Tensor:
+    """Return the same trajectories, each step but the first a compiled function of plain
+    tensors."""
+    # An optimistic player has no memory before the first step, so that this one is another function
+    # than the rest.
     moving = players(game, points, lr, nodes, 0.0)
     dynamics.step(moving)
-    state = [*_point(moving).unbind(1), *(moving.previous[name][key] for name in moving.previous for key in moving.values(name))]
+    state = [
+        *_point(moving).unbind(1),
+        *(moving.previous[name][key] for name in moving.previous for key in moving.values(name)),
+    ]
     path = points.new_empty(steps // every + 1, len(points), 2)
     path[0] = points
     if every == 1:
         path[1] = _point(moving)
-    annealed = {place: value for place, value in game.strengths().items() if isinstance(value, Schedule)}
+    annealed = {
+        place: value for place, value in game.strengths().items() if isinstance(value, Schedule)
+    }
 
     def step(*given: Tensor) -> list[Tensor]:
-        values = {name: {key: given[i].detach().requires_grad_() for key in moving.values(name)} for i, name in enumerate(PLAYERS)}
+        values = {
+            name: {key: given[i].detach().requires_grad_() for key in moving.values(name)}
+            for i, name in enumerate(PLAYERS)
+        }
         memory = iter(given[len(PLAYERS) :])
-        previous = {name: {key: next(memory) for key in moving.values(name)} for name in moving.previous}
+        previous = {
+            name: {key: next(memory) for key in moving.values(name)} for name in moving.previous
+        }
         now = moving.game.with_strengths(dict(zip(annealed, memory, strict=True)))
-        here = FunctionalPlayers(now, moving.generator, moving.critic, moving.draw, Context(rng=moving.context.rng), lr=lr, point=values)
+        here = FunctionalPlayers(
+            now,
+            moving.generator,
+            moving.critic,
+            moving.draw,
+            Context(rng=moving.context.rng),
+            lr=lr,
+            point=values,
+        )
         here.previous = previous
         dynamics.step(here)
         after = [*here.point.values(), *here.previous.values()]
         return [value.detach() for part in after for value in part.values()]
 
     def strengths(k: int) -> list[Tensor]:
-        return [torch.as_tensor(at(value, k / steps), dtype=points.dtype) for value in annealed.values()]
+        return [
+            torch.as_tensor(at(value, k / steps), dtype=points.dtype) for value in annealed.values()
+        ]
 
     advance = torch.compile(make_fx(step)(*state, *strengths(1)), dynamic=False)
     with torch.no_grad():
@@ -174,4 +241,6 @@ def follow_compiled(game: Game, dynamics: Dynamics, points: Tensor, lr: Rates, s
 
 
 def _point(moving: OptimizerPlayers) -> Tensor:
-    return torch.stack([next(iter(moving.values(name).values())).detach() for name in PLAYERS], dim=1)
+    return torch.stack(
+        [next(iter(moving.values(name).values())).detach() for name in PLAYERS], dim=1
+    )

@@ -1,4 +1,5 @@
-"""Whether a method converges on the Dirac-GAN, and why: spectra, critical gamma, largest stable learning rate, a verdict in words.
+"""Whether a method converges on the Dirac-GAN, and why: spectra, critical gamma, largest stable
+learning rate, a verdict in words.
 
 >>> (record,) = analyze_dirac(["minimax"], [["r1:gamma=1"]], [None], ["simultaneous"], [0.1])
 >>> record.converges, record.critical_gamma
@@ -34,16 +35,19 @@ _ROUNDING = 1e-13
 
 
 class Quadrature:
-    """Equal-weight nodes for a batch of n² samples: quantiles of the draw, scaled to its exact variance.
+    """Equal-weight nodes for a batch of n² samples: quantiles of the draw, scaled to its exact
+    variance.
 
-    Every other draw runs along the other axis of the n x n grid, so the noise on real and on generated samples is independent.
+    Every other draw runs along the other axis of the n x n grid, so the noise on real and on
+    generated samples is independent.
     """
 
     def __init__(self, nodes: int = NODES) -> None:
         self._nodes, self._calls = nodes, 0
 
     def normal(self, like: Tensor) -> Tensor:
-        """Return normal quantiles, shaped like ``like`` (n², 1), with mean 0 and variance 1 exactly."""
+        """Return normal quantiles, shaped like ``like`` (n², 1), with mean 0 and variance 1
+        exactly."""
         nodes = torch.special.ndtri(self._middles(like))
         return self._laid(nodes / nodes.square().mean().sqrt(), like)
 
@@ -56,17 +60,21 @@ class Quadrature:
 
     def _laid(self, nodes: Tensor, like: Tensor) -> Tensor:
         self._calls += 1
-        laid = nodes.repeat_interleave(self._nodes) if self._calls % 2 else nodes.repeat(self._nodes)
+        laid = (
+            nodes.repeat_interleave(self._nodes) if self._calls % 2 else nodes.repeat(self._nodes)
+        )
         return laid.view(like.shape)
 
 
 @dataclass(frozen=True)
 class Record:
-    """One row: a method, its spectrum at the equilibrium, what follows from it, and the closed form beside it.
+    """One row: a method, its spectrum at the equilibrium, what follows from it, and the closed form
+    beside it.
 
-    Names are spelled as they were asked for; regularizers that add up are joined by ' + '. eigenvalues: of the field that the dynamics
-    follows. step_eigenvalues, spectral_radius: of one step at ``lr``. converges: None where linearisation decides nothing (radius 1 to
-    within 1e-9). max_stable_lr: None where every one is stable, 0 where none is.
+    Names are spelled as they were asked for; regularizers that add up are joined by ' + '.
+    eigenvalues: of the field that the dynamics follows. step_eigenvalues, spectral_radius: of one
+    step at ``lr``. converges: None where linearisation decides nothing (radius 1 to within 1e-9).
+    max_stable_lr: None where every one is stable, 0 where none is.
     """
 
     objective: str
@@ -88,12 +96,24 @@ class Record:
         return {key: _plain(value) for key, value in vars(self).items()}
 
 
-def dirac_system(game: Game, dynamics: Dynamics | str, lr: float, progress: float | None = None) -> System:
-    """Return the Dirac-GAN at its equilibrium (θ, ψ) = (0, 0) in double precision, its expectations by quadrature."""
+def dirac_system(
+    game: Game, dynamics: Dynamics | str, lr: float, progress: float | None = None
+) -> System:
+    """Return the Dirac-GAN at its equilibrium (θ, ψ) = (0, 0) in double precision, its expectations
+    by quadrature."""
     network = Point(theta=0.0, psi=0.0)
     generator, critic = network.generator((1,), 1).double(), network.critic((1,)).double()
     zeros = torch.zeros(NODES**2, 1, dtype=torch.float64)
-    return System(game, dynamics, generator, critic, Batch(zeros, zeros), lr=lr, progress=progress, draws=Quadrature)
+    return System(
+        game,
+        dynamics,
+        generator,
+        critic,
+        Batch(zeros, zeros),
+        lr=lr,
+        progress=progress,
+        draws=Quadrature,
+    )
 
 
 def analyze_dirac(
@@ -107,18 +127,36 @@ def analyze_dirac(
 ) -> list[Record]:
     """Return one record for each combination; each entry of ``regularizers`` is a set that adds up.
 
-    progress: where annealed strengths are taken. Raises SteadyganError for names that are unknown; a method that cannot be linearised
-    is a record with the reason.
+    progress: where annealed strengths are taken. Raises SteadyganError for names that are unknown;
+    a method that cannot be linearised is a record with the reason.
     """
-    rows = [(o, list(r), s, d, h) for o in objectives for r in regularizers for s in smoothings for d in dynamics for h in lrs]
-    # All are built before the first is analysed, so that a typing mistake in the last one costs nothing.
+    rows = [
+        (o, list(r), s, d, h)
+        for o in objectives
+        for r in regularizers
+        for s in smoothings
+        for d in dynamics
+        for h in lrs
+    ]
+    # All are built before the first is analysed, so that a typing mistake in the last one costs
+    # nothing.
     games = [(Game(o, r, s), build("dynamics", d), h) for o, r, s, d, h in rows]
-    labels = [{"objective": o, "regularizer": " + ".join(r) or None, "smoothing": s, "dynamics": d, "lr": h} for o, r, s, d, h in rows]
+    labels = [
+        {
+            "objective": o,
+            "regularizer": " + ".join(r) or None,
+            "smoothing": s,
+            "dynamics": d,
+            "lr": h,
+        }
+        for o, r, s, d, h in rows
+    ]
     return [_record(label, *game, progress) for label, game in zip(labels, games, strict=True)]
 
 
 def max_stable_lr(radius: Callable[[float], float]) -> float | None:
-    """Return the supremum of learning rates up to which ``radius(lr)`` stays within 1; None where it always does, 0 where it never does."""
+    """Return the supremum of learning rates up to which ``radius(lr)`` stays within 1; None where
+    it always does, 0 where it never does."""
     grid = np.geomspace(1e-3, 1e3, 25)
     stable = [radius(h) <= 1 + _ROUNDING for h in grid]
     if not stable[0]:
@@ -133,14 +171,23 @@ def max_stable_lr(radius: Callable[[float], float]) -> float | None:
     return float(low)
 
 
-def _record(names: dict[str, Any], game: Game, dynamics: Dynamics, lr: float, progress: float | None) -> Record:
+def _record(
+    names: dict[str, Any], game: Game, dynamics: Dynamics, lr: float, progress: float | None
+) -> Record:
     if not (math.isfinite(lr) and lr > 0):
         raise SteadyganError(f"A learning rate is a finite number > 0, not {lr:g}.")
     try:
         system = dirac_system(game, dynamics, lr, progress)
     except SteadyganError as refusal:
         absent = dict.fromkeys(
-            ("eigenvalues", "step_eigenvalues", "spectral_radius", "critical_gamma", "max_stable_lr", "closed_form_eigenvalues")
+            (
+                "eigenvalues",
+                "step_eigenvalues",
+                "spectral_radius",
+                "critical_gamma",
+                "max_stable_lr",
+                "closed_form_eigenvalues",
+            )
         )
         return Record(**names, **absent, converges=False, reason=str(refusal))
     field = eigenvalues(jacobian(system.field, system.point()))
@@ -149,7 +196,10 @@ def _record(names: dict[str, Any], game: Game, dynamics: Dynamics, lr: float, pr
 
     def at_lr(h: float) -> float:
         system.lr = h
-        return max(abs(value) for value in eigenvalues(jacobian(system.step, system.step_state(system.point()))))
+        return max(
+            abs(value)
+            for value in eigenvalues(jacobian(system.step, system.step_state(system.point())))
+        )
 
     limit = max_stable_lr(at_lr)
     converges = None if abs(radius - 1) <= MARGIN else radius < 1
@@ -171,9 +221,11 @@ def _record(names: dict[str, Any], game: Game, dynamics: Dynamics, lr: float, pr
 
 
 def critical_gamma(game: Game, progress: float | None = None) -> float | None:
-    """Return the gamma of the game's only regularizer at which the eigenvalues of the Dirac-GAN's plain field turn real; None elsewhere.
+    """Return the gamma of the game's only regularizer at which the eigenvalues of the Dirac-GAN's
+    plain field turn real; None elsewhere.
 
-    The Jacobian is affine in gamma, so three of them determine the discriminant tr² - 4 det, a parabola; its first positive root is meant.
+    The Jacobian is affine in gamma, so three of them determine the discriminant tr² - 4 det, a
+    parabola; its first positive root is meant.
     """
     if len(game.regularizers) != 1 or game.smoothing is not None:
         return None
@@ -187,31 +239,57 @@ def critical_gamma(game: Game, progress: float | None = None) -> float | None:
         values.append(np.trace(matrix) ** 2 - 4 * np.linalg.det(matrix))
     curve = np.polynomial.Polynomial.fit([0.0, 1.0, 2.0], values, 2, domain=[-1, 1], window=[-1, 1])
     coefficients = np.where(abs(curve.coef) < 1e-9, 0.0, curve.coef)
-    roots = np.polynomial.Polynomial(np.trim_zeros(coefficients, "b")).roots() if coefficients[1:].any() else np.array([])
+    roots = (
+        np.polynomial.Polynomial(np.trim_zeros(coefficients, "b")).roots()
+        if coefficients[1:].any()
+        else np.array([])
+    )
     positive = [root.real for root in roots if abs(root.imag) < 1e-7 and root.real > 1e-9]
     return float(round(min(positive), 9)) if positive else None
 
 
 def eigenvalues(matrix: Tensor | np.ndarray) -> list[complex]:
-    """Return the eigenvalues of a square matrix, by decreasing real part, the upper one of a conjugate pair first."""
+    """Return the eigenvalues of a square matrix, by decreasing real part, the upper one of a
+    conjugate pair first."""
     values = np.linalg.eigvals(np.asarray(matrix, dtype=np.float64)).astype(complex)
-    return sorted((complex(value) for value in values), key=lambda value: (-round(value.real, 12), -value.imag))
+    return sorted(
+        (complex(value) for value in values),
+        key=lambda value: (-round(value.real, 12), -value.imag),
+    )
 
 
-def _verdict(field: list[complex], radius: float, converges: bool | None, limit: float | None, lr: float) -> str:
+def _verdict(
+    field: list[complex], radius: float, converges: bool | None, limit: float | None, lr: float
+) -> str:
     damped = max(value.real for value in field)
     turns = max(abs(value.imag) for value in field)
     if converges:
-        way = f"spirals in, a turn every {2 * math.pi / (turns * lr):.3g} steps" if turns > 1e-9 else "comes in without turning"
+        way = (
+            f"spirals in, a turn every {2 * math.pi / (turns * lr):.3g} steps"
+            if turns > 1e-9
+            else "comes in without turning"
+        )
         return f"converges linearly: the distance shrinks by {radius:.6g} a step; it {way}"
     if converges is None:
-        return "linearisation decides nothing: the spectral radius is 1, so the next order decides" + (
-            " (with eigenvalues ±i of the field it turns around the equilibrium for ever, or converges sublinearly)" if turns > 1e-9 else ""
+        return (
+            "linearisation decides nothing: the spectral radius is 1, so the next order decides"
+            + (
+                " (with eigenvalues ±i of the field it turns around the equilibrium for ever, or"
+                " converges sublinearly)"
+                if turns > 1e-9
+                else ""
+            )
         )
     if damped > -1e-12:
-        return f"does not converge: nothing damps the rotation, and each step leads outwards by {radius:.6g}"
+        return (
+            "does not converge: nothing damps the rotation, and each step leads outwards by"
+            f" {radius:.6g}"
+        )
     advice = f"below {limit:.4g} it converges" if limit else "no learning rate is stable"
-    return f"does not converge: the field is damped, but the learning rate {lr:g} oversteps (factor {radius:.4g} a step); {advice}"
+    return (
+        f"does not converge: the field is damped, but the learning rate {lr:g} oversteps"
+        f" (factor {radius:.4g} a step); {advice}"
+    )
 
 
 def _plain(value: Any) -> Any:
@@ -222,4 +300,13 @@ def _plain(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-__all__ = ["Context", "Quadrature", "Record", "analyze_dirac", "critical_gamma", "dirac_system", "eigenvalues", "max_stable_lr"]
+__all__ = [
+    "Context",
+    "Quadrature",
+    "Record",
+    "analyze_dirac",
+    "critical_gamma",
+    "dirac_system",
+    "eigenvalues",
+    "max_stable_lr",
+]

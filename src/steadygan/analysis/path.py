@@ -1,4 +1,5 @@
-"""Path angle and path norm: what the field looks like on the straight line between two states of a run."""
+"""Path angle and path norm: what the field looks like on the straight line between two states of a
+run."""
 
 from __future__ import annotations
 
@@ -16,10 +17,12 @@ from .linearize import System
 
 @dataclass(frozen=True)
 class GamePath:
-    """The field v on w(s) = w0 + s (w1 - w0): ``share`` s, ``cosine`` of the angle between v and w1 - w0, ``norm`` of v.
+    """The field v on w(s) = w0 + s (w1 - w0): ``share`` s, ``cosine`` of the angle between v and w1
+    - w0, ``norm`` of v.
 
-    ``length`` is ||w1 - w0||, in units of the parameters. Where players are drawn straight into the end, the cosine falls from 1 to -1 at
-    s = 1; around an end about which they rotate it is near 0 on both sides with a bump between.
+    ``length`` is ||w1 - w0||, in units of the parameters. Where players are drawn straight into the
+    end, the cosine falls from 1 to -1 at s = 1; around an end about which they rotate it is near 0
+    on both sides with a bump between.
     """
 
     share: list[float]
@@ -35,11 +38,18 @@ class GamePath:
         if drawn - back > 0.5:
             way = "the field points towards the end from both sides: along this line it attracts"
         elif max(map(abs, (*before, *after))) < 0.2:
-            way = "the field is nearly across the line everywhere: along it there is neither attraction nor flight, as where players rotate"
+            way = (
+                "the field is nearly across the line everywhere: along it there is neither"
+                " attraction nor flight, as where players rotate"
+            )
         else:
-            way = "the field does not point to the end from both sides: the run was still on its way, or passes by"
+            way = (
+                "the field does not point to the end from both sides: the run was still on its"
+                " way, or passes by"
+            )
         return (
-            f"On the line between the two checkpoints the cosine to the field is {drawn:.2f} before the end and {back:.2f} beyond: {way}."
+            f"On the line between the two checkpoints the cosine to the field is {drawn:.2f}"
+            f" before the end and {back:.2f} beyond: {way}."
         )
 
 
@@ -53,19 +63,34 @@ def game_path(
     points: int = 16,
     beyond: float = 0.5,
 ) -> GamePath:
-    """Return path angle and norm from one (generator, critic) to another, and ``beyond`` of the way further, on one batch.
+    """Return path angle and norm from one (generator, critic) to another, and ``beyond`` of the way
+    further, on one batch.
 
-    cos s = <w1 - w0, v(w(s))> / (||w1 - w0|| ||v(w(s))||). Buffers (running averages) are those of the end.
-    Raises SteadyganError where the two states are equal or of other shapes.
+    cos s = <w1 - w0, v(w(s))> / (||w1 - w0|| ||v(w(s))||). Buffers (running averages) are those of
+    the end. Raises SteadyganError where the two states are equal or of other shapes.
 
-    Reference: Berard et al. 2020, A Closer Look at the Optimization Landscapes of Generative Adversarial Networks.
+    Reference: Berard et al. 2020, A Closer Look at the Optimization Landscapes of Generative
+    Adversarial Networks.
     """
-    system = System(game, "simultaneous", *end, batch, progress=context.progress, memory=context.memory)
+    system = System(
+        game, "simultaneous", *end, batch, progress=context.progress, memory=context.memory
+    )
     parameters = [dict(module.named_parameters()) for module in start]
     other = [dict(module.named_parameters()) for module in end]
-    if [{k: p.shape for k, p in values.items()} for values in parameters] != [{k: p.shape for k, p in values.items()} for values in other]:
-        raise SteadyganError("A path joins two states of the same networks; these differ in their parameters.")
-    first = torch.cat([p.detach().reshape(-1) for values in parameters for p in values.values() if p.requires_grad])
+    if [{k: p.shape for k, p in values.items()} for values in parameters] != [
+        {k: p.shape for k, p in values.items()} for values in other
+    ]:
+        raise SteadyganError(
+            "A path joins two states of the same networks; these differ in their parameters."
+        )
+    first = torch.cat(
+        [
+            p.detach().reshape(-1)
+            for values in parameters
+            for p in values.values()
+            if p.requires_grad
+        ]
+    )
     line = system.point() - first
     length = line.norm()
     if length == 0:

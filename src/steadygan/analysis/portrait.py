@@ -1,6 +1,8 @@
-"""What the Dirac-GAN does away from its equilibrium: vector fields, trajectories and basins, many starts at once.
+"""What the Dirac-GAN does away from its equilibrium: vector fields, trajectories and basins, many
+starts at once.
 
-Everything is driven by the very objects that train images; a thousand trajectories are one batch (``batch.py``).
+Everything is driven by the very objects that train images; a thousand trajectories are one batch
+(``batch.py``).
 
 >>> path = simulate(Game("minimax", "r1:gamma=1"), "simultaneous", [[1.0, -1.0]], lr=0.2, steps=500)
 >>> path.shape, bool(path[-1].norm() < 1e-20)
@@ -26,13 +28,15 @@ from .convergence import NODES, dirac_system, eigenvalues
 from .linearize import jacobian
 
 LOOP_LIMIT = 100_000
-"""How many trajectory-steps are taken one trajectory at a time, about a millisecond each; more of them are refused."""
+"""How many trajectory-steps are taken one trajectory at a time, about a millisecond each; more of
+them are refused."""
 
 Starts = Tensor | np.ndarray | Sequence[Sequence[float]]
 
 
 class Portrait(NamedTuple):
-    """What a phase portrait is drawn from: a path (T, 2), the points of a grid (n, n, 2) and the field there (n, n, 2), in (θ, ψ)."""
+    """What a phase portrait is drawn from: a path (T, 2), the points of a grid (n, n, 2) and the
+    field there (n, n, 2), in (θ, ψ)."""
 
     path: np.ndarray
     grid: np.ndarray
@@ -50,15 +54,18 @@ def simulate(
     nodes: int = NODES,
     compiled: bool = False,
 ) -> Tensor:
-    """Return the trajectories of the Dirac-GAN from starts (N, 2) in (θ, ψ): (steps // every + 1, N, 2) in double precision.
+    """Return the trajectories of the Dirac-GAN from starts (N, 2) in (θ, ψ): (steps // every + 1,
+    N, 2) in double precision.
 
-    w <- w + h v(w), as the dynamics has it, h = ``lr`` in units of the parameters. Annealed strengths run with progress k/steps. Noise is
-    nodes² quadrature nodes a trajectory, so that nothing is random. A trajectory that overflows goes on as inf or nan. Games whose samples
-    see each other (``shared``) are run one trajectory at a time. compiled: compile the step first, which takes seconds and pays off
-    for tens of thousands of trajectories; the figures are the same up to rounding.
+    w <- w + h v(w), as the dynamics has it, h = ``lr`` in units of the parameters. Annealed
+    strengths run with progress k/steps. Noise is nodes² quadrature nodes a trajectory, so that
+    nothing is random. A trajectory that overflows goes on as inf or nan. Games whose samples see
+    each other (``shared``) are run one trajectory at a time. compiled: compile the step first,
+    which takes seconds and pays off for tens of thousands of trajectories; the figures are the same
+    up to rounding.
 
-    Raises SteadyganError for starts that are not finite numbers (N, 2), for counts below 1 and a learning rate that is not positive, and
-    where one trajectory at a time would take minutes.
+    Raises SteadyganError for starts that are not finite numbers (N, 2), for counts below 1 and a
+    learning rate that is not positive, and where one trajectory at a time would take minutes.
 
     >>> simulate(Game("wasserstein"), "alternating", [[1.0, -1.0], [0.5, 0.0]], lr=0.5, steps=4, every=2)[1]
     tensor([[-0.5625, -1.6250],
@@ -75,7 +82,8 @@ def simulate(
             raise SteadyganError(f"A learning rate is a finite number > 0, not {rate:g}.")
     if compiled and (why := shared(game, dynamics)):
         raise SteadyganError(
-            f"{why} may look at several samples of a batch, so these trajectories cannot be compiled as one: leave it out."
+            f"{why} may look at several samples of a batch, so these trajectories cannot be"
+            " compiled as one: leave it out."
         )
     parts = _parts(game, dynamics, points, steps)
     run = follow_compiled if compiled else follow
@@ -83,12 +91,19 @@ def simulate(
 
 
 def field(
-    game: Game, dynamics: Dynamics | str, grid: Starts, *, lr: float = 0.1, progress: float | None = 0.0, nodes: int = NODES
+    game: Game,
+    dynamics: Dynamics | str,
+    grid: Starts,
+    *,
+    lr: float = 0.1,
+    progress: float | None = 0.0,
+    nodes: int = NODES,
 ) -> Tensor:
     """Return the field v (..., 2) that the dynamics follows, at points (..., 2) in (θ, ψ).
 
-    v = (-dL_G/dθ, -dL_D/dψ), per unit of time; consensus and unrolling modify it, and ``lr`` is read by unrolling only, for the critic's
-    inner steps. progress: where annealed strengths are taken. Raises SteadyganError as ``simulate``.
+    v = (-dL_G/dθ, -dL_D/dψ), per unit of time; consensus and unrolling modify it, and ``lr`` is
+    read by unrolling only, for the critic's inner steps. progress: where annealed strengths are
+    taken. Raises SteadyganError as ``simulate``.
 
     >>> field(Game("wasserstein"), "simultaneous", [[3.0, 2.0]])
     tensor([[ 2., -3.]], dtype=torch.float64)
@@ -96,7 +111,10 @@ def field(
     Reference: Mescheder et al. 2018, Eq. 5.
     """
     grid = torch.as_tensor(grid, dtype=torch.float64)
-    points, dynamics = _points(grid.reshape(-1, 2) if grid.shape[-1:] == (2,) else grid), build("dynamics", dynamics)
+    points, dynamics = (
+        _points(grid.reshape(-1, 2) if grid.shape[-1:] == (2,) else grid),
+        build("dynamics", dynamics),
+    )
     found = []
     for part in _parts(game, dynamics, points, 1):
         moving = players(game, part, lr, nodes, progress)
@@ -105,8 +123,17 @@ def field(
     return torch.cat(found).view(grid.shape)
 
 
-def basin(game: Game, dynamics: Dynamics | str, starts: Starts, lr: float, steps: int, *, nodes: int = NODES) -> Tensor:
-    """Return the distance from the equilibrium, √(θ² + ψ²), after so many steps from each start: (N, 2) -> (N,); inf where it overflowed.
+def basin(
+    game: Game,
+    dynamics: Dynamics | str,
+    starts: Starts,
+    lr: float,
+    steps: int,
+    *,
+    nodes: int = NODES,
+) -> Tensor:
+    """Return the distance from the equilibrium, √(θ² + ψ²), after so many steps from each start:
+    (N, 2) -> (N,); inf where it overflowed.
 
     Raises SteadyganError as ``simulate``.
 
@@ -117,8 +144,11 @@ def basin(game: Game, dynamics: Dynamics | str, starts: Starts, lr: float, steps
     return torch.nan_to_num(last.norm(dim=1), nan=torch.inf)
 
 
-def spectrum(game: Game, dynamics: Dynamics | str, lr: float, progress: float | None = 0.0) -> list[complex]:
-    """Return the eigenvalues of one step at the equilibrium; the largest modulus is the rate, the factor of the distance a step.
+def spectrum(
+    game: Game, dynamics: Dynamics | str, lr: float, progress: float | None = 0.0
+) -> list[complex]:
+    """Return the eigenvalues of one step at the equilibrium; the largest modulus is the rate, the
+    factor of the distance a step.
 
     Raises SteadyganError where there is no linearisation (WGAN-GP and DRAGAN), with the reason.
 
@@ -139,10 +169,12 @@ def portrait(
     half: float = 2.0,
     count: int = 12,
 ) -> Portrait:
-    """Return one trajectory and the field on count² points of the square of that half-width: the paper's figure of one method.
+    """Return one trajectory and the field on count² points of the square of that half-width: the
+    paper's figure of one method.
 
-    The paper starts at (1, 1) with logits large on generated samples, which is (θ, ψ) = (1, -1) here. Raises SteadyganError as
-    ``simulate``; a method without a linearisation has a portrait all the same.
+    The paper starts at (1, 1) with logits large on generated samples, which is (θ, ψ) = (1, -1)
+    here. Raises SteadyganError as ``simulate``; a method without a linearisation has a portrait all
+    the same.
 
     >>> portrait(Game("wasserstein", "wgan-gp:gamma=0.7"), "simultaneous", 0.2, steps=10).path.shape
     (11, 2)
@@ -155,7 +187,8 @@ def portrait(
 
 
 def mesh(half: float, count: int) -> Tensor:
-    """Return count x count points (θ, ψ) of the square [-half, half]², as (count, count, 2): θ along rows, ψ from row to row.
+    """Return count x count points (θ, ψ) of the square [-half, half]², as (count, count, 2): θ
+    along rows, ψ from row to row.
 
     >>> mesh(1.0, 3)[0, :, 0]
     tensor([-1.,  0.,  1.], dtype=torch.float64)
@@ -165,14 +198,17 @@ def mesh(half: float, count: int) -> Tensor:
 
 
 def _parts(game: Game, dynamics: Dynamics, points: Tensor, steps: int) -> Sequence[Tensor]:
-    """Return the points by batch: all in one, or one by one where trajectories cannot share a batch."""
+    """Return the points by batch: all in one, or one by one where trajectories cannot share a
+    batch."""
     why = shared(game, dynamics)
     if not why:
         return [points]
     if len(points) * steps > LOOP_LIMIT:
         raise SteadyganError(
-            f"{why} may look at several samples of a batch, so these trajectories must be run one by one, and {len(points)} of {steps}"
-            f" steps would take minutes: ask for at most {LOOP_LIMIT:,} trajectory-steps, for example {max(1, LOOP_LIMIT // steps)} starts."
+            f"{why} may look at several samples of a batch, so these trajectories must be run"
+            f" one by one, and {len(points)} of {steps}"
+            f" steps would take minutes: ask for at most {LOOP_LIMIT:,} trajectory-steps, for"
+            f" example {max(1, LOOP_LIMIT // steps)} starts."
         )
     return points.split(1)
 
@@ -180,7 +216,10 @@ def _parts(game: Game, dynamics: Dynamics, points: Tensor, steps: int) -> Sequen
 def _points(starts: Starts) -> Tensor:
     points = torch.as_tensor(starts, dtype=torch.float64).detach()
     if points.ndim != 2 or points.shape[1] != 2 or not len(points):
-        raise SteadyganError(f"Points are pairs (theta, psi), an array of shape (N, 2) with N >= 1, not {tuple(points.shape)}.")
+        raise SteadyganError(
+            "Points are pairs (theta, psi), an array of shape (N, 2) with N >= 1, not"
+            f" {tuple(points.shape)}."
+        )
     if not points.isfinite().all():
         raise SteadyganError("Points must be finite numbers: some theta or psi is inf or nan.")
     return points

@@ -1,7 +1,9 @@
-r"""The noise theory of Roth et al. 2017 between Gaussians, measured: no expectation is estimated, all are Gauss-Hermite sums in float64.
+r"""The noise theory of Roth et al. 2017 between Gaussians, measured: no expectation is estimated,
+all are Gauss-Hermite sums in float64.
 
-A critic is a torch function of samples (n, d) that returns raw outputs v (n,); the statistic of the paper is psi = g(v), g the
-divergence's output activation. P and Q are product Gaussians, so adding noise of variance gamma only widens them.
+A critic is a torch function of samples (n, d) that returns raw outputs v (n,); the statistic of the
+paper is psi = g(v), g the divergence's output activation. P and Q are product Gaussians, so adding
+noise of variance gamma only widens them.
 
 >>> result = expand("gan", JensenShannon(gamma=1.0), Normal((0.0,), (1.0,)), Normal((0.4,), (1.1,)))
 >>> round(result.omega, 7), round(result.penalty_order)
@@ -32,17 +34,26 @@ from ..core.scores import score, squared_norm
 Critic = Callable[[Tensor], Tensor]
 
 NODES = 120
-"""Gauss-Hermite nodes on a line; in more dimensions there are fewer along each axis, see ``Normal.quadrature``."""
+"""Gauss-Hermite nodes on a line; in more dimensions there are fewer along each axis, see
+``Normal.quadrature``."""
 
 GAMMAS = (8e-3, 4e-3, 2e-3, 1e-3)
 """Noise variances at which errors are measured and their order in gamma is fitted."""
 
-_LOG_SLOPE = {"kl": 1.0, "reverse-kl": 1.0, "neyman": 2.0, "squared-hellinger": 0.5, "js": 1.0, "gan": 1.0}
+_LOG_SLOPE = {
+    "kl": 1.0,
+    "reverse-kl": 1.0,
+    "neyman": 2.0,
+    "squared-hellinger": 0.5,
+    "js": 1.0,
+    "gan": 1.0,
+}
 
 
 @dataclass(frozen=True)
 class Normal:
-    """A product of Gaussians: mean (d,) and standard deviation (d,) in units of the samples; a standard deviation of 0 makes it a point.
+    """A product of Gaussians: mean (d,) and standard deviation (d,) in units of the samples; a
+    standard deviation of 0 makes it a point.
 
     Raises SteadyganError where the two differ in length or a standard deviation is negative.
 
@@ -56,20 +67,28 @@ class Normal:
 
     def __post_init__(self) -> None:
         if len(self.mean) != len(self.std) or not all(s >= 0 for s in self.std):
-            raise SteadyganError(f"A Gaussian has as many standard deviations >= 0 as means, not {self.std} for {self.mean}.")
+            raise SteadyganError(
+                f"A Gaussian has as many standard deviations >= 0 as means, not {self.std} for"
+                f" {self.mean}."
+            )
 
     def smoothed(self, variance: float) -> Normal:
         """Return the convolution with N(0, variance I); Roth et al. 2017, Eq. 3."""
         return replace(self, std=tuple(math.sqrt(s * s + variance) for s in self.std))
 
     def quadrature(self) -> tuple[Tensor, Tensor]:
-        """Return nodes (n, d) and weights (n,), exact for polynomials of degree 239 on a line, 63 in each variable beyond."""
+        """Return nodes (n, d) and weights (n,), exact for polynomials of degree 239 on a line, 63
+        in each variable beyond."""
         count = NODES if len(self.mean) == 1 else 32
         points, masses = np.polynomial.hermite_e.hermegauss(count)
         masses = masses / math.sqrt(2 * math.pi)
         axes = []
         for mean, std in zip(self.mean, self.std, strict=True):
-            axes.append([(mean + std * x, w) for x, w in zip(points, masses, strict=True)] if std else [(mean, 1.0)])
+            axes.append(
+                [(mean + std * x, w) for x, w in zip(points, masses, strict=True)]
+                if std
+                else [(mean, 1.0)]
+            )
         grid = torch.tensor(list(product(*axes)), dtype=torch.float64)
         return grid[..., 0], grid[..., 1].prod(-1)
 
@@ -81,7 +100,9 @@ class Normal:
     def log_density(self, x: Tensor) -> Tensor:
         """Return the log density at x (n, d), (n,); raises SteadyganError where there is none."""
         if not all(self.std):
-            raise SteadyganError("A Gaussian with a standard deviation of 0 has no density: smooth it first.")
+            raise SteadyganError(
+                "A Gaussian with a standard deviation of 0 has no density: smooth it first."
+            )
         mean, std = (torch.tensor(values, dtype=x.dtype) for values in (self.mean, self.std))
         return -(((x - mean) / std).square() / 2 + std.log() + math.log(2 * math.pi) / 2).sum(-1)
 
@@ -100,12 +121,16 @@ def optimal(divergence: Divergence | str, p: Normal, q: Normal) -> Critic:
     """
     divergence = build("divergence", divergence)
     factor, ratio = _LOG_SLOPE.get(spec(divergence).partition(":")[0]), log_ratio(p, q)
-    # For these g inverts f' in closed form, which keeps the tails; for the others g is the identity.
+    # For these g inverts f' in closed form, which keeps the tails; for the others g is the
+    # identity.
     return (lambda x: factor * ratio(x)) if factor else (lambda x: divergence.slope(ratio(x).exp()))
 
 
-def objective(divergence: Divergence | str, critic: Critic, p: Normal, q: Normal, gamma: float = 0.0) -> float:
-    """Return F_gamma = E_P[g(v)] - E_Q[f*(g(v))] under noise of variance gamma on both; Roth et al. 2017, Eqs. 3 and 7.
+def objective(
+    divergence: Divergence | str, critic: Critic, p: Normal, q: Normal, gamma: float = 0.0
+) -> float:
+    """Return F_gamma = E_P[g(v)] - E_Q[f*(g(v))] under noise of variance gamma on both; Roth et al.
+    2017, Eqs. 3 and 7.
 
     Exact: the noise widens a Gaussian to the variance s^2 + gamma.
 
@@ -119,18 +144,25 @@ def objective(divergence: Divergence | str, critic: Critic, p: Normal, q: Normal
 
 
 def omega(regularizer: Regularizer | str, critic: Critic, p: Normal, q: Normal) -> float:
-    """Return Omega of the regularizer (its penalty is gamma/2 Omega), by the very object that trains; Roth et al. 2017, Eqs. 19 and 20.
+    """Return Omega of the regularizer (its penalty is gamma/2 Omega), by the very object that
+    trains; Roth et al. 2017, Eqs. 19 and 20.
 
-    Raises SteadyganError unless it is a zero-centred penalty on real or generated samples: js, f-gan, r1, r2, r1r2.
+    Raises SteadyganError unless it is a zero-centred penalty on real or generated samples: js,
+    f-gan, r1, r2, r1r2.
 
     >>> p, q = Normal((0.0,), (1.0,)), Normal((1.0,), (1.0,))
     >>> round(omega("r1", lambda x: 2 * x.sum(-1), p, q), 9)
     4.0
     """
     penalty, sides = build("regularizer", regularizer), {"real": p, "fake": q}
-    if not isinstance(penalty, GradientPenalty) or penalty.target or not set(penalty.where) <= set(sides):
+    if (
+        not isinstance(penalty, GradientPenalty)
+        or penalty.target
+        or not set(penalty.where) <= set(sides)
+    ):
         raise SteadyganError(
-            f"{spec(penalty)!r} is no expectation of a squared gradient norm under P or Q: take js, f-gan, r1, r2 or r1r2."
+            f"{spec(penalty)!r} is no expectation of a squared gradient norm under P or Q: take"
+            " js, f-gan, r1, r2 or r1r2."
         )
     terms = []
     for point in penalty.where:
@@ -143,14 +175,27 @@ def omega(regularizer: Regularizer | str, critic: Critic, p: Normal, q: Normal) 
 
 
 def laplacian_term(divergence: Divergence | str, critic: Critic, p: Normal, q: Normal) -> float:
-    """Return E_P[Laplacian psi] - E_Q[Laplacian (f* o psi)], twice the slope of F_gamma at gamma = 0; Roth et al. 2017, Eq. 13."""
+    """Return E_P[Laplacian psi] - E_Q[Laplacian (f* o psi)], twice the slope of F_gamma at gamma =
+    0; Roth et al. 2017, Eq. 13."""
     divergence = build("divergence", divergence)
-    real = p.expectation(lambda x: _laplacian(lambda point: divergence.activation(critic(point)), x))
-    return (real - q.expectation(lambda x: _laplacian(lambda point: divergence.fake_score(critic(point)), x))).item()
+    real = p.expectation(
+        lambda x: _laplacian(lambda point: divergence.activation(critic(point)), x)
+    )
+    return (
+        real
+        - q.expectation(lambda x: _laplacian(lambda point: divergence.fake_score(critic(point)), x))
+    ).item()
 
 
-def miss(regularizer: Regularizer | str, divergence: Divergence | str, critic: Critic, p: Normal, q: Normal) -> float:
-    r"""Return by what the slope of F_gamma in gamma exceeds that of the penalty, -Omega/2; zero at the optimal critic.
+def miss(
+    regularizer: Regularizer | str,
+    divergence: Divergence | str,
+    critic: Critic,
+    p: Normal,
+    q: Normal,
+) -> float:
+    r"""Return by what the slope of F_gamma in gamma exceeds that of the penalty, -Omega/2; zero at
+    the optimal critic.
 
     f-gan: 1/2 int (p - f*'(psi) q) Laplacian psi (Roth et al. 2017, Eq. 32).
     js: 1/2 int (p/s - q/(1 - s)) Laplacian s, s = sigmoid(v) (derived in docs/derivations.md).
@@ -174,20 +219,25 @@ def miss(regularizer: Regularizer | str, divergence: Divergence | str, critic: C
             return _laplacian(lambda point: divergence.activation(critic(point)), x)
 
         def fake(x: Tensor) -> Tensor:
-            # f*'(g(v)) as (f* o g)'(v) / g'(v), because g saturates in floating point before its own derivative vanishes.
+            # f*'(g(v)) as (f* o g)'(v) / g'(v), because g saturates in floating point before its
+            # own derivative vanishes.
             v = critic(x)
             return real(x) * _slope(divergence.fake_score, v) / _slope(divergence.activation, v)
     else:
-        raise SteadyganError(f"What {spec(regularizer)!r} misses has no formula here; known: js, f-gan.")
+        raise SteadyganError(
+            f"What {spec(regularizer)!r} misses has no formula here; known: js, f-gan."
+        )
     return ((p.expectation(real) - q.expectation(fake)) / 2).item()
 
 
 @dataclass(frozen=True)
 class Expansion:
-    """F_gamma against its expansions. Errors are F_gamma - expansion at each of ``gammas``; orders are fitted in log gamma.
+    """F_gamma against its expansions. Errors are F_gamma - expansion at each of ``gammas``; orders
+    are fitted in log gamma.
 
-    objective: F. smoothed: F_gamma. omega: of the regularizer. slope: of F_gamma by Eq. 13. miss: the coefficient of gamma that the
-    penalty misses (Eq. 32). deviation: |1 - (F_gamma - F)/(-gamma/2 Omega)|. laplacian_*: Eq. 13; penalty_*: Eq. 18.
+    objective: F. smoothed: F_gamma. omega: of the regularizer. slope: of F_gamma by Eq. 13. miss:
+    the coefficient of gamma that the penalty misses (Eq. 32). deviation: |1 - (F_gamma -
+    F)/(-gamma/2 Omega)|. laplacian_*: Eq. 13; penalty_*: Eq. 18.
     """
 
     gammas: tuple[float, ...]
@@ -211,9 +261,11 @@ def expand(
     critic: Critic | None = None,
     gammas: Sequence[float] = GAMMAS,
 ) -> Expansion:
-    """Measure how well the Laplacian form and a regularizer stand for noise of variance gamma, at a critic (by default the optimal one).
+    """Measure how well the Laplacian form and a regularizer stand for noise of variance gamma, at a
+    critic (by default the optimal one).
 
-    The regularizer must fit the divergence: js goes with gan and js, f-gan with its own. Raises SteadyganError where it does not.
+    The regularizer must fit the divergence: js goes with gan and js, f-gan with its own. Raises
+    SteadyganError where it does not.
     Reference: Roth et al. 2017, Eqs. 11-19, 32.
     """
     divergence, regularizer = build("divergence", divergence), build("regularizer", regularizer)
@@ -222,8 +274,12 @@ def expand(
     start, size = objective(divergence, critic, p, q), omega(regularizer, critic, p, q)
     slope = laplacian_term(divergence, critic, p, q) / 2
     smoothed = tuple(objective(divergence, critic, p, q, gamma) for gamma in gammas)
-    by_laplacian = tuple(f - start - gamma * slope for f, gamma in zip(smoothed, gammas, strict=True))
-    by_penalty = tuple(f - start + gamma / 2 * size for f, gamma in zip(smoothed, gammas, strict=True))
+    by_laplacian = tuple(
+        f - start - gamma * slope for f, gamma in zip(smoothed, gammas, strict=True)
+    )
+    by_penalty = tuple(
+        f - start + gamma / 2 * size for f, gamma in zip(smoothed, gammas, strict=True)
+    )
     return Expansion(
         gammas=tuple(gammas),
         objective=start,
@@ -235,13 +291,16 @@ def expand(
         laplacian_order=_order(gammas, by_laplacian),
         penalty_errors=by_penalty,
         penalty_order=_order(gammas, by_penalty),
-        deviation=tuple(abs(error) / (gamma / 2 * size) for error, gamma in zip(by_penalty, gammas, strict=True)),
+        deviation=tuple(
+            abs(error) / (gamma / 2 * size) for error, gamma in zip(by_penalty, gammas, strict=True)
+        ),
     )
 
 
 @dataclass(frozen=True)
 class ParallelLines:
-    """Two Gaussians on parallel lines in the plane, under noise of variance gamma, at a distance in units of the samples.
+    """Two Gaussians on parallel lines in the plane, under noise of variance gamma, at a distance in
+    units of the samples.
 
     kl(P, Q), jsd: in nats. jsd_slope: of jsd in the distance. gradient_norm: E_P ||grad phi*||.
     """
@@ -255,10 +314,13 @@ class ParallelLines:
 
 
 def parallel_lines(distance: float, gamma: float, spread: float = 1.0) -> ParallelLines:
-    """Measure the divergences of N(0, spread^2) on two parallel lines at a distance, under noise of variance gamma > 0, in the plane.
+    """Measure the divergences of N(0, spread^2) on two parallel lines at a distance, under noise of
+    variance gamma > 0, in the plane.
 
-    Without noise the supports are disjoint, KL is infinite and JSD is log 2 at every distance. With it KL = d^2/(2 gamma) and
-    ||grad phi*|| = d/gamma, while JSD is a function of d/sqrt(gamma) alone and saturates. Raises SteadyganError unless gamma > 0.
+    Without noise the supports are disjoint, KL is infinite and JSD is log 2 at every distance. With
+    it KL = d^2/(2 gamma) and
+    ||grad phi*|| = d/gamma, while JSD is a function of d/sqrt(gamma) alone and saturates. Raises
+       SteadyganError unless gamma > 0.
 
     >>> lines = parallel_lines(0.5, 0.1)
     >>> round(lines.kl, 9), round(lines.gradient_norm, 9)  # 0.25/0.2, 0.5/0.1
@@ -267,7 +329,9 @@ def parallel_lines(distance: float, gamma: float, spread: float = 1.0) -> Parall
     Reference: Roth et al. 2017, section 7.2; Arjovsky and Bottou 2017.
     """
     if not gamma > 0:
-        raise SteadyganError(f"On disjoint lines only noise of variance gamma > 0 gives densities, not {gamma:g}.")
+        raise SteadyganError(
+            f"On disjoint lines only noise of variance gamma > 0 gives densities, not {gamma:g}."
+        )
     p = Normal((0.0, 0.0), (spread, 0.0)).smoothed(gamma)
     q = Normal((0.0, distance), (spread, 0.0)).smoothed(gamma)
     ratio = log_ratio(p, q)
@@ -292,18 +356,23 @@ def parallel_lines(distance: float, gamma: float, spread: float = 1.0) -> Parall
 
 @dataclass(frozen=True)
 class LinearOptimum:
-    """The best linear critic v = offset - slope y of the penalised game between two lines; None for all three where none is found."""
+    """The best linear critic v = offset - slope y of the penalised game between two lines; None for
+    all three where none is found."""
 
     value: float | None
     offset: float | None
     slope: float | None
 
 
-def penalised_lines(divergence: Divergence | str, regularizer: Regularizer | str, distance: float) -> LinearOptimum:
-    """Maximise F - gamma/2 Omega over linear critics between two parallel lines WITHOUT noise, from the zero critic uphill.
+def penalised_lines(
+    divergence: Divergence | str, regularizer: Regularizer | str, distance: float
+) -> LinearOptimum:
+    """Maximise F - gamma/2 Omega over linear critics between two parallel lines WITHOUT noise, from
+    the zero critic uphill.
 
-    A linear critic is constant along a line, so each line is one point: 0 and ``distance`` on the axis between them. A maximum counts
-    where the gradient vanishes and the Hessian is negative definite; a critic that runs away has none. Raises as ``expand`` does.
+    A linear critic is constant along a line, so each line is one point: 0 and ``distance`` on the
+    axis between them. A maximum counts where the gradient vanishes and the Hessian is negative
+    definite; a critic that runs away has none. Raises as ``expand`` does.
 
     >>> found = penalised_lines("reverse-kl", "f-gan:gamma=0.1,divergence=reverse-kl", 0.5)
     >>> round(found.value, 6), round(found.slope, 6)  # d^2/(2 gamma), d/gamma: what noise gives
@@ -318,14 +387,23 @@ def penalised_lines(divergence: Divergence | str, regularizer: Regularizer | str
 
     def loss(w: Tensor) -> Tensor:
         # In the units of the distance, so that both unknowns are logits.
-        return game.critic_loss(lambda x: w[0] - w[1] * x[:, 0] / distance, real, fake, backend="func")
+        return game.critic_loss(
+            lambda x: w[0] - w[1] * x[:, 0] / distance, real, fake, backend="func"
+        )
 
     def numbers(function: Callable[[Tensor], Tensor]) -> Callable[[np.ndarray], np.ndarray]:
         return lambda w: function(torch.from_numpy(w)).numpy()
 
     gradient, curvature = numbers(torch.func.grad(loss)), numbers(torch.func.hessian(loss))
     options = {"initial_trust_radius": 0.1, "gtol": 1e-8, "maxiter": 60}
-    found = minimize(numbers(loss), np.zeros(2), method="trust-exact", jac=gradient, hess=curvature, options=options)
+    found = minimize(
+        numbers(loss),
+        np.zeros(2),
+        method="trust-exact",
+        jac=gradient,
+        hess=curvature,
+        options=options,
+    )
     # Where the critic runs away its gradient fades too, so a maximum also needs its curvature.
     if abs(gradient(found.x)).max() > 1e-6 or np.linalg.eigvalsh(curvature(found.x))[0] < 1e-6:
         return LinearOptimum(None, None, None)
@@ -334,7 +412,9 @@ def penalised_lines(divergence: Divergence | str, regularizer: Regularizer | str
 
 def _laplacian(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """Return the Laplacian of a function (n, d) -> (n,) at x (n, d): (n,)."""
-    return torch.func.vmap(lambda point: torch.func.hessian(lambda one: function(one[None])[0])(point).trace())(x)
+    return torch.func.vmap(
+        lambda point: torch.func.hessian(lambda one: function(one[None])[0])(point).trace()
+    )(x)
 
 
 def _slope(function: Callable[[Tensor], Tensor], v: Tensor) -> Tensor:
@@ -344,7 +424,9 @@ def _slope(function: Callable[[Tensor], Tensor], v: Tensor) -> Tensor:
 def _order(gammas: Sequence[float], errors: Sequence[float]) -> float:
     # An error at the level of rounding has no order.
     sizes = np.abs(errors)
-    return float(np.polyfit(np.log(gammas), np.log(sizes), 1)[0]) if sizes.min() > 1e-12 else math.inf
+    return (
+        float(np.polyfit(np.log(gammas), np.log(sizes), 1)[0]) if sizes.min() > 1e-12 else math.inf
+    )
 
 
 def _fit(regularizer: Regularizer, divergence: Divergence) -> None:
@@ -353,4 +435,7 @@ def _fit(regularizer: Regularizer, divergence: Divergence) -> None:
         return
     if isinstance(regularizer, FGANPenalty) and regularizer.divergence == divergence:
         return
-    raise SteadyganError(f"{spec(regularizer)!r} does not stand for noise in the divergence {name!r}: take 'f-gan:divergence={name}'.")
+    raise SteadyganError(
+        f"{spec(regularizer)!r} does not stand for noise in the divergence {name!r}: take"
+        f" 'f-gan:divergence={name}'."
+    )

@@ -13,45 +13,90 @@ UNDAMPED = 1e-3
 """Damping -Re/|λ| below which an eigenvalue turns for so long that it counts as not damped."""
 
 LARGE_GAIN = 0.2
-"""Share of its loss that the critic may gain by some steps of its own before it counts as far from its optimum."""
+"""Share of its loss that the critic may gain by some steps of its own before it counts as far from
+its optimum."""
 
 
 def words(found: Diagnosis) -> list[str]:
     """Return the findings as sentences, the most important one first, the advice last."""
-    said = [_stability(found), *_rotation(found), *_rates(found), *_changes(found), _slopes(found), _critic(found)]
-    return [sentence for sentence in [*said, _distance(found), f"Try first: {advice(found)}"] if sentence]
+    said = [
+        _stability(found),
+        *_rotation(found),
+        *_rates(found),
+        *_changes(found),
+        _slopes(found),
+        _critic(found),
+    ]
+    return [
+        sentence
+        for sentence in [*said, _distance(found), f"Try first: {advice(found)}"]
+        if sentence
+    ]
 
 
 def advice(found: Diagnosis) -> str:
     """Return the one change to try first."""
     spectrum, h = found.spectrum, found.lr["critic"]
     if spectrum is None:
-        return "replace the penalty by r1 or gp0, which pull the gradient towards 0: those have a stable equilibrium, and can be diagnosed."
+        return (
+            "replace the penalty by r1 or gp0, which pull the gradient towards 0: those have"
+            " a stable equilibrium, and can be diagnosed."
+        )
     better = _best(found)
     if spectrum.stability == "unstable":
         limit = spectrum.max_stable_lr
         if limit and limit < h:
-            what = "the field is damped" if spectrum.complete else "what converged of the field is damped"
-            return f"a smaller learning rate, {limit / 2:.3g} instead of {h:.3g}: {what}, but a step oversteps it."
+            what = (
+                "the field is damped"
+                if spectrum.complete
+                else "what converged of the field is damped"
+            )
+            return (
+                f"a smaller learning rate, {limit / 2:.3g} instead of {h:.3g}: {what}, but a"
+                " step oversteps it."
+            )
         if better:
-            how = "is then stable" if found.alternatives[better].stability == "stable" else "then grows more slowly"
+            how = (
+                "is then stable"
+                if found.alternatives[better].stability == "stable"
+                else "then grows more slowly"
+            )
             return f"add the regularizer {better}: a step at the same learning rate {how}."
         if limit:
-            return f"a smaller learning rate, {h / 4:.3g} instead of {h:.3g}: the field is damped, but a step is not stable."
+            return (
+                f"a smaller learning rate, {h / 4:.3g} instead of {h:.3g}: the field is"
+                " damped, but a step is not stable."
+            )
         if _gain(found) > LARGE_GAIN:
-            return "more critic steps (alternating:critic_steps=5): something grows, and the critic is far from its optimum."
-        return "a larger gamma: something grows, and none of the regularizers that were added here stops it."
+            return (
+                "more critic steps (alternating:critic_steps=5): something grows, and the"
+                " critic is far from its optimum."
+            )
+        return (
+            "a larger gamma: something grows, and none of the regularizers that were added"
+            " here stops it."
+        )
     if spectrum.stability == "undecided" and better:
-        return f"add the regularizer {better}: nothing here is clearly damped, and with it a step is stable."
+        return (
+            f"add the regularizer {better}: nothing here is clearly damped, and with it a"
+            " step is stable."
+        )
     if _gain(found) > LARGE_GAIN:
-        return "more critic steps (alternating:critic_steps=5): the critic is far from its optimum for this generator."
+        return (
+            "more critic steps (alternating:critic_steps=5): the critic is far from its"
+            " optimum for this generator."
+        )
     if spectrum.stability == "stable":
-        return "nothing: what was computed is stable. If training fails all the same, diagnose a checkpoint from shortly before it does."
+        return (
+            "nothing: what was computed is stable. If training fails all the same, diagnose a"
+            " checkpoint from shortly before it does."
+        )
     return "a larger budget: the eigenvalues that were computed do not decide."
 
 
 def plain(value: Any) -> Any:
-    """Return plain data for JSON: dataclasses as dictionaries, a complex value as re and im, what is not finite as null."""
+    """Return plain data for JSON: dataclasses as dictionaries, a complex value as re and im, what
+    is not finite as null."""
     if is_dataclass(value) and not isinstance(value, type):
         held = {f.name: getattr(value, f.name) for f in fields(value)}
         if "value" in held:
@@ -77,7 +122,8 @@ def _stability(found: Diagnosis) -> str:
     if spectrum.stability == "stable":
         return f"{step} is locally stable{scope}{by}."
     return (
-        f"{step} is neither stable nor unstable to this order{scope}{by}: the largest modulus is 1, or what would decide did not converge."
+        f"{step} is neither stable nor unstable to this order{scope}{by}: the largest modulus"
+        " is 1, or what would decide did not converge."
     )
 
 
@@ -87,7 +133,11 @@ def _rotation(found: Diagnosis) -> list[str]:
         return []
     total, done = len(spectrum.field), sum(e.converged for e in spectrum.field)
     kept = [e.value for e in spectrum.active]
-    which = f"All {total} eigenvalues say" if spectrum.complete else f"The {done} of {total} approximate eigenvalues that converged say"
+    which = (
+        f"All {total} eigenvalues say"
+        if spectrum.complete
+        else f"The {done} of {total} approximate eigenvalues that converged say"
+    )
     if not kept:
         return [f"{which} nothing: every one is neutral or open."]
     top = max(kept, key=abs)
@@ -100,20 +150,32 @@ def _rotation(found: Diagnosis) -> list[str]:
     elif undamped:
         kind = "the game turns and nothing damps it"
     elif turning:
-        kind = f"the rotation is damped, least by the ratio {min(-value.real / abs(value) for value in turning):.3g} of -Re/|λ|"
+        kind = (
+            "the rotation is damped, least by the ratio"
+            f" {min(-value.real / abs(value) for value in turning):.3g} of -Re/|λ|"
+        )
     else:
         kind = "everything is damped and nothing turns"
-    ends = f"The one of largest modulus is {_number(top)}, that of largest real part {_number(right)}"
+    ends = (
+        f"The one of largest modulus is {_number(top)}, that of largest real part {_number(right)}"
+    )
     said = [f"{which}: {kind}. {ends}; {len(turning)} of {len(kept)} turn."]
     if spectrum.neutral:
-        said.append(f"{spectrum.neutral} neutral directions, |λ| < {spectrum.tolerance:.2g}, are left out of the verdict.")
+        said.append(
+            f"{spectrum.neutral} neutral directions, |λ| < {spectrum.tolerance:.2g}, are left"
+            " out of the verdict."
+        )
     if unsettled := [e for e in spectrum.field if not e.converged]:
         last = max(unsettled, key=lambda e: e.value.real)
         said.append(
-            f"{len(unsettled)} did not converge; the largest real part among them is {last.value.real:.3g}, residual {last.residual:.2g}."
+            f"{len(unsettled)} did not converge; the largest real part among them is"
+            f" {last.value.real:.3g}, residual {last.residual:.2g}."
         )
     if not spectrum.complete:
-        said.append("The least damped direction of a large network is not among what can be computed: slow growth may be missed.")
+        said.append(
+            "The least damped direction of a large network is not among what can be computed:"
+            " slow growth may be missed."
+        )
     return said
 
 
@@ -122,11 +184,19 @@ def _rates(found: Diagnosis) -> list[str]:
     spectrum = found.spectrum
     if spectrum is not None and spectrum.max_stable_lr is not None:
         if spectrum.max_stable_lr == 0:
-            said.append("No learning rate makes simultaneous steps stable: the field has an eigenvalue without damping.")
+            said.append(
+                "No learning rate makes simultaneous steps stable: the field has an eigenvalue"
+                " without damping."
+            )
         else:
             said.append(
-                f"Simultaneous steps are stable below the critic's learning rate {spectrum.max_stable_lr:.4g}"
-                + (" (the ratio of both kept)." if spectrum.complete else " at most: an upper bound from these eigenvalues.")
+                "Simultaneous steps are stable below the critic's learning rate"
+                f" {spectrum.max_stable_lr:.4g}"
+                + (
+                    " (the ratio of both kept)."
+                    if spectrum.complete
+                    else " at most: an upper bound from these eigenvalues."
+                )
             )
     return [*said, f"Optimizer: {found.preconditioner}."]
 
@@ -136,15 +206,20 @@ def _changes(found: Diagnosis) -> list[str]:
     for name, other in found.alternatives.items():
         right = "unknown" if other.largest_real is None else f"{other.largest_real:.3g}"
         radius = "" if other.radius is None else f", largest modulus {other.radius:.6g}"
-        said.append(f"With {name} added, a step is {other.stability}{radius}; largest real part of its rates {right}.")
+        said.append(
+            f"With {name} added, a step is {other.stability}{radius}; largest real part of its"
+            f" rates {right}."
+        )
     return said
 
 
 def _slopes(found: Diagnosis) -> str:
     real, fake = found.slopes["real"], found.slopes["generated"]
     return (
-        f"||grad D|| is {real['mean']:.3g} on real data (quartiles {real['lower_quartile']:.3g} to {real['upper_quartile']:.3g})"
-        f" and {fake['mean']:.3g} on generated data ({fake['lower_quartile']:.3g} to {fake['upper_quartile']:.3g}); 0 at an equilibrium."
+        f"||grad D|| is {real['mean']:.3g} on real data (quartiles {real['lower_quartile']:.3g}"
+        f" to {real['upper_quartile']:.3g})"
+        f" and {fake['mean']:.3g} on generated data ({fake['lower_quartile']:.3g} to"
+        f" {fake['upper_quartile']:.3g}); 0 at an equilibrium."
     )
 
 
@@ -152,7 +227,8 @@ def _critic(found: Diagnosis) -> str:
     c = found.critic
     far = "; it is far from its optimum for this generator" if _gain(found) > LARGE_GAIN else ""
     return (
-        f"{c['steps']} more steps of the critic alone take its loss from {c['loss']:.4g} to {c['loss_after']:.4g} and its gradient norm"
+        f"{c['steps']} more steps of the critic alone take its loss from {c['loss']:.4g} to"
+        f" {c['loss_after']:.4g} and its gradient norm"
         f" from {c['gradient']:.3g} to {c['gradient_after']:.3g} on this batch{far}."
     )
 
@@ -161,13 +237,16 @@ def _distance(found: Diagnosis) -> str:
     if found.speed is None:
         return ""
     return (
-        f"What this cannot know: eigenvalues describe the neighbourhood of a point that stands still, and here the gradients' norms are"
-        f" {found.speed['generator']:.3g} (generator) and {found.speed['critic']:.3g} (critic); the larger they are, the more local it is."
+        "What this cannot know: eigenvalues describe the neighbourhood of a point that stands"
+        " still, and here the gradients' norms are"
+        f" {found.speed['generator']:.3g} (generator) and {found.speed['critic']:.3g} (critic);"
+        " the larger they are, the more local it is."
     )
 
 
 def _best(found: Diagnosis) -> str | None:
-    """Return the alternative that is stable, or else the one that grows least where it helps; None where none does."""
+    """Return the alternative that is stable, or else the one that grows least where it helps; None
+    where none does."""
     now = found.spectrum.radius if found.spectrum else None
     known = {name: other for name, other in found.alternatives.items() if other.radius is not None}
     if now is None or not known:
@@ -178,12 +257,22 @@ def _best(found: Diagnosis) -> str | None:
 
 
 def _gain(found: Diagnosis) -> float:
-    return (found.critic["loss"] - found.critic["loss_after"]) / max(abs(found.critic["loss"]), 1e-12)
+    return (found.critic["loss"] - found.critic["loss_after"]) / max(
+        abs(found.critic["loss"]), 1e-12
+    )
 
 
 def _pair(lr: dict[str, float]) -> str:
-    return f"{lr['critic']:g}" if lr["critic"] == lr["generator"] else f"{lr['generator']:g} (generator) and {lr['critic']:g} (critic)"
+    return (
+        f"{lr['critic']:g}"
+        if lr["critic"] == lr["generator"]
+        else f"{lr['generator']:g} (generator) and {lr['critic']:g} (critic)"
+    )
 
 
 def _number(value: complex) -> str:
-    return f"{value.real:.4g}" if abs(value.imag) <= 1e-9 * abs(value) else f"{value.real:.4g}±{abs(value.imag):.4g}i"
+    return (
+        f"{value.real:.4g}"
+        if abs(value.imag) <= 1e-9 * abs(value)
+        else f"{value.real:.4g}±{abs(value.imag):.4g}i"
+    )

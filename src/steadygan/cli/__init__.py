@@ -1,4 +1,5 @@
-"""The command line: ``steadygan COMMAND``. Thin: it reads arguments, calls the library and prints."""
+"""The command line: ``steadygan COMMAND``. Thin: it reads arguments, calls the library and
+prints."""
 
 from __future__ import annotations
 
@@ -36,7 +37,8 @@ COMMANDS: dict[str, type] = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit status: 2 for input that is refused (the reason on standard error), 130 after Ctrl-C."""
+    """Run one command and return its exit status: 2 for input that is refused (the reason on
+    standard error), 130 after Ctrl-C."""
     argv = sys.argv[1:] if argv is None else argv
     try:
         about = f"steadygan {__version__}: trains GANs that do not fall over, and says why."
@@ -60,9 +62,17 @@ def entry() -> None:
 
 
 def _commands(argv: Sequence[str]) -> Any:
-    """Return the union of all commands; only the one that is called shows its examples, so that the list of all stays short."""
+    """Return the union of all commands; only the one that is called shows its examples, so that the
+    list of all stays short."""
     members = []
     for name, cls in COMMANDS.items():
         text = inspect.getdoc(cls) or ""
-        members.append(Annotated[cls, tyro.conf.subcommand(name, description=text if name in argv[:1] else text.splitlines()[0])])
+        members.append(
+            Annotated[
+                cls,
+                tyro.conf.subcommand(
+                    name, description=text if name in argv[:1] else text.splitlines()[0]
+                ),
+            ]
+        )
     return Union[tuple(members)]  # noqa: UP007 - the members are known at run time only

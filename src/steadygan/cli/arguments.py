@@ -17,11 +17,18 @@ from ..core.registry import expand, names
 Modules = Annotated[
     tuple[str, ...],
     tyro.conf.arg(
-        name="import", metavar="MODULE", help="your own module, by name or by path, that registers more names", help_behavior_hint=""
+        name="import",
+        metavar="MODULE",
+        help="your own module, by name or by path, that registers more names",
+        help_behavior_hint="",
     ),
     tyro.conf.UseAppendAction,
 ]
-Folder = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN", help="a run folder that 'steadygan train' made")]
+Folder = Annotated[
+    Path,
+    tyro.conf.Positional,
+    tyro.conf.arg(metavar="RUN", help="a run folder that 'steadygan train' made"),
+]
 
 
 OWN = "the problem's own"
@@ -30,13 +37,17 @@ OWN = "the problem's own"
 def spec(kind: str, text: str, default: str | None = None) -> Any:
     """Describe an option that takes specs of a kind."""
     return tyro.conf.arg(
-        metavar="SPEC", help=f"{text}; see 'steadygan list {kind}'", help_behavior_hint=default and f"(default: {default})"
+        metavar="SPEC",
+        help=f"{text}; see 'steadygan list {kind}'",
+        help_behavior_hint=default and f"(default: {default})",
     )
 
 
 def arg(metavar: str, text: str, default: str = "") -> Any:
     """Describe an option; ``default`` says in words what happens without it."""
-    return tyro.conf.arg(metavar=metavar, help=text, help_behavior_hint=f"(default: {default})" if default else "")
+    return tyro.conf.arg(
+        metavar=metavar, help=text, help_behavior_hint=f"(default: {default})" if default else ""
+    )
 
 
 def fresh(parent: Path, name: str) -> Path:
@@ -71,4 +82,6 @@ def import_module(module: str) -> None:
             sys.path.insert(0, "")
             importlib.import_module(module)
     except ImportError as error:
-        raise SteadyganError(f"--import {module}: {error}. Give a module's name or the path of a .py file.") from error
+        raise SteadyganError(
+            f"--import {module}: {error}. Give a module's name or the path of a .py file."
+        ) from error

@@ -28,20 +28,31 @@ from .evaluate import bar
 
 @dataclass(frozen=True)
 class Crosstest:
-    """Compare runs by their discriminators: each on test samples, on its own samples and on those of every other run.
+    """Compare runs by their discriminators: each on test samples, on its own samples and on those
+    of every other run.
 
-    The better run's discriminator rejects the others' samples, and its own samples pass theirs. Thresholds are at logit 0; the AUC beside
-    them needs none, so that a discriminator's bias alone decides nothing. Batch normalisation takes each batch's own statistics, real and
-    generated apart, as in training. The result is kept in crosstest.json of every run, and shown in its report.
+    The better run's discriminator rejects the others' samples, and its own samples pass theirs.
+    Thresholds are at logit 0; the AUC beside them needs none, so that a discriminator's bias alone
+    decides nothing. Batch normalisation takes each batch's own statistics, real and generated
+    apart, as in training. The result is kept in crosstest.json of every run, and shown in its
+    report.
 
     Examples:
       steadygan crosstest runs/plain runs/js --data cifar10/test.zip
       steadygan crosstest runs/a runs/b runs/c --data test.zip --samples 5000 --picture matrix.png
     """
 
-    runs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN", help="two run folders or more")]
-    data: Annotated[str | None, arg("PATH", "test samples that no run was trained on", "a toy's own")] = None
-    samples: Annotated[int, tyro.conf.arg(metavar="N", help="how many, test samples and generated alike")] = 10_000
+    runs: Annotated[
+        tuple[Path, ...],
+        tyro.conf.Positional,
+        tyro.conf.arg(metavar="RUN", help="two run folders or more"),
+    ]
+    data: Annotated[
+        str | None, arg("PATH", "test samples that no run was trained on", "a toy's own")
+    ] = None
+    samples: Annotated[
+        int, tyro.conf.arg(metavar="N", help="how many, test samples and generated alike")
+    ] = 10_000
     seed: Annotated[int, tyro.conf.arg(metavar="N", help="of the latents and of the bootstrap")] = 0
     picture: Annotated[Path | None, arg("PNG", "draw the matrix into this file", "none")] = None
     json: Annotated[bool, tyro.conf.arg(help="for programs")] = False
@@ -80,7 +91,9 @@ class Crosstest:
         event = tuple(described["event"])
         if self.data is None:
             if len(event) == 3:
-                raise SteadyganError("crosstest needs --data PATH: test images that no run was trained on.")
+                raise SteadyganError(
+                    "crosstest needs --data PATH: test images that no run was trained on."
+                )
             return problem_from_json(described["problem"]).stream(self.seed).draw(self.samples).x
         with bar("reading data") as tell:
             found = torch.from_numpy(load_samples(self.data, self.samples, event, self.seed, tell))
@@ -88,23 +101,32 @@ class Crosstest:
 
 
 def _comparable(runs: Sequence[Path], described: Sequence[dict[str, Any]]) -> None:
-    """Refuse runs that do not play the same problem: their discriminators would tell data sets apart, not models."""
+    """Refuse runs that do not play the same problem: their discriminators would tell data sets
+    apart, not models."""
     first = described[0]
     for run, other in zip(runs, described, strict=True):
         if "config" not in other or "event" not in other:
             raise SteadyganError(f"{run} is no run of a single GAN.")
         if other["event"] != first["event"]:
             raise SteadyganError(
-                f"{runs[0]} has samples of shape {tuple(first['event'])}, {run} of {tuple(other['event'])}: a discriminator judges samples "
+                f"{runs[0]} has samples of shape {tuple(first['event'])}, {run} of"
+                f" {tuple(other['event'])}: a discriminator judges samples "
                 "of its own shape only."
             )
         if other["classes"]:
-            raise SteadyganError(f"{run} is class-conditional: its discriminator judges pairs of image and label, not images.")
-        theirs, ours = ({k: v for k, v in d["problem"].items() if k not in ("flip", "broken")} for d in (other, first))
+            raise SteadyganError(
+                f"{run} is class-conditional: its discriminator judges pairs of image and label,"
+                " not images."
+            )
+        theirs, ours = (
+            {k: v for k, v in d["problem"].items() if k not in ("flip", "broken")}
+            for d in (other, first)
+        )
         if theirs != ours:
             differing = next(k for k in {**theirs, **ours} if theirs.get(k) != ours.get(k))
             raise SteadyganError(
-                f"{runs[0]} and {run} were trained on different data ({differing}: {ours.get(differing)!r} and {theirs.get(differing)!r}): "
+                f"{runs[0]} and {run} were trained on different data ({differing}:"
+                f" {ours.get(differing)!r} and {theirs.get(differing)!r}): "
                 "their discriminators would tell the data sets apart, not the models."
             )
 
@@ -118,17 +140,25 @@ def _show(found: CrossTest) -> None:
     console = Console(highlight=False)
     real, generated = found.samples
     console.print(
-        f"{real:,} test samples, {generated:,} of each run; in brackets 95 % intervals. For real: a logit above 0.", soft_wrap=True
+        f"{real:,} test samples, {generated:,} of each run; in brackets 95 % intervals. For"
+        " real: a logit above 0.",
+        soft_wrap=True,
     )
     own = Table(
-        title="what each discriminator takes test samples and its own model's for", title_justify="left", box=None, padding=(0, 2, 0, 0)
+        title="what each discriminator takes test samples and its own model's for",
+        title_justify="left",
+        box=None,
+        padding=(0, 2, 0, 0),
     )
     for head in ("", "test for real", "test for generated", "own for real", "own for generated"):
         own.add_column(head, justify="left" if not head else "right")
     for name, ((tp, fp), (fn, tn)) in zip(found.names, found.confusion, strict=True):
         own.add_row(name, *(f"{share:.4f}" for share in (tp, fn, fp, tn)))
     console.print(own)
-    for title, matrix in (("share of samples taken for real (false positives)", found.false_positives), ("AUC", found.auc)):
+    for title, matrix in (
+        ("share of samples taken for real (false positives)", found.false_positives),
+        ("AUC", found.auc),
+    ):
         table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))
         table.add_column("discriminator of")
         for name in found.names:
@@ -136,7 +166,12 @@ def _show(found: CrossTest) -> None:
         for name, row in zip(found.names, matrix, strict=True):
             table.add_row(name, *(str(cell) for cell in row))
         console.print(table)
-    scores = Table(title="score: its samples pass, minus others' pass", title_justify="left", box=None, padding=(0, 2, 0, 0))
+    scores = Table(
+        title="score: its samples pass, minus others' pass",
+        title_justify="left",
+        box=None,
+        padding=(0, 2, 0, 0),
+    )
     for head in ("", "score", "score by AUC", "place"):
         scores.add_column(head)
     for name, *row in zip(found.names, found.scores, found.scores_auc, found.places, strict=True):

@@ -20,7 +20,17 @@ from ..core.errors import SteadyganError
 from ..evaluation.cache import Measured
 from ..evaluation.extractors.inception import download
 from ..evaluation.features import Features, build_features, fingerprint, to_bytes
-from ..evaluation.metrics import METRICS, NUMBERS, Evaluator, Pair, check_metrics, check_possible, compute, number_name, take
+from ..evaluation.metrics import (
+    METRICS,
+    NUMBERS,
+    Evaluator,
+    Pair,
+    check_metrics,
+    check_possible,
+    compute,
+    number_name,
+    take,
+)
 from ..evaluation.result import Evaluation, Protocol, ranking, store
 from ..evaluation.samples import Event, load_samples, reduction, samples_event
 from ..problems import Problem
@@ -35,7 +45,8 @@ _FEWEST = 20  # so that ten subsets have two samples each
 
 
 class Subject(NamedTuple):
-    """What is evaluated: its name, the step and the folder of a run, the shape of a sample, and n samples of it."""
+    """What is evaluated: its name, the step and the folder of a run, the shape of a sample, and n
+    samples of it."""
 
     name: str
     step: int | None
@@ -46,28 +57,58 @@ class Subject(NamedTuple):
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Say how good samples are: distances to real images, precision and recall, diversity; each number with its 95 % interval.
+    """Say how good samples are: distances to real images, precision and recall, diversity; each
+    number with its 95 % interval.
 
-    A RUN is a run folder, or generated samples from anywhere: a folder or zip of images, an .npz. What runs are compared with each other
-    is taken of equally many samples. Real features are kept in the cache, results in the run's evaluation.json and report.
+    A RUN is a run folder, or generated samples from anywhere: a folder or zip of images, an .npz.
+    What runs are compared with each other is taken of equally many samples. Real features are kept
+    in the cache, results in the run's evaluation.json and report.
 
     Examples:
       steadygan evaluate runs/plain runs/js --data cifar10/test.zip --samples 5000
       steadygan evaluate runs/js --data photos.zip --metrics fd,lpips,memorisation --checkpoints all
-      steadygan evaluate their-samples.zip --data test.zip --features inception-2015 --download --json
-      steadygan evaluate runs/js --data test.zip --features my_features.py:extractor
+      steadygan evaluate their-samples.zip --data test.zip --features inception-2015 --download
+      --json steadygan evaluate runs/js --data test.zip --features my_features.py:extractor
     """
 
-    runs: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN", help="run folders, or generated samples")]
-    data: Annotated[str | None, arg("PATH", "real samples, best held back from training; what 'train images' takes", "a toy's own")] = None
-    metrics: Annotated[str, tyro.conf.arg(metavar="NAMES", help=", ".join(METRICS))] = "fd,kid,precision-recall,density-coverage"
+    runs: Annotated[
+        tuple[str, ...],
+        tyro.conf.Positional,
+        tyro.conf.arg(metavar="RUN", help="run folders, or generated samples"),
+    ]
+    data: Annotated[
+        str | None,
+        arg(
+            "PATH",
+            "real samples, best held back from training; what 'train images' takes",
+            "a toy's own",
+        ),
+    ] = None
+    metrics: Annotated[str, tyro.conf.arg(metavar="NAMES", help=", ".join(METRICS))] = (
+        "fd,kid,precision-recall,density-coverage"
+    )
     features: Annotated[
-        str, tyro.conf.arg(metavar="SPEC", help="what images are compared in; see 'steadygan list features', or FILE.py:FUNCTION")
+        str,
+        tyro.conf.arg(
+            metavar="SPEC",
+            help="what images are compared in; see 'steadygan list features', or FILE.py:FUNCTION",
+        ),
     ] = "effnet-lite0"
-    samples: Annotated[int, tyro.conf.arg(metavar="N", help="how many, real and generated alike")] = 5000
-    checkpoints: Annotated[Literal["newest", "all", "best"], tyro.conf.arg(help="of each run; best: kept by train --metrics")] = "newest"
-    seed: Annotated[int, tyro.conf.arg(metavar="N", help="of the latents and of the choice among the real samples")] = 0
-    download: Annotated[bool, tyro.conf.arg(help="fetch the weights of inception-2015 (91 MB) if they are not there")] = False
+    samples: Annotated[
+        int, tyro.conf.arg(metavar="N", help="how many, real and generated alike")
+    ] = 5000
+    checkpoints: Annotated[
+        Literal["newest", "all", "best"],
+        tyro.conf.arg(help="of each run; best: kept by train --metrics"),
+    ] = "newest"
+    seed: Annotated[
+        int,
+        tyro.conf.arg(metavar="N", help="of the latents and of the choice among the real samples"),
+    ] = 0
+    download: Annotated[
+        bool,
+        tyro.conf.arg(help="fetch the weights of inception-2015 (91 MB) if they are not there"),
+    ] = False
     json: Annotated[bool, tyro.conf.arg(help="for programs")] = False
     modules: Modules = ()
 
@@ -83,12 +124,14 @@ class Evaluate:
         for other in subjects[1:]:
             if other.event != event:
                 raise SteadyganError(
-                    f"{subjects[0].name} has samples of shape {event}, {other.name} of {other.event}: numbers at different resolutions say "
+                    f"{subjects[0].name} has samples of shape {event}, {other.name} of"
+                    f" {other.event}: numbers at different resolutions say "
                     "nothing about each other. Evaluate them one by one."
                 )
         if self.download and not self.features.startswith("inception-2015"):
             raise SteadyganError(
-                f"--download fetches the weights of inception-2015, and the features are {self.features}: leave one of them out."
+                "--download fetches the weights of inception-2015, and the features are"
+                f" {self.features}: leave one of them out."
             )
         if self.download:
             with bar("weights") as tell:
@@ -110,7 +153,9 @@ class Evaluate:
             samples=self.samples,
             seed=self.seed,
         )
-        found = [self._evaluate(subject, real, x, features, metrics, protocol) for subject in subjects]
+        found = [
+            self._evaluate(subject, real, x, features, metrics, protocol) for subject in subjects
+        ]
         if self.json:
             print(json.dumps([evaluation.to_json() for evaluation in found], indent=2))
         else:
@@ -121,12 +166,20 @@ class Evaluate:
         folder = Path(run)
         if not (folder / "config.json").is_file():
             if folder.is_dir() and (folder / "checkpoints").is_dir():
-                RunFolder.open(folder)  # refuses it as a run that lost its configuration, rather than as images
+                RunFolder.open(
+                    folder
+                )  # refuses it as a run that lost its configuration, rather than as images
             name = folder.stem if folder.is_file() else folder.name
-            yield Subject(name, None, None, samples_event(run), lambda n: load_samples(run, n, seed=self.seed))
+            yield Subject(
+                name, None, None, samples_event(run), lambda n: load_samples(run, n, seed=self.seed)
+            )
             return
         event = tuple(RunFolder.open(folder).read("config.json")["event"])
-        chosen = {"newest": [checkpoint.latest(folder)], "all": checkpoint.checkpoints(folder), "best": [folder / checkpoint.BEST]}
+        chosen = {
+            "newest": [checkpoint.latest(folder)],
+            "all": checkpoint.checkpoints(folder),
+            "best": [folder / checkpoint.BEST],
+        }
         for path in chosen[self.checkpoints]:
             sample, step = load_sampler(folder, path)
 
@@ -140,9 +193,16 @@ class Evaluate:
         if self.data is not None:
             return load_samples(self.data, self.samples, event, self.seed, tell)
         configured = Path(self.runs[0]) / "config.json"
-        problem = problem_from_json(RunFolder.open(configured.parent).read("config.json")["problem"]) if configured.is_file() else None
+        problem = (
+            problem_from_json(RunFolder.open(configured.parent).read("config.json")["problem"])
+            if configured.is_file()
+            else None
+        )
         if problem is None or len(event) == 3:
-            raise SteadyganError("evaluate needs --data PATH: real samples to compare with, best some that the run was not trained on.")
+            raise SteadyganError(
+                "evaluate needs --data PATH: real samples to compare with, best some that the"
+                " run was not trained on."
+            )
         return problem.stream(self.seed).draw(self.samples).x.double().numpy()
 
     def _preparation(self, features: Features, event: Event) -> str:
@@ -152,7 +212,13 @@ class Evaluate:
         return "; ".join(filter(None, (reduction(self.data, event), features.preparation)))
 
     def _evaluate(
-        self, subject: Subject, real: np.ndarray, x: Measured, features: Features, metrics: Sequence[str], protocol: Protocol
+        self,
+        subject: Subject,
+        real: np.ndarray,
+        x: Measured,
+        features: Features,
+        metrics: Sequence[str],
+        protocol: Protocol,
     ) -> Evaluation:
         title = subject.name if subject.step is None else f"{subject.name} at {subject.step}"
         generated = subject.draw(self.samples)
@@ -161,7 +227,9 @@ class Evaluate:
         with bar(f"numbers of {title}") as tell:
             numbers, records = compute(Pair(real, generated, x, y), metrics, tell)
         plain = {key: record.to_json() for key, record in records.items()}
-        evaluation = Evaluation(subject.name, subject.step, protocol, numbers, plain, self._notes(subject))
+        evaluation = Evaluation(
+            subject.name, subject.step, protocol, numbers, plain, self._notes(subject)
+        )
         if subject.folder is not None:
             store(subject.folder, evaluation)
         return evaluation
@@ -170,15 +238,25 @@ class Evaluate:
         if subject.folder is None or self.data is None:
             return ()
         trained = RunFolder.open(subject.folder).read("config.json")["problem"].get("data")
-        if trained and Path(trained).exists() and Path(self.data).exists() and Path(trained).samefile(self.data):
-            return (f"{subject.name} was trained on these very images: a run that memorises them looks better than it is.",)
+        if (
+            trained
+            and Path(trained).exists()
+            and Path(self.data).exists()
+            and Path(trained).samefile(self.data)
+        ):
+            return (
+                f"{subject.name} was trained on these very images: a run that memorises them"
+                " looks better than it is.",
+            )
         return ()
 
 
 def judge(problem: Problem, config: Config) -> Evaluator | None:
-    """Return what measures samples while a run trains, as its configuration says; None where it says nothing.
+    """Return what measures samples while a run trains, as its configuration says; None where it
+    says nothing.
 
-    Raises SteadyganError for metrics, features and data that cannot be had, before anything is trained.
+    Raises SteadyganError for metrics, features and data that cannot be had, before anything is
+    trained.
     """
     if not config.metrics:
         return None
@@ -206,12 +284,21 @@ def _show(found: Sequence[Evaluation]) -> None:
     """Print a table of numbers by run, and who is better where the intervals say so."""
     console = Console(highlight=False)
     first = found[0]
-    about = f"{first.protocol.samples:,} samples each against {first.protocol.data}; features {first.protocol.features}"
-    console.print(f"{about}, resizing: {first.protocol.preparation}. In brackets 95 % intervals.", soft_wrap=True)
+    about = (
+        f"{first.protocol.samples:,} samples each against {first.protocol.data}; features"
+        f" {first.protocol.features}"
+    )
+    console.print(
+        f"{about}, resizing: {first.protocol.preparation}. In brackets 95 % intervals.",
+        soft_wrap=True,
+    )
     table = Table(box=None, padding=(0, 2, 0, 0))
     table.add_column("", no_wrap=True)
     for evaluation in found:
-        table.add_column(evaluation.name + ("" if evaluation.step is None else f"\nstep {evaluation.step:,}"), overflow="fold")
+        table.add_column(
+            evaluation.name + ("" if evaluation.step is None else f"\nstep {evaluation.step:,}"),
+            overflow="fold",
+        )
     for key in first.numbers:
         arrow = {"less": " ↓", "more": " ↑", None: ""}[NUMBERS[key][1]]
         cells = (str(evaluation.numbers[key]).replace(" ", "\n", 1) for evaluation in found)
@@ -220,7 +307,10 @@ def _show(found: Sequence[Evaluation]) -> None:
     if len(found) > 1:
         for key in first.numbers:
             if (better := NUMBERS[key][1]) is not None:
-                console.print(f"{number_name(key, first.protocol.features)}: {ranking(found, key, better)}", soft_wrap=True)
+                console.print(
+                    f"{number_name(key, first.protocol.features)}: {ranking(found, key, better)}",
+                    soft_wrap=True,
+                )
     for note in dict.fromkeys(note for evaluation in found for note in evaluation.notes):
         console.print(f"[yellow]{note}[/yellow]", soft_wrap=True)
 
@@ -228,8 +318,15 @@ def _show(found: Sequence[Evaluation]) -> None:
 @contextmanager
 def bar(name: str) -> Iterator[Callable[[int, int], None]]:
     """Show a bar on standard error while something takes its time; it is gone afterwards."""
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
     console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as bar:
         task = bar.add_task(name, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)

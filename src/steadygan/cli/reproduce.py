@@ -20,10 +20,12 @@ _HOLDS = {True: "[green]yes[/green]", False: "[red]no[/red]", None: "[yellow]und
 
 @dataclass(frozen=True)
 class Reproduce:
-    """Run an experiment of the two papers: what they claim beside what is measured, with the figure. Without a name it lists all.
+    """Run an experiment of the two papers: what they claim beside what is measured, with the
+    figure. Without a name it lists all.
 
-    A scale is quick (minutes on two CPU cores) or paper (the paper's own size); tiny is a smoke test, whose verdicts mean nothing.
-    Interrupted with Ctrl-C, the same command goes on where it stopped.
+    A scale is quick (minutes on two CPU cores) or paper (the paper's own size); tiny is a smoke
+    test, whose verdicts mean nothing. Interrupted with Ctrl-C, the same command goes on where it
+    stopped.
 
     Examples:
       steadygan reproduce
@@ -35,13 +37,30 @@ class Reproduce:
 
     name: Annotated[str | None, tyro.conf.Positional, arg("NAME", "see --list", "list all")] = None
     scale: Annotated[str, tyro.conf.arg(metavar="SCALE", help="quick or paper")] = "quick"
-    seeds: Annotated[int | None, arg("N", "how many, where anything is random", "the experiment's own")] = None
-    out: Annotated[Path | None, arg("DIR", "where result.json and figure.png go", "a folder of that name under runs/reproduction")] = None
+    seeds: Annotated[
+        int | None, arg("N", "how many, where anything is random", "the experiment's own")
+    ] = None
+    out: Annotated[
+        Path | None,
+        arg(
+            "DIR",
+            "where result.json and figure.png go",
+            "a folder of that name under runs/reproduction",
+        ),
+    ] = None
     data: Annotated[
-        tuple[str, str] | None, arg("TRAIN TEST", "images, for the experiments on images; what 'train images' takes", "in $STEADYGAN_DATA")
+        tuple[str, str] | None,
+        arg(
+            "TRAIN TEST",
+            "images, for the experiments on images; what 'train images' takes",
+            "in $STEADYGAN_DATA",
+        ),
     ] = None
     list: Annotated[bool, tyro.conf.arg(help="names, cost and latest verdicts")] = False
-    index: Annotated[Path | None, arg("DIR", "gather the latest results there and write index.md about them", "no")] = None
+    index: Annotated[
+        Path | None,
+        arg("DIR", "gather the latest results there and write index.md about them", "no"),
+    ] = None
     json: Annotated[bool, tyro.conf.arg(help="for programs")] = False
 
     def run(self) -> int:
@@ -50,7 +69,9 @@ class Reproduce:
 
         if self.index is not None:
             if self.name or self.list:
-                raise SteadyganError("--index gathers what was run before: give no NAME and no --list with it.")
+                raise SteadyganError(
+                    "--index gathers what was run before: give no NAME and no --list with it."
+                )
             print(publish(self.index))
         elif self.name is None or self.list:
             found = listed()
@@ -78,7 +99,10 @@ class Reproduce:
             save_small(draw(findings.picture, findings.data), out / FIGURE)
             (out / RESULT).write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n")
         except OSError as error:
-            raise SteadyganError(f"{out} cannot be written: {error.strerror or error}. Choose another folder with --out.") from error
+            raise SteadyganError(
+                f"{out} cannot be written: {error.strerror or error}. Choose another folder with"
+                " --out."
+            ) from error
         if self.json:
             print(json.dumps(result, indent=2))
         else:
@@ -91,13 +115,23 @@ def _show_list(found: list[dict[str, Any]]) -> None:
     for column in ("what", "source", "cost", "verdict"):
         table.add_column(column, overflow="fold")
     for each in found:
-        table.add_row(*(each[column] or "not run yet" for column in ("name", "what", "source", "cost", "verdict")))
+        table.add_row(
+            *(
+                each[column] or "not run yet"
+                for column in ("name", "what", "source", "cost", "verdict")
+            )
+        )
     Console(highlight=False).print(table)
 
 
 def _show(result: dict[str, Any], out: Path) -> None:
     console = Console(highlight=False)
-    table = Table(title=f"{result['name']}: {result['what']}", box=None, padding=(0, 2, 0, 0), title_justify="left")
+    table = Table(
+        title=f"{result['name']}: {result['what']}",
+        box=None,
+        padding=(0, 2, 0, 0),
+        title_justify="left",
+    )
     for column in ("claim", "expected", "measured", "holds?"):
         table.add_column(column, overflow="fold")
     for row in result["rows"]:
@@ -106,4 +140,6 @@ def _show(result: dict[str, Any], out: Path) -> None:
     console.print(table)
     for note in result["notes"]:
         console.print(f"* {note}", markup=False)
-    console.print(f"verdict: {result['verdict']}", f"result and picture: {out}", sep="\n", markup=False)
+    console.print(
+        f"verdict: {result['verdict']}", f"result and picture: {out}", sep="\n", markup=False
+    )

@@ -24,27 +24,43 @@ from .arguments import Modules, arg, grid, spec
 
 @dataclass(frozen=True)
 class Analyze:
-    """Say whether a method converges on the Dirac-GAN, and why: eigenvalues, rate, critical gamma, largest stable learning rate.
+    """Say whether a method converges on the Dirac-GAN, and why: eigenvalues, rate, critical gamma,
+    largest stable learning rate.
 
-    Every option takes a grid in braces, and 'all' for every registered name; the closed form stands beside what autodiff gives.
+    Every option takes a grid in braces, and 'all' for every registered name; the closed form stands
+    beside what autodiff gives.
 
     Examples:
       steadygan analyze dirac --regularizer r1:gamma={0,0.3,1,3} --dynamics simultaneous --lr 0.2
       steadygan analyze dirac --regularizer all --dynamics {simultaneous,alternating:critic_steps=5}
       steadygan analyze dirac --objective all --regularizer js:gamma=2 --json
-      steadygan analyze dirac --objective minimax --regularizer {,r1:gamma=0.3,wgan-gp:gamma=0.7} --plot dirac.png
+      steadygan analyze dirac --objective minimax --regularizer {,r1:gamma=0.3,wgan-gp:gamma=0.7}
+      --plot dirac.png
     """
 
-    game: Annotated[Literal["dirac"], tyro.conf.Positional, tyro.conf.arg(metavar="dirac", help="the game whose closed forms are known")]
+    game: Annotated[
+        Literal["dirac"],
+        tyro.conf.Positional,
+        tyro.conf.arg(metavar="dirac", help="the game whose closed forms are known"),
+    ]
     objective: Annotated[str, spec("objective", "what the players minimise")] = "nonsaturating"
     regularizer: Annotated[
-        tuple[str, ...], spec("regularizer", "penalty on the critic; repeated ones add up", "none"), tyro.conf.UseAppendAction
+        tuple[str, ...],
+        spec("regularizer", "penalty on the critic; repeated ones add up", "none"),
+        tyro.conf.UseAppendAction,
     ] = ()
     smoothing: Annotated[str | None, spec("smoothing", "noise on the samples", "none")] = None
     dynamics: Annotated[str, spec("dynamics", "who moves when")] = "alternating"
     lr: Annotated[str, tyro.conf.arg(metavar="H", help="learning rate of both players")] = "0.2"
     json: Annotated[bool, tyro.conf.arg(help="a list of records, for programs")] = False
-    plot: Annotated[Path | None, arg("FILE", "draw each method's trajectory over its field; ends in .png, .pdf or .svg", "none")] = None
+    plot: Annotated[
+        Path | None,
+        arg(
+            "FILE",
+            "draw each method's trajectory over its field; ends in .png, .pdf or .svg",
+            "none",
+        ),
+    ] = None
     modules: Modules = ()
 
     def run(self) -> int:
@@ -56,13 +72,30 @@ class Analyze:
             from ..report.portraits import ending
 
             ending(self.plot)
-        sets = [[r for r in combination if r] for combination in itertools.product(*(grid("regularizer", r) for r in self.regularizer))]
+        sets = [
+            [r for r in combination if r]
+            for combination in itertools.product(
+                *(grid("regularizer", r) for r in self.regularizer)
+            )
+        ]
         try:
             lrs = [float(h) for h in expand(self.lr)]
         except ValueError:
-            raise SteadyganError(f"--lr takes a number or a grid of numbers, not {self.lr!r}.") from None
-        smoothings = [None] if self.smoothing is None else [s or None for s in grid("smoothing", self.smoothing)]
-        found = analyze_dirac(grid("objective", self.objective), sets, smoothings, grid("dynamics", self.dynamics), lrs)
+            raise SteadyganError(
+                f"--lr takes a number or a grid of numbers, not {self.lr!r}."
+            ) from None
+        smoothings = (
+            [None]
+            if self.smoothing is None
+            else [s or None for s in grid("smoothing", self.smoothing)]
+        )
+        found = analyze_dirac(
+            grid("objective", self.objective),
+            sets,
+            smoothings,
+            grid("dynamics", self.dynamics),
+            lrs,
+        )
         if self.json:
             print(json.dumps([record.to_json() for record in found], indent=2))
         else:
@@ -77,32 +110,66 @@ class Analyze:
 
         panels = []
         for row in records:
-            game = Game(row.objective, row.regularizer.split(" + ") if row.regularizer else [], row.smoothing)
+            game = Game(
+                row.objective,
+                row.regularizer.split(" + ") if row.regularizer else [],
+                row.smoothing,
+            )
             seen = portrait(game, row.dynamics, row.lr)
             title = " + ".join(filter(None, (row.regularizer, row.smoothing))) or "no regularizer"
-            note = f"r = {math.hypot(*seen.path[-1]):.2g} after {len(seen.path) - 1} steps; {row.reason}"
-            panels.append(Panel(title, f"{row.objective}, {row.dynamics}, lr={row.lr:g}", note, *seen, row.converges))
-        print("picture:", save_figure(portrait_sheet(panels), out), file=sys.stderr if self.json else sys.stdout)
+            note = (
+                f"r = {math.hypot(*seen.path[-1]):.2g} after {len(seen.path) - 1} steps;"
+                f" {row.reason}"
+            )
+            panels.append(
+                Panel(
+                    title,
+                    f"{row.objective}, {row.dynamics}, lr={row.lr:g}",
+                    note,
+                    *seen,
+                    row.converges,
+                )
+            )
+        print(
+            "picture:",
+            save_figure(portrait_sheet(panels), out),
+            file=sys.stderr if self.json else sys.stdout,
+        )
 
 
 @dataclass(frozen=True)
 class Diagnose:
-    """Say what is wrong with a GAN, or nothing: local stability, rotation, gradients, the critic, and the one change to try first.
+    """Say what is wrong with a GAN, or nothing: local stability, rotation, gradients, the critic,
+    and the one change to try first.
 
-    A run folder is taken at its newest checkpoint. A .py file is run, so give only one that you trust; its make_game() returns a dict with
-    generator, critic, data, latents, objective and lr (or optimizers), and optionally regularizers, dynamics, labels.
+    A run folder is taken at its newest checkpoint. A .py file is run, so give only one that you
+    trust; its make_game() returns a dict with generator, critic, data, latents, objective and lr
+    (or optimizers), and optionally regularizers, dynamics, labels.
 
     Examples:
       steadygan diagnose runs/photos --out diagnosis.html
       steadygan diagnose my_gan.py --regularizer r1:gamma=10 --regularizer js:gamma=2 --json
     """
 
-    subject: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN|FILE.py", help="a run folder, or a file with make_game()")]
+    subject: Annotated[
+        str,
+        tyro.conf.Positional,
+        tyro.conf.arg(metavar="RUN|FILE.py", help="a run folder, or a file with make_game()"),
+    ]
     regularizer: Annotated[
-        tuple[str, ...], spec("regularizer", "what would it change? repeatable", "r1:gamma=1 and js:gamma=1"), tyro.conf.UseAppendAction
+        tuple[str, ...],
+        spec("regularizer", "what would it change? repeatable", "r1:gamma=1 and js:gamma=1"),
+        tyro.conf.UseAppendAction,
     ] = ()
-    budget: Annotated[int, tyro.conf.arg(metavar="N", help="products with Jacobians, for networks beyond 300 parameters")] = 150
-    out: Annotated[Path | None, arg("FILE", "write a page with the picture of the eigenvalues", "none")] = None
+    budget: Annotated[
+        int,
+        tyro.conf.arg(
+            metavar="N", help="products with Jacobians, for networks beyond 300 parameters"
+        ),
+    ] = 150
+    out: Annotated[
+        Path | None, arg("FILE", "write a page with the picture of the eigenvalues", "none")
+    ] = None
     json: Annotated[bool, tyro.conf.arg(help="for programs")] = False
     modules: Modules = ()
 
@@ -113,12 +180,22 @@ class Diagnose:
         subject = load_subject(self.subject)
         found = subject.diagnose(self.regularizer, budget=self.budget)
         path = subject.path()
-        data = found.to_json() | {"path": None if path is None else vars(path) | {"words": path.words()}}
-        print(json.dumps(data, indent=2) if self.json else "\n".join([*data["words"], *([path.words()] if path else []), *found.notes]))
+        data = found.to_json() | {
+            "path": None if path is None else vars(path) | {"words": path.words()}
+        }
+        print(
+            json.dumps(data, indent=2)
+            if self.json
+            else "\n".join([*data["words"], *([path.words()] if path else []), *found.notes])
+        )
         if self.out:
             from ..report.diagnosis import write_diagnosis
 
-            print("page:", write_diagnosis(subject.name, data, self.out), file=sys.stderr if self.json else sys.stdout)
+            print(
+                "page:",
+                write_diagnosis(subject.name, data, self.out),
+                file=sys.stderr if self.json else sys.stdout,
+            )
         return 0
 
 
@@ -145,12 +222,16 @@ class List:
             print(json.dumps({kind: names(kind) for kind in kinds}, indent=2))
             return 0
         for kind in kinds:
-            table = Table(title=kind, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0))
+            table = Table(
+                title=kind, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0)
+            )
             table.add_column("name", style="cyan", no_wrap=True)
             table.add_column("settings (default)")
             table.add_column("what it is")
             for entry in describe(kind):
-                settings = ", ".join(f"{key}={value}" if value else key for key, value in entry.settings.items())
+                settings = ", ".join(
+                    f"{key}={value}" if value else key for key, value in entry.settings.items()
+                )
                 table.add_row(entry.name, settings, entry.summary)
             Console(highlight=False).print(table, "")
         return 0
@@ -158,13 +239,16 @@ class List:
 
 @dataclass(frozen=True)
 class ConvertGamma:
-    """Translate another codebase's penalty strength into this project's gamma (gamma/2 times the mean squared norm).
+    """Translate another codebase's penalty strength into this project's gamma (gamma/2 times the
+    mean squared norm).
 
     Example:
       steadygan convert-gamma --from gan-stability 10
     """
 
-    strength: Annotated[float, tyro.conf.Positional, tyro.conf.arg(metavar="C", help="the strength over there")]
+    strength: Annotated[
+        float, tyro.conf.Positional, tyro.conf.arg(metavar="C", help="the strength over there")
+    ]
     source: Annotated[str, tyro.conf.arg(name="from", metavar="NAME", help=", ".join(CONVENTIONS))]
     json: Annotated[bool, tyro.conf.arg(help="for programs")] = False
 
@@ -173,9 +257,22 @@ class ConvertGamma:
         gamma = convert_gamma(self.source, self.strength)
         there = CONVENTIONS[self.source]
         if self.json:
-            print(json.dumps({"gamma": gamma, "from": self.source, "strength": self.strength, "factor": there.factor, "term": there.term}))
+            print(
+                json.dumps(
+                    {
+                        "gamma": gamma,
+                        "from": self.source,
+                        "strength": self.strength,
+                        "factor": there.factor,
+                        "term": there.term,
+                    }
+                )
+            )
         else:
             print(f"gamma = {gamma:g}")
             print(f"{self.source} adds {there.term} with c = {self.strength:g} ({there.source}).")
-            print(f"Here the penalty is gamma/2 times the mean, so gamma = {there.factor:g} c = {gamma:g}.")
+            print(
+                f"Here the penalty is gamma/2 times the mean, so gamma = {there.factor:g} c ="
+                f" {gamma:g}."
+            )
         return 0

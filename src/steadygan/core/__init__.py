@@ -2,7 +2,15 @@
 
 from .context import Context, Draws, Samples
 from .conventions import CONVENTIONS, convert_gamma
-from .dynamics import Alternating, Consensus, Dynamics, Extragradient, Optimistic, Simultaneous, Unrolled
+from .dynamics import (
+    Alternating,
+    Consensus,
+    Dynamics,
+    Extragradient,
+    Optimistic,
+    Simultaneous,
+    Unrolled,
+)
 from .errors import SteadyganError
 from .game import CriticTerms, Game
 from .players import Batch, FunctionalPlayers, OptimizerPlayers, Players

@@ -1,4 +1,5 @@
-"""A path as one compiled function, for GPUs and for networks so small that Python costs more than arithmetic."""
+"""A path as one compiled function, for GPUs and for networks so small that Python costs more than
+arithmetic."""
 
 from __future__ import annotations
 
@@ -17,22 +18,40 @@ from .paths import PATHS, Found, Points
 from .schedules import at as strength_at
 from .tracing import Tree, to_terms, to_tree
 
-_compiled: weakref.WeakKeyDictionary[nn.Module, dict[Hashable, Callable[[Tree], Tree]]] = weakref.WeakKeyDictionary()
+_compiled: weakref.WeakKeyDictionary[nn.Module, dict[Hashable, Callable[[Tree], Tree]]] = (
+    weakref.WeakKeyDictionary()
+)
 
 
-def compiled(game: Game, critic: nn.Module, points: Points, at: Context, parameters: Sequence[Tensor], path: str, key: Hashable) -> Found:
+def compiled(
+    game: Game,
+    critic: nn.Module,
+    points: Points,
+    at: Context,
+    parameters: Sequence[Tensor],
+    path: str,
+    key: Hashable,
+) -> Found:
     """Return what a path finds, by its compiled form; ``key`` says when two calls may share one.
 
-    Compiling takes the best part of a minute, once for each shape of a batch. Dropout draws from the compiler's own random streams.
+    Compiling takes the best part of a minute, once for each shape of a batch. Dropout draws from
+    the compiler's own random streams.
     """
-    held, learned = dict(critic.named_parameters()) | dict(critic.named_buffers()), {id(p) for p in parameters}
+    held, learned = (
+        dict(critic.named_parameters()) | dict(critic.named_buffers()),
+        {id(p) for p in parameters},
+    )
     given: Tree = {
         "learned": {name: t.detach() for name, t in held.items() if id(t) in learned},
         "fixed": {name: t.detach() for name, t in held.items() if id(t) not in learned},
-        "points": {name: {k: t for k, t in samples._asdict().items() if t is not None} for name, samples in points.items()},
+        "points": {
+            name: {k: t for k, t in samples._asdict().items() if t is not None}
+            for name, samples in points.items()
+        },
         "memory": dict(at.memory),
         "strengths": {
-            place: torch.as_tensor(strength_at(value, at.progress), dtype=torch.float64) for place, value in game.strengths().items()
+            place: torch.as_tensor(strength_at(value, at.progress), dtype=torch.float64)
+            for place, value in game.strengths().items()
         },
     }
     leaves, shape = pytree.tree_flatten(given)
@@ -44,14 +63,23 @@ def compiled(game: Game, critic: nn.Module, points: Points, at: Context, paramet
         here = {name: Samples(**samples) for name, samples in given["points"].items()}
         network = lambda *x: functional_call(critic, own | given["fixed"], x)  # noqa: E731
         context = Context(memory=given["memory"])
-        terms, _, gradients = PATHS[path](game.with_strengths(given["strengths"]), network, here, context, list(own.values()))
+        terms, _, gradients = PATHS[path](
+            game.with_strengths(given["strengths"]), network, here, context, list(own.values())
+        )
         found = {name: g.detach() for name, g in zip(own, gradients, strict=True) if g is not None}
         return {"terms": to_tree(terms.detach()), "gradients": found}
 
     known = _compiled.setdefault(critic, {})
     if key not in known:
-        # Traced on copies of what the critic changes in passing, such as the statistics of a normalisation.
-        known[key] = tracing.compiled(pure, {**given, "fixed": {name: t.clone() for name, t in given["fixed"].items()}})
+        # Traced on copies of what the critic changes in passing, such as the statistics of a
+        # normalisation.
+        known[key] = tracing.compiled(
+            pure, {**given, "fixed": {name: t.clone() for name, t in given["fixed"].items()}}
+        )
     found = known[key](given)
     names = {id(t): name for name, t in held.items()}
-    return to_terms(found["terms"]), parameters, [found["gradients"].get(names[id(p)]) for p in parameters]
+    return (
+        to_terms(found["terms"]),
+        parameters,
+        [found["gradients"].get(names[id(p)]) for p in parameters],
+    )

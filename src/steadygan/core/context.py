@@ -1,4 +1,5 @@
-"""What a loss may depend on besides samples and critic: progress, random draws, memory. Nothing comes from hidden globals."""
+"""What a loss may depend on besides samples and critic: progress, random draws, memory. Nothing
+comes from hidden globals."""
 
 from __future__ import annotations
 
@@ -11,7 +12,8 @@ from torch import Tensor
 
 
 class Samples(NamedTuple):
-    """Samples x (B, *event) and the labels (B, ...) that travel with them; None where the GAN is not conditional."""
+    """Samples x (B, *event) and the labels (B, ...) that travel with them; None where the GAN is
+    not conditional."""
 
     x: Tensor
     labels: Tensor | None = None
@@ -32,8 +34,10 @@ class Context:
     """Where in the training a loss is evaluated.
 
     progress: t/T in [0, 1], read by schedules; an annealed strength without it raises.
-    rng: a ``torch.Generator``, or ``Draws``; None draws from torch's global generator, as ``torch.manual_seed`` users expect.
-    memory: what regularizers remember (LeCam's moving averages); ``Game.observe`` returns the next one.
+    rng: a ``torch.Generator``, or ``Draws``; None draws from torch's global generator, as
+    ``torch.manual_seed`` users expect.
+    memory: what regularizers remember (LeCam's moving averages); ``Game.observe`` returns the next
+    one.
 
     >>> Context(progress=0.5, rng=torch.Generator().manual_seed(0)).normal(torch.zeros(2, 3)).shape
     torch.Size([2, 3])
@@ -46,13 +50,17 @@ class Context:
     def normal(self, like: Tensor) -> Tensor:
         """Return standard normal draws shaped like ``like``."""
         if isinstance(self.rng, torch.Generator) or self.rng is None:
-            return torch.randn(like.shape, dtype=like.dtype, device=self._device(like), generator=self.rng).to(like.device)
+            return torch.randn(
+                like.shape, dtype=like.dtype, device=self._device(like), generator=self.rng
+            ).to(like.device)
         return self.rng.normal(like)
 
     def uniform(self, like: Tensor) -> Tensor:
         """Return draws from U[0, 1] shaped like ``like``."""
         if isinstance(self.rng, torch.Generator) or self.rng is None:
-            return torch.rand(like.shape, dtype=like.dtype, device=self._device(like), generator=self.rng).to(like.device)
+            return torch.rand(
+                like.shape, dtype=like.dtype, device=self._device(like), generator=self.rng
+            ).to(like.device)
         return self.rng.uniform(like)
 
     def _device(self, like: Tensor) -> torch.device:

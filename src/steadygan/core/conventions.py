@@ -1,4 +1,5 @@
-"""How other codebases write the strength of a gradient penalty, and what it is in this project's gamma.
+"""How other codebases write the strength of a gradient penalty, and what it is in this project's
+gamma.
 
 >>> convert_gamma("gan-stability", 10)
 20.0
@@ -14,7 +15,8 @@ from .errors import SteadyganError, unknown
 
 @dataclass(frozen=True)
 class Convention:
-    """One codebase's penalty term with strength c, the gamma that equals ``factor * c``, and where it was seen."""
+    """One codebase's penalty term with strength c, the gamma that equals ``factor * c``, and where
+    it was seen."""
 
     term: str
     factor: float
@@ -25,8 +27,12 @@ CONVENTIONS: dict[str, Convention] = {
     "dragan": Convention("c E(||grad D|| - 1)^2", 2.0, "Kodali et al. 2017, lambda"),
     "gan-stability": Convention("c E||grad D||^2", 2.0, "LMescheder/GAN_stability, reg_param"),
     "lecam": Convention("c (E(D(x) - a_F)^2 + E(D(G) - a_R)^2)", 2.0, "Tseng et al. 2021, lambda"),
-    "lucidrains-stylegan2": Convention("c E||grad D||^2, every 4 steps, not compensated", 0.5, "lucidrains/stylegan2-pytorch"),
-    "r3gan": Convention("c/2 (E_real||grad D||^2 + E_fake||grad D||^2)", 1.0, "brownvc/R3GAN, Gamma"),
+    "lucidrains-stylegan2": Convention(
+        "c E||grad D||^2, every 4 steps, not compensated", 0.5, "lucidrains/stylegan2-pytorch"
+    ),
+    "r3gan": Convention(
+        "c/2 (E_real||grad D||^2 + E_fake||grad D||^2)", 1.0, "brownvc/R3GAN, Gamma"
+    ),
     "roth": Convention("c/2 Omega", 1.0, "rothk/Stabilizing_GANs, gamma"),
     "studiogan": Convention("c/2 E||grad D||^2", 1.0, "POSTECH-CVLab/PyTorch-StudioGAN, r1_lambda"),
     "stylegan2-ada": Convention("c/2 E||grad D||^2", 1.0, "NVlabs/stylegan2-ada-pytorch, r1_gamma"),
@@ -36,7 +42,8 @@ CONVENTIONS: dict[str, Convention] = {
 
 
 def convert_gamma(source: str, strength: float) -> float:
-    """Return this project's gamma (gamma/2 times the mean squared norm) for a strength in another codebase's convention.
+    """Return this project's gamma (gamma/2 times the mean squared norm) for a strength in another
+    codebase's convention.
 
     Raises SteadyganError for an unknown codebase and for a strength that is negative or not finite.
     """

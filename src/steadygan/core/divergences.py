@@ -1,8 +1,10 @@
-r"""f-divergences as data: the generator function f, its dual f*, the output activation g and the regularizer's weight.
+r"""f-divergences as data: the generator function f, its dual f*, the output activation g and the
+regularizer's weight.
 
-Every row satisfies :math:`f^{*\prime\prime}(f'(r)) = 1/f''(r)` and :math:`w(v) = g'(v)^2 f^{*\prime\prime}(g(v))`; the tests hold each
-against the numeric supremum :math:`f^*(t) = \sup_u ut - f(u)` and against automatic differentiation. Raw outputs v are what networks
-return; nothing is ever differentiated after the activation.
+Every row satisfies :math:`f^{*\prime\prime}(f'(r)) = 1/f''(r)` and :math:`w(v) = g'(v)^2
+f^{*\prime\prime}(g(v))`; the tests hold each against the numeric supremum :math:`f^*(t) = \sup_u ut
+- f(u)` and against automatic differentiation. Raw outputs v are what networks return; nothing is
+ever differentiated after the activation.
 """
 
 from __future__ import annotations
@@ -19,7 +21,8 @@ from .registry import register
 
 
 class Divergence:
-    """An f-divergence D_f(P||Q) = E_Q[f(p/q)]; u = p/q is the density ratio, t the dual variable, v a raw network output."""
+    """An f-divergence D_f(P||Q) = E_Q[f(p/q)]; u = p/q is the density ratio, t the dual variable, v
+    a raw network output."""
 
     def f(self, u: Tensor) -> Tensor:
         """Return f(u) for u > 0, convex with f(1) = 0."""
@@ -42,7 +45,8 @@ class Divergence:
         return self.conjugate(self.activation(v))
 
     def weight(self, v: Tensor) -> Tensor:
-        """Return g'(v)^2 f*''(g(v)), the weight of the squared gradient norm of the raw output in Eq. 19."""
+        """Return g'(v)^2 f*''(g(v)), the weight of the squared gradient norm of the raw output in
+        Eq. 19."""
         raise NotImplementedError
 
 
@@ -51,7 +55,8 @@ class Divergence:
 class KullbackLeibler(Divergence):
     """Kullback-Leibler: f(u) = u log u, f*(t) = exp(t - 1), g(v) = v + 1, w(v) = exp(v).
 
-    u is a density ratio and v a raw output, both without unit. Reference: Nowozin et al. 2016, Table 1; Roth et al. 2017, Eq. 19.
+    u is a density ratio and v a raw output, both without unit. Reference: Nowozin et al. 2016,
+    Table 1; Roth et al. 2017, Eq. 19.
 
     >>> build("divergence", "kl").weight(torch.zeros(1))
     tensor([1.])
@@ -81,9 +86,11 @@ class KullbackLeibler(Divergence):
 @register("divergence", "reverse-kl")
 @dataclass(frozen=True)
 class ReverseKullbackLeibler(Divergence):
-    """Reverse KL: f(u) = -log u, f*(t) = -1 - log(-t) for t < 0, g(v) = -exp(-v), w(v) = 1, so its regularizer is exactly R2.
+    """Reverse KL: f(u) = -log u, f*(t) = -1 - log(-t) for t < 0, g(v) = -exp(-v), w(v) = 1, so its
+    regularizer is exactly R2.
 
-    u is a density ratio and v a raw output, both without unit. Reference: Nowozin et al. 2016, Table 1; Roth et al. 2017, Eq. 19.
+    u is a density ratio and v a raw output, both without unit. Reference: Nowozin et al. 2016,
+    Table 1; Roth et al. 2017, Eq. 19.
 
     >>> build("divergence", "reverse-kl").weight(torch.zeros(1))
     tensor([1.])
@@ -119,7 +126,8 @@ class ReverseKullbackLeibler(Divergence):
 class Pearson(Divergence):
     """Pearson chi-squared: f(u) = (u - 1)^2, f*(t) = t^2/4 + t, g(v) = v, w(v) = 1/2.
 
-    u is a density ratio and v a raw output, both without unit. Reference: Nowozin et al. 2016, Table 1; Roth et al. 2017, Eq. 19.
+    u is a density ratio and v a raw output, both without unit. Reference: Nowozin et al. 2016,
+    Table 1; Roth et al. 2017, Eq. 19.
 
     >>> build("divergence", "pearson").weight(torch.zeros(1))
     tensor([0.5000])
@@ -134,7 +142,8 @@ class Pearson(Divergence):
         return 2 * (u - 1)
 
     def conjugate(self, t: Tensor) -> Tensor:
-        """Return t^2/4 + t (the supremum over u >= 0 is reached for t >= -2; the parabola continues it)."""
+        """Return t^2/4 + t (the supremum over u >= 0 is reached for t >= -2; the parabola continues
+        it)."""
         return t.square() / 4 + t
 
     def weight(self, v: Tensor) -> Tensor:
@@ -145,9 +154,11 @@ class Pearson(Divergence):
 @register("divergence", "neyman")
 @dataclass(frozen=True)
 class Neyman(Divergence):
-    """Neyman chi-squared: f(u) = (1 - u)^2/u, f*(t) = 2 - 2 sqrt(1 - t) for t < 1, g(v) = 1 - exp(-v), w(v) = exp(-v/2)/2.
+    """Neyman chi-squared: f(u) = (1 - u)^2/u, f*(t) = 2 - 2 sqrt(1 - t) for t < 1, g(v) = 1 -
+    exp(-v), w(v) = exp(-v/2)/2.
 
-    u is a density ratio and v a raw output, both without unit. Reference: Nowozin et al. 2016, Table 1; Roth et al. 2017, Eq. 19.
+    u is a density ratio and v a raw output, both without unit. Reference: Nowozin et al. 2016,
+    Table 1; Roth et al. 2017, Eq. 19.
 
     >>> build("divergence", "neyman").weight(torch.zeros(1))
     tensor([0.5000])
@@ -181,9 +192,11 @@ class Neyman(Divergence):
 @register("divergence", "squared-hellinger")
 @dataclass(frozen=True)
 class SquaredHellinger(Divergence):
-    """Squared Hellinger: f(u) = (sqrt(u) - 1)^2, f*(t) = t/(1 - t) for t < 1, g(v) = 1 - exp(-v), w(v) = 2 exp(v).
+    """Squared Hellinger: f(u) = (sqrt(u) - 1)^2, f*(t) = t/(1 - t) for t < 1, g(v) = 1 - exp(-v),
+    w(v) = 2 exp(v).
 
-    u is a density ratio and v a raw output, both without unit. Reference: Nowozin et al. 2016, Table 1; Roth et al. 2017, Eq. 19.
+    u is a density ratio and v a raw output, both without unit. Reference: Nowozin et al. 2016,
+    Table 1; Roth et al. 2017, Eq. 19.
 
     >>> build("divergence", "squared-hellinger").weight(torch.zeros(1))
     tensor([2.])
@@ -217,11 +230,13 @@ class SquaredHellinger(Divergence):
 @register("divergence", "js")
 @dataclass(frozen=True)
 class JensenShannonDivergence(Divergence):
-    """Jensen-Shannon, twice the JSD: f(u) = u log u - (u + 1) log((1 + u)/2), f*(t) = -log(2 - exp(t)) for t < log 2, w(v) = sigmoid(v).
+    """Jensen-Shannon, twice the JSD: f(u) = u log u - (u + 1) log((1 + u)/2), f*(t) = -log(2 -
+    exp(t)) for t < log 2, w(v) = sigmoid(v).
 
     g(v) = log 2 - log(1 + exp(-v)).
 
-    u is a density ratio and v a raw output, both without unit. Reference: Nowozin et al. 2016, Table 1; Roth et al. 2017, Eq. 19.
+    u is a density ratio and v a raw output, both without unit. Reference: Nowozin et al. 2016,
+    Table 1; Roth et al. 2017, Eq. 19.
 
     >>> build("divergence", "js").weight(torch.zeros(1))
     tensor([0.5000])
@@ -255,11 +270,14 @@ class JensenShannonDivergence(Divergence):
 @register("divergence", "gan")
 @dataclass(frozen=True)
 class GAN(Divergence):
-    """The original GAN's: f(u) = u log u - (u + 1) log(u + 1), f*(t) = -log(1 - exp(t)) for t < 0, w(v) = sigmoid(v).
+    """The original GAN's: f(u) = u log u - (u + 1) log(u + 1), f*(t) = -log(1 - exp(t)) for t < 0,
+    w(v) = sigmoid(v).
 
-    g(v) = -log(1 + exp(-v)); f(1) = -2 log 2, so it is the Jensen-Shannon divergence up to a constant.
+    g(v) = -log(1 + exp(-v)); f(1) = -2 log 2, so it is the Jensen-Shannon divergence up to a
+    constant.
 
-    u is a density ratio and v a raw output, both without unit. Reference: Nowozin et al. 2016, Table 1; Roth et al. 2017, Eq. 19.
+    u is a density ratio and v a raw output, both without unit. Reference: Nowozin et al. 2016,
+    Table 1; Roth et al. 2017, Eq. 19.
 
     >>> build("divergence", "gan").weight(torch.zeros(1))
     tensor([0.5000])
@@ -293,9 +311,11 @@ class GAN(Divergence):
 @register("divergence", "jeffrey")
 @dataclass(frozen=True)
 class Jeffrey(Divergence):
-    """Jeffrey: f(u) = (u - 1) log u, f*(t) = W + 1/W + t - 2 with W = LambertW(exp(1 - t)), g(v) = v, w(v) = 1/(W(1 + W)).
+    """Jeffrey: f(u) = (u - 1) log u, f*(t) = W + 1/W + t - 2 with W = LambertW(exp(1 - t)), g(v) =
+    v, w(v) = 1/(W(1 + W)).
 
-    u is a density ratio and v a raw output, both without unit. Reference: Nowozin et al. 2016, Table 1; Roth et al. 2017, Eq. 19.
+    u is a density ratio and v a raw output, both without unit. Reference: Nowozin et al. 2016,
+    Table 1; Roth et al. 2017, Eq. 19.
 
     >>> build("divergence", "jeffrey").weight(torch.zeros(1))
     tensor([0.5000])
@@ -323,11 +343,14 @@ class Jeffrey(Divergence):
 @register("divergence", "alpha")
 @dataclass(frozen=True)
 class Alpha(Divergence):
-    """Alpha: f(u) = (u^a - 1 - a(u - 1))/(a(a - 1)), f*(t) = (1 + t(a - 1))^(a/(a - 1))/a - 1/a, g(v) = v, w(v) = r^(2 - a).
+    """Alpha: f(u) = (u^a - 1 - a(u - 1))/(a(a - 1)), f*(t) = (1 + t(a - 1))^(a/(a - 1))/a - 1/a,
+    g(v) = v, w(v) = r^(2 - a).
 
-    a is any number but 0 and 1. Outside density ratios r of 1e-4 to 1e4, f* continues as its tangent.
+    a is any number but 0 and 1. Outside density ratios r of 1e-4 to 1e4, f* continues as its
+    tangent.
 
-    u is a density ratio and v a raw output, both without unit. Reference: Cichocki and Amari 2010; Roth et al. 2017, Eq. 19.
+    u is a density ratio and v a raw output, both without unit. Reference: Cichocki and Amari 2010;
+    Roth et al. 2017, Eq. 19.
 
     >>> build("divergence", "alpha").weight(torch.zeros(1))
     tensor([1.])
@@ -337,7 +360,10 @@ class Alpha(Divergence):
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.alpha) or self.alpha in (0.0, 1.0):
-            raise SteadyganError(f"alpha is any finite number but 0 and 1 (those limits are reverse-kl and kl), not {self.alpha:g}")
+            raise SteadyganError(
+                "alpha is any finite number but 0 and 1 (those limits are reverse-kl and kl),"
+                f" not {self.alpha:g}"
+            )
 
     def f(self, u: Tensor) -> Tensor:
         """Return (u^a - 1 - a(u - 1)) / (a(a - 1))."""
@@ -349,7 +375,8 @@ class Alpha(Divergence):
         return (u.pow(self.alpha - 1) - 1) / (self.alpha - 1)
 
     def conjugate(self, t: Tensor) -> Tensor:
-        """Return (1 + t(a - 1))^(a/(a - 1))/a - 1/a, continued by its tangent outside the guarded ratios."""
+        """Return (1 + t(a - 1))^(a/(a - 1))/a - 1/a, continued by its tangent outside the guarded
+        ratios."""
         a, ratio = self.alpha, self._ratio(t)
         return (ratio.pow(a) - 1) / a + ratio * (t - self.slope(ratio))
 
@@ -363,12 +390,14 @@ class Alpha(Divergence):
         return (1 + t * (a - 1)).clamp(low, high).pow(1 / (a - 1))
 
 
-# A critic in training can leave the domain of f*; beyond these density ratios the tangent keeps its gradient finite and pointing back.
+# A critic in training can leave the domain of f*; beyond these density ratios the tangent keeps its
+# gradient finite and pointing back.
 _RATIO_GUARD = 1e4
 
 
 def log_lambert(y: Tensor) -> Tensor:
-    """Return x = log W(exp(y)), the root of exp(x) + x = y, elementwise; three times differentiable.
+    """Return x = log W(exp(y)), the root of exp(x) + x = y, elementwise; three times
+    differentiable.
 
     >>> x = log_lambert(torch.tensor([-800.0, 1.0, 800.0]))
     >>> torch.allclose(x.exp() + x, torch.tensor([-800.0, 1.0, 800.0]))
@@ -376,10 +405,12 @@ def log_lambert(y: Tensor) -> Tensor:
     """
     fixed = y.detach()
     x = torch.where(fixed > 1, fixed.clamp(min=1).log(), fixed)
-    # In this variable the function is convex and increasing; from these starts Newton's method is at rounding after 8 steps.
+    # In this variable the function is convex and increasing; from these starts Newton's method is
+    # at rounding after 8 steps.
     for _ in range(8):
         x = x - (x.exp() + x - fixed) / (x.exp() + 1)
-    # A Newton step that keeps the graph doubles the order to which derivatives are right: the first, then the first three.
+    # A Newton step that keeps the graph doubles the order to which derivatives are right: the
+    # first, then the first three.
     for _ in range(2):
         x = x - (x.exp() + x - y) / (x.exp() + 1)
     return x

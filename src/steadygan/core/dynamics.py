@@ -1,4 +1,5 @@
-"""Who looks where, and who moves when. One object drives plain values (analysis) and ``torch.optim`` (training) alike."""
+"""Who looks where, and who moves when. One object drives plain values (analysis) and
+``torch.optim`` (training) alike."""
 
 from __future__ import annotations
 
@@ -12,12 +13,14 @@ from .registry import register
 
 
 class Dynamics:
-    """Base of every dynamics; a subclass is a registered frozen dataclass. share: the generator moves on the critic's last batch."""
+    """Base of every dynamics; a subclass is a registered frozen dataclass. share: the generator
+    moves on the critic's last batch."""
 
     share = False
 
     def field(self, players: Players, batch: Batch) -> dict[Name, Values]:
-        """Return what each player descends at the present point: -v of the continuous system that the steps follow."""
+        """Return what each player descends at the present point: -v of the continuous system that
+        the steps follow."""
         return {name: players.gradient(name, batch) for name in PLAYERS}
 
     def step(self, players: Players) -> None:
@@ -30,9 +33,11 @@ class Dynamics:
 @register("dynamics", "simultaneous")
 @dataclass(frozen=True)
 class Simultaneous(Dynamics):
-    """Simultaneous gradient descent: both gradients on one batch at one point, then both moves. w <- w + h v(w).
+    """Simultaneous gradient descent: both gradients on one batch at one point, then both moves. w
+    <- w + h v(w).
 
-    The step size h is the optimizer's, in units of the parameters. Reference: Mescheder et al. 2017; 2018, Eq. 3.
+    The step size h is the optimizer's, in units of the parameters. Reference: Mescheder et al.
+    2017; 2018, Eq. 3.
 
     >>> build("dynamics", "simultaneous")
     Simultaneous()
@@ -42,11 +47,14 @@ class Simultaneous(Dynamics):
 @register("dynamics", "alternating")
 @dataclass(frozen=True)
 class Alternating(Dynamics):
-    """Alternating gradient descent: critic_steps of the critic, then generator_steps of the generator, a fresh batch for each.
+    """Alternating gradient descent: critic_steps of the critic, then generator_steps of the
+    generator, a fresh batch for each.
 
-    order: who moves first; critic-first is Algorithm 1. share: the generator moves on the batch of the critic's last step, which spares
-    one pass of the generator. The step size h is the optimizer's, in units of the parameters.
-    Reference: Goodfellow et al. 2014; Roth et al. 2017, Algorithm 1; Mescheder et al. 2018, section 2.
+    order: who moves first; critic-first is Algorithm 1. share: the generator moves on the batch of
+    the critic's last step, which spares one pass of the generator. The step size h is the
+    optimizer's, in units of the parameters.
+    Reference: Goodfellow et al. 2014; Roth et al. 2017, Algorithm 1; Mescheder et al. 2018, section
+    2.
 
     >>> build("dynamics", "alternating:critic_steps=5,order=generator-first").critic_steps
     5
@@ -60,7 +68,10 @@ class Alternating(Dynamics):
     def __post_init__(self) -> None:
         _at_least_one(critic_steps=self.critic_steps, generator_steps=self.generator_steps)
         if self.share and self.order != "critic-first":
-            raise SteadyganError("share=true needs order=critic-first: the generator's samples are those that the critic has just seen")
+            raise SteadyganError(
+                "share=true needs order=critic-first: the generator's samples are those that the"
+                " critic has just seen"
+            )
 
     def step(self, players: Players) -> None:
         """Move both players, each as often as it is its turn."""
@@ -68,7 +79,9 @@ class Alternating(Dynamics):
         generator: list[Name] = ["generator"] * self.generator_steps
         before: tuple[Name, Batch] | None = None
         for name in critic + generator if self.order == "critic-first" else generator + critic:
-            shared = self.share and name == "generator" and before is not None and before[0] == "critic"
+            shared = (
+                self.share and name == "generator" and before is not None and before[0] == "critic"
+            )
             batch = before[1] if shared and before is not None else players.draw()
             players.move(name, players.gradient(name, batch))
             before = name, batch
@@ -77,9 +90,11 @@ class Alternating(Dynamics):
 @register("dynamics", "consensus")
 @dataclass(frozen=True)
 class Consensus(Dynamics):
-    """Consensus optimisation: both players follow v - gamma grad(||v||^2 / 2), v the joint gradient field.
+    """Consensus optimisation: both players follow v - gamma grad(||v||^2 / 2), v the joint gradient
+    field.
 
-    gamma: weight, in units of 1/curvature; alternating: critic_steps of the critic before each of the generator, a fresh batch for each.
+    gamma: weight, in units of 1/curvature; alternating: critic_steps of the critic before each of
+    the generator, a fresh batch for each.
     Reference: Mescheder, Nowozin and Geiger 2017, "The Numerics of GANs".
 
     >>> build("dynamics", "consensus:gamma=1,alternating=true,critic_steps=5")
@@ -95,7 +110,10 @@ class Consensus(Dynamics):
             raise SteadyganError(f"gamma must be a finite number >= 0, not {self.gamma:g}")
         _at_least_one(critic_steps=self.critic_steps)
         if self.critic_steps > 1 and not self.alternating:
-            raise SteadyganError("critic_steps > 1 needs alternating=true: a simultaneous step moves each player once")
+            raise SteadyganError(
+                "critic_steps > 1 needs alternating=true: a simultaneous step moves each player"
+                " once"
+            )
 
     def field(self, players: Players, batch: Batch) -> dict[Name, Values]:
         """Return the gradients of the modified field."""
@@ -115,7 +133,8 @@ class Consensus(Dynamics):
 class Extragradient(Dynamics):
     """Extragradient: look ahead at w' = w + h v(w), then step from the start, w <- w + h v(w').
 
-    Parameters and optimizers' states return to the start before the real step. Reference: Korpelevich 1976; Gidel et al. 2019.
+    Parameters and optimizers' states return to the start before the real step. Reference:
+    Korpelevich 1976; Gidel et al. 2019.
 
     >>> build("dynamics", "extragradient")
     Extragradient()
@@ -134,9 +153,11 @@ class Extragradient(Dynamics):
 @register("dynamics", "optimistic")
 @dataclass(frozen=True)
 class Optimistic(Dynamics):
-    """Optimistic gradient descent: w <- w + h (2 v(w_t) - v(w_{t-1})); the first step is a plain one.
+    """Optimistic gradient descent: w <- w + h (2 v(w_t) - v(w_{t-1})); the first step is a plain
+    one.
 
-    The step size h is the optimizer's, in units of the parameters. Reference: Popov 1980; Daskalakis et al. 2018.
+    The step size h is the optimizer's, in units of the parameters. Reference: Popov 1980;
+    Daskalakis et al. 2018.
 
     >>> build("dynamics", "optimistic")
     Optimistic()
@@ -154,9 +175,11 @@ class Optimistic(Dynamics):
 @register("dynamics", "unrolled")
 @dataclass(frozen=True)
 class Unrolled(Dynamics):
-    """Unrolled GAN: the generator looks at a critic ``steps`` plain gradient steps ahead; both then move simultaneously.
+    """Unrolled GAN: the generator looks at a critic ``steps`` plain gradient steps ahead; both then
+    move simultaneously.
 
-    step_size: of the inner steps, by default the critic's learning rate; backprop: differentiate through them.
+    step_size: of the inner steps, by default the critic's learning rate; backprop: differentiate
+    through them.
     Reference: Metz et al. 2017.
 
     >>> build("dynamics", "unrolled:steps=5,step_size=0.1,backprop=true").steps
@@ -169,7 +192,9 @@ class Unrolled(Dynamics):
 
     def __post_init__(self) -> None:
         _at_least_one(steps=self.steps)
-        if self.step_size is not None and not (math.isfinite(self.step_size) and self.step_size > 0):
+        if self.step_size is not None and not (
+            math.isfinite(self.step_size) and self.step_size > 0
+        ):
             raise SteadyganError(f"step_size must be a finite number > 0, not {self.step_size:g}")
 
     def field(self, players: Players, batch: Batch) -> dict[Name, Values]:

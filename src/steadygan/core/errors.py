@@ -7,14 +7,21 @@ from difflib import SequenceMatcher
 
 
 class SteadyganError(ValueError):
-    """Input that cannot be right; the message says what is wrong and how to mend it. The command line prints it without a traceback."""
+    """Input that cannot be right; the message says what is wrong and how to mend it. The command
+    line prints it without a traceback."""
 
 
 def unknown(what: str, given: str, choices: Iterable[str]) -> SteadyganError:
-    """Build the error for an unknown name: the choices, those that look most like what was given first.
+    """Build the error for an unknown name: the choices, those that look most like what was given
+    first.
 
     >>> print(unknown("colour", "gren", ["blue", "green"]))
     Unknown colour 'gren'. Available, nearest first: green, blue.
     """
-    ranked = sorted(choices, key=lambda name: (-SequenceMatcher(None, given.lower(), name.lower()).ratio(), name))
-    return SteadyganError(f"Unknown {what} {given!r}. Available, nearest first: {', '.join(ranked) or 'none'}.")
+    ranked = sorted(
+        choices,
+        key=lambda name: (-SequenceMatcher(None, given.lower(), name.lower()).ratio(), name),
+    )
+    return SteadyganError(
+        f"Unknown {what} {given!r}. Available, nearest first: {', '.join(ranked) or 'none'}."
+    )

@@ -1,7 +1,9 @@
-"""The players of many GANs at once: K of one structure, whose parameters are stacked as (K, ...) and whose losses are taken by ``vmap``.
+"""The players of many GANs at once: K of one structure, whose parameters are stacked as (K, ...)
+and whose losses are taken by ``vmap``.
 
-Members are independent, so that the gradient of the sum of their losses is the stack of their gradients, and every dynamics drives them
-as it drives one. Random draws are made outside of ``vmap``, from each member's own generator: a member equals the same GAN trained alone.
+Members are independent, so that the gradient of the sum of their losses is the stack of their
+gradients, and every dynamics drives them as it drives one. Random draws are made outside of
+``vmap``, from each member's own generator: a member equals the same GAN trained alone.
 """
 
 from __future__ import annotations
@@ -26,9 +28,11 @@ from .tracing import Tree, compiled, to_terms, to_tree
 
 
 def stack(modules: Sequence[nn.Module]) -> nn.Module:
-    """Return a module of the same structure whose parameters and buffers are those of all modules, (K, ...) each.
+    """Return a module of the same structure whose parameters and buffers are those of all modules,
+    (K, ...) each.
 
-    It holds values and cannot be called as it is. Raises SteadyganError for modules of different structure.
+    It holds values and cannot be called as it is. Raises SteadyganError for modules of different
+    structure.
 
     >>> stack([nn.Linear(2, 3), nn.Linear(2, 3)]).weight.shape
     torch.Size([2, 3, 2])
@@ -38,19 +42,24 @@ def stack(modules: Sequence[nn.Module]) -> nn.Module:
     shapes = [{key: tuple(t.shape) for key, t in state.items()} for state in states]
     for i, shape in enumerate(shapes):
         if shape != shapes[0]:
-            raise SteadyganError(f"networks 0 and {i} have different parameters; GANs that are trained at once have the same networks")
+            raise SteadyganError(
+                f"networks 0 and {i} have different parameters; GANs that are trained at once"
+                " have the same networks"
+            )
     for key, t in _state(whole).items():
         t.data = torch.stack([state[key].detach() for state in states])
     return whole
 
 
 def game_of(games: Sequence[Game]) -> Game:
-    """Return the structure that all games share, every strength 0; raises SteadyganError where one has another."""
+    """Return the structure that all games share, every strength 0; raises SteadyganError where one
+    has another."""
     bare = [game.with_strengths(dict.fromkeys(game.strengths(), 0.0)) for game in games]
     for i, game in enumerate(bare):
         if game != bare[0]:
             raise SteadyganError(
-                f"games 0 and {i} differ in more than their strengths, {games[0]} and {games[i]}: GANs that are trained at once may differ"
+                f"games 0 and {i} differ in more than their strengths, {games[0]} and"
+                f" {games[i]}: GANs that are trained at once may differ"
                 " in seed, strengths (gamma, sigma, variance) and learning rates"
             )
     return bare[0]
@@ -59,11 +68,14 @@ def game_of(games: Sequence[Game]) -> Game:
 class FleetPlayers(OptimizerPlayers):
     """K generators and critics that move together, one optimizer state a member.
 
-    games: one a member, alike but for their strengths. generator, critic: made by ``stack``. draw: returns a batch whose tensors have a
-    leading axis of members (K, B, ...). rngs: a member's generator of noise each. optimizers: elementwise ones over the stacked parameters;
-    rates: a learning rate a member, for each player. compiled: trace the gradients once and let ``torch.compile`` fuse them.
-    alive: (K,) bool; a member that is not (or whose loss or gradient is no longer finite, which ends it) stays where it is.
-    terms, generator_loss, context.memory: as of one GAN, with the leading axis of members.
+    games: one a member, alike but for their strengths. generator, critic: made by ``stack``. draw:
+    returns a batch whose tensors have a leading axis of members (K, B, ...). rngs: a member's
+    generator of noise each. optimizers: elementwise ones over the stacked parameters;
+    rates: a learning rate a member, for each player. compiled: trace the gradients once and let
+    ``torch.compile`` fuse them.
+    alive: (K,) bool; a member that is not (or whose loss or gradient is no longer finite, which
+    ends it) stays where it is. terms, generator_loss, context.memory: as of one GAN, with the
+    leading axis of members.
 
     Raises SteadyganError where the networks cannot be evaluated for many GANs at once.
     """
@@ -84,9 +96,16 @@ class FleetPlayers(OptimizerPlayers):
         self.rngs, self.compiled = rngs, compiled
         first = next(generator.parameters())
         self.alive = torch.ones(len(games), dtype=torch.bool, device=first.device)
-        self.rates = {name: torch.tensor(rates[name], dtype=first.dtype, device=first.device) for name in PLAYERS}
-        self._common = {name: rates[name][0] if len(set(rates[name])) == 1 else None for name in PLAYERS}
-        self._strengths = {place: [game.strengths()[place] for game in games] for place in self.game.strengths()}
+        self.rates = {
+            name: torch.tensor(rates[name], dtype=first.dtype, device=first.device)
+            for name in PLAYERS
+        }
+        self._common = {
+            name: rates[name][0] if len(set(rates[name])) == 1 else None for name in PLAYERS
+        }
+        self._strengths = {
+            place: [game.strengths()[place] for game in games] for place in self.game.strengths()
+        }
         self._plans: dict[Any, _Plan] = {}
 
     def gradient(self, player: Name, batch: Batch) -> Values:
@@ -99,21 +118,27 @@ class FleetPlayers(OptimizerPlayers):
         found: dict[Name, Values] = self._look("consensus_gradient", batch, gamma)
         return found
 
-    def unrolled_gradient(self, batch: Batch, steps: int, step_size: float | None, backprop: bool) -> Values:
+    def unrolled_gradient(
+        self, batch: Batch, steps: int, step_size: float | None, backprop: bool
+    ) -> Values:
         """Return the generators' stacked gradients against critics that have gone ahead."""
         found: Values = self._look("unrolled_gradient", batch, steps, step_size, backprop)
         return found
 
     @torch.no_grad()
     def move(self, player: Name, gradient: Values) -> None:
-        """Let the optimizer step; every member goes its own learning rate's way, and one that is not alive stays."""
+        """Let the optimizer step; every member goes its own learning rate's way, and one that is
+        not alive stays."""
         values, alive, rate = self.values(player), bool(self.alive.all()), self._common[player]
         before = {} if alive and rate is not None else {key: p.clone() for key, p in values.items()}
-        # The optimizers' moves are proportional to the learning rate: where rates differ, each member goes its share of a step of rate 1.
+        # The optimizers' moves are proportional to the learning rate: where rates differ, each
+        # member goes its share of a step of rate 1.
         (group,) = self.optimizers[player].param_groups
         group["lr"] = 1.0 if rate is None else rate
         for key, p in values.items():
-            p.grad = gradient[key] if alive else torch.where(_spread(self.alive, p), gradient[key], 0.0)
+            p.grad = (
+                gradient[key] if alive else torch.where(_spread(self.alive, p), gradient[key], 0.0)
+            )
         self.optimizers[player].step()
         for key, p in values.items():
             p.grad = None
@@ -130,31 +155,38 @@ class FleetPlayers(OptimizerPlayers):
 
     @torch.no_grad()
     def slopes(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Return the input gradients (K, B, *event) of the critics at x, each at its own samples."""
+        """Return the input gradients (K, B, *event) of the critics at x, each at its own
+        samples."""
 
         def one(critic: Callable[..., Tensor], x: Tensor, *labels: Tensor) -> Tensor:
             slope = score(critic, Samples(x, *labels), gradient=True, backend="func").gradient
             assert slope is not None
             return slope
 
-        found: Tensor = _Stacked(self.critic, _state(self.critic)).apply(one, x, *(() if labels is None else (labels,)))
+        found: Tensor = _Stacked(self.critic, _state(self.critic)).apply(
+            one, x, *(() if labels is None else (labels,))
+        )
         return found
 
     @torch.no_grad()
     def generate(self, values: Values, latents: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Return every generator's samples (K, N, *event), in evaluation mode, from latents (K, N, latent) and labels (N,).
+        """Return every generator's samples (K, N, *event), in evaluation mode, from latents (K, N,
+        latent) and labels (N,).
 
         values: of the generators' state, such as moving averages; what is not named is as it is.
         """
         was_training = self.generator.training
         self.generator.eval()
         network = _Stacked(self.generator, {**_state(self.generator), **values})
-        found: Tensor = network.apply(lambda g, z: g(z) if labels is None else g(z, labels), latents)
+        found: Tensor = network.apply(
+            lambda g, z: g(z) if labels is None else g(z, labels), latents
+        )
         self.generator.train(was_training)
         return found
 
     def prepare(self, batch: Batch) -> None:
-        """Look at a batch as in training, without any effect; raises SteadyganError for what cannot be done for many GANs at once."""
+        """Look at a batch as in training, without any effect; raises SteadyganError for what cannot
+        be done for many GANs at once."""
         for name in PLAYERS:
             self._planned("gradient", batch, name)
 
@@ -189,49 +221,80 @@ class FleetPlayers(OptimizerPlayers):
         asked: list[Asked] = []
 
         def pure(given: Tree) -> Tree:
-            members = _Members(self.game, self.generator, self.critic, trainable, given, None if "draws" in given else asked)
+            members = _Members(
+                self.game,
+                self.generator,
+                self.critic,
+                trainable,
+                given,
+                None if "draws" in given else asked,
+            )
             # The one method that is told the player before the batch.
-            arguments = (*settings, members.batch) if method == "gradient" else (members.batch, *settings)
-            found: Tree = {"gradient": getattr(members, method)(*arguments), "memory": dict(members.context.memory)}
+            arguments = (
+                (*settings, members.batch) if method == "gradient" else (members.batch, *settings)
+            )
+            found: Tree = {
+                "gradient": getattr(members, method)(*arguments),
+                "memory": dict(members.context.memory),
+            }
             if members.terms is not None:
                 found["terms"] = to_tree(members.terms)
             if members.generator_loss is not None:
                 found["generator_loss"] = members.generator_loss
-            # Contiguous: torch's fused optimizers on the CPU read gradients as if they were, whatever their strides (2.13).
+            # Contiguous: torch's fused optimizers on the CPU read gradients as if they were,
+            # whatever their strides (2.13).
             detached: Tree = pytree.tree_map(lambda t: t.detach().contiguous(), found)
             return detached
 
-        before = {(name, key): t.clone() for name in PLAYERS for key, t in getattr(self, name).named_buffers()}
+        before = {
+            (name, key): t.clone()
+            for name in PLAYERS
+            for key, t in getattr(self, name).named_buffers()
+        }
         try:
             pure(given)  # draws are noted instead of made, and what comes out is not used
         except SteadyganError:
             raise
         except (RuntimeError, ValueError) as error:
             reason = str(error).splitlines()[0].rstrip(".")
-            raise SteadyganError(f"These networks cannot be evaluated for many GANs at once ({reason}): train them one by one.") from error
+            raise SteadyganError(
+                f"These networks cannot be evaluated for many GANs at once ({reason}): train"
+                " them one by one."
+            ) from error
         for (name, key), t in before.items():
             if not torch.equal(t, getattr(self, name).get_buffer(key)):
                 raise SteadyganError(
-                    f"The {name} changes its {key} at every pass, as batch normalisation does; many GANs at once cannot: choose a network"
+                    f"The {name} changes its {key} at every pass, as batch normalisation does;"
+                    " many GANs at once cannot: choose a network"
                     " without, or train them one by one."
                 )
         if not self.compiled:
             return _Plan(asked, pure)
-        return _Plan(asked, compiled(pure, {**given, "draws": [self._like(*each) for each in asked]}))
+        return _Plan(
+            asked, compiled(pure, {**given, "draws": [self._like(*each) for each in asked]})
+        )
 
     def _now(self) -> Values:
         """Every strength at the present progress, (K,) each."""
         like = self.rates["critic"]
         return {
-            place: torch.tensor([float(at(value, self.context.progress)) for value in values], dtype=like.dtype, device=like.device)
+            place: torch.tensor(
+                [float(at(value, self.context.progress)) for value in values],
+                dtype=like.dtype,
+                device=like.device,
+            )
             for place, values in self._strengths.items()
         }
 
-    def _drawn(self, kind: str, shape: torch.Size, dtype: torch.dtype, device: torch.device) -> Tensor:
+    def _drawn(
+        self, kind: str, shape: torch.Size, dtype: torch.dtype, device: torch.device
+    ) -> Tensor:
         like = torch.empty(shape, dtype=dtype, device=device)
         return torch.stack([getattr(Context(rng=rng), kind)(like) for rng in self.rngs])
 
-    def _like(self, kind: str, shape: torch.Size, dtype: torch.dtype, device: torch.device) -> Tensor:
+    def _like(
+        self, kind: str, shape: torch.Size, dtype: torch.dtype, device: torch.device
+    ) -> Tensor:
         return torch.zeros(len(self.rngs), *shape, dtype=dtype, device=device)
 
     def _bury(self, found: Tree) -> None:
@@ -248,7 +311,8 @@ Asked = tuple[str, torch.Size, torch.dtype, torch.device]
 
 
 class _Plan(NamedTuple):
-    """How one kind of look is taken: the draws that it needs, in their order, and the function of all that is given."""
+    """How one kind of look is taken: the draws that it needs, in their order, and the function of
+    all that is given."""
 
     asked: list[Asked]
     run: Callable[[Tree], Tree]
@@ -296,7 +360,11 @@ class _Stacked:
 
     def apply(self, function: Callable[..., Any], *inputs: Any) -> Any:
         """Return ``function(network, *inputs)`` of every member."""
-        return vmap(lambda values, *inputs: function(lambda *x: functional_call(self._module, values, x), *inputs))(self.values, *inputs)
+        return vmap(
+            lambda values, *inputs: function(
+                lambda *x: functional_call(self._module, values, x), *inputs
+            )
+        )(self.values, *inputs)
 
 
 class _Members(FunctionalPlayers):
@@ -305,16 +373,35 @@ class _Members(FunctionalPlayers):
     keeps_graph = False
 
     def __init__(
-        self, game: Game, generator: nn.Module, critic: nn.Module, trainable: dict[Name, list[str]], given: Tree, asked: list[Asked] | None
+        self,
+        game: Game,
+        generator: nn.Module,
+        critic: nn.Module,
+        trainable: dict[Name, list[str]],
+        given: Tree,
+        asked: list[Asked] | None,
     ) -> None:
         real, latent, *labels = given["batch"]
         self.batch = Batch(real, latent, (labels[0], labels[1]) if labels else None)
         self._rest: dict[Name, Values] = given["states"]
         point: dict[Name, Values] = {
-            name: {key: self._rest[name][key].detach().requires_grad_() for key in trainable[name]} for name in PLAYERS
+            name: {key: self._rest[name][key].detach().requires_grad_() for key in trainable[name]}
+            for name in PLAYERS
         }
-        super().__init__(game, generator, critic, lambda: self.batch, Context(memory=given["memory"]), lr=given["rates"], point=point)
-        self._strengths, self._draws, self._asked = given["strengths"], list(given.get("draws", [])), asked
+        super().__init__(
+            game,
+            generator,
+            critic,
+            lambda: self.batch,
+            Context(memory=given["memory"]),
+            lr=given["rates"],
+            point=point,
+        )
+        self._strengths, self._draws, self._asked = (
+            given["strengths"],
+            list(given.get("draws", [])),
+            asked,
+        )
         self._later: dict[str, Tensor] = {}
 
     def gradient(self, player: Name, batch: Batch) -> Values:
@@ -324,11 +411,18 @@ class _Members(FunctionalPlayers):
         return super().gradient(player, batch)
 
     def _network(self, player: Name, point: Mapping[Name, Values]) -> _Stacked:
-        return _Stacked(self.generator if player == "generator" else self.critic, {**self._rest[player], **point[player]})
+        return _Stacked(
+            self.generator if player == "generator" else self.critic,
+            {**self._rest[player], **point[player]},
+        )
 
     def _critic_loss(self, critic: Any, batch: Batch, fake: Tensor) -> Tensor:
-        def one(network: Any, game: Game, context: Context, real: Tensor, fake: Tensor, *labels: Any) -> Any:
-            terms = game.critic_terms(network, real, fake, labels=labels or None, at=context, backend="func")
+        def one(
+            network: Any, game: Game, context: Context, real: Tensor, fake: Tensor, *labels: Any
+        ) -> Any:
+            terms = game.critic_terms(
+                network, real, fake, labels=labels or None, at=context, backend="func"
+            )
             return to_tree(terms), game.observe(terms.scores, context.memory)
 
         terms, self._later = self._each(critic, one, batch.real, fake, *(batch.labels or ()))
@@ -336,20 +430,32 @@ class _Members(FunctionalPlayers):
         return self.terms.loss.sum()
 
     def _generator_loss(self, critic: Any, batch: Batch, fake: Tensor) -> Tensor:
-        def one(network: Any, game: Game, context: Context, real: Tensor, fake: Tensor, *labels: Any) -> Tensor:
-            return game.generator_loss(network, real, fake, labels=labels or None, at=context, backend="func")
+        def one(
+            network: Any, game: Game, context: Context, real: Tensor, fake: Tensor, *labels: Any
+        ) -> Tensor:
+            return game.generator_loss(
+                network, real, fake, labels=labels or None, at=context, backend="func"
+            )
 
         self.generator_loss = self._each(critic, one, batch.real, fake, *(batch.labels or ()))
         return self.generator_loss.sum()
 
     def _each(self, critic: _Stacked, function: Callable[..., Any], *inputs: Tensor) -> Any:
-        """Return ``function(network, game, context, *inputs)`` of every member, with the draws that come next."""
+        """Return ``function(network, game, context, *inputs)`` of every member, with the draws that
+        come next."""
         used = 0
 
-        def one(network: Any, strengths: Values, memory: Values, draws: list[Tensor], *inputs: Tensor) -> Any:
+        def one(
+            network: Any, strengths: Values, memory: Values, draws: list[Tensor], *inputs: Tensor
+        ) -> Any:
             nonlocal used
             source = _Replay(draws) if self._asked is None else _Recorder(self._asked)
-            found = function(network, self.game.with_strengths(strengths), Context(rng=source, memory=memory), *inputs)
+            found = function(
+                network,
+                self.game.with_strengths(strengths),
+                Context(rng=source, memory=memory),
+                *inputs,
+            )
             used = source.used if isinstance(source, _Replay) else 0
             return found
 
@@ -361,7 +467,9 @@ class _Members(FunctionalPlayers):
         self.context = Context(memory=self._later)
 
     def _descended(self, values: Values, gradient: Values, rate: float | Tensor) -> Values:
-        spread = {key: _spread(rate, p) if isinstance(rate, Tensor) else rate for key, p in values.items()}
+        spread = {
+            key: _spread(rate, p) if isinstance(rate, Tensor) else rate for key, p in values.items()
+        }
         return {key: p - spread[key] * gradient[key] for key, p in values.items()}
 
 

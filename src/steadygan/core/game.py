@@ -1,4 +1,5 @@
-"""The game: what discriminator and generator minimise. Pure: it never detaches, calls backward, steps, logs or knows a device."""
+"""The game: what discriminator and generator minimise. Pure: it never detaches, calls backward,
+steps, logs or knows a device."""
 
 from __future__ import annotations
 
@@ -25,7 +26,8 @@ Labels = tuple[Tensor, Tensor] | None
 
 
 class CriticTerms(NamedTuple):
-    """The discriminator's loss in its parts: ``loss = objective + penalty`` (0-d each), and the scores by point that they came from."""
+    """The discriminator's loss in its parts: ``loss = objective + penalty`` (0-d each), and the
+    scores by point that they came from."""
 
     loss: Tensor
     objective: Tensor
@@ -35,24 +37,30 @@ class CriticTerms(NamedTuple):
     def detach(self) -> CriticTerms:
         """Return the same figures without their graph."""
         scores = {name: score.detach() for name, score in self.scores.items()}
-        return CriticTerms(self.loss.detach(), self.objective.detach(), self.penalty.detach(), scores)
+        return CriticTerms(
+            self.loss.detach(), self.objective.detach(), self.penalty.detach(), scores
+        )
 
 
 @dataclass(frozen=True)
 class Game:
-    r"""A two-player game: objective + regularizers + smoothing + constraint, each an object or a spec.
+    r"""A two-player game: objective + regularizers + smoothing + constraint, each an object or a
+    spec.
 
-    Both losses are minimised. The caller detaches: pass ``fake.detach()`` to ``critic_loss`` and the live ``fake`` to ``generator_loss``.
+    Both losses are minimised. The caller detaches: pass ``fake.detach()`` to ``critic_loss`` and
+    the live ``fake`` to ``generator_loss``.
 
-    regularize_generator: the critic maximises the regularized value F - Omega, Omega all penalties with their gamma/2; with it the
+    regularize_generator: the critic maximises the regularized value F - Omega, Omega all penalties
+    with their gamma/2; with it the
     generator minimises the same value, where it else minimises F:
 
     .. math:: L_D = -F + \Omega, \qquad L_G = L_G^{obj} - \Omega
 
-    so that the minimax game is zero-sum in the regularized value; with another objective, such as the non-saturating one, it is the
-    natural extension. Omega counts by its dependence on generated samples. Near an equilibrium whose critic is flat nothing changes to
-    first order, because a zero-centred Omega is quadratic in the critic's gradient. Raises SteadyganError where no penalty looks at
-    generated samples.
+    so that the minimax game is zero-sum in the regularized value; with another objective, such as
+    the non-saturating one, it is the natural extension. Omega counts by its dependence on generated
+    samples. Near an equilibrium whose critic is flat nothing changes to first order, because a
+    zero-centred Omega is quadratic in the critic's gradient. Raises SteadyganError where no penalty
+    looks at generated samples.
 
     >>> game = Game("nonsaturating", ["js:gamma=0.1"])
     >>> D, G = torch.nn.Linear(3, 1), torch.nn.Linear(2, 3)
@@ -70,38 +78,70 @@ class Game:
     regularize_generator: bool = False
 
     def __post_init__(self) -> None:
-        regularizers = [self.regularizers] if isinstance(self.regularizers, (str, Regularizer)) else self.regularizers
+        regularizers = (
+            [self.regularizers]
+            if isinstance(self.regularizers, (str, Regularizer))
+            else self.regularizers
+        )
         object.__setattr__(self, "objective", build("objective", self.objective))
-        object.__setattr__(self, "regularizers", tuple(build("regularizer", r) for r in regularizers))
+        object.__setattr__(
+            self, "regularizers", tuple(build("regularizer", r) for r in regularizers)
+        )
         for kind in ("smoothing", "constraint"):
             if getattr(self, kind) is not None:
                 object.__setattr__(self, kind, build(kind, getattr(self, kind)))
         if self.regularize_generator and not any(r.sees_generated for r in self._regularizers):
-            seen = "; ".join(f"{type(r).__name__} looks at {', '.join(r.where)} samples only" for r in self._regularizers)
+            seen = "; ".join(
+                f"{type(r).__name__} looks at {', '.join(r.where)} samples only"
+                for r in self._regularizers
+            )
             raise SteadyganError(
-                "regularize_generator needs a penalty that depends on generated samples, such as js, f-gan or r2: without one the"
+                "regularize_generator needs a penalty that depends on generated samples, such as"
+                " js, f-gan or r2: without one the"
                 f" generator's loss stays as it is ({seen or 'there is no regularizer'})."
             )
 
     def critic_loss(
-        self, critic: Critic, real: Tensor, fake: Tensor, *, labels: Labels = None, at: Context = Context(), backend: Backend = "autograd"
+        self,
+        critic: Critic,
+        real: Tensor,
+        fake: Tensor,
+        *,
+        labels: Labels = None,
+        at: Context = Context(),
+        backend: Backend = "autograd",
     ) -> Tensor:
-        """Return the discriminator's loss with its penalties, 0-d; ``real`` and ``fake`` are (B, *event), with or without a graph.
+        """Return the discriminator's loss with its penalties, 0-d; ``real`` and ``fake`` are (B,
+        *event), with or without a graph.
 
-        Raises SteadyganError for logits of another shape than (B,), (B, 1) or (B, 1, 1, 1), for batches that cannot be interpolated or
-        paired, and for an annealed strength without ``at.progress``.
+        Raises SteadyganError for logits of another shape than (B,), (B, 1) or (B, 1, 1, 1), for
+        batches that cannot be interpolated or paired, and for an annealed strength without
+        ``at.progress``.
         """
         return self.critic_terms(critic, real, fake, labels=labels, at=at, backend=backend).loss
 
     def critic_terms(
-        self, critic: Critic, real: Tensor, fake: Tensor, *, labels: Labels = None, at: Context = Context(), backend: Backend = "autograd"
+        self,
+        critic: Critic,
+        real: Tensor,
+        fake: Tensor,
+        *,
+        labels: Labels = None,
+        at: Context = Context(),
+        backend: Backend = "autograd",
     ) -> CriticTerms:
-        """Return the discriminator's loss in its parts, for logging, for ``observe`` and for diagnosis."""
+        """Return the discriminator's loss in its parts, for logging, for ``observe`` and for
+        diagnosis."""
         points, slopes = self.points(real, fake, labels=labels, at=at), self.where
-        # Each batch passes through the critic on its own, because batch normalisation would couple them; spectral normalisation
-        # iterates once for all of them, because one step of the critic is one iteration of its power method.
+        # Each batch passes through the critic on its own, because batch normalisation would couple
+        # them; spectral normalisation
+        # iterates once for all of them, because one step of the critic is one iteration of its
+        # power method.
         with parametrize.cached():
-            scores = {name: score(critic, samples, gradient=name in slopes, backend=backend) for name, samples in points.items()}
+            scores = {
+                name: score(critic, samples, gradient=name in slopes, backend=backend)
+                for name, samples in points.items()
+            }
         return self.value(scores, at=at)
 
     def generator_loss(
@@ -116,17 +156,25 @@ class Game:
     ) -> Tensor:
         """Return the generator's loss, 0-d.
 
-        ``real`` may be None unless the objective compares with real samples (relativistic ones) or the generator is regularized. backend:
-        of the input gradients, where it is.
+        ``real`` may be None unless the objective compares with real samples (relativistic ones) or
+        the generator is regularized. backend: of the input gradients, where it is.
         """
         assert isinstance(self.objective, Objective)
         if self.objective.uses_real and real is None:
-            raise SteadyganError("this objective's generator loss compares with real samples: pass them, not None")
+            raise SteadyganError(
+                "this objective's generator loss compares with real samples: pass them, not None"
+            )
         if self.regularize_generator:
             if real is None:
-                raise SteadyganError("regularize_generator: the generator's loss has the critic's penalty: pass real samples, not None")
+                raise SteadyganError(
+                    "regularize_generator: the generator's loss has the critic's penalty: pass"
+                    " real samples, not None"
+                )
             terms = self.critic_terms(critic, real, fake, labels=labels, at=at, backend=backend)
-            return self.objective.generator(terms.scores["real"].logits, terms.scores["fake"].logits) - terms.penalty
+            return (
+                self.objective.generator(terms.scores["real"].logits, terms.scores["fake"].logits)
+                - terms.penalty
+            )
         y_real, y_fake = labels or (None, None)
         with parametrize.cached():
             theirs = score(critic, self._smooth(Samples(fake, y_fake), at)).logits
@@ -137,77 +185,126 @@ class Game:
 
     @property
     def where(self) -> tuple[str, ...]:
-        """The points at which some penalty needs the input gradient, each once, in a fixed order."""
+        """The points at which some penalty needs the input gradient, each once, in a fixed
+        order."""
         return tuple(dict.fromkeys(point for r in self._regularizers for point in r.where))
 
-    def points(self, real: Tensor, fake: Tensor, *, labels: Labels = None, at: Context = Context()) -> dict[str, Samples]:
-        """Return the samples at which the critic is evaluated, by name: 'real', 'fake', smoothed, and every point of a penalty."""
+    def points(
+        self, real: Tensor, fake: Tensor, *, labels: Labels = None, at: Context = Context()
+    ) -> dict[str, Samples]:
+        """Return the samples at which the critic is evaluated, by name: 'real', 'fake', smoothed,
+        and every point of a penalty."""
         y_real, y_fake = labels or (None, None)
-        ours, theirs = self._smooth(Samples(real, y_real), at), self._smooth(Samples(fake, y_fake), at)
+        ours, theirs = (
+            self._smooth(Samples(real, y_real), at),
+            self._smooth(Samples(fake, y_fake), at),
+        )
         names = dict.fromkeys(("real", "fake", *self.where))
         return {name: POINTS[name](ours, theirs, at) for name in names}
 
-    def value(self, scores: dict[str, Scores], *, at: Context = Context(), penalized: Mapping[str, Scores] | None = None) -> CriticTerms:
-        """Return the discriminator's loss as a pure function of logits and input gradients at the ``points``.
+    def value(
+        self,
+        scores: dict[str, Scores],
+        *,
+        at: Context = Context(),
+        penalized: Mapping[str, Scores] | None = None,
+    ) -> CriticTerms:
+        """Return the discriminator's loss as a pure function of logits and input gradients at the
+        ``points``.
 
         penalized: what the regularizers look at, where that is not all of ``scores``.
         """
         assert isinstance(self.objective, Objective)
         loss = self.objective.critic(scores["real"].logits, scores["fake"].logits)
-        penalties = [regularizer.penalty(penalized or scores, at) for regularizer in self._regularizers]
+        penalties = [
+            regularizer.penalty(penalized or scores, at) for regularizer in self._regularizers
+        ]
         penalty = torch.stack(penalties).sum() if penalties else torch.zeros_like(loss)
         return CriticTerms(loss + penalty if penalties else loss, loss, penalty, scores)
 
-    def observe(self, scores: Mapping[str, Scores], memory: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def observe(
+        self, scores: Mapping[str, Scores], memory: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
         """Return the memory after a discriminator step, for the next ``Context``; pure."""
-        return {key: value for r in self._regularizers for key, value in r.observe(scores, memory).items()}
+        return {
+            key: value
+            for r in self._regularizers
+            for key, value in r.observe(scores, memory).items()
+        }
 
     @torch.no_grad()
     def constrain(self, critic: nn.Module) -> None:
-        """Apply the constraint to a critic's parameters in place, as after each of its steps; without a constraint nothing happens."""
+        """Apply the constraint to a critic's parameters in place, as after each of its steps;
+        without a constraint nothing happens."""
         if isinstance(self.constraint, Constraint):
             for parameter in critic.parameters():
                 parameter.copy_(self.constraint.project(parameter))
 
     def strengths(self) -> dict[str, Strength]:
-        """Return every strength by its place: what may change, or differ between games of one structure, without another structure.
+        """Return every strength by its place: what may change, or differ between games of one
+        structure, without another structure.
 
         >>> Game("minimax", ["r1:gamma=2", "js:gamma=0.1"], "instance-noise:sigma=0.5").strengths()
         {'regularizers.0.gamma': 2.0, 'regularizers.1.gamma': 0.1, 'smoothing.sigma': 0.5}
         """
-        return {f"{place}.{name}": getattr(part, name) for place, part in self._parts() for name in _strengths(part)}
+        return {
+            f"{place}.{name}": getattr(part, name)
+            for place, part in self._parts()
+            for name in _strengths(part)
+        }
 
     def with_strengths(self, values: Mapping[str, Strength]) -> Game:
-        """Return the game with other strengths, named as ``strengths`` names them; those not named stay."""
+        """Return the game with other strengths, named as ``strengths`` names them; those not named
+        stay."""
         parts: dict[str, Any] = {}
         for place, part in self._parts():
-            here = {name: values[f"{place}.{name}"] for name in _strengths(part) if f"{place}.{name}" in values}
+            here = {
+                name: values[f"{place}.{name}"]
+                for name in _strengths(part)
+                if f"{place}.{name}" in values
+            }
             parts[place] = replace(part, **here) if here else part
-        regularizers = tuple(part for place, part in parts.items() if place.startswith("regularizers."))
-        return replace(self, regularizers=regularizers, smoothing=parts.get("smoothing", self.smoothing))
+        regularizers = tuple(
+            part for place, part in parts.items() if place.startswith("regularizers.")
+        )
+        return replace(
+            self, regularizers=regularizers, smoothing=parts.get("smoothing", self.smoothing)
+        )
 
     def lazy(self, update: int, every: int) -> Game:
-        """Return the game of the critic's update number ``update`` when gradient penalties are taken every so many updates only.
+        """Return the game of the critic's update number ``update`` when gradient penalties are
+        taken every so many updates only.
 
-        There they count ``every`` times, so that their mean over updates, and with plain gradient steps their effect, is the same.
-        Reference: Karras et al. 2020 (StyleGAN2), appendix B, who take the penalty in a step of its own and therefore also shorten
-        Adam's memory; here it shares the step, the number of steps is the same and Adam's beta stays.
+        There they count ``every`` times, so that their mean over updates, and with plain gradient
+        steps their effect, is the same.
+        Reference: Karras et al. 2020 (StyleGAN2), appendix B, who take the penalty in a step of its
+        own and therefore also shorten Adam's memory; here it shares the step, the number of steps
+        is the same and Adam's beta stays.
         """
         if every == 1:
             return self
         if self.regularize_generator:
             raise SteadyganError(
-                f"regularize_generator goes with a penalty in every update of the critic, not in every {every}th (penalty_every): else the"
+                "regularize_generator goes with a penalty in every update of the critic, not in"
+                f" every {every}th (penalty_every): else the"
                 " players would mostly play for two different values."
             )
         if update % every:
             return replace(self, regularizers=tuple(r for r in self._regularizers if not r.where))
         places = [f"regularizers.{i}." for i, r in enumerate(self._regularizers) if r.where]
         strengths = self.strengths()
-        return self.with_strengths({key: scaled(strengths[key], every) for key in strengths if key.startswith(tuple(places))})
+        return self.with_strengths(
+            {
+                key: scaled(strengths[key], every)
+                for key in strengths
+                if key.startswith(tuple(places))
+            }
+        )
 
     def _parts(self) -> Iterator[tuple[str, Any]]:
-        yield from ((f"regularizers.{i}", regularizer) for i, regularizer in enumerate(self._regularizers))
+        yield from (
+            (f"regularizers.{i}", regularizer) for i, regularizer in enumerate(self._regularizers)
+        )
         if self.smoothing is not None:
             yield "smoothing", self.smoothing
 
@@ -220,5 +317,10 @@ class Game:
 
 
 def _strengths(part: object) -> list[str]:
-    # A module of a third party may not postpone its annotations, and then they are types instead of strings.
-    return [f.name for f in fields(part) if f.type in ("Strength", Strength)] if is_dataclass(part) else []
+    # A module of a third party may not postpone its annotations, and then they are types instead of
+    # strings.
+    return (
+        [f.name for f in fields(part) if f.type in ("Strength", Strength)]
+        if is_dataclass(part)
+        else []
+    )

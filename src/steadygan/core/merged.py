@@ -1,18 +1,24 @@
-r"""The exact gradient penalty at 4/3 of the price of none, for critics whose activations are piecewise linear.
+r"""The exact gradient penalty at 4/3 of the price of none, for critics whose activations are
+piecewise linear.
 
-Let :math:`L(l_1, \dots, l_n, g_1, \dots, g_n)` be any loss of the logits :math:`l_i = D(x_i)` and the input gradients
-:math:`g_i = \nabla_x D(x_i)`, with :math:`c_i = \partial L / \partial l_i` and :math:`v_i = \partial L / \partial g_i`. Write
-:math:`\delta_i` for the adjoint of :math:`l_i` at a layer's output (computing :math:`g_i` computes it anyway) and :math:`t_i` for the
-tangent of :math:`v_i` at the layer's input: v pushed forward through the same masks, without biases. Second derivatives of the activations
-vanish, so the logit and its gradient need one weight-gradient contraction a layer,
+Let :math:`L(l_1, \dots, l_n, g_1, \dots, g_n)` be any loss of the logits :math:`l_i = D(x_i)` and
+the input gradients :math:`g_i = \nabla_x D(x_i)`, with :math:`c_i = \partial L / \partial l_i` and
+:math:`v_i = \partial L / \partial g_i`. Write :math:`\delta_i` for the adjoint of :math:`l_i` at a
+layer's output (computing :math:`g_i` computes it anyway) and :math:`t_i` for the tangent of
+:math:`v_i` at the layer's input: v pushed forward through the same masks, without biases. Second
+derivatives of the activations vanish, so the logit and its gradient need one weight-gradient
+contraction a layer,
 
-.. math:: \partial L / \partial W = \sum_i \delta_i \otimes (c_i h_i + t_i), \qquad \partial L / \partial b = \sum_i c_i \delta_i .
+.. math:: \partial L / \partial W = \sum_i \delta_i \otimes (c_i h_i + t_i), \qquad \partial L /
+\partial b = \sum_i c_i \delta_i .
 
-Forward, adjoint, tangent, weight gradient: 4F against 3F without a penalty and 6F by double backward. How: the critic's own forward
-runs under a mode that swaps each layer for a Function whose backward computes delta and is itself a Function; ITS backward receives t and
-returns the merged weight gradient. c is known after the forward only, so it waits in a box.
+Forward, adjoint, tangent, weight gradient: 4F against 3F without a penalty and 6F by double
+backward. How: the critic's own forward runs under a mode that swaps each layer for a Function whose
+backward computes delta and is itself a Function; ITS backward receives t and returns the merged
+weight gradient. c is known after the forward only, so it waits in a box.
 
-It is exact only where every operation on activations is known: ``whitelist.py``. Derivation in words: docs/fast-penalties.md.
+It is exact only where every operation on activations is known: ``whitelist.py``. Derivation in
+words: docs/fast-penalties.md.
 """
 
 from __future__ import annotations
@@ -57,10 +63,13 @@ class _Layer(Function):
 
 
 class _LayerAdjoint(Function):
-    """delta -> gradient with respect to the layer's input; its backward gets the tangent t of that gradient."""
+    """delta -> gradient with respect to the layer's input; its backward gets the tangent t of that
+    gradient."""
 
     @staticmethod
-    def forward(ctx: Any, delta: Tensor, w: Tensor, b: Tensor | None, x: Tensor, kind: Any, box: Box) -> Tensor:
+    def forward(
+        ctx: Any, delta: Tensor, w: Tensor, b: Tensor | None, x: Tensor, kind: Any, box: Box
+    ) -> Tensor:
         ctx.save_for_backward(delta, w, x)
         ctx.rest = b is not None, kind, box
         return kind.adjoint(delta, x, w)  # type: ignore[no-any-return]
@@ -70,7 +79,11 @@ class _LayerAdjoint(Function):
         delta, w, x = ctx.saved_tensors
         biased, kind, box = ctx.rest
         onward = kind.forward(t, w, None) if ctx.needs_input_grad[0] else None
-        weight = kind.weight(delta, torch.addcmul(t, x, box.like(x)), w) if ctx.needs_input_grad[1] else None
+        weight = (
+            kind.weight(delta, torch.addcmul(t, x, box.like(x)), w)
+            if ctx.needs_input_grad[1]
+            else None
+        )
         bias = kind.bias(delta * box.like(delta)) if biased and ctx.needs_input_grad[2] else None
         return onward, weight, bias, None, None, None
 
@@ -79,19 +92,34 @@ class _Convolution:
     """A convolution of any dimension, transposed or not."""
 
     def __init__(
-        self, *, dims: int, stride: Any, padding: Any, dilation: Any, groups: int, transposed: bool = False, output_padding: Any = 0
+        self,
+        *,
+        dims: int,
+        stride: Any,
+        padding: Any,
+        dilation: Any,
+        groups: int,
+        transposed: bool = False,
+        output_padding: Any = 0,
     ) -> None:
-        spread = [list(v) if isinstance(v, Sequence) else [v] * dims for v in (stride, padding, dilation, output_padding)]
+        spread = [
+            list(v) if isinstance(v, Sequence) else [v] * dims
+            for v in (stride, padding, dilation, output_padding)
+        ]
         self._geometry = *spread[:3], transposed, spread[3], groups
 
     def forward(self, x: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
         return aten.convolution(x, w, b, *self._geometry)  # type: ignore[no-any-return]
 
     def adjoint(self, delta: Tensor, x: Tensor, w: Tensor) -> Tensor:
-        return aten.convolution_backward(delta, x, w, None, *self._geometry, [True, False, False])[0]  # type: ignore[no-any-return]
+        return aten.convolution_backward(delta, x, w, None, *self._geometry, [True, False, False])[
+            0
+        ]  # type: ignore[no-any-return]
 
     def weight(self, delta: Tensor, h: Tensor, w: Tensor) -> Tensor:
-        return aten.convolution_backward(delta, h, w, None, *self._geometry, [False, True, False])[1]  # type: ignore[no-any-return]
+        return aten.convolution_backward(delta, h, w, None, *self._geometry, [False, True, False])[
+            1
+        ]  # type: ignore[no-any-return]
 
     def bias(self, delta: Tensor) -> Tensor:
         return delta.sum([0, *range(2, delta.ndim)])
@@ -117,7 +145,8 @@ class _Linear:
 class _Map(Function):
     """y = map(x), linear at fixed masks: its adjoint does not hang on x.
 
-    Autograd's own rules for most of these return zeros for x in the second backward, and send them through the whole network.
+    Autograd's own rules for most of these return zeros for x in the second backward, and send them
+    through the whole network.
     """
 
     @staticmethod
@@ -132,7 +161,9 @@ class _Map(Function):
 
     @staticmethod
     def backward(ctx: Any, delta: Tensor) -> tuple[Tensor | None, ...]:
-        return _MapAdjoint.apply(delta, ctx.kind, *(tensor.detach() for tensor in ctx.saved_tensors)), None  # type: ignore[no-untyped-call]
+        return _MapAdjoint.apply(
+            delta, ctx.kind, *(tensor.detach() for tensor in ctx.saved_tensors)
+        ), None  # type: ignore[no-untyped-call]
 
 
 class _MapAdjoint(Function):
@@ -150,7 +181,9 @@ class _MapAdjoint(Function):
 class _Rectifier:
     """A piecewise-linear activation whose slope can be read from its output."""
 
-    def __init__(self, f: Callable[..., Tensor], slope: Callable[[Tensor, Tensor], Tensor], in_place: bool) -> None:
+    def __init__(
+        self, f: Callable[..., Tensor], slope: Callable[[Tensor, Tensor], Tensor], in_place: bool
+    ) -> None:
         self._f, self.adjoint, self.tangent, self.in_place = f, slope, slope, in_place
 
     def forward(self, x: Tensor) -> tuple[Tensor, tuple[Tensor]]:
@@ -159,7 +192,8 @@ class _Rectifier:
 
 
 class _LinearMap:
-    """A linear map without weights, such as average pooling: autograd knows its adjoint, and its tangent is itself."""
+    """A linear map without weights, such as average pooling: autograd knows its adjoint, and its
+    tangent is itself."""
 
     in_place = False
 
@@ -177,7 +211,8 @@ class _LinearMap:
 
 
 class _MaxPool:
-    """Maximum pooling of any dimension: it selects, so that its adjoint scatters and its tangent gathers."""
+    """Maximum pooling of any dimension: it selects, so that its adjoint scatters and its tangent
+    gathers."""
 
     in_place = False
 
@@ -203,8 +238,11 @@ LAYER, MAP = _Layer._backward_cls, _Map._backward_cls
 """The autograd nodes of this file."""
 
 
-def convolved(x: Tensor, w: Tensor, b: Tensor | None, box: Box, dims: int, **geometry: Any) -> Tensor:
-    """Return a convolution of x, with stride, padding, dilation, transposed, output_padding and groups as torch has them."""
+def convolved(
+    x: Tensor, w: Tensor, b: Tensor | None, box: Box, dims: int, **geometry: Any
+) -> Tensor:
+    """Return a convolution of x, with stride, padding, dilation, transposed, output_padding and
+    groups as torch has them."""
     return _Layer.apply(x, w, b, _Convolution(dims=dims, **geometry), box)  # type: ignore[no-any-return, no-untyped-call]
 
 
@@ -213,8 +251,11 @@ def projected(x: Tensor, w: Tensor, b: Tensor | None, box: Box) -> Tensor:
     return _Layer.apply(x, w, b, _Linear(), box)  # type: ignore[no-any-return, no-untyped-call]
 
 
-def rectified(x: Tensor, f: Callable[..., Tensor], slope: Callable[[Tensor, Tensor], Tensor], in_place: bool) -> Tensor:
-    """Return f(x, inplace=in_place), of which slope(t, y) is t times the slope that the output y shows."""
+def rectified(
+    x: Tensor, f: Callable[..., Tensor], slope: Callable[[Tensor, Tensor], Tensor], in_place: bool
+) -> Tensor:
+    """Return f(x, inplace=in_place), of which slope(t, y) is t times the slope that the output y
+    shows."""
     return _Map.apply(x, _Rectifier(f, slope, in_place))  # type: ignore[no-any-return, no-untyped-call]
 
 

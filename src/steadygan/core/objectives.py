@@ -1,7 +1,9 @@
-"""What discriminator and generator minimise, as functions of raw logits that are large on real samples.
+"""What discriminator and generator minimise, as functions of raw logits that are large on real
+samples.
 
-``critic(real, fake)`` and ``generator(real, fake)`` take logits (B,) and return a 0-d loss. ``uses_real`` says whether the generator's loss
-looks at real logits. Scalings are such that every row has a non-degenerate coupling a at the Dirac-GAN's equilibrium.
+``critic(real, fake)`` and ``generator(real, fake)`` take logits (B,) and return a 0-d loss.
+``uses_real`` says whether the generator's loss looks at real logits. Scalings are such that every
+row has a non-degenerate coupling a at the Dirac-GAN's equilibrium.
 """
 
 from __future__ import annotations
@@ -25,7 +27,8 @@ class Objective:
 
     @property
     def indifferent(self) -> float:
-        """The discriminator's loss where it cannot tell real from generated samples: all logits 0."""
+        """The discriminator's loss where it cannot tell real from generated samples: all logits
+        0."""
         return self.critic(torch.zeros(2), torch.zeros(2)).item()
 
     def critic(self, real: Tensor, fake: Tensor) -> Tensor:
@@ -136,7 +139,8 @@ class Hinge(Objective):
 @register("objective", "relativistic")
 @dataclass(frozen=True)
 class Relativistic(Objective):
-    """Relativistic pairing: L_D = E softplus(D(G) - D(x)), L_G = E softplus(D(x) - D(G)), in pairs of the batch.
+    """Relativistic pairing: L_D = E softplus(D(G) - D(x)), L_G = E softplus(D(x) - D(G)), in pairs
+    of the batch.
 
     Logits have no unit. Reference: Jolicoeur-Martineau 2018; Huang et al. 2024 (R3GAN, with r1r2).
 
@@ -158,9 +162,11 @@ class Relativistic(Objective):
 @register("objective", "relativistic-average")
 @dataclass(frozen=True)
 class RelativisticAverage(Objective):
-    """Relativistic average: L_D = (E softplus(E D(G) - D(x)) + E softplus(D(G) - E D(x)))/2, L_G with the roles exchanged.
+    """Relativistic average: L_D = (E softplus(E D(G) - D(x)) + E softplus(D(G) - E D(x)))/2, L_G
+    with the roles exchanged.
 
-    Logits have no unit. Reference: Jolicoeur-Martineau 2018 (RaSGAN), as the mean of its two halves.
+    Logits have no unit. Reference: Jolicoeur-Martineau 2018 (RaSGAN), as the mean of its two
+    halves.
 
     >>> build("objective", "relativistic-average").critic(torch.tensor([2.0, -1.0]), torch.tensor([-0.5, 1.5]))
     tensor(0.8823)
@@ -204,5 +210,8 @@ class FGAN(Objective):
 
 def _paired(fake: Tensor, real: Tensor) -> Tensor:
     if fake.shape != real.shape:
-        raise SteadyganError(f"a relativistic objective compares pairs: {len(real)} real against {len(fake)} fake samples do not pair up")
+        raise SteadyganError(
+            f"a relativistic objective compares pairs: {len(real)} real against {len(fake)} fake"
+            " samples do not pair up"
+        )
     return fake - real

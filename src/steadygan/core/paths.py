@@ -51,21 +51,37 @@ def _value(game: Game, scores: Mapping[str, Scores], at: Context) -> CriticTerms
     for name in ("real", "fake"):
         if name + REST in scores:
             head, rest = scores[name], scores[name + REST]
-            labels = None if head.labels is None or rest.labels is None else torch.cat([head.labels, rest.labels])
-            whole[name] = Scores(torch.cat([head.x, rest.x]), torch.cat([head.logits, rest.logits]), None, labels)
+            labels = (
+                None
+                if head.labels is None or rest.labels is None
+                else torch.cat([head.labels, rest.labels])
+            )
+            whole[name] = Scores(
+                torch.cat([head.x, rest.x]), torch.cat([head.logits, rest.logits]), None, labels
+            )
     terms = game.value(whole, at=at, penalized=heads)
-    return terms._replace(scores={name: s._replace(gradient=heads[name].gradient) for name, s in whole.items()})
+    return terms._replace(
+        scores={name: s._replace(gradient=heads[name].gradient) for name, s in whole.items()}
+    )
 
 
-def separate(game: Game, critic: Critic, points: Points, at: Context, parameters: Sequence[Tensor] | None) -> Found:
+def separate(
+    game: Game, critic: Critic, points: Points, at: Context, parameters: Sequence[Tensor] | None
+) -> Found:
     """Each batch through the critic on its own, one backward."""
     with parametrize.cached():
-        scores = {name: score(critic, samples, gradient=name in game.where) for name, samples in points.items()}
+        scores = {
+            name: score(critic, samples, gradient=name in game.where)
+            for name, samples in points.items()
+        }
     return _backward(game, scores, at, parameters)
 
 
-def joined(game: Game, critic: Critic, points: Points, at: Context, parameters: Sequence[Tensor] | None) -> Found:
-    """All batches through the critic in one pass, or in two where some of them need no input gradient."""
+def joined(
+    game: Game, critic: Critic, points: Points, at: Context, parameters: Sequence[Tensor] | None
+) -> Found:
+    """All batches through the critic in one pass, or in two where some of them need no input
+    gradient."""
     scores: dict[str, Scores] = {}
     with parametrize.cached():
         for names, sloped in _groups(game, points):
@@ -75,7 +91,9 @@ def joined(game: Game, critic: Critic, points: Points, at: Context, parameters: 
     return _backward(game, {name: scores[name] for name in points}, at, parameters)
 
 
-def merged(game: Game, critic: Critic, points: Points, at: Context, parameters: Sequence[Tensor] | None) -> Found:
+def merged(
+    game: Game, critic: Critic, points: Points, at: Context, parameters: Sequence[Tensor] | None
+) -> Found:
     """One pass, and one weight gradient a layer, for the loss and its penalty together."""
     assert parameters is not None
     scores: dict[str, Scores] = {}
@@ -88,22 +106,35 @@ def merged(game: Game, critic: Critic, points: Points, at: Context, parameters: 
             else:
                 logits, slope, box = _forward(critic, together)
             passes.append((names, logits, slope, box))
-            whole = Scores(together.x, _leaf(logits), None if slope is None else _leaf(slope), together.labels)
+            whole = Scores(
+                together.x, _leaf(logits), None if slope is None else _leaf(slope), together.labels
+            )
             scores |= _split(whole, points, names)
         with torch.autocast(together.x.device.type, enabled=False):
             terms = _value(game, {name: scores[name] for name in points}, at)
         totals: list[Tensor | None] = [None] * len(parameters)
         for names, logits, slope, box in passes:
-            inputs = [t for name in names for t in (scores[name].logits, scores[name].gradient) if t is not None]
-            pulls = torch.autograd.grad(terms.loss, inputs, retain_graph=True, allow_unused=True, materialize_grads=True)
-            # Passes share the graph of weights that are computed, as under spectral normalisation: the last one frees it.
+            inputs = [
+                t
+                for name in names
+                for t in (scores[name].logits, scores[name].gradient)
+                if t is not None
+            ]
+            pulls = torch.autograd.grad(
+                terms.loss, inputs, retain_graph=True, allow_unused=True, materialize_grads=True
+            )
+            # Passes share the graph of weights that are computed, as under spectral normalisation:
+            # the last one frees it.
             keep = names is not passes[-1][0]
             if box is None:
                 gradients = _pull(logits, torch.cat(pulls), parameters, keep)
             else:
                 box.c = torch.cat(pulls[::2])
                 gradients = _pull(slope, torch.cat(pulls[1::2]), parameters, keep)
-            totals = [b if a is None else a if b is None else a + b for a, b in zip(totals, gradients, strict=True)]
+            totals = [
+                b if a is None else a if b is None else a + b
+                for a, b in zip(totals, gradients, strict=True)
+            ]
     return terms.detach(), parameters, totals
 
 
@@ -115,7 +146,8 @@ PATHS: dict[str, Callable[[Game, Critic, Points, Context, Sequence[Tensor] | Non
 
 
 def _forward(critic: Critic, together: Samples) -> tuple[Tensor, Tensor, Box]:
-    """Return logits (B,), the input gradient, and the box in which its backward looks for dL/dlogits."""
+    """Return logits (B,), the input gradient, and the box in which its backward looks for
+    dL/dlogits."""
     x, box = together.x.detach(), Box()
     if x.ndim == 4:
         # Convolutions are faster so, and whatever follows them inherits it.
@@ -123,22 +155,30 @@ def _forward(critic: Critic, together: Samples) -> tuple[Tensor, Tensor, Box]:
     x.requires_grad_()
     with Merge(x, box) as merge:
         logits = logits_of(critic, x, together.labels)
-    why = merge.why or ("" if merge.active(logits) else "its logits come from something that cannot be followed")
+    why = merge.why or (
+        "" if merge.active(logits) else "its logits come from something that cannot be followed"
+    )
     unseen = unknown_node(logits, x) if not why else ""
     if why or unseen:
-        raise NotExact(why or f"{unseen} is not on the list of operations whose penalty can be merged")
+        raise NotExact(
+            why or f"{unseen} is not on the list of operations whose penalty can be merged"
+        )
     (slope,) = torch.autograd.grad(logits.sum(), x, create_graph=True)
     return logits, slope, box
 
 
-def _pull(output: Tensor | None, cotangent: Tensor, parameters: Sequence[Tensor], keep: bool) -> Sequence[Tensor | None]:
+def _pull(
+    output: Tensor | None, cotangent: Tensor, parameters: Sequence[Tensor], keep: bool
+) -> Sequence[Tensor | None]:
     assert output is not None
     if not output.requires_grad:
         return [None] * len(parameters)
     return torch.autograd.grad(output, parameters, cotangent, allow_unused=True, retain_graph=keep)
 
 
-def _backward(game: Game, scores: dict[str, Scores], at: Context, parameters: Sequence[Tensor] | None) -> Found:
+def _backward(
+    game: Game, scores: dict[str, Scores], at: Context, parameters: Sequence[Tensor] | None
+) -> Found:
     terms = _value(game, scores, at)
     leaves = list(_parameters_of(terms.loss, scores)) if parameters is None else parameters
     if not terms.loss.requires_grad or not leaves:
@@ -162,7 +202,8 @@ def _parameters_of(loss: Tensor, scores: Mapping[str, Scores]) -> Iterator[Tenso
 
 
 def _groups(game: Game, points: Points) -> list[tuple[tuple[str, ...], bool]]:
-    """The points that need the input gradient, and those that do not: a penalty is paid for where it looks only."""
+    """The points that need the input gradient, and those that do not: a penalty is paid for where
+    it looks only."""
     sloped = tuple(name for name in points if name in game.where)
     plain = tuple(name for name in points if name not in game.where)
     return [(names, flag) for names, flag in ((sloped, True), (plain, False)) if names]
@@ -174,7 +215,11 @@ def _cat(points: Points, names: Sequence[str]) -> Samples:
         return parts[0]
     if len({(p.x.shape[1:], p.x.dtype, p.labels is None) for p in parts}) > 1:
         raise NotExact("its batches are of different shape or type")
-    labels = None if parts[0].labels is None else torch.cat([p.labels for p in parts if p.labels is not None])
+    labels = (
+        None
+        if parts[0].labels is None
+        else torch.cat([p.labels for p in parts if p.labels is not None])
+    )
     return Samples(torch.cat([p.x for p in parts]), labels)
 
 

@@ -1,7 +1,8 @@
 """Two ways to hold the players' parameters, one interface for the dynamics.
 
-``FunctionalPlayers`` keep parameters as values: a whole step stays differentiable, so its Jacobian is exact (analysis).
-``OptimizerPlayers`` keep them in the networks and move them by ``torch.optim`` (training); they cut the graph, never the game.
+``FunctionalPlayers`` keep parameters as values: a whole step stays differentiable, so its Jacobian
+is exact (analysis). ``OptimizerPlayers`` keep them in the networks and move them by ``torch.optim``
+(training); they cut the graph, never the game.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ Values = dict[str, Tensor]
 
 
 class Batch(NamedTuple):
-    """What one update looks at: real samples, latents, and labels (y_real, y_fake) where the GAN is conditional."""
+    """What one update looks at: real samples, latents, and labels (y_real, y_fake) where the GAN is
+    conditional."""
 
     real: Tensor
     latent: Tensor
@@ -37,7 +39,8 @@ class Batch(NamedTuple):
 class Players(ABC):
     """A generator and a critic that know their gradients and can move; what the dynamics drive.
 
-    draw: returns the batch of the next update. context: progress, rng and memory now; the memory advances with the critic's gradients.
+    draw: returns the batch of the next update. context: progress, rng and memory now; the memory
+    advances with the critic's gradients.
     terms, generator_loss: the losses at the latest gradients, for logging.
     previous: the gradients that an optimistic step remembers.
     """
@@ -45,9 +48,20 @@ class Players(ABC):
     keeps_graph: bool
 
     def __init__(
-        self, game: Game, generator: nn.Module, critic: nn.Module, draw: Callable[[], Batch], context: Context = Context()
+        self,
+        game: Game,
+        generator: nn.Module,
+        critic: nn.Module,
+        draw: Callable[[], Batch],
+        context: Context = Context(),
     ) -> None:
-        self.game, self.generator, self.critic, self.draw, self.context = game, generator, critic, draw, context
+        self.game, self.generator, self.critic, self.draw, self.context = (
+            game,
+            generator,
+            critic,
+            draw,
+            context,
+        )
         self.terms: CriticTerms | None = None
         self.generator_loss: Tensor | None = None
         self.previous: dict[Name, Values] = {}
@@ -58,7 +72,8 @@ class Players(ABC):
 
     @abstractmethod
     def gradient(self, player: Name, batch: Batch) -> Values:
-        """Return the partial gradient of a player's loss with respect to its own parameters, at the present point."""
+        """Return the partial gradient of a player's loss with respect to its own parameters, at the
+        present point."""
 
     @abstractmethod
     def move(self, player: Name, gradient: Values) -> None:
@@ -77,26 +92,51 @@ class Players(ABC):
         """Return to a saved point."""
 
     def consensus_gradient(self, batch: Batch, gamma: float) -> dict[Name, Values]:
-        """Return both players' gradients plus gamma times the gradient of half the squared norm of the joint field."""
+        """Return both players' gradients plus gamma times the gradient of half the squared norm of
+        the joint field."""
         point: dict[Name, Values] = {name: self._alias(name) for name in PLAYERS}
         generator, critic = self._network("generator", point), self._network("critic", point)
         fake = _generate(generator, batch)
         field: dict[Name, Values] = {
-            "critic": _differentiate(self._critic_loss(critic, batch, fake), point["critic"], create_graph=True),
-            "generator": _differentiate(self._generator_loss(critic, batch, fake), point["generator"], create_graph=True),
+            "critic": _differentiate(
+                self._critic_loss(critic, batch, fake), point["critic"], create_graph=True
+            ),
+            "generator": _differentiate(
+                self._generator_loss(critic, batch, fake), point["generator"], create_graph=True
+            ),
         }
         self._observe()
-        half_norm = torch.stack([g.square().sum() for values in field.values() for g in values.values()]).sum() / 2
-        # A linear game has a constant norm in some players' parameters, or in none that remain in the graph.
-        pulls = {name: _differentiate(half_norm, point[name], create_graph=True) for name in PLAYERS}
-        return {name: self._cut({key: g + gamma * pulls[name][key] for key, g in field[name].items()}) for name in PLAYERS}
+        half_norm = (
+            torch.stack(
+                [g.square().sum() for values in field.values() for g in values.values()]
+            ).sum()
+            / 2
+        )
+        # A linear game has a constant norm in some players' parameters, or in none that remain in
+        # the graph.
+        pulls = {
+            name: _differentiate(half_norm, point[name], create_graph=True) for name in PLAYERS
+        }
+        return {
+            name: self._cut({key: g + gamma * pulls[name][key] for key, g in field[name].items()})
+            for name in PLAYERS
+        }
 
-    def unrolled_gradient(self, batch: Batch, steps: int, step_size: float | None, backprop: bool) -> Values:
-        """Return the generator's gradient against a critic that has taken ``steps`` further steps of plain gradient descent."""
+    def unrolled_gradient(
+        self, batch: Batch, steps: int, step_size: float | None, backprop: bool
+    ) -> Values:
+        """Return the generator's gradient against a critic that has taken ``steps`` further steps
+        of plain gradient descent."""
         size = self.learning_rate("critic") if step_size is None else step_size
         own, ahead = self._alias("generator"), self._alias("critic")
-        # Without backprop the inner steps see the generator's own values, not this alias, so only the last look is differentiated.
-        fake = _generate(self._network("generator", {"generator": own if backprop else self.values("generator")}), batch)
+        # Without backprop the inner steps see the generator's own values, not this alias, so only
+        # the last look is differentiated.
+        fake = _generate(
+            self._network(
+                "generator", {"generator": own if backprop else self.values("generator")}
+            ),
+            batch,
+        )
         for _ in range(steps):
             loss = self._critic_loss(self._network("critic", {"critic": ahead}), batch, fake)
             slope = _differentiate(loss, ahead, create_graph=backprop or self.keeps_graph)
@@ -107,7 +147,8 @@ class Players(ABC):
         return self._cut(_differentiate(loss, own, create_graph=self.keeps_graph))
 
     def _alias(self, player: Name) -> Values:
-        # Fresh views: a partial derivative is with respect to this use of the parameters, not to the earlier ones that moved the other
+        # Fresh views: a partial derivative is with respect to this use of the parameters, not to
+        # the earlier ones that moved the other
         # player; without them an alternating step would silently be an unrolled one.
         return {key: p.view_as(p) for key, p in self.values(player).items()}
 
@@ -116,16 +157,22 @@ class Players(ABC):
         return lambda *inputs: functional_call(module, point[player], inputs)
 
     def _critic_loss(self, critic: Callable[..., Tensor], batch: Batch, fake: Tensor) -> Tensor:
-        self.terms = self.game.critic_terms(critic, batch.real, fake, labels=batch.labels, at=self.context)
+        self.terms = self.game.critic_terms(
+            critic, batch.real, fake, labels=batch.labels, at=self.context
+        )
         return self.terms.loss
 
     def _generator_loss(self, critic: Callable[..., Tensor], batch: Batch, fake: Tensor) -> Tensor:
-        self.generator_loss = self.game.generator_loss(critic, batch.real, fake, labels=batch.labels, at=self.context)
+        self.generator_loss = self.game.generator_loss(
+            critic, batch.real, fake, labels=batch.labels, at=self.context
+        )
         return self.generator_loss
 
     def _observe(self) -> None:
         assert self.terms is not None
-        self.context = replace(self.context, memory=self.game.observe(self.terms.scores, self.context.memory))
+        self.context = replace(
+            self.context, memory=self.game.observe(self.terms.scores, self.context.memory)
+        )
 
     def _descended(self, values: Values, gradient: Values, rate: float | Tensor) -> Values:
         return {key: p - rate * gradient[key] for key, p in values.items()}
@@ -135,9 +182,11 @@ class Players(ABC):
 
 
 class FunctionalPlayers(Players):
-    """Parameters as values: every step is a differentiable function of the start. Moves by plain gradient descent.
+    """Parameters as values: every step is a differentiable function of the start. Moves by plain
+    gradient descent.
 
-    point: the parameters of both players by name; by default those of the networks. lr: one learning rate, or one for each player.
+    point: the parameters of both players by name; by default those of the networks. lr: one
+    learning rate, or one for each player.
     """
 
     keeps_graph = True
@@ -155,7 +204,9 @@ class FunctionalPlayers(Players):
     ) -> None:
         super().__init__(game, generator, critic, draw, context)
         self._lr = lr
-        self.point: dict[Name, Values] = dict(point or {"generator": _trainable(generator), "critic": _trainable(critic)})
+        self.point: dict[Name, Values] = dict(
+            point or {"generator": _trainable(generator), "critic": _trainable(critic)}
+        )
 
     def values(self, player: Name) -> Values:
         """Return the values of a player's parameters, with their graph."""
@@ -165,10 +216,17 @@ class FunctionalPlayers(Players):
         """Return the partial gradient with the graph of its dependence on both players."""
         own = self._alias(player)
         point = {**self.point, player: own}
-        critic, fake = self._network("critic", point), _generate(self._network("generator", point), batch)
+        critic, fake = (
+            self._network("critic", point),
+            _generate(self._network("generator", point), batch),
+        )
         if player == "generator":
-            return _differentiate(self._generator_loss(critic, batch, fake), own, create_graph=self.keeps_graph)
-        slope = _differentiate(self._critic_loss(critic, batch, fake), own, create_graph=self.keeps_graph)
+            return _differentiate(
+                self._generator_loss(critic, batch, fake), own, create_graph=self.keeps_graph
+            )
+        slope = _differentiate(
+            self._critic_loss(critic, batch, fake), own, create_graph=self.keeps_graph
+        )
         self._observe()
         return slope
 
@@ -193,11 +251,13 @@ class FunctionalPlayers(Players):
 
 
 class OptimizerPlayers(Players):
-    """Parameters in the networks, moved by ``torch.optim``. optimizers: one for each player, over its trainable parameters.
+    """Parameters in the networks, moved by ``torch.optim``. optimizers: one for each player, over
+    its trainable parameters.
 
-    path: how the critic's gradient is computed (gradients.py). penalty_every: gradient penalties in every so many critic updates only,
-    where they count as often; penalty_share: on this part of each batch. keep_fakes: for a generator that moves on the critic's batch; its
-    samples are then kept with their graph. updates: the critic's gradients so far.
+    path: how the critic's gradient is computed (gradients.py). penalty_every: gradient penalties in
+    every so many critic updates only, where they count as often; penalty_share: on this part of
+    each batch. keep_fakes: for a generator that moves on the critic's batch; its samples are then
+    kept with their graph. updates: the critic's gradients so far.
     """
 
     keeps_graph = False
@@ -218,7 +278,12 @@ class OptimizerPlayers(Players):
     ) -> None:
         super().__init__(game, generator, critic, draw, context)
         self.optimizers, self.path = optimizers, path
-        self.penalty_every, self.penalty_share, self.keep_fakes, self.updates = penalty_every, penalty_share, keep_fakes, 0
+        self.penalty_every, self.penalty_share, self.keep_fakes, self.updates = (
+            penalty_every,
+            penalty_share,
+            keep_fakes,
+            0,
+        )
         self._fake: tuple[Batch, Tensor] | None = None
 
     def values(self, player: Name) -> Values:
@@ -230,8 +295,14 @@ class OptimizerPlayers(Players):
         if player == "generator":
             seen, self._fake = self._fake, None
             fake = seen[1] if seen and seen[0] is batch else _generate(self.generator, batch)
-            slope = _differentiate(self._generator_loss(self.critic, batch, fake), self.values(player), create_graph=False)
-            self.generator_loss = None if self.generator_loss is None else self.generator_loss.detach()
+            slope = _differentiate(
+                self._generator_loss(self.critic, batch, fake),
+                self.values(player),
+                create_graph=False,
+            )
+            self.generator_loss = (
+                None if self.generator_loss is None else self.generator_loss.detach()
+            )
             return slope
         with torch.set_grad_enabled(self.keep_fakes):
             fake = _generate(self.generator, batch)
@@ -255,7 +326,10 @@ class OptimizerPlayers(Players):
         self.terms = found.terms._replace(penalty=penalty)
         self.updates += 1
         self._observe()
-        return {key: torch.zeros_like(p) if g is None else g for (key, p), g in zip(point.items(), gradients, strict=True)}
+        return {
+            key: torch.zeros_like(p) if g is None else g
+            for (key, p), g in zip(point.items(), gradients, strict=True)
+        }
 
     def move(self, player: Name, gradient: Values) -> None:
         """Hand the gradient to the player's optimizer and let it step."""
@@ -278,7 +352,11 @@ class OptimizerPlayers(Players):
     def save(self) -> dict[Name, list[tuple[Tensor, Tensor, dict[str, Any]]]]:
         """Return a copy of every parameter and of its optimizer's state."""
         return {
-            name: [(p, p.detach().clone(), _copied(self.optimizers[name].state[p])) for p in self.values(name).values()] for name in PLAYERS
+            name: [
+                (p, p.detach().clone(), _copied(self.optimizers[name].state[p]))
+                for p in self.values(name).values()
+            ]
+            for name in PLAYERS
         }
 
     @torch.no_grad()
@@ -295,23 +373,37 @@ def _trainable(module: nn.Module) -> Values:
 
 
 def laid_out(value: Tensor, like: Tensor) -> Tensor:
-    """Return a value in the memory layout of a parameter: torch's fused optimizers pair elements by their place in memory."""
+    """Return a value in the memory layout of a parameter: torch's fused optimizers pair elements by
+    their place in memory."""
     same = value.shape != like.shape or value.stride() == like.stride()
     return value if same else torch.empty_like(like, dtype=value.dtype).copy_(value)
 
 
 def _copied(state: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value.clone() if isinstance(value, Tensor) else value for key, value in state.items()}
+    return {
+        key: value.clone() if isinstance(value, Tensor) else value for key, value in state.items()
+    }
 
 
 def _generate(generator: Callable[..., Tensor], batch: Batch) -> Tensor:
-    fake = generator(batch.latent) if batch.labels is None else generator(batch.latent, batch.labels[1])
-    # Under autocast the critic would else see samples of two precisions, and penalties take derivatives in the samples.
+    fake = (
+        generator(batch.latent)
+        if batch.labels is None
+        else generator(batch.latent, batch.labels[1])
+    )
+    # Under autocast the critic would else see samples of two precisions, and penalties take
+    # derivatives in the samples.
     return fake.to(batch.real.dtype)
 
 
 def _differentiate(loss: Tensor, values: Values, *, create_graph: bool) -> Values:
     if not loss.requires_grad:
         return {key: torch.zeros_like(p) for key, p in values.items()}
-    found = torch.autograd.grad(loss, list(values.values()), create_graph=create_graph, allow_unused=True, materialize_grads=True)
+    found = torch.autograd.grad(
+        loss,
+        list(values.values()),
+        create_graph=create_graph,
+        allow_unused=True,
+        materialize_grads=True,
+    )
     return dict(zip(values, found, strict=True))

@@ -1,6 +1,8 @@
-"""Everything that has a name: ``register`` it once, and Python, the command line, run folders and reports spell it alike.
+"""Everything that has a name: ``register`` it once, and Python, the command line, run folders and
+reports spell it alike.
 
-A spec is ``name`` or ``name:setting=value,setting=value``; ``build`` turns it into an object and ``spec`` turns the object back.
+A spec is ``name`` or ``name:setting=value,setting=value``; ``build`` turns it into an object and
+``spec`` turns the object back.
 
 >>> build("regularizer", "r1:gamma=10")
 R1(gamma=10.0)
@@ -26,14 +28,26 @@ from .schedules import Schedule
 
 T = TypeVar("T", bound=type)
 
-KINDS = ("objective", "divergence", "regularizer", "smoothing", "constraint", "dynamics", "problem", "network", "optimizer", "features")
+KINDS = (
+    "objective",
+    "divergence",
+    "regularizer",
+    "smoothing",
+    "constraint",
+    "dynamics",
+    "problem",
+    "network",
+    "optimizer",
+    "features",
+)
 _entries: dict[str, dict[str, type]] = {kind: {} for kind in KINDS}
 _where: dict[type, tuple[str, str]] = {}
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One registered name as ``steadygan list`` shows it: its summary line and its settings with their defaults."""
+    """One registered name as ``steadygan list`` shows it: its summary line and its settings with
+    their defaults."""
 
     name: str
     summary: str
@@ -41,7 +55,8 @@ class Entry:
 
 
 def register(kind: str, name: str) -> Callable[[T], T]:
-    """Make a frozen dataclass available under ``name`` (class decorator); raises where the name is taken or the docstring has no Reference.
+    """Make a frozen dataclass available under ``name`` (class decorator); raises where the name is
+    taken or the docstring has no Reference.
 
     >>> from dataclasses import dataclass
     >>> @register("constraint", "nothing-at-all")
@@ -57,15 +72,31 @@ def register(kind: str, name: str) -> Callable[[T], T]:
 
     def add(cls: T) -> T:
         taken = _entries[kind].get(name)
-        # A module that is imported again under another name (a user's file, by path) defines the same class again.
-        if taken is not None and (taken.__qualname__, inspect.getsourcefile(taken)) != (cls.__qualname__, inspect.getsourcefile(cls)):
-            raise SteadyganError(f"The {kind} {name!r} is already registered by {taken.__module__}.{taken.__qualname__}.")
+        # A module that is imported again under another name (a user's file, by path) defines the
+        # same class again.
+        if taken is not None and (taken.__qualname__, inspect.getsourcefile(taken)) != (
+            cls.__qualname__,
+            inspect.getsourcefile(cls),
+        ):
+            raise SteadyganError(
+                f"The {kind} {name!r} is already registered by"
+                f" {taken.__module__}.{taken.__qualname__}."
+            )
         if any(c in name for c in ":,={} "):
-            raise SteadyganError(f"{name!r} cannot name a {kind}: the characters ':,={{}}' and blanks belong to the spelling of specs.")
+            raise SteadyganError(
+                f"{name!r} cannot name a {kind}: the characters ':,={{}}' and blanks belong to"
+                " the spelling of specs."
+            )
         if not dataclasses.is_dataclass(cls) or not getattr(cls, "__dataclass_params__").frozen:  # noqa: B009
-            raise SteadyganError(f"The {kind} {name!r} must be a frozen dataclass: put @dataclass(frozen=True) under @register.")
+            raise SteadyganError(
+                f"The {kind} {name!r} must be a frozen dataclass: put @dataclass(frozen=True)"
+                " under @register."
+            )
         if "Reference" not in (cls.__doc__ or ""):
-            raise SteadyganError(f"The {kind} {name!r} needs a docstring with its formula and a line 'Reference: ...'.")
+            raise SteadyganError(
+                f"The {kind} {name!r} needs a docstring with its formula and a line 'Reference:"
+                " ...'."
+            )
         _entries[kind][name] = cls
         _where[cls] = kind, name
         return cls
@@ -87,21 +118,27 @@ def names(kind: str) -> list[str]:
 
 
 def lookup(kind: str, name: str) -> type:
-    """Return the class registered under ``name``; an unknown name raises with the choices, nearest first."""
+    """Return the class registered under ``name``; an unknown name raises with the choices, nearest
+    first."""
     if name not in _entries.get(kind, {}):
         raise unknown(kind, name, names(kind))
     return _entries[kind][name]
 
 
 def build(kind: str, given: Any) -> Any:
-    """Build the object that a spec spells, ``'r1:gamma=10'``; an object of the kind passes through unchanged.
+    """Build the object that a spec spells, ``'r1:gamma=10'``; an object of the kind passes through
+    unchanged.
 
-    Raises SteadyganError for an unknown name or setting (with the choices) and for a value that the setting does not take.
+    Raises SteadyganError for an unknown name or setting (with the choices) and for a value that the
+    setting does not take.
     """
     if not isinstance(given, str):
         if _where.get(type(given), ("",))[0] == kind:
             return given
-        raise SteadyganError(f"{given!r} is no {kind}: give one of {', '.join(names(kind))}, or an object of a class registered as {kind}.")
+        raise SteadyganError(
+            f"{given!r} is no {kind}: give one of {', '.join(names(kind))}, or an object of a"
+            f" class registered as {kind}."
+        )
     name, _, rest = given.strip().partition(":")
     cls = lookup(kind, name)
     known = _settings(cls)
@@ -110,15 +147,25 @@ def build(kind: str, given: Any) -> Any:
         key, equals, text = item.partition("=")
         key = key.strip().replace("-", "_")
         if not equals:
-            raise SteadyganError(f"{given!r}: expected setting=value after ':', found {item!r}. Settings: {', '.join(known) or 'none'}.")
+            raise SteadyganError(
+                f"{given!r}: expected setting=value after ':', found {item!r}. Settings:"
+                f" {', '.join(known) or 'none'}."
+            )
         if key not in known:
-            raise SteadyganError(f"The {kind} {name!r} has no setting {key!r}; it takes: {', '.join(known) or 'none'}.")
+            raise SteadyganError(
+                f"The {kind} {name!r} has no setting {key!r}; it takes:"
+                f" {', '.join(known) or 'none'}."
+            )
         if key in values:
             raise SteadyganError(f"{given!r} sets {key!r} twice.")
         try:
             values[key] = _parse(known[key], text.strip())
         except ValueError as error:
-            reason = str(error) if isinstance(error, SteadyganError) else f"{text.strip()!r} is not {_say(known[key])}"
+            reason = (
+                str(error)
+                if isinstance(error, SteadyganError)
+                else f"{text.strip()!r} is not {_say(known[key])}"
+            )
             raise SteadyganError(f"{given!r}: setting {key!r}: {reason}.") from None
     try:
         return cls(**values)
@@ -127,12 +174,16 @@ def build(kind: str, given: Any) -> Any:
 
 
 def spec(item: Any) -> str:
-    """Spell an object: the inverse of ``build``, with the settings that differ from their defaults and, always, the first one.
+    """Spell an object: the inverse of ``build``, with the settings that differ from their defaults
+    and, always, the first one.
 
     Tensor settings (a fleet's members differ in them) are written as numbers.
     """
     if type(item) not in _where:
-        raise SteadyganError(f"{item!r} is not registered, so it has no spelling; decorate its class with @register(kind, name).")
+        raise SteadyganError(
+            f"{item!r} is not registered, so it has no spelling; decorate its class with"
+            " @register(kind, name)."
+        )
     parts: list[str] = []
     for index, field in enumerate(f for f in dataclasses.fields(item) if f.init):
         value = getattr(item, field.name)
@@ -171,7 +222,12 @@ def expand(text: str) -> list[str]:
         raise SteadyganError(f"{text!r} opens a brace that it does not close.")
     choices = [text[a + 1 : b] for a, b in itertools.pairwise(cuts)]
     head, tail = text[:start], text[cuts[-1] + 1 :]
-    return [head + middle + rest for choice in choices for middle in expand(choice) for rest in expand(tail)]
+    return [
+        head + middle + rest
+        for choice in choices
+        for middle in expand(choice)
+        for rest in expand(tail)
+    ]
 
 
 def describe(kind: str) -> list[Entry]:
@@ -192,12 +248,17 @@ def describe(kind: str) -> list[Entry]:
 def _settings(cls: type) -> dict[str, Any]:
     """Map each constructor argument of a registered class to its type."""
     hints = typing.get_type_hints(cls)
-    plain = {key: hint.type if isinstance(hint, dataclasses.InitVar) else hint for key, hint in hints.items()}
+    plain = {
+        key: hint.type if isinstance(hint, dataclasses.InitVar) else hint
+        for key, hint in hints.items()
+    }
     return {key: plain[key] for key in inspect.signature(cls).parameters}
 
 
 def _parse(hint: Any, text: str) -> Any:
-    options = typing.get_args(hint) if typing.get_origin(hint) in (Union, types.UnionType) else (hint,)
+    options = (
+        typing.get_args(hint) if typing.get_origin(hint) in (Union, types.UnionType) else (hint,)
+    )
     if type(None) in options and text.lower() == "none":
         return None
     for option in options:
@@ -222,7 +283,9 @@ _BOOLEANS = {"true": True, "yes": True, "1": True, "false": False, "no": False, 
 
 def _say(hint: Any) -> str:
     words = {float: "a number", int: "a whole number", bool: "true or false"}
-    options = typing.get_args(hint) if typing.get_origin(hint) in (Union, types.UnionType) else (hint,)
+    options = (
+        typing.get_args(hint) if typing.get_origin(hint) in (Union, types.UnionType) else (hint,)
+    )
     return next((words[o] for o in options if o in words), "a value of that setting")
 
 
@@ -238,4 +301,15 @@ def _format(value: Any) -> str:
     return "none" if value is None else str(value)
 
 
-__all__ = ["KINDS", "Entry", "build", "describe", "expand", "lookup", "names", "register", "spec", "unregister"]
+__all__ = [
+    "KINDS",
+    "Entry",
+    "build",
+    "describe",
+    "expand",
+    "lookup",
+    "names",
+    "register",
+    "spec",
+    "unregister",
+]

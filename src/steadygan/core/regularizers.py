@@ -1,10 +1,13 @@
-r"""Regularizers of the discriminator. A gradient penalty is data: at which points, with which weight, towards which norm.
+r"""Regularizers of the discriminator. A gradient penalty is data: at which points, with which
+weight, towards which norm.
 
-.. math:: \Omega = \frac{\gamma}{2} \sum_{p} E_{x \sim p}\left[ w_p(D(x)) \, (\|\nabla_x D(x)\| - t)^2 \right]
+.. math:: \Omega = \frac{\gamma}{2} \sum_{p} E_{x \sim p}\left[ w_p(D(x)) \, (\|\nabla_x D(x)\| -
+t)^2 \right]
 
-gamma always multiplies one half of the mean squared norm (R1 of a codebase that writes 10 E||grad D||^2 is gamma=20 here, and WGAN-GP's
-lambda=10 is gamma=20); ``steadygan convert-gamma`` translates. For the JS regularizer gamma is the variance of the noise it stands for, in
-squared units of the samples.
+gamma always multiplies one half of the mean squared norm (R1 of a codebase that writes 10 E||grad
+D||^2 is gamma=20 here, and WGAN-GP's lambda=10 is gamma=20); ``steadygan convert-gamma``
+translates. For the JS regularizer gamma is the variance of the noise it stands for, in squared
+units of the samples.
 """
 
 from __future__ import annotations
@@ -28,20 +31,23 @@ def between(real: Samples, fake: Samples, context: Context) -> Samples:
     """Return x = u real + (1 - u) fake with u ~ U[0, 1] per pair, and the real samples' labels."""
     if real.x.shape != fake.x.shape:
         raise SteadyganError(
-            f"interpolation pairs real with fake samples: {tuple(real.x.shape)} and {tuple(fake.x.shape)} differ; give batches of one size"
+            f"interpolation pairs real with fake samples: {tuple(real.x.shape)} and"
+            f" {tuple(fake.x.shape)} differ; give batches of one size"
         )
     u = context.uniform(real.x.new_empty(len(real.x))).view(-1, *[1] * (real.x.ndim - 1))
     return Samples(u * real.x + (1 - u) * fake.x, real.labels)
 
 
 def around_real(real: Samples, fake: Samples, context: Context) -> Samples:
-    """Return x = real + std(real)/2 u with u ~ U[0, 1] per component (DRAGAN), std over the whole batch."""
+    """Return x = real + std(real)/2 u with u ~ U[0, 1] per component (DRAGAN), std over the whole
+    batch."""
     # correction=0: the unbiased estimate is NaN for a single sample.
     return Samples(real.x + real.x.std(correction=0) / 2 * context.uniform(real.x), real.labels)
 
 
 _KINK = (
-    "{0} pulls the norm of the critic's gradient towards 1, and at an equilibrium that gradient is 0, where the norm has a kink:"
+    "{0} pulls the norm of the critic's gradient towards 1, and at an equilibrium that gradient"
+    " is 0, where the norm has a kink:"
     " the field is discontinuous there, has no eigenvalues and does not converge ({1})"
 )
 
@@ -55,7 +61,8 @@ POINTS: dict[str, Callable[[Samples, Samples, Context], Samples]] = {
 
 
 class Regularizer:
-    """Base of every regularizer: a registered frozen dataclass that says where it needs the input gradient, and what it adds there."""
+    """Base of every regularizer: a registered frozen dataclass that says where it needs the input
+    gradient, and what it adds there."""
 
     where: ClassVar[tuple[str, ...]] = ()
     not_smooth: ClassVar[str] = ""
@@ -63,21 +70,26 @@ class Regularizer:
 
     @property
     def sees_generated(self) -> bool:
-        """Whether the penalty depends on generated samples: it looks at points made of them, or at the logits of both batches."""
+        """Whether the penalty depends on generated samples: it looks at points made of them, or at
+        the logits of both batches."""
         return not self.where or not set(self.where) <= {"real", "around-real"}
 
     def penalty(self, scores: Mapping[str, Scores], context: Context) -> Tensor:
-        """Return the penalty, 0-d; ``scores`` holds 'real', 'fake' and every point of ``where``, the latter with their gradient."""
+        """Return the penalty, 0-d; ``scores`` holds 'real', 'fake' and every point of ``where``,
+        the latter with their gradient."""
         raise NotImplementedError
 
-    def observe(self, scores: Mapping[str, Scores], memory: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    def observe(
+        self, scores: Mapping[str, Scores], memory: Mapping[str, Tensor]
+    ) -> Mapping[str, Tensor]:
         """Return what to remember after a discriminator step; by default nothing."""
         return {}
 
 
 @dataclass(frozen=True)
 class GradientPenalty(Regularizer):
-    """gamma/2 times the sum over points of E[weight (||grad D|| - target)^2]; rows of the idea set ``where``, ``target`` and ``weight``."""
+    """gamma/2 times the sum over points of E[weight (||grad D|| - target)^2]; rows of the idea set
+    ``where``, ``target`` and ``weight``."""
 
     target: ClassVar[float] = 0.0
     one_sided: ClassVar[bool] = False
@@ -90,7 +102,8 @@ class GradientPenalty(Regularizer):
         object.__setattr__(self, "gamma", strength(self.gamma, anneal, schedule, "gamma"))
 
     def weight(self, point: str, logits: Tensor) -> Tensor | None:
-        """Return the weight of each sample's squared norm, (B,), as a function of the logit; None for 1."""
+        """Return the weight of each sample's squared norm, (B,), as a function of the logit; None
+        for 1."""
         return None
 
     def penalty(self, scores: Mapping[str, Scores], context: Context) -> Tensor:
@@ -114,9 +127,11 @@ class GradientPenalty(Regularizer):
 @register("regularizer", "js")
 @dataclass(frozen=True)
 class JensenShannon(GradientPenalty):
-    """Jensen-Shannon regularizer on logits: gamma/2 (E_real (1 - s)^2 ||grad D||^2 + E_fake s^2 ||grad D||^2), s = sigmoid(D).
+    """Jensen-Shannon regularizer on logits: gamma/2 (E_real (1 - s)^2 ||grad D||^2 + E_fake s^2
+    ||grad D||^2), s = sigmoid(D).
 
-    gamma: variance of the noise it stands for, in squared units of the samples; anneal=0.01 ends at 1 % of it.
+    gamma: variance of the noise it stands for, in squared units of the samples; anneal=0.01 ends at
+    1 % of it.
     Reference: Roth et al. 2017, Eq. 20.
 
     >>> build("regularizer", "js:gamma=2,anneal=0.01").gamma
@@ -134,10 +149,12 @@ class JensenShannon(GradientPenalty):
 @register("regularizer", "f-gan")
 @dataclass(frozen=True)
 class FGANPenalty(GradientPenalty):
-    """f-GAN regularizer: gamma/2 E_fake f*''(psi) ||grad psi||^2, on the raw output v as gamma/2 E_fake w(v) ||grad v||^2.
+    """f-GAN regularizer: gamma/2 E_fake f*''(psi) ||grad psi||^2, on the raw output v as gamma/2
+    E_fake w(v) ||grad v||^2.
 
-    gamma: variance of the noise it stands for, in squared units of the samples. divergence: that of the objective
-    (gan and js fit the logits of minimax and nonsaturating). Reference: Roth et al. 2017, Eq. 19.
+    gamma: variance of the noise it stands for, in squared units of the samples. divergence: that of
+    the objective (gan and js fit the logits of minimax and nonsaturating). Reference: Roth et al.
+    2017, Eq. 19.
 
     >>> build("regularizer", "f-gan:gamma=0.1,divergence=kl")
     FGANPenalty(gamma=0.1, divergence=KullbackLeibler())
@@ -161,7 +178,8 @@ class FGANPenalty(GradientPenalty):
 class R1(GradientPenalty):
     """Zero-centred gradient penalty on real samples: gamma/2 E_real ||grad D||^2.
 
-    gamma: in squared units of the samples. Reference: Mescheder et al. 2018, Eq. 9; Roth et al. 2017.
+    gamma: in squared units of the samples. Reference: Mescheder et al. 2018, Eq. 9; Roth et al.
+    2017.
 
     >>> build("regularizer", "r1:gamma=10").where
     ('real',)
@@ -189,7 +207,8 @@ class R2(GradientPenalty):
 class R1R2(GradientPenalty):
     """R1 and R2 together: gamma/2 (E_real ||grad D||^2 + E_fake ||grad D||^2).
 
-    gamma: in squared units of the samples. Reference: Mescheder et al. 2018; Huang et al. 2024 (R3GAN).
+    gamma: in squared units of the samples. Reference: Mescheder et al. 2018; Huang et al. 2024
+    (R3GAN).
 
     >>> build("regularizer", "r1r2:gamma=10").where
     ('real', 'fake')
@@ -201,9 +220,11 @@ class R1R2(GradientPenalty):
 @register("regularizer", "gp0")
 @dataclass(frozen=True)
 class ZeroCentred(GradientPenalty):
-    """Zero-centred gradient penalty between real and generated samples: gamma/2 E ||grad D||^2 at u x + (1 - u) G, u ~ U[0, 1].
+    """Zero-centred gradient penalty between real and generated samples: gamma/2 E ||grad D||^2 at u
+    x + (1 - u) G, u ~ U[0, 1].
 
-    gamma: in squared units of the samples. Reference: Mescheder et al. 2018; Thanh-Tung et al. 2019.
+    gamma: in squared units of the samples. Reference: Mescheder et al. 2018; Thanh-Tung et al.
+    2019.
 
     >>> build("regularizer", "gp0:gamma=10").where
     ('between',)
@@ -215,7 +236,8 @@ class ZeroCentred(GradientPenalty):
 @register("regularizer", "wgan-gp")
 @dataclass(frozen=True)
 class WGANGP(GradientPenalty):
-    """WGAN gradient penalty: gamma/2 E (||grad D|| - 1)^2 at u x + (1 - u) G, u ~ U[0, 1]; gamma = 2 lambda, so 20 is lambda = 10.
+    """WGAN gradient penalty: gamma/2 E (||grad D|| - 1)^2 at u x + (1 - u) G, u ~ U[0, 1]; gamma =
+    2 lambda, so 20 is lambda = 10.
 
     gamma: in squared units of the samples. Reference: Gulrajani et al. 2017, Eq. 3.
 
@@ -232,7 +254,8 @@ class WGANGP(GradientPenalty):
 @register("regularizer", "wgan-lp")
 @dataclass(frozen=True)
 class WGANLP(WGANGP):
-    """WGAN Lipschitz penalty, one-sided: gamma/2 E max(0, ||grad D|| - 1)^2 at u x + (1 - u) G, u ~ U[0, 1]; gamma = 2 lambda.
+    """WGAN Lipschitz penalty, one-sided: gamma/2 E max(0, ||grad D|| - 1)^2 at u x + (1 - u) G, u ~
+    U[0, 1]; gamma = 2 lambda.
 
     gamma: in squared units of the samples. Reference: Petzka et al. 2018, Eq. 8.
 
@@ -247,7 +270,8 @@ class WGANLP(WGANGP):
 @register("regularizer", "dragan")
 @dataclass(frozen=True)
 class DRAGAN(GradientPenalty):
-    """DRAGAN: gamma/2 E (||grad D|| - 1)^2 around real samples, at x + std(x)/2 u, u ~ U[0, 1] per component; gamma = 2 lambda.
+    """DRAGAN: gamma/2 E (||grad D|| - 1)^2 around real samples, at x + std(x)/2 u, u ~ U[0, 1] per
+    component; gamma = 2 lambda.
 
     gamma: in squared units of the samples. Reference: Kodali et al. 2017.
 
@@ -257,16 +281,20 @@ class DRAGAN(GradientPenalty):
 
     where: ClassVar[tuple[str, ...]] = ("around-real",)
     target: ClassVar[float] = 1.0
-    not_smooth: ClassVar[str] = _KINK.format("dragan", "by the argument of Mescheder et al. 2018 for WGAN-GP")
+    not_smooth: ClassVar[str] = _KINK.format(
+        "dragan", "by the argument of Mescheder et al. 2018 for WGAN-GP"
+    )
     gamma: Strength = 20.0
 
 
 @register("regularizer", "lecam")
 @dataclass(frozen=True)
 class LeCam(Regularizer):
-    """LeCam: gamma/2 (E (D(x) - a_F)^2 + E (D(G) - a_R)^2), a_F and a_R moving averages of D on fakes and on real samples.
+    """LeCam: gamma/2 (E (D(x) - a_F)^2 + E (D(G) - a_R)^2), a_F and a_R moving averages of D on
+    fakes and on real samples.
 
-    gamma: per squared logit, 2 lambda. Before anything was observed the batch's own means stand in for the averages.
+    gamma: per squared logit, 2 lambda. Before anything was observed the batch's own means stand in
+    for the averages.
     Reference: Tseng et al. 2021, Eq. 8.
 
     >>> build("regularizer", "lecam:gamma=0.6,decay=0.99").where
@@ -281,15 +309,31 @@ class LeCam(Regularizer):
     def __post_init__(self, anneal: float | None, schedule: str) -> None:
         object.__setattr__(self, "gamma", strength(self.gamma, anneal, schedule, "gamma"))
         if not 0 <= self.decay < 1:
-            raise SteadyganError(f"decay is the share of a moving average that stays each step, in [0, 1), not {self.decay:g}")
+            raise SteadyganError(
+                "decay is the share of a moving average that stays each step, in [0, 1), not"
+                f" {self.decay:g}"
+            )
 
     def penalty(self, scores: Mapping[str, Scores], context: Context) -> Tensor:
-        """Return the penalty, 0-d; it reads 'lecam.real' and 'lecam.fake' from ``context.memory``."""
+        """Return the penalty, 0-d; it reads 'lecam.real' and 'lecam.fake' from
+        ``context.memory``."""
         real, fake = scores["real"].logits, scores["fake"].logits
-        mean_real, mean_fake = (context.memory.get(f"lecam.{name}", logits.mean()) for name, logits in (("real", real), ("fake", fake)))
-        return at(self.gamma, context.progress) / 2 * ((real - mean_fake).square().mean() + (fake - mean_real).square().mean())
+        mean_real, mean_fake = (
+            context.memory.get(f"lecam.{name}", logits.mean())
+            for name, logits in (("real", real), ("fake", fake))
+        )
+        return (
+            at(self.gamma, context.progress)
+            / 2
+            * ((real - mean_fake).square().mean() + (fake - mean_real).square().mean())
+        )
 
-    def observe(self, scores: Mapping[str, Scores], memory: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    def observe(
+        self, scores: Mapping[str, Scores], memory: Mapping[str, Tensor]
+    ) -> Mapping[str, Tensor]:
         """Return the moving averages after this batch."""
         now = {f"lecam.{name}": scores[name].logits.detach().mean() for name in ("real", "fake")}
-        return {key: self.decay * memory.get(key, mean) + (1 - self.decay) * mean for key, mean in now.items()}
+        return {
+            key: self.decay * memory.get(key, mean) + (1 - self.decay) * mean
+            for key, mean in now.items()
+        }

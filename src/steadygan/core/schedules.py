@@ -27,7 +27,10 @@ class Schedule:
         if not (math.isfinite(self.start) and self.start >= 0):
             raise SteadyganError(f"a schedule starts at a finite number >= 0, not {self.start}")
         if not (math.isfinite(self.factor) and self.factor > 0):
-            raise SteadyganError(f"anneal is the fraction of the start that remains at the end: a number > 0, not {self.factor}")
+            raise SteadyganError(
+                "anneal is the fraction of the start that remains at the end: a number > 0, not"
+                f" {self.factor}"
+            )
 
     def __call__(self, progress: float) -> float:
         """Return the strength at progress t/T in [0, 1]."""
@@ -36,7 +39,8 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Exponential(Schedule):
-    """Exponential annealing: start * factor**(t/T). Reference: Roth et al. 2017, the authors' published code (factor 0.01)."""
+    """Exponential annealing: start * factor**(t/T). Reference: Roth et al. 2017, the authors'
+    published code (factor 0.01)."""
 
     name: ClassVar[str] = "exponential"
 
@@ -47,13 +51,16 @@ class Exponential(Schedule):
 
 @dataclass(frozen=True)
 class Cosine(Schedule):
-    """Cosine annealing: start * (factor + (1 - factor)(1 + cos(pi t/T))/2). Reference: Loshchilov and Hutter 2017."""
+    """Cosine annealing: start * (factor + (1 - factor)(1 + cos(pi t/T))/2). Reference: Loshchilov
+    and Hutter 2017."""
 
     name: ClassVar[str] = "cosine"
 
     def __call__(self, progress: float) -> float:
         """Return the strength on the half cosine."""
-        return self.start * (self.factor + (1 - self.factor) * (1 + math.cos(math.pi * progress)) / 2)
+        return self.start * (
+            self.factor + (1 - self.factor) * (1 + math.cos(math.pi * progress)) / 2
+        )
 
 
 SCHEDULES: dict[str, type[Schedule]] = {cls.name: cls for cls in (Exponential, Cosine)}
@@ -63,7 +70,8 @@ Strength = float | Tensor | Schedule
 
 
 def strength(value: Strength, anneal: float | None, schedule: str, what: str) -> Strength:
-    """Check a strength and fold ``anneal`` and ``schedule`` into it; raises SteadyganError for a negative or non-finite one."""
+    """Check a strength and fold ``anneal`` and ``schedule`` into it; raises SteadyganError for a
+    negative or non-finite one."""
     if schedule not in SCHEDULES:
         raise unknown("schedule", schedule, SCHEDULES)
     if isinstance(value, Schedule):
@@ -72,9 +80,13 @@ def strength(value: Strength, anneal: float | None, schedule: str, what: str) ->
         return value
     if isinstance(value, Tensor):
         if value.ndim:
-            raise SteadyganError(f"{what} as a tensor must be 0-d, not of shape {tuple(value.shape)}")
+            raise SteadyganError(
+                f"{what} as a tensor must be 0-d, not of shape {tuple(value.shape)}"
+            )
         if anneal is not None:
-            raise SteadyganError(f"{what} as a tensor cannot be annealed: give a number or a Schedule")
+            raise SteadyganError(
+                f"{what} as a tensor cannot be annealed: give a number or a Schedule"
+            )
         return value
     value = float(value)
     if not (math.isfinite(value) and value >= 0):
@@ -84,15 +96,23 @@ def strength(value: Strength, anneal: float | None, schedule: str, what: str) ->
 
 def scaled(value: Strength, factor: float) -> Strength:
     """Return a strength times a constant, at every progress."""
-    return replace(value, start=factor * value.start) if isinstance(value, Schedule) else factor * value
+    return (
+        replace(value, start=factor * value.start)
+        if isinstance(value, Schedule)
+        else factor * value
+    )
 
 
 def at(value: Strength, progress: float | None) -> float | Tensor:
-    """Return a strength now; a schedule without progress raises, because it would silently train with the wrong strength."""
+    """Return a strength now; a schedule without progress raises, because it would silently train
+    with the wrong strength."""
     if not isinstance(value, Schedule):
         return value
     if progress is None:
-        raise SteadyganError("this strength is annealed: pass at=Context(progress=t / T) with the share of the training that is done")
+        raise SteadyganError(
+            "this strength is annealed: pass at=Context(progress=t / T) with the share of the"
+            " training that is done"
+        )
     if not 0 <= progress <= 1:
         raise SteadyganError(f"progress is t/T in [0, 1], not {progress}")
     return value(progress)

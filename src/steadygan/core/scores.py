@@ -12,14 +12,17 @@ from .context import Samples
 from .errors import SteadyganError
 
 Critic = Callable[..., Tensor]
-"""Any module or function D(x), or D(x, y) with labels, that returns one logit a sample, large on real samples."""
+"""Any module or function D(x), or D(x, y) with labels, that returns one logit a sample, large on
+real samples."""
 
 Backend = Literal["autograd", "func"]
-"""``autograd`` for everyday and analysis; ``func`` (torch.func.vjp) inside torch.func transforms and torch.compile."""
+"""``autograd`` for everyday and analysis; ``func`` (torch.func.vjp) inside torch.func transforms
+and torch.compile."""
 
 
 class Scores(NamedTuple):
-    """Samples x (B, *event), the critic's logits at them (B,), where a penalty asks for it the input gradient (B, *event), and labels."""
+    """Samples x (B, *event), the critic's logits at them (B,), where a penalty asks for it the
+    input gradient (B, *event), and labels."""
 
     x: Tensor
     logits: Tensor
@@ -28,14 +31,23 @@ class Scores(NamedTuple):
 
     def detach(self) -> Scores:
         """Return the same figures without their graph."""
-        return Scores(self.x.detach(), self.logits.detach(), None if self.gradient is None else self.gradient.detach(), self.labels)
+        return Scores(
+            self.x.detach(),
+            self.logits.detach(),
+            None if self.gradient is None else self.gradient.detach(),
+            self.labels,
+        )
 
 
-def score(critic: Critic, samples: Samples, *, gradient: bool = False, backend: Backend = "autograd") -> Scores:
-    r"""Evaluate a critic: logits D(x), and with ``gradient`` also :math:`\nabla_x D(x)`, differentiable again.
+def score(
+    critic: Critic, samples: Samples, *, gradient: bool = False, backend: Backend = "autograd"
+) -> Scores:
+    r"""Evaluate a critic: logits D(x), and with ``gradient`` also :math:`\nabla_x D(x)`,
+    differentiable again.
 
-    The samples may be plain tensors or carry a graph; they are left as they were. A critic that ignores its input has gradient zero.
-    Raises SteadyganError where the critic returns anything but one logit a sample.
+    The samples may be plain tensors or carry a graph; they are left as they were. A critic that
+    ignores its input has gradient zero. Raises SteadyganError where the critic returns anything but
+    one logit a sample.
 
     >>> score(lambda x: (x**2).sum(1), Samples(torch.tensor([[1.0, 2.0]])), gradient=True).gradient
     tensor([[2., 4.]], grad_fn=<...>)
@@ -44,18 +56,24 @@ def score(critic: Critic, samples: Samples, *, gradient: bool = False, backend: 
     if not gradient:
         return Scores(x, logits_of(critic, x, labels), None, labels)
     if not x.is_floating_point():
-        raise SteadyganError(f"the critic's input gradient needs floating-point samples, these are {x.dtype}: convert them with .float()")
+        raise SteadyganError(
+            f"the critic's input gradient needs floating-point samples, these are {x.dtype}:"
+            " convert them with .float()"
+        )
     if backend == "func":
         logits, pull = torch.func.vjp(lambda point: logits_of(critic, point, labels), x)  # type: ignore[misc]  # without has_aux it returns two
         return Scores(x, logits, pull(torch.ones_like(logits))[0], labels)
     differentiable = torch.is_grad_enabled()
     with torch.enable_grad():
-        # An alias, so that the caller's tensor keeps its flags and the derivative is with respect to this use of it only.
+        # An alias, so that the caller's tensor keeps its flags and the derivative is with respect
+        # to this use of it only.
         x = x.view_as(x) if x.requires_grad else x.detach().requires_grad_()
         logits = logits_of(critic, x, labels)
         if not logits.requires_grad:
             return Scores(x, logits, torch.zeros_like(x), labels)
-        (slope,) = torch.autograd.grad(logits.sum(), x, create_graph=differentiable, allow_unused=True, materialize_grads=True)
+        (slope,) = torch.autograd.grad(
+            logits.sum(), x, create_graph=differentiable, allow_unused=True, materialize_grads=True
+        )
     scores = Scores(x, logits, slope, labels)
     return scores if differentiable else scores.detach()
 
@@ -66,20 +84,28 @@ def squared_norm(gradient: Tensor) -> Tensor:
 
 
 def safe_norm(gradient: Tensor) -> Tensor:
-    """Return the Euclidean norm per sample, (B, *event) -> (B,), with derivative 0 instead of NaN where it is 0."""
+    """Return the Euclidean norm per sample, (B, *event) -> (B,), with derivative 0 instead of NaN
+    where it is 0."""
     squared = squared_norm(gradient)
     positive = squared > 0
     return torch.where(positive, torch.where(positive, squared, 1.0).sqrt(), 0.0)
 
 
 def logits_of(critic: Critic, x: Tensor, labels: Tensor | None) -> Tensor:
-    """Return one logit a sample, (B,), at least in single precision; raises SteadyganError where the critic returns anything else."""
+    """Return one logit a sample, (B,), at least in single precision; raises SteadyganError where
+    the critic returns anything else."""
     out = critic(x) if labels is None else critic(x, labels)
     n = len(x)
     if not isinstance(out, Tensor):
-        raise SteadyganError(f"the critic must return a tensor of one logit a sample, it returned {type(out).__name__}")
+        raise SteadyganError(
+            "the critic must return a tensor of one logit a sample, it returned"
+            f" {type(out).__name__}"
+        )
     if tuple(out.shape) not in ((n,), (n, 1), (n, 1, 1, 1)):
         raise SteadyganError(
-            f"the critic returned shape {tuple(out.shape)} for {n} samples; expected one logit a sample: ({n},), ({n}, 1) or ({n}, 1, 1, 1)"
+            f"the critic returned shape {tuple(out.shape)} for {n} samples; expected one logit a"
+            f" sample: ({n},), ({n}, 1) or ({n}, 1, 1, 1)"
         )
-    return out.reshape(n).float() if out.dtype in (torch.float16, torch.bfloat16) else out.reshape(n)
+    return (
+        out.reshape(n).float() if out.dtype in (torch.float16, torch.bfloat16) else out.reshape(n)
+    )

@@ -1,4 +1,5 @@
-"""Smoothing of the distributions themselves: noise on real and generated samples alike, before the critic sees them."""
+"""Smoothing of the distributions themselves: noise on real and generated samples alike, before the
+critic sees them."""
 
 from __future__ import annotations
 
@@ -41,16 +42,20 @@ class InstanceNoise(Smoothing):
 
     def __call__(self, samples: Samples, context: Context) -> Samples:
         """Return as many samples, each with its own noise."""
-        return samples._replace(x=samples.x + at(self.sigma, context.progress) * context.normal(samples.x))
+        return samples._replace(
+            x=samples.x + at(self.sigma, context.progress) * context.normal(samples.x)
+        )
 
 
 @register("smoothing", "explicit-noise")
 @dataclass(frozen=True)
 class ExplicitNoise(Smoothing):
-    """Explicit noise at a noise-to-signal ratio: the first B/nsr of the B samples, each with nsr noise vectors of this variance.
+    """Explicit noise at a noise-to-signal ratio: the first B/nsr of the B samples, each with nsr
+    noise vectors of this variance.
 
-    The critic still sees B samples, the nsr copies of one sample side by side. variance: of the noise, in squared units of the samples.
-    Raises where nsr does not divide B. Reference: Roth et al. 2017, section 5.4.
+    The critic still sees B samples, the nsr copies of one sample side by side. variance: of the
+    noise, in squared units of the samples. Raises where nsr does not divide B. Reference: Roth et
+    al. 2017, section 5.4.
 
     >>> build("smoothing", "explicit-noise:variance=0.01,nsr=4")
     ExplicitNoise(variance=0.01, nsr=4)
@@ -64,15 +69,24 @@ class ExplicitNoise(Smoothing):
     def __post_init__(self, anneal: float | None, schedule: str) -> None:
         object.__setattr__(self, "variance", strength(self.variance, anneal, schedule, "variance"))
         if self.nsr < 1:
-            raise SteadyganError(f"nsr counts the noise vectors for each sample: a whole number >= 1, not {self.nsr}")
+            raise SteadyganError(
+                f"nsr counts the noise vectors for each sample: a whole number >= 1, not {self.nsr}"
+            )
 
     def __call__(self, samples: Samples, context: Context) -> Samples:
         """Return as many samples, made of the first B/nsr."""
         n = len(samples.x)
         if n % self.nsr:
-            raise SteadyganError(f"a batch of {n} cannot be split at noise-to-signal ratio {self.nsr}: choose a batch that it divides")
+            raise SteadyganError(
+                f"a batch of {n} cannot be split at noise-to-signal ratio {self.nsr}: choose a"
+                " batch that it divides"
+            )
         x = samples.x[: n // self.nsr].repeat_interleave(self.nsr, 0)
-        labels = None if samples.labels is None else samples.labels[: n // self.nsr].repeat_interleave(self.nsr, 0)
+        labels = (
+            None
+            if samples.labels is None
+            else samples.labels[: n // self.nsr].repeat_interleave(self.nsr, 0)
+        )
         variance = at(self.variance, context.progress)
         std = variance.sqrt() if isinstance(variance, Tensor) else variance**0.5
         return Samples(x + std * context.normal(x), labels)

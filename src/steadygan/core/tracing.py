@@ -1,6 +1,7 @@
 """A function of nested tensors as one compiled function.
 
-It is traced to tensor operations first, gradients and gradients of gradients included, so that nothing is left to differentiate when it is
+It is traced to tensor operations first, gradients and gradients of gradients included, so that
+nothing is left to differentiate when it is
 compiled: PyTorch refuses double backward through a compiled module.
 """
 
@@ -22,7 +23,8 @@ Tree = dict[str, Any]
 
 
 def compiled(pure: Callable[[Tree], Tree], given: Tree) -> Callable[[Tree], Tree]:
-    """Return a function of trees, compiled for shapes as ``given`` has them; tracing runs it once."""
+    """Return a function of trees, compiled for shapes as ``given`` has them; tracing runs it
+    once."""
     leaves, shape = pytree.tree_flatten(given)
     after: list[Any] = []
 
@@ -43,10 +45,20 @@ def compiled(pure: Callable[[Tree], Tree], given: Tree) -> Callable[[Tree], Tree
 
 def to_tree(terms: CriticTerms) -> Tree:
     """Return terms as a tree, without what is None."""
-    scores = {name: {key: t for key, t in s._asdict().items() if t is not None} for name, s in terms.scores.items()}
-    return {"loss": terms.loss, "objective": terms.objective, "penalty": terms.penalty, "scores": scores}
+    scores = {
+        name: {key: t for key, t in s._asdict().items() if t is not None}
+        for name, s in terms.scores.items()
+    }
+    return {
+        "loss": terms.loss,
+        "objective": terms.objective,
+        "penalty": terms.penalty,
+        "scores": scores,
+    }
 
 
 def to_terms(tree: Tree) -> CriticTerms:
     """Return the terms of a tree."""
-    return CriticTerms(**{**tree, "scores": {name: Scores(**score) for name, score in tree["scores"].items()}})
+    return CriticTerms(
+        **{**tree, "scores": {name: Scores(**score) for name, score in tree["scores"].items()}}
+    )

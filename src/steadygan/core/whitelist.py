@@ -1,8 +1,9 @@
 """Where the merged penalty is exact: a whitelist of operations on activations, seen twice.
 
-``Merge`` sees each call of the critic's forward by name, routes what it knows through ``merged.py`` and keeps the chain of custody: a
-tensor is an activation if known operations made it from x. Scripted functions and custom Functions are invisible to it; therefore
-``unknown_node`` walks the autograd graph as well, and whatever is not known there refuses the critic.
+``Merge`` sees each call of the critic's forward by name, routes what it knows through ``merged.py``
+and keeps the chain of custody: a tensor is an activation if known operations made it from x.
+Scripted functions and custom Functions are invisible to it; therefore ``unknown_node`` walks the
+autograd graph as well, and whatever is not known there refuses the critic.
 """
 
 from __future__ import annotations
@@ -29,8 +30,9 @@ class Refused(Exception):
 class Merge(TorchFunctionMode):
     """Routes a critic's forward from ``x`` and watches it.
 
-    why: the first operation whose penalty cannot be merged; couples: the first that may let samples see each other; '' where there is
-    none. What is refused is left as it is, so that the critic's forward ends as it would have.
+    why: the first operation whose penalty cannot be merged; couples: the first that may let samples
+    see each other; '' where there is none. What is refused is left as it is, so that the critic's
+    forward ends as it would have.
     """
 
     def __init__(self, x: Tensor, box: Box) -> None:
@@ -39,7 +41,9 @@ class Merge(TorchFunctionMode):
         self._activations: dict[int, weakref.ref[Tensor]] = {}
         self._mark(x)
 
-    def __torch_function__(self, f: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None) -> Any:
+    def __torch_function__(
+        self, f: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
         kwargs = kwargs or {}
         if self.couples or f in _LOOKS:
             return f(*args, **kwargs)
@@ -76,8 +80,11 @@ class Merge(TorchFunctionMode):
         self._activations[id(tensor)] = weakref.ref(tensor)
 
 
-def _keeps_apart(f: Any, args: Any, kwargs: Any, touched: list[Tensor], out: Any, rows: int) -> bool:
-    """Whether row i of the output depends on row i of the activations only, of an operation that cannot be merged."""
+def _keeps_apart(
+    f: Any, args: Any, kwargs: Any, touched: list[Tensor], out: Any, rows: int
+) -> bool:
+    """Whether row i of the output depends on row i of the activations only, of an operation that
+    cannot be merged."""
     if f is F.batch_norm:
         names = "input", "running_mean", "running_var", "weight", "bias", "training"
         if {**dict(zip(names, args, strict=False)), **kwargs}.get("training", False):
@@ -87,7 +94,9 @@ def _keeps_apart(f: Any, args: Any, kwargs: Any, touched: list[Tensor], out: Any
     outputs = list(_tensors((out,)))
     same = {t.ndim for t in touched} | ({t.ndim for t in outputs} if f in _ELEMENTWISE else set())
     # An activation as a weight, as in a hypernetwork, meets every sample.
-    alone = f in _ELEMENTWISE or (len(touched) == 1 and touched[0] is next(iter(_tensors(args)), None))
+    alone = f in _ELEMENTWISE or (
+        len(touched) == 1 and touched[0] is next(iter(_tensors(args)), None)
+    )
     return alone and len(same) == 1 and all(t.ndim and len(t) == rows for t in outputs)
 
 
@@ -96,7 +105,8 @@ def _unknown(merge: Merge, f: Any, /, *args: Any, **kwargs: Any) -> Any:
 
 
 def _cast(merge: Merge, *given: Tensor | None) -> Any:
-    """Return the inputs of a layer as autocast would have them; it does not reach into a Function's backward."""
+    """Return the inputs of a layer as autocast would have them; it does not reach into a Function's
+    backward."""
     x, *weights = given
     if x is None or any(w is not None and merge.active(w) for w in weights):
         raise Refused("a layer uses an activation as a weight")
@@ -113,7 +123,10 @@ def _convolution(dims: int) -> Callable[..., Tensor]:
     ) -> Tensor:  # fmt: skip
         if isinstance(padding, str):
             dilations = list(dilation) if isinstance(dilation, Sequence) else [dilation] * dims
-            totals = [0 if padding == "valid" else d * (k - 1) for d, k in zip(dilations, weight.shape[2:], strict=True)]
+            totals = [
+                0 if padding == "valid" else d * (k - 1)
+                for d, k in zip(dilations, weight.shape[2:], strict=True)
+            ]
             if any(total % 2 for total in totals):
                 raise Refused("padding='same' of an even kernel pads one side more than the other")
             padding = [total // 2 for total in totals]
@@ -128,20 +141,30 @@ def _transposed(dims: int) -> Callable[..., Tensor]:
         merge: Merge, f: Any, /, input: Tensor, weight: Tensor, bias: Tensor | None = None,
         stride: Any = 1, padding: Any = 0, output_padding: Any = 0, groups: int = 1, dilation: Any = 1,
     ) -> Tensor:  # fmt: skip
-        geometry = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups, "output_padding": output_padding}
+        geometry = {
+            "stride": stride,
+            "padding": padding,
+            "dilation": dilation,
+            "groups": groups,
+            "output_padding": output_padding,
+        }
         return _convolved(merge, dims, input, weight, bias, transposed=True, **geometry)
 
     return rule
 
 
-def _convolved(merge: Merge, dims: int, x: Tensor, w: Tensor, b: Tensor | None, **geometry: Any) -> Tensor:
+def _convolved(
+    merge: Merge, dims: int, x: Tensor, w: Tensor, b: Tensor | None, **geometry: Any
+) -> Tensor:
     if x.ndim != dims + 2:
         raise Refused("a convolution gets a single sample instead of a batch")
     x, w, b = _cast(merge, x, w, b)
     return merge.whole(convolved(x, w, b, merge.box, dims, **geometry))
 
 
-def _linear(merge: Merge, f: Any, /, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+def _linear(
+    merge: Merge, f: Any, /, input: Tensor, weight: Tensor, bias: Tensor | None = None
+) -> Tensor:
     if input.ndim < 2:
         raise Refused("a linear layer gets a single sample instead of a batch")
     x, w, b = _cast(merge, input, weight, bias)
@@ -149,19 +172,41 @@ def _linear(merge: Merge, f: Any, /, input: Tensor, weight: Tensor, bias: Tensor
 
 
 def _relu(merge: Merge, f: Any, /, input: Tensor, inplace: bool = False) -> Tensor:
-    return rectified(input, F.relu, lambda delta, y: aten.threshold_backward(delta, y, 0), inplace or f is torch.Tensor.relu_)
+    return rectified(
+        input,
+        F.relu,
+        lambda delta, y: aten.threshold_backward(delta, y, 0),
+        inplace or f is torch.Tensor.relu_,
+    )
 
 
-def _leaky_relu(merge: Merge, f: Any, /, input: Tensor, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
+def _leaky_relu(
+    merge: Merge, f: Any, /, input: Tensor, negative_slope: float = 0.01, inplace: bool = False
+) -> Tensor:
     if negative_slope < 0:
         raise Refused("leaky_relu with a negative slope hides the sign of its input")
     leaky = lambda x, inplace: F.leaky_relu(x, negative_slope, inplace)  # noqa: E731
-    return rectified(input, leaky, lambda delta, y: aten.leaky_relu_backward(delta, y, negative_slope, True), inplace)
+    return rectified(
+        input,
+        leaky,
+        lambda delta, y: aten.leaky_relu_backward(delta, y, negative_slope, True),
+        inplace,
+    )
 
 
-def _hardtanh(merge: Merge, f: Any, /, input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> Tensor:
+def _hardtanh(
+    merge: Merge,
+    f: Any,
+    /,
+    input: Tensor,
+    min_val: float = -1.0,
+    max_val: float = 1.0,
+    inplace: bool = False,
+) -> Tensor:
     hard = lambda x, inplace: F.hardtanh(x, min_val, max_val, inplace)  # noqa: E731
-    return rectified(input, hard, lambda delta, y: aten.hardtanh_backward(delta, y, min_val, max_val), inplace)
+    return rectified(
+        input, hard, lambda delta, y: aten.hardtanh_backward(delta, y, min_val, max_val), inplace
+    )
 
 
 def _relu6(merge: Merge, f: Any, /, input: Tensor, inplace: bool = False) -> Tensor:
@@ -171,7 +216,15 @@ def _relu6(merge: Merge, f: Any, /, input: Tensor, inplace: bool = False) -> Ten
 def _max_pool(dims: int, adaptive: bool) -> Callable[..., Tensor]:
     pool = getattr(F, f"adaptive_max_pool{dims}d" if adaptive else f"max_pool{dims}d")
 
-    def rule(merge: Merge, f: Any, /, input: Tensor, *args: Any, return_indices: bool = False, **kwargs: Any) -> Tensor:
+    def rule(
+        merge: Merge,
+        f: Any,
+        /,
+        input: Tensor,
+        *args: Any,
+        return_indices: bool = False,
+        **kwargs: Any,
+    ) -> Tensor:
         if return_indices or input.ndim != dims + 2:
             raise Refused("max pooling is asked for its indices, or gets a single sample")
         return merge.whole(pooled(input, lambda x: pool(x, *args, return_indices=True, **kwargs)))
@@ -190,16 +243,26 @@ def _pad(
         raise Refused("padding adds samples to the batch")
     # Padding with a constant is affine, and autograd's own rule for it is clean.
     constant = mode == "constant"
-    return merge.whole(f(input, pad, mode, value)) if constant else _linear_map(merge, f, input, pad, mode, value)
+    return (
+        merge.whole(f(input, pad, mode, value))
+        if constant
+        else _linear_map(merge, f, input, pad, mode, value)
+    )
 
 
 def _native(merge: Merge, f: Any, /, *args: Any, **kwargs: Any) -> Any:
-    """What autograd's own rules do exactly: each row of the output is a linear function of the same row of the input."""
+    """What autograd's own rules do exactly: each row of the output is a linear function of the same
+    row of the input."""
     return merge.whole(f(*args, **kwargs))
 
 
 def _scaled(merge: Merge, f: Any, /, input: Tensor, other: Any, **kwargs: Any) -> Tensor:
-    if isinstance(other, Tensor) and isinstance(input, Tensor) and merge.active(other) and (merge.active(input) or "div" in _name(f)):
+    if (
+        isinstance(other, Tensor)
+        and isinstance(input, Tensor)
+        and merge.active(other)
+        and (merge.active(input) or "div" in _name(f))
+    ):
         raise Refused(f"{_name(f)} joins two activations, which is not linear")
     return _together(merge, f, input, other, **kwargs)
 
@@ -217,7 +280,9 @@ def _together(merge: Merge, f: Any, /, input: Any, other: Any, **kwargs: Any) ->
     return merge.whole(f(input, other, **kwargs))  # type: ignore[no-any-return]
 
 
-def _reduced(merge: Merge, f: Any, /, input: Tensor, dim: Any = None, *args: Any, **kwargs: Any) -> Tensor:
+def _reduced(
+    merge: Merge, f: Any, /, input: Tensor, dim: Any = None, *args: Any, **kwargs: Any
+) -> Tensor:
     dims = [dim] if isinstance(dim, int) else dim
     if not dims or any(d % input.ndim == 0 for d in dims):
         raise Refused(f"{_name(f)} runs over the batch")
@@ -226,7 +291,11 @@ def _reduced(merge: Merge, f: Any, /, input: Tensor, dim: Any = None, *args: Any
 
 def _ordered(merge: Merge, f: Any, /, input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     order = [d for a in (*args, *kwargs.values()) for d in (a if isinstance(a, Sequence) else [a])]
-    if (order[0] % input.ndim != 0) if "permute" in _name(f) else any(d % input.ndim == 0 for d in order):
+    if (
+        (order[0] % input.ndim != 0)
+        if "permute" in _name(f)
+        else any(d % input.ndim == 0 for d in order)
+    ):
         raise Refused(f"{_name(f)} moves the batch from the first dimension")
     return merge.whole(f(input, *args, **kwargs))  # type: ignore[no-any-return]
 
@@ -270,24 +339,65 @@ _RULES: dict[Any, Callable[..., Any]] = {
     **dict.fromkeys([F.relu, torch.relu, _T.relu, _T.relu_], _relu),
     **{getattr(F, f"max_pool{d}d"): _max_pool(d, False) for d in (1, 2, 3)},
     **{getattr(F, f"adaptive_max_pool{d}d"): _max_pool(d, True) for d in (1, 2, 3)},
-    **dict.fromkeys([getattr(F, f"{a}avg_pool{d}d") for d in (1, 2, 3) for a in ("", "adaptive_")], _linear_map),
+    **dict.fromkeys(
+        [getattr(F, f"{a}avg_pool{d}d") for d in (1, 2, 3) for a in ("", "adaptive_")], _linear_map
+    ),
     **dict.fromkeys([F.interpolate, torch.pixel_shuffle, torch.pixel_unshuffle], _linear_map),
-    **dict.fromkeys([_T.flatten, torch.flatten, _T.view, _T.reshape, torch.reshape, _T.unflatten, _T.contiguous, _T.clone], _native),
-    **dict.fromkeys([_T.squeeze, torch.squeeze, _T.unsqueeze, torch.unsqueeze, _T.neg, torch.neg, _T.float, _T.double, _T.to], _native),
+    **dict.fromkeys(
+        [
+            _T.flatten,
+            torch.flatten,
+            _T.view,
+            _T.reshape,
+            torch.reshape,
+            _T.unflatten,
+            _T.contiguous,
+            _T.clone,
+        ],
+        _native,
+    ),
+    **dict.fromkeys(
+        [
+            _T.squeeze,
+            torch.squeeze,
+            _T.unsqueeze,
+            torch.unsqueeze,
+            _T.neg,
+            torch.neg,
+            _T.float,
+            _T.double,
+            _T.to,
+        ],
+        _native,
+    ),
     **dict.fromkeys([F.dropout, F.dropout1d, F.dropout2d, F.dropout3d], _native),
-    **dict.fromkeys([_T.add, _T.add_, torch.add, _T.sub, _T.sub_, torch.sub, _T.__rsub__, torch.rsub], _together),
+    **dict.fromkeys(
+        [_T.add, _T.add_, torch.add, _T.sub, _T.sub_, torch.sub, _T.__rsub__, torch.rsub], _together
+    ),
     **dict.fromkeys([_T.mul, _T.mul_, torch.mul, _T.div, _T.div_, torch.div], _scaled),
     **dict.fromkeys([_T.mean, torch.mean, _T.sum, torch.sum], _reduced),
     **dict.fromkeys([_T.permute, torch.permute, _T.transpose, torch.transpose], _ordered),
     **dict.fromkeys([_T.chunk, torch.chunk, _T.split, torch.split], _split),
 }
 _ELEMENTWISE: set[Any] = {
-    *(getattr(F, name) for name in "silu gelu elu selu celu mish softplus sigmoid tanh tanhshrink softsign logsigmoid hardswish".split()),
-    *(getattr(F, name) for name in "hardsigmoid prelu relu relu6 leaky_relu hardtanh threshold".split()),
-    *(getattr(torch, name) for name in "tanh sigmoid sin cos exp abs square sqrt rsqrt add sub mul div neg where clamp pow".split()),
+    *(
+        getattr(F, name)
+        for name in "silu gelu elu selu celu mish softplus sigmoid tanh tanhshrink softsign"
+        " logsigmoid hardswish".split()
+    ),
+    *(
+        getattr(F, name)
+        for name in "hardsigmoid prelu relu relu6 leaky_relu hardtanh threshold".split()
+    ),
+    *(
+        getattr(torch, name)
+        for name in "tanh sigmoid sin cos exp abs square sqrt rsqrt add sub mul div neg where"
+        " clamp pow".split()
+    ),
     *(
         getattr(_T, name)
-        for name in "tanh sigmoid sin cos exp abs square sqrt rsqrt add sub mul div neg clamp pow add_ sub_ mul_ div_".split()
+        for name in "tanh sigmoid sin cos exp abs square sqrt rsqrt add sub mul div neg clamp"
+        " pow add_ sub_ mul_ div_".split()
     ),
     *(_T.__rsub__, torch.rsub, torch.prelu),
 }
@@ -296,9 +406,31 @@ _ROWWISE: set[Any] = _ELEMENTWISE | {F.group_norm, F.layer_norm, F.rms_norm}
 _AS_THEY_ARE = {_native, _reduced, _ordered, _split, _joined, _indexed}
 """Rules that check and call the operation itself, merged or not."""
 _KEPT = {f for f, rule in _RULES.items() if rule not in _AS_THEY_ARE}
-_FIELDS = ("shape", "ndim", "dtype", "device", "layout", "is_cuda", "is_sparse", "is_nested", "requires_grad", "is_quantized", "is_mkldnn")
+_FIELDS = (
+    "shape",
+    "ndim",
+    "dtype",
+    "device",
+    "layout",
+    "is_cuda",
+    "is_sparse",
+    "is_nested",
+    "requires_grad",
+    "is_quantized",
+    "is_mkldnn",
+)
 _LOOKS: set[Any] = {getattr(_T, name).__get__ for name in _FIELDS} | {
-    *(_T.size, _T.dim, _T.numel, _T.stride, _T.is_contiguous, _T.__len__, _T.is_floating_point, torch.is_floating_point, _T.get_device),
+    *(
+        _T.size,
+        _T.dim,
+        _T.numel,
+        _T.stride,
+        _T.is_contiguous,
+        _T.__len__,
+        _T.is_floating_point,
+        torch.is_floating_point,
+        _T.get_device,
+    ),
     *(_T.nelement, _T.is_complex, torch.is_complex, torch.numel),
 }
 """What looks at an activation without touching its values."""
@@ -326,7 +458,8 @@ _NODES = frozenset(
 
 
 def unknown_node(logits: Tensor, x: Tensor) -> str:
-    """Return what stands between logits and x that no rule is known for, or '' where all is known."""
+    """Return what stands between logits and x that no rule is known for, or '' where all is
+    known."""
     source, found = x.view_as(x).grad_fn.next_functions[0][0], False  # type: ignore[union-attr]
     path, weights, seen = [logits.grad_fn], list[Node | None](), set[Node]()
     while path:
@@ -345,7 +478,11 @@ def unknown_node(logits: Tensor, x: Tensor) -> str:
             if _stem(node) in ("Mul", "Div") and None not in children:
                 return "a product of two tensors that are not constant"
         else:
-            return "a learned tensor outside a layer" if _stem(node) == "AccumulateGrad" else node.name()
+            return (
+                "a learned tensor outside a layer"
+                if _stem(node) == "AccumulateGrad"
+                else node.name()
+            )
     inner = set[Node]()
     while weights:
         node = weights.pop()

@@ -1,8 +1,18 @@
-"""How good samples are: features -> statistics -> numbers, each with how sure it is. See ``steadygan.evaluation.distances``."""
+"""How good samples are: features -> statistics -> numbers, each with how sure it is. See
+``steadygan.evaluation.distances``."""
 
 from .extractors import EffNetLite0, Inception2015
 from .features import Features, Pixels, build_features, extract
 from .metrics import Evaluator
 from .statistics import Statistics
 
-__all__ = ["EffNetLite0", "Evaluator", "Features", "Inception2015", "Pixels", "Statistics", "build_features", "extract"]
+__all__ = [
+    "EffNetLite0",
+    "Evaluator",
+    "Features",
+    "Inception2015",
+    "Pixels",
+    "Statistics",
+    "build_features",
+    "extract",
+]

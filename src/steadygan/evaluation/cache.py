@@ -1,4 +1,5 @@
-"""Features that have been taken once are kept on disk, under the hash of the images and of the extractor."""
+"""Features that have been taken once are kept on disk, under the hash of the images and of the
+extractor."""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ from .statistics import Statistics
 
 
 class Measured(NamedTuple):
-    """What the distances take of a set of images: features (N, D) float32, class probabilities (N, K) or None, and the statistics."""
+    """What the distances take of a set of images: features (N, D) float32, class probabilities (N,
+    K) or None, and the statistics."""
 
     features: Tensor
     probabilities: Tensor | None
@@ -29,14 +31,18 @@ class Measured(NamedTuple):
 def measure(pixels: np.ndarray, features: Features, progress: Progress | None = None) -> Measured:
     """Return the features and statistics of images (N, C, H, W) uint8."""
     taken = extract(pixels, features, progress)
-    return Measured(taken.features, taken.probabilities, Statistics.stream(taken.features.split(4096)))
+    return Measured(
+        taken.features, taken.probabilities, Statistics.stream(taken.features.split(4096))
+    )
 
 
 def cached(pixels: np.ndarray, features: Features, progress: Progress | None = None) -> Measured:
-    """Return the features and statistics of images (N, C, H, W) uint8, from the cache where these images were seen by this extractor.
+    """Return the features and statistics of images (N, C, H, W) uint8, from the cache where these
+    images were seen by this extractor.
 
-    The file is named after the SHA-256 of the images (order and shape included), of the extractor's spec and of its weights. A file that
-    cannot be read is made again; a cache that cannot be written costs time only.
+    The file is named after the SHA-256 of the images (order and shape included), of the extractor's
+    spec and of its weights. A file that cannot be read is made again; a cache that cannot be
+    written costs time only.
     """
     key = f"{features.identity}|{features.preparation}|{fingerprint(pixels)}"
     path = cache_folder() / "features" / f"{hashlib.sha256(key.encode()).hexdigest()}.safetensors"
@@ -58,11 +64,19 @@ def _read(path: Path) -> Measured | None:
 
 
 def _write(path: Path, held: Measured, key: str) -> None:
-    tensors = {"features": held.features, "mean": held.statistics.mean, "scatter": held.statistics.scatter}
+    tensors = {
+        "features": held.features,
+        "mean": held.statistics.mean,
+        "scatter": held.statistics.scatter,
+    }
     if held.probabilities is not None:
         tensors["probabilities"] = held.probabilities
     aside = path.with_name(f"{path.name}.{os.getpid()}.partial")
     with suppress(OSError, SafetensorError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, aside, metadata={"of": key})
+        save_file(
+            {name: tensor.contiguous() for name, tensor in tensors.items()},
+            aside,
+            metadata={"of": key},
+        )
         os.replace(aside, path)

@@ -20,7 +20,8 @@ _Z = 1.959963984540054  # the standard normal distribution lies within it with p
 
 
 class Estimate(NamedTuple):
-    """A ``value`` and the ends ``low`` and ``high`` of its 95 % interval, which covers the luck of the draw and never the bias."""
+    """A ``value`` and the ends ``low`` and ``high`` of its 95 % interval, which covers the luck of
+    the draw and never the bias."""
 
     value: float
     low: float
@@ -36,14 +37,19 @@ class Estimate(NamedTuple):
 
 @dataclass(frozen=True)
 class Record:
-    """Base of what a distance returns: estimates by name, how many samples they come from, and how the intervals were made."""
+    """Base of what a distance returns: estimates by name, how many samples they come from, and how
+    the intervals were made."""
 
     method: str
 
     @property
     def estimates(self) -> dict[str, Estimate]:
         """The numbers of the record by name."""
-        return {f.name: value for f in dataclasses.fields(self) if isinstance(value := getattr(self, f.name), Estimate)}
+        return {
+            f.name: value
+            for f in dataclasses.fields(self)
+            if isinstance(value := getattr(self, f.name), Estimate)
+        }
 
     def to_json(self) -> dict[str, Any]:
         """Return the record as plain data: an estimate is {value, low, high}."""
@@ -51,9 +57,13 @@ class Record:
 
 
 def plain(value: Any) -> Any:
-    """Return a value as plain data: an estimate is {value, low, high}, what is not finite None, arrays and tuples lists."""
+    """Return a value as plain data: an estimate is {value, low, high}, what is not finite None,
+    arrays and tuples lists."""
     if isinstance(value, Estimate):
-        return {key: number if math.isfinite(number) else None for key, number in value._asdict().items()}
+        return {
+            key: number if math.isfinite(number) else None
+            for key, number in value._asdict().items()
+        }
     if isinstance(value, (tuple, list)):
         return [plain(v) for v in value]
     return value.tolist() if isinstance(value, (Tensor, np.ndarray)) else value
@@ -69,12 +79,15 @@ def normal(value: float, error: float) -> Estimate:
 
 
 def mean_of(values: Tensor) -> Estimate:
-    """Return the mean of independent values (n,) with Student's interval, mean -/+ t sd/sqrt(n); without an interval for one value.
+    """Return the mean of independent values (n,) with Student's interval, mean -/+ t sd/sqrt(n);
+    without an interval for one value.
 
     >>> mean_of(torch.tensor([1.0, 2.0, 3.0]))
     Estimate(value=2.0, low=-0.48413..., high=4.48413...)
     """
-    from scipy.special import stdtrit  # here, because it takes longer to import than all the rest of this package
+    from scipy.special import (
+        stdtrit,
+    )  # here, because it takes longer to import than all the rest of this package
 
     values = values.double()
     n, mean = len(values), float(values.mean())
@@ -100,20 +113,30 @@ def share_of(inside: Tensor) -> Estimate:
 
 
 def as_points(what: str, given: Points) -> Tensor:
-    """Return samples (N, D) as float64 on the CPU; raises SteadyganError for another shape and for values that are not finite."""
+    """Return samples (N, D) as float64 on the CPU; raises SteadyganError for another shape and for
+    values that are not finite."""
     points = torch.as_tensor(given).detach().cpu().double()
     if points.ndim != 2 or not points.numel():
-        raise SteadyganError(f"{what} must be samples of shape (N, D), at least one, not {tuple(points.shape)}")
+        raise SteadyganError(
+            f"{what} must be samples of shape (N, D), at least one, not {tuple(points.shape)}"
+        )
     if not points.isfinite().all():
-        raise SteadyganError(f"{what} holds values that are not finite: the samples, or the extractor, are broken")
+        raise SteadyganError(
+            f"{what} holds values that are not finite: the samples, or the extractor, are broken"
+        )
     return points
 
 
 def as_pair(x: Points, y: Points, at_least: int = 2) -> tuple[Tensor, Tensor]:
-    """Return real samples x (N, D) and generated ones y (M, D) as float64; raises SteadyganError where they do not fit together."""
+    """Return real samples x (N, D) and generated ones y (M, D) as float64; raises SteadyganError
+    where they do not fit together."""
     real, generated = as_points("x", x), as_points("y", y)
     if real.shape[1] != generated.shape[1]:
-        raise SteadyganError(f"x and y must have the same dimension, not {real.shape[1]} and {generated.shape[1]}")
+        raise SteadyganError(
+            f"x and y must have the same dimension, not {real.shape[1]} and {generated.shape[1]}"
+        )
     if min(len(real), len(generated)) < at_least:
-        raise SteadyganError(f"at least {at_least} samples are needed of each, not {len(real)} and {len(generated)}")
+        raise SteadyganError(
+            f"at least {at_least} samples are needed of each, not {len(real)} and {len(generated)}"
+        )
     return real, generated

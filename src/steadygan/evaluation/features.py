@@ -1,4 +1,5 @@
-"""Features of images: what the distances are measured in. Registered as ``features``; one's own are ``my_features.py:extractor``."""
+"""Features of images: what the distances are measured in. Registered as ``features``; one's own are
+``my_features.py:extractor``."""
 
 from __future__ import annotations
 
@@ -24,22 +25,26 @@ Progress = Callable[[int, int], None]
 
 
 class Extracted(NamedTuple):
-    """The features (N, D) float32 of N images, and the probabilities (N, K) of classes where the network knows classes."""
+    """The features (N, D) float32 of N images, and the probabilities (N, K) of classes where the
+    network knows classes."""
 
     features: Tensor
     probabilities: Tensor | None = None
 
 
 def resize(x: Tensor, size: int) -> Tensor:
-    """Return images (B, C, H, W) at size x size by bilinear interpolation whose support grows with the reduction (antialiased).
+    """Return images (B, C, H, W) at size x size by bilinear interpolation whose support grows with
+    the reduction (antialiased).
 
-    Without it, a reduction by s reads 2 of every s pixels and skips the rest: fine stripes turn into broad ones, and features with them.
+    Without it, a reduction by s reads 2 of every s pixels and skips the rest: fine stripes turn
+    into broad ones, and features with them.
 
     >>> stripes = torch.tensor([0.0, 1.0]).repeat(32).expand(1, 1, 64, 64)
     >>> float(resize(stripes, 16)[..., 4:-4].std()) < 1e-6  # an even grey
     True
 
-    Reference: Parmar, Zhang and Zhu 2022, "On aliased resizing and surprising subtleties in GAN evaluation", arXiv:2104.11222.
+    Reference: Parmar, Zhang and Zhu 2022, "On aliased resizing and surprising subtleties in GAN
+    evaluation", arXiv:2104.11222.
     """
     if x.shape[-2:] == (size, size):
         return x
@@ -47,26 +52,33 @@ def resize(x: Tensor, size: int) -> Tensor:
 
 
 def to_float(pixels: Tensor) -> Tensor:
-    """Return pixels (B, C, H, W) uint8 as the floats x = pixels / 127.5 - 1 in [-1, 1] that extractors take."""
+    """Return pixels (B, C, H, W) uint8 as the floats x = pixels / 127.5 - 1 in [-1, 1] that
+    extractors take."""
     return pixels.float().div_(127.5).sub_(1)
 
 
 def to_bytes(x: Tensor) -> Tensor:
-    """Return images in [-1, 1] as uint8, rounded as a saved picture is; raises SteadyganError where one is not finite.
+    """Return images in [-1, 1] as uint8, rounded as a saved picture is; raises SteadyganError where
+    one is not finite.
 
     >>> to_bytes(torch.tensor([-1.0, 0.0, 1.0, 3.0]))
     tensor([  0, 128, 255, 255], dtype=torch.uint8)
     """
     if not x.isfinite().all():
-        raise SteadyganError("a generated image is not finite: the generator has blown up, and nothing can be measured of it.")
+        raise SteadyganError(
+            "a generated image is not finite: the generator has blown up, and nothing can be"
+            " measured of it."
+        )
     return ((x.clamp(-1, 1) + 1) * 127.5).round().byte()
 
 
 class Features:
-    """Base of every extractor: a registered frozen dataclass that turns images (B, C, H, W) in [-1, 1] into features (B, D).
+    """Base of every extractor: a registered frozen dataclass that turns images (B, C, H, W) in [-1,
+    1] into features (B, D).
 
-    ``name`` is what results call it, ``preparation`` says what is done to an image first, ``batch`` is how many the network takes at once,
-    ``classes`` whether it gives probabilities of classes too.
+    ``name`` is what results call it, ``preparation`` says what is done to an image first, ``batch``
+    is how many the network takes at once, ``classes`` whether it gives probabilities of classes
+    too.
     """
 
     preparation: str = ""
@@ -84,15 +96,18 @@ class Features:
         return self.name
 
     def check(self) -> None:
-        """Raise SteadyganError, with what to do, where the features cannot be taken; before any time is spent."""
+        """Raise SteadyganError, with what to do, where the features cannot be taken; before any
+        time is spent."""
 
     def extract(self, x: Tensor) -> Extracted:
-        """Return the features (B, D) of images (B, C, H, W) in [-1, 1], and the probabilities (B, K) of classes where there are any."""
+        """Return the features (B, D) of images (B, C, H, W) in [-1, 1], and the probabilities (B,
+        K) of classes where there are any."""
         raise NotImplementedError
 
 
 class NetworkFeatures(Features):
-    """Base of the extractors that are a network with a file of weights; both are looked up on first use and kept."""
+    """Base of the extractors that are a network with a file of weights; both are looked up on first
+    use and kept."""
 
     size: int
 
@@ -107,7 +122,8 @@ class NetworkFeatures(Features):
         return f"{self.name} {sha256(self.find())}"
 
     def find(self) -> Path:
-        """Return the file of weights; raises SteadyganError where there is none, with what to do."""
+        """Return the file of weights; raises SteadyganError where there is none, with what to
+        do."""
         raise NotImplementedError
 
     def check(self) -> None:
@@ -121,7 +137,8 @@ class NetworkFeatures(Features):
     @property
     def network(self) -> nn.Module:
         """The network, built on first use."""
-        # functools.cached_property refuses frozen dataclasses; like it, this keeps the value past the fields and out of comparisons.
+        # functools.cached_property refuses frozen dataclasses; like it, this keeps the value past
+        # the fields and out of comparisons.
         if "_network" not in self.__dict__:
             self.__dict__["_network"] = self.build_network()
         return self.__dict__["_network"]  # type: ignore[no-any-return]
@@ -134,7 +151,8 @@ class NetworkFeatures(Features):
 @register("features", "pixels")
 @dataclass(frozen=True)
 class Pixels(Features):
-    """The pixels themselves, flattened: D = C H W. ``size`` reduces them first (antialiased). They know nothing of content.
+    """The pixels themselves, flattened: D = C H W. ``size`` reduces them first (antialiased). They
+    know nothing of content.
 
     >>> Pixels(size=4).extract(torch.zeros(2, 3, 8, 8)).features.shape
     torch.Size([2, 48])
@@ -178,8 +196,15 @@ class OwnFeatures(Features):
         module.loader.exec_module(found)
         self._extract = getattr(found, function, None)
         if not callable(self._extract):
-            choices = [name for name, value in vars(found).items() if callable(value) and not name.startswith("_")]
-            raise SteadyganError(f"{path} defines no function {function!r}; it defines: {', '.join(choices) or 'none'}.")
+            choices = [
+                name
+                for name, value in vars(found).items()
+                if callable(value) and not name.startswith("_")
+            ]
+            raise SteadyganError(
+                f"{path} defines no function {function!r}; it defines:"
+                f" {', '.join(choices) or 'none'}."
+            )
 
     @property
     def name(self) -> str:
@@ -195,14 +220,19 @@ class OwnFeatures(Features):
         """Return what the function returns, checked: (B, D)."""
         found = torch.as_tensor(self._extract(x))  # type: ignore[misc]
         if found.ndim != 2 or len(found) != len(x):
-            raise SteadyganError(f"{self.name} must return features of shape ({len(x)}, D), not {tuple(found.shape)}.")
+            raise SteadyganError(
+                f"{self.name} must return features of shape ({len(x)}, D), not"
+                f" {tuple(found.shape)}."
+            )
         return Extracted(found)
 
 
 def build_features(given: str | Features) -> Features:
-    """Return an extractor from its spec, ``effnet-lite0``, or from a file of one's own, ``my_features.py:extractor``.
+    """Return an extractor from its spec, ``effnet-lite0``, or from a file of one's own,
+    ``my_features.py:extractor``.
 
-    Such a file is run, so give only one that you trust. Raises SteadyganError for an unknown name, with the choices.
+    Such a file is run, so give only one that you trust. Raises SteadyganError for an unknown name,
+    with the choices.
 
     >>> build_features("pixels:size=8")
     Pixels(size=8)
@@ -212,24 +242,43 @@ def build_features(given: str | Features) -> Features:
 
 
 @torch.inference_mode()
-def extract(pixels: np.ndarray | Tensor, features: Features, progress: Progress | None = None) -> Extracted:
-    """Return the features (N, D) float32 of images (N, C, H, W) uint8, a batch at a time; ``progress(done, total)`` after each."""
+def extract(
+    pixels: np.ndarray | Tensor, features: Features, progress: Progress | None = None
+) -> Extracted:
+    """Return the features (N, D) float32 of images (N, C, H, W) uint8, a batch at a time;
+    ``progress(done, total)`` after each."""
     if len(pixels) < 1:
         raise SteadyganError("there are no images to take features of")
     parts = []
     for start in range(0, len(pixels), features.batch):
-        parts.append(features.extract(to_float(torch.as_tensor(pixels[start : start + features.batch]))))
+        parts.append(
+            features.extract(to_float(torch.as_tensor(pixels[start : start + features.batch])))
+        )
         if progress is not None:
             progress(min(start + features.batch, len(pixels)), len(pixels))
     known = [part.probabilities for part in parts if part.probabilities is not None]
-    return Extracted(torch.cat([part.features for part in parts]).float(), torch.cat(known).float() if known else None)
+    return Extracted(
+        torch.cat([part.features for part in parts]).float(),
+        torch.cat(known).float() if known else None,
+    )
 
 
 def fingerprint(pixels: np.ndarray | Tensor) -> str:
     """Return the SHA-256 of images (N, C, H, W) uint8, their order and shape included."""
     array = np.ascontiguousarray(pixels)
-    return hashlib.sha256(repr((array.shape, array.dtype.str)).encode() + array.tobytes()).hexdigest()
+    return hashlib.sha256(
+        repr((array.shape, array.dtype.str)).encode() + array.tobytes()
+    ).hexdigest()
 
 
-__all__ = ["Extracted", "Features", "NetworkFeatures", "OwnFeatures", "Pixels", "Progress", "build_features", "extract"]
+__all__ = [
+    "Extracted",
+    "Features",
+    "NetworkFeatures",
+    "OwnFeatures",
+    "Pixels",
+    "Progress",
+    "build_features",
+    "extract",
+]
 __all__ += ["fingerprint", "resize", "to_bytes", "to_float"]

@@ -7,7 +7,8 @@ from pathlib import Path
 
 
 def cache_folder() -> Path:
-    """Return the folder of the cache: ``STEADYGAN_CACHE``, else ``steadygan`` in the user's cache folder. It may be removed at any time."""
+    """Return the folder of the cache: ``STEADYGAN_CACHE``, else ``steadygan`` in the user's cache
+    folder. It may be removed at any time."""
     given = os.environ.get("STEADYGAN_CACHE")
     if given:
         return Path(given).expanduser()

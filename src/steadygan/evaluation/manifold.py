@@ -1,4 +1,5 @@
-"""Numbers from nearest neighbours: precision and recall, density and coverage, memorisation. In blocks, so that memory stays small."""
+"""Numbers from nearest neighbours: precision and recall, density and coverage, memorisation. In
+blocks, so that memory stays small."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ _BLOCK = 1024  # rows of the distances that are held at once: 80 MB against 10,0
 
 @dataclass(frozen=True)
 class PrecisionRecall(Record):
-    """``precision``: generated samples among the real ones; ``recall``: real samples among the generated ones."""
+    """``precision``: generated samples among the real ones; ``recall``: real samples among the
+    generated ones."""
 
     precision: Estimate
     recall: Estimate
@@ -27,7 +29,8 @@ class PrecisionRecall(Record):
 
 @dataclass(frozen=True)
 class DensityCoverage(Record):
-    """``density``: how many real balls a generated sample lies in, over k; ``coverage``: real balls that hold a generated sample."""
+    """``density``: how many real balls a generated sample lies in, over k; ``coverage``: real balls
+    that hold a generated sample."""
 
     density: Estimate
     coverage: Estimate
@@ -37,7 +40,8 @@ class DensityCoverage(Record):
 
 @dataclass(frozen=True)
 class Neighbours(Record):
-    """``copied``: the share suspiciously near a training sample; the nearest training ``index`` and its ``distance``, (M,) each."""
+    """``copied``: the share suspiciously near a training sample; the nearest training ``index`` and
+    its ``distance``, (M,) each."""
 
     copied: Estimate
     samples: tuple[int, int]
@@ -45,29 +49,41 @@ class Neighbours(Record):
     distance: Tensor = field(repr=False)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the record as plain data, with the ten nearest pairs instead of all: [generated, training, distance]."""
+        """Return the record as plain data, with the ten nearest pairs instead of all: [generated,
+        training, distance]."""
         nearest = self.distance.argsort()[:10].tolist()
-        plain = {key: value for key, value in super().to_json().items() if key not in ("index", "distance")}
-        return plain | {"nearest": [[i, int(self.index[i]), float(self.distance[i])] for i in nearest]}
+        plain = {
+            key: value
+            for key, value in super().to_json().items()
+            if key not in ("index", "distance")
+        }
+        return plain | {
+            "nearest": [[i, int(self.index[i]), float(self.distance[i])] for i in nearest]
+        }
 
 
 def precision_recall(x: Points, y: Points, k: int = 3) -> PrecisionRecall:
-    """Return improved precision and recall of real x (N, D) and generated y (M, D), shares in [0, 1].
+    """Return improved precision and recall of real x (N, D) and generated y (M, D), shares in [0,
+    1].
 
-    precision = share of y_j with |y_j - x_i| <= r_k(x_i) for some i, where r_k(x_i) is the distance of x_i to its k-th nearest other real
-    sample; recall the same with the two sets exchanged. Both depend on N and M (compare at equal N) and a single outlier among the real
-    samples, with its large ball, lifts the precision. Intervals: Wilson's for the share with the
-    balls held fixed; as the balls are drawn too, the true spread is a little larger (1.1 to 1.3 times, where it was measured).
+    precision = share of y_j with |y_j - x_i| <= r_k(x_i) for some i, where r_k(x_i) is the distance
+    of x_i to its k-th nearest other real sample; recall the same with the two sets exchanged. Both
+    depend on N and M (compare at equal N) and a single outlier among the real samples, with its
+    large ball, lifts the precision. Intervals: Wilson's for the share with the balls held fixed; as
+    the balls are drawn too, the true spread is a little larger (1.1 to 1.3 times, where it was
+    measured).
 
-    Distances are computed in float64 in blocks: 10,000 against 10,000 samples of 1,280 dimensions take 0.6 GB on top of the samples.
-    Raises SteadyganError for shapes that do not fit and for k not in 1 .. min(N, M) - 1.
+    Distances are computed in float64 in blocks: 10,000 against 10,000 samples of 1,280 dimensions
+    take 0.6 GB on top of the samples. Raises SteadyganError for shapes that do not fit and for k
+    not in 1 .. min(N, M) - 1.
 
     >>> x = torch.tensor([[0.0], [1.0], [2.0], [3.0]]); y = torch.tensor([[0.5], [1.5], [9.0], [2.5]])
     >>> found = precision_recall(x, y, k=1)
     >>> found.precision.value, found.recall.value
     (0.75, 1.0)
 
-    Reference: Kynkäänniemi et al. 2019, "Improved precision and recall metric for assessing generative models", arXiv:1904.06991.
+    Reference: Kynkäänniemi et al. 2019, "Improved precision and recall metric for assessing
+    generative models", arXiv:1904.06991.
     """
     real, generated = _centred(x, y, k)
     ours, theirs = _radii(real, k), _radii(generated, k)
@@ -77,15 +93,20 @@ def precision_recall(x: Points, y: Points, k: int = 3) -> PrecisionRecall:
         precise |= (squares <= ours[rows, None]).any(0)
         recalled[rows] = (squares <= theirs).any(1)
     method = "95 % interval: Wilson's for the share, the balls held fixed"
-    return PrecisionRecall(method, share_of(precise), share_of(recalled), k, (len(real), len(generated)))
+    return PrecisionRecall(
+        method, share_of(precise), share_of(recalled), k, (len(real), len(generated))
+    )
 
 
 def density_coverage(x: Points, y: Points, k: int = 5) -> DensityCoverage:
-    """Return density and coverage of real x (N, D) and generated y (M, D): density in [0, N/k], coverage a share in [0, 1].
+    """Return density and coverage of real x (N, D) and generated y (M, D): density in [0, N/k],
+    coverage a share in [0, 1].
 
-    density = 1/(k M) sum_j #{i: |y_j - x_i| <= r_k(x_i)}, coverage = share of x_i with |y_j - x_i| <= r_k(x_i) for some j; r_k as in
-    ``precision_recall``. For N = M samples of one distribution the density is 1 and the coverage about 1 - 2^-k in expectation. Intervals:
-    1.96 standard errors of the mean count, over generated samples and over balls; Wilson's for the share, the balls held fixed.
+    density = 1/(k M) sum_j #{i: |y_j - x_i| <= r_k(x_i)}, coverage = share of x_i with |y_j - x_i|
+    <= r_k(x_i) for some j; r_k as in ``precision_recall``. For N = M samples of one distribution
+    the density is 1 and the coverage about 1 - 2^-k in expectation. Intervals: 1.96 standard errors
+    of the mean count, over generated samples and over balls; Wilson's for the share, the balls held
+    fixed.
 
     Raises SteadyganError for shapes that do not fit and for k not in 1 .. min(N, M) - 1.
 
@@ -94,7 +115,8 @@ def density_coverage(x: Points, y: Points, k: int = 5) -> DensityCoverage:
     >>> found.density.value, found.coverage.value
     (1.0, 0.5)
 
-    Reference: Naeem et al. 2020, "Reliable fidelity and diversity metrics for generative models", arXiv:2002.09797.
+    Reference: Naeem et al. 2020, "Reliable fidelity and diversity metrics for generative models",
+    arXiv:2002.09797.
     """
     real, generated = _centred(x, y, k)
     radii = _radii(real, k)
@@ -107,18 +129,24 @@ def density_coverage(x: Points, y: Points, k: int = 5) -> DensityCoverage:
     n, m = len(real), len(generated)
     error = (around.var() / m + (within * n / m).var() / n).sqrt() / k
     method = (
-        "95 % intervals: 1.96 standard errors over samples and balls for the density, Wilson's with the balls held fixed for the coverage"
+        "95 % intervals: 1.96 standard errors over samples and balls for the density,"
+        " Wilson's with the balls held fixed for the coverage"
     )
-    return DensityCoverage(method, normal(float(around.mean()) / k, float(error)), share_of(within > 0), k, (n, m))
+    return DensityCoverage(
+        method, normal(float(around.mean()) / k, float(error)), share_of(within > 0), k, (n, m)
+    )
 
 
 def nearest_neighbours(x: Points, y: Points) -> Neighbours:
-    """Return the nearest training sample x (N, D) of each generated y (M, D), and the share that looks copied.
+    """Return the nearest training sample x (N, D) of each generated y (M, D), and the share that
+    looks copied.
 
-    copied = share of y_j that lie nearer to their nearest training sample x_i than x_i lies to its own nearest other training sample; one
-    minus it is known as authenticity. A generator that stores its training set has 1, one far from the data 0. For fresh samples it is the
-    probability that a nearest neighbour is mutual: 2/3 in one dimension, less in more; so hold it against that of as many real samples
-    that were kept from training, in the same features. ``distance`` is Euclidean, in units of the features.
+    copied = share of y_j that lie nearer to their nearest training sample x_i than x_i lies to its
+    own nearest other training sample; one minus it is known as authenticity. A generator that
+    stores its training set has 1, one far from the data 0. For fresh samples it is the
+    probability that a nearest neighbour is mutual: 2/3 in one dimension, less in more; so hold it
+    against that of as many real samples that were kept from training, in the same features.
+    ``distance`` is Euclidean, in units of the features.
 
     Raises SteadyganError for shapes that do not fit and for fewer than two samples.
 
@@ -139,13 +167,18 @@ def nearest_neighbours(x: Points, y: Points) -> Neighbours:
         nearest = torch.where(closer, values, nearest)
         index = torch.where(closer, at + rows.start, index)
     method = "95 % interval: Wilson's for the share"
-    return Neighbours(method, share_of(nearest < radii[index]), (len(real), len(generated)), index, nearest.sqrt())
+    return Neighbours(
+        method, share_of(nearest < radii[index]), (len(real), len(generated)), index, nearest.sqrt()
+    )
 
 
 def _centred(x: Points, y: Points, k: int) -> tuple[Tensor, Tensor]:
     real, generated = as_pair(x, y)
     if not 1 <= k < min(len(real), len(generated)):
-        raise SteadyganError(f"k must be between 1 and {min(len(real), len(generated)) - 1}, one less than the samples, not {k}")
+        raise SteadyganError(
+            f"k must be between 1 and {min(len(real), len(generated)) - 1}, one less than the"
+            f" samples, not {k}"
+        )
     # |a|^2 - 2ab + |b|^2 loses digits where the samples lie far from the origin.
     return real - real.mean(0), generated - real.mean(0)
 

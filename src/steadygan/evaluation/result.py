@@ -1,4 +1,5 @@
-"""The outcome of one evaluation, how it is kept in a run folder, and when two of them may be compared."""
+"""The outcome of one evaluation, how it is kept in a run folder, and when two of them may be
+compared."""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ FILE = "evaluation.json"
 
 @dataclass(frozen=True)
 class Protocol:
-    """What two evaluations must share to be compared: features and their preparation, the real samples, and the number of samples.
+    """What two evaluations must share to be compared: features and their preparation, the real
+    samples, and the number of samples.
 
     ``data`` is only where the real samples lay; their ``fingerprint`` is what counts.
     """
@@ -38,7 +40,8 @@ _SHARED = tuple(f.name for f in fields(Protocol) if f.compare)
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The ``numbers`` of one set of samples by key, and the whole ``records`` as plain data; ``step`` is the checkpoint's."""
+    """The ``numbers`` of one set of samples by key, and the whole ``records`` as plain data;
+    ``step`` is the checkpoint's."""
 
     name: str
     step: int | None
@@ -53,9 +56,14 @@ class Evaluation:
         return self.name if self.step is None else f"{self.name} at {self.step}"
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain data: each number as {value, low, high, name, better}, so that it can be shown without this package."""
+        """Return plain data: each number as {value, low, high, name, better}, so that it can be
+        shown without this package."""
         numbers = {
-            key: {**estimate._asdict(), "name": number_name(key, self.protocol.features), "better": NUMBERS[key][1]}
+            key: {
+                **estimate._asdict(),
+                "name": number_name(key, self.protocol.features),
+                "better": NUMBERS[key][1],
+            }
             for key, estimate in self.numbers.items()
         }
         return {
@@ -71,20 +79,25 @@ class Evaluation:
 def comparable(evaluations: Sequence[Evaluation]) -> None:
     """Raise SteadyganError where evaluations differ in anything besides what was evaluated.
 
-    Most numbers depend on how many samples they are taken of, so those of 1,000 and of 5,000 samples say nothing about each other.
+    Most numbers depend on how many samples they are taken of, so those of 1,000 and of 5,000
+    samples say nothing about each other.
     """
     first = evaluations[0]
     for other in evaluations[1:]:
         for key in _SHARED:
             if (value := getattr(other.protocol, key)) != (there := getattr(first.protocol, key)):
                 raise SteadyganError(
-                    f"{first.name} and {other.name} cannot be compared: {key} is {there!r} for one and {value!r} for the other. "
+                    f"{first.name} and {other.name} cannot be compared: {key} is {there!r} for"
+                    f" one and {value!r} for the other. "
                     "Evaluate both in one command."
                 )
 
 
-def ranking(evaluations: Sequence[Evaluation], key: str, better: Literal["less", "more"] = "less") -> str:
-    """Return the names from the best value of a number to the worst: '<' or '>' where intervals are apart, '≈' where they overlap."""
+def ranking(
+    evaluations: Sequence[Evaluation], key: str, better: Literal["less", "more"] = "less"
+) -> str:
+    """Return the names from the best value of a number to the worst: '<' or '>' where intervals are
+    apart, '≈' where they overlap."""
     comparable(evaluations)
     sign = "<" if better == "less" else ">"
     order = sorted(evaluations, key=lambda e: e.numbers[key].value, reverse=better == "more")
@@ -96,9 +109,11 @@ def ranking(evaluations: Sequence[Evaluation], key: str, better: Literal["less",
 
 
 def store(folder: Path, evaluation: Evaluation) -> Path:
-    """Add an evaluation to the ``evaluation.json`` of a run folder, atomically, and return the file.
+    """Add an evaluation to the ``evaluation.json`` of a run folder, atomically, and return the
+    file.
 
-    One of the same step under the same protocol is brought up to date: numbers that were taken again are replaced, the others stay.
+    One of the same step under the same protocol is brought up to date: numbers that were taken
+    again are replaced, the others stay.
     """
     path, new = folder / FILE, evaluation.to_json()
     held = read(path)
@@ -108,7 +123,9 @@ def store(folder: Path, evaluation: Evaluation) -> Path:
                 new[part] = {**old[part], **new[part]}
             held.remove(old)
             break
-    held = sorted([*held, new], key=lambda e: (e["features"], e["data"], e["samples"], e["step"] or 0))
+    held = sorted(
+        [*held, new], key=lambda e: (e["features"], e["data"], e["samples"], e["step"] or 0)
+    )
     aside = path.with_name(f"{path.name}.partial")
     try:
         aside.write_text(json.dumps({"evaluations": held}, indent=2) + "\n")
@@ -119,15 +136,22 @@ def store(folder: Path, evaluation: Evaluation) -> Path:
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    """Return the evaluations in a file, none where there is no file; raises SteadyganError where it is damaged."""
+    """Return the evaluations in a file, none where there is no file; raises SteadyganError where it
+    is damaged."""
     if not path.exists():
         return []
     try:
         found = json.loads(path.read_text())["evaluations"]
-        if not all(isinstance(e, dict) and {"features", "data", "samples", "step", "numbers", "records"} <= set(e) for e in found):
+        if not all(
+            isinstance(e, dict)
+            and {"features", "data", "samples", "step", "numbers", "records"} <= set(e)
+            for e in found
+        ):
             raise ValueError("an evaluation lacks its numbers")
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise SteadyganError(f"{path} is damaged ({error}): remove it and evaluate again.") from error
+        raise SteadyganError(
+            f"{path} is damaged ({error}): remove it and evaluate again."
+        ) from error
     return list(found)
 
 

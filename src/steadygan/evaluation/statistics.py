@@ -14,11 +14,13 @@ from .estimate import Points, as_points
 
 @dataclass(frozen=True, eq=False)
 class Statistics:
-    """Count N, mean (D,) and scatter S = sum_i (x_i - mean)(x_i - mean)^T (D, D) of features, in float64.
+    """Count N, mean (D,) and scatter S = sum_i (x_i - mean)(x_i - mean)^T (D, D) of features, in
+    float64.
 
     Two of them merge into the statistics of both samples together (Chan et al.):
-    mean = (N mean + N' mean')/(N + N'), S + S' + N N'/(N + N') (mean - mean')(mean - mean')^T. No difference of large numbers is taken, so
-    neither a large mean nor the size of the batches is seen in the result beyond rounding.
+    mean = (N mean + N' mean')/(N + N'), S + S' + N N'/(N + N') (mean - mean')(mean - mean')^T. No
+    difference of large numbers is taken, so neither a large mean nor the size of the batches is
+    seen in the result beyond rounding.
 
     >>> x = torch.arange(12.0).view(6, 2) ** 2
     >>> torch.allclose(Statistics.of(x[:2], x[2:]).covariance, torch.cov(x.T.double()))
@@ -33,7 +35,8 @@ class Statistics:
 
     @classmethod
     def of(cls, *batches: Points) -> Statistics:
-        """Return the statistics of batches (n, D) taken together; raises SteadyganError for shapes that do not fit."""
+        """Return the statistics of batches (n, D) taken together; raises SteadyganError for shapes
+        that do not fit."""
         return cls.stream(batches)
 
     @classmethod
@@ -52,10 +55,17 @@ class Statistics:
     def merge(self, other: Statistics) -> Statistics:
         """Return the statistics of both samples together."""
         if self.mean.shape != other.mean.shape:
-            raise SteadyganError(f"features of {len(self.mean)} and of {len(other.mean)} dimensions cannot be put together")
+            raise SteadyganError(
+                f"features of {len(self.mean)} and of {len(other.mean)} dimensions cannot be put"
+                " together"
+            )
         count = self.count + other.count
         gap = other.mean - self.mean
-        scatter = self.scatter + other.scatter + torch.outer(gap, gap) * (self.count * other.count / count)
+        scatter = (
+            self.scatter
+            + other.scatter
+            + torch.outer(gap, gap) * (self.count * other.count / count)
+        )
         return Statistics(count, self.mean + gap * (other.count / count), scatter)
 
     @property

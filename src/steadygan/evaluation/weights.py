@@ -1,6 +1,8 @@
-"""Weights of other people's networks, read as plain tensors: nothing that came with a file is ever run.
+"""Weights of other people's networks, read as plain tensors: nothing that came with a file is ever
+run.
 
-Three formats: safetensors; a state dict that ``torch.save`` wrote, old or zipped; nested dictionaries of NumPy arrays in a pickle.
+Three formats: safetensors; a state dict that ``torch.save`` wrote, old or zipped; nested
+dictionaries of NumPy arrays in a pickle.
 """
 
 from __future__ import annotations
@@ -39,29 +41,40 @@ _STORAGES = {
 def read_weights(path: Path) -> dict[str, Tensor]:
     """Return the tensors of a file by name; the levels of nested dictionaries are joined by dots.
 
-    Raises SteadyganError for a file that is missing, damaged, or asks for anything besides tensors, which is refused before it is imported.
+    Raises SteadyganError for a file that is missing, damaged, or asks for anything besides tensors,
+    which is refused before it is imported.
     """
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
         content = path.read_bytes()
-        return dict(_leaves(_zipped(content) if zipfile.is_zipfile(io.BytesIO(content)) else _plain(content)))
+        return dict(
+            _leaves(
+                _zipped(content) if zipfile.is_zipfile(io.BytesIO(content)) else _plain(content)
+            )
+        )
     # A stranger's file can be wrong in any way whatever, and each is answered alike.
     except (OSError, SafetensorError) as error:
-        raise SteadyganError(f"{path} cannot be read: {error}. Give the path of a file of weights.") from error
+        raise SteadyganError(
+            f"{path} cannot be read: {error}. Give the path of a file of weights."
+        ) from error
     except Exception as error:
         raise SteadyganError(
-            f"{path} holds no weights that can be read safely ({type(error).__name__}: {error}); download it again, or save its state "
+            f"{path} holds no weights that can be read safely ({type(error).__name__}: {error});"
+            " download it again, or save its state "
             "dict as .safetensors."
         ) from error
 
 
 def fill(network: nn.Module, weights: Mapping[str, Tensor], path: Path) -> nn.Module:
-    """Set every parameter and buffer of a network and return it for evaluation, without gradients; raises where they do not fit."""
+    """Set every parameter and buffer of a network and return it for evaluation, without gradients;
+    raises where they do not fit."""
     try:
         network.load_state_dict(dict(weights))
     except RuntimeError as error:
-        raise SteadyganError(f"{path} belongs to another network: {' '.join(str(error).split())[:300]}") from error
+        raise SteadyganError(
+            f"{path} belongs to another network: {' '.join(str(error).split())[:300]}"
+        ) from error
     return network.eval().requires_grad_(False)
 
 
@@ -72,14 +85,16 @@ def sha256(path: Path) -> str:
 
 
 def package_file(package: str, inside: str) -> Path | None:
-    """Return a file that an installed package carries, without importing the package; None where it is not installed."""
+    """Return a file that an installed package carries, without importing the package; None where it
+    is not installed."""
     found = importlib.util.find_spec(package)
     places = found.submodule_search_locations if found else None
     return next((path for place in places or () if (path := Path(place) / inside).is_file()), None)
 
 
 class _Array:
-    """Stands in for numpy.ndarray while unpickling; holds floats only, and lets no stranger reach NumPy's own internals."""
+    """Stands in for numpy.ndarray while unpickling; holds floats only, and lets no stranger reach
+    NumPy's own internals."""
 
     tensor: Tensor
 
@@ -87,7 +102,9 @@ class _Array:
         _, shape, kind, fortran, raw = state
         if kind.name not in ("f4", "f8"):
             raise pickle.UnpicklingError(f"an array of {kind.name!r} instead of floats")
-        array = np.frombuffer(raw, kind.order + kind.name).reshape(shape, order="F" if fortran else "C")
+        array = np.frombuffer(raw, kind.order + kind.name).reshape(
+            shape, order="F" if fortran else "C"
+        )
         self.tensor = torch.from_numpy(array.astype(kind.name))
 
 
@@ -103,12 +120,15 @@ class _Kind:
         self.order = ">" if state[1] == ">" else "<"
 
 
-def _tensor(storage: Tensor, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any) -> Tensor:
+def _tensor(
+    storage: Tensor, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any
+) -> Tensor:
     return storage.as_strided(size, stride, offset)
 
 
 class _SafeUnpickler(pickle.Unpickler):
-    """Unpickles names, numbers, dictionaries, tensors and arrays of floats; whatever else a pickle names is refused."""
+    """Unpickles names, numbers, dictionaries, tensors and arrays of floats; whatever else a pickle
+    names is refused."""
 
     _allowed: dict[tuple[str, str], Any] = {
         ("collections", "OrderedDict"): OrderedDict,
@@ -120,7 +140,9 @@ class _SafeUnpickler(pickle.Unpickler):
         ("numpy", "dtype"): _Kind,
     }
 
-    def __init__(self, file: io.BytesIO, storage: Callable[[torch.dtype, str, int], Tensor] | None = None) -> None:
+    def __init__(
+        self, file: io.BytesIO, storage: Callable[[torch.dtype, str, int], Tensor] | None = None
+    ) -> None:
         super().__init__(file)
         self._storage = storage
 
@@ -145,13 +167,16 @@ def _zipped(content: bytes) -> Any:
         folder = index.removesuffix("data.pkl")
 
         def storage(dtype: torch.dtype, key: str, count: int) -> Tensor:
-            return torch.frombuffer(bytearray(archive.read(f"{folder}data/{key}")), dtype=dtype, count=count)
+            return torch.frombuffer(
+                bytearray(archive.read(f"{folder}data/{key}")), dtype=dtype, count=count
+            )
 
         return _SafeUnpickler(io.BytesIO(archive.read(index)), storage).load()
 
 
 def _plain(content: bytes) -> Any:
-    """Read a bare pickle, or torch's old format: magic number, version, system, the object, names of storages, their bytes."""
+    """Read a bare pickle, or torch's old format: magic number, version, system, the object, names
+    of storages, their bytes."""
     file = io.BytesIO(content)
     first = _SafeUnpickler(file).load()
     if first != _MAGIC:
@@ -162,7 +187,9 @@ def _plain(content: bytes) -> Any:
 
     def storage(dtype: torch.dtype, key: str, count: int) -> Tensor:
         if count * dtype.itemsize > len(content):
-            raise pickle.UnpicklingError(f"a storage of {count} numbers in a file of {len(content)} bytes")
+            raise pickle.UnpicklingError(
+                f"a storage of {count} numbers in a file of {len(content)} bytes"
+            )
         return storages.setdefault(key, torch.empty(count, dtype=dtype))
 
     # The bytes come after the object whose tensors are views of them.
@@ -183,4 +210,6 @@ def _leaves(tree: Any, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
     elif isinstance(tree, (Tensor, _Array)):
         yield prefix, tree if isinstance(tree, Tensor) else tree.tensor
     else:
-        raise pickle.UnpicklingError(f"{prefix or 'the whole'} is a {type(tree).__name__} instead of a tensor")
+        raise pickle.UnpicklingError(
+            f"{prefix or 'the whole'} is a {type(tree).__name__} instead of a tensor"
+        )

@@ -1,4 +1,5 @@
-"""The first five minutes: on the 3-D mixture of Roth et al. 2017 an unregularized GAN falls and a regularized one stands."""
+"""The first five minutes: on the 3-D mixture of Roth et al. 2017 an unregularized GAN falls and a
+regularized one stands."""
 
 from __future__ import annotations
 
@@ -20,17 +21,25 @@ RUNS = {"unregularized": (), "js-regularized": ("js:gamma=1",)}
 
 EXPECTED = {
     "unregularized": {"modes": "at most 3", "sw1": "above 0.15", "critic_loss": "near 0"},
-    "js-regularized": {"modes": "7", "hq10": "above 0.6", "sw1": "below 0.06", "critic_loss": "above 1.2"},
+    "js-regularized": {
+        "modes": "7",
+        "hq10": "above 0.6",
+        "sw1": "below 0.06",
+        "critic_loss": "above 1.2",
+    },
 }
-"""Bars that 2,500 iterations passed with seeds 0 and 1; a run of a few hundred iterations will not reach them.
+"""Bars that 2,500 iterations passed with seeds 0 and 1; a run of a few hundred iterations will not
+reach them.
 
-With gamma=0.1 seeds 1 and 2 reach seven modes in that time, seed 0 six: rounding alone decides such a run's course.
+With gamma=0.1 seeds 1 and 2 reach seven modes in that time, seed 0 six: rounding alone decides such
+a run's course.
 """
 
 
 @dataclass(frozen=True)
 class Row:
-    """One run of the demo: its outcome and the medians over the last third of its evaluations, because one snapshot can mislead."""
+    """One run of the demo: its outcome and the medians over the last third of its evaluations,
+    because one snapshot can mislead."""
 
     name: str
     outcome: Outcome
@@ -40,7 +49,10 @@ class Row:
 def demo(out: Path, steps: int, seed: int) -> list[Row]:
     """Train both runs into ``out``, each on a core of its own, and return their rows."""
     with ProcessPoolExecutor(len(RUNS), mp_context=get_context("spawn")) as pool:
-        waiting = {name: pool.submit(_run, out / name, regularizer, steps, seed) for name, regularizer in RUNS.items()}
+        waiting = {
+            name: pool.submit(_run, out / name, regularizer, steps, seed)
+            for name, regularizer in RUNS.items()
+        }
         outcomes = {name: run.result() for name, run in waiting.items()}
     return [Row(name, outcome, summary(outcome.path)) for name, outcome in outcomes.items()]
 
@@ -60,9 +72,13 @@ def _run(out: Path, regularizer: tuple[str, ...], steps: int, seed: int) -> Outc
 
 
 def summary(run: Path) -> dict[str, float]:
-    """Return the medians of a run's metrics and of its critic's loss without the penalty, over the last third of its evaluations."""
+    """Return the medians of a run's metrics and of its critic's loss without the penalty, over the
+    last third of its evaluations."""
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     evaluated = [row | row["metrics"] for row in rows if "metrics" in row]
     last = evaluated[-max(1, len(evaluated) // 3) :]
     names = ("modes", "hq10", "sw1", "critic_loss")
-    return {name: median(row[name] if row[name] is not None else float("inf") for row in last) for name in names}
+    return {
+        name: median(row[name] if row[name] is not None else float("inf") for row in last)
+        for name in names
+    }

@@ -1,4 +1,5 @@
-"""Fleets of an experiment: made once, continued where they were interrupted, and summed up seed by seed."""
+"""Fleets of an experiment: made once, continued where they were interrupted, and summed up seed by
+seed."""
 
 from __future__ import annotations
 
@@ -27,7 +28,8 @@ _IDLE = ("device", "log_every", "checkpoint_every", "keep_checkpoints")
 
 @dataclass(frozen=True)
 class Member:
-    """One GAN of a fleet: its regularizers, its seed, its metrics (T,) by name at ``steps`` (T,), and a moment's samples by step.
+    """One GAN of a fleet: its regularizers, its seed, its metrics (T,) by name at ``steps`` (T,),
+    and a moment's samples by step.
 
     Where it had stopped, metrics are NaN. Samples (N, d) are of the steps that the fleet saved.
     """
@@ -40,7 +42,8 @@ class Member:
     place: int
 
     def late(self, name: str) -> float:
-        """Return the median of a metric over the last third of the evaluations, because one snapshot can mislead; NaN where it stopped."""
+        """Return the median of a metric over the last third of the evaluations, because one
+        snapshot can mislead; NaN where it stopped."""
         values = self.series(name)
         return float(np.median(values[-max(1, len(values) // 3) :]))
 
@@ -49,30 +52,49 @@ class Member:
         return self.metrics.get(name, np.full(len(self.steps), math.nan))
 
     def samples(self, step: int) -> np.ndarray:
-        """Return its samples (N, d) at an evaluation; one of NaN where the whole fleet had stopped before."""
+        """Return its samples (N, d) at an evaluation; one of NaN where the whole fleet had stopped
+        before."""
         path = self.folder / f"samples/step-{step:08d}.npz"
         there = path.is_file()
         with np.load(path if there else self.folder / "samples/real.npz") as held:
             samples = held["samples"]
-        return np.asarray(samples[self.place] if there else np.full_like(samples[:1], math.nan), dtype=np.float64)
+        return np.asarray(
+            samples[self.place] if there else np.full_like(samples[:1], math.nan), dtype=np.float64
+        )
 
 
-def fleet(problem: Problem, members: Sequence[Config], folder: Path, *, compiled: bool = False) -> list[Member]:
-    """Train a fleet in a folder, or continue the one that is there, and return its members. compiled: as in ``train_fleet``.
+def fleet(
+    problem: Problem, members: Sequence[Config], folder: Path, *, compiled: bool = False
+) -> list[Member]:
+    """Train a fleet in a folder, or continue the one that is there, and return its members.
+    compiled: as in ``train_fleet``.
 
-    Raises SteadyganError where the folder holds another fleet, and KeyboardInterrupt where it was interrupted: the same call continues it.
+    Raises SteadyganError where the folder holds another fleet, and KeyboardInterrupt where it was
+    interrupted: the same call continues it.
     """
     resolved = alike(problem, members)
-    make_or_continue(problem, resolved, folder, lambda: train_fleet(problem, members, folder, compiled=compiled), resume_fleet)
+    make_or_continue(
+        problem,
+        resolved,
+        folder,
+        lambda: train_fleet(problem, members, folder, compiled=compiled),
+        resume_fleet,
+    )
     return read(folder, resolved)
 
 
 def make_or_continue(
-    problem: Problem, members: Sequence[Config], folder: Path, make: Callable[[], _Outcome], resume: Callable[[Path], _Outcome]
+    problem: Problem,
+    members: Sequence[Config],
+    folder: Path,
+    make: Callable[[], _Outcome],
+    resume: Callable[[Path], _Outcome],
 ) -> None:
-    """Make the run of one GAN or of many, given resolved, that belongs into a folder, or resume the one that is there and not at its end.
+    """Make the run of one GAN or of many, given resolved, that belongs into a folder, or resume the
+    one that is there and not at its end.
 
-    Raises SteadyganError where the folder holds another run, and KeyboardInterrupt where it was interrupted: the same call continues it.
+    Raises SteadyganError where the folder holds another run, and KeyboardInterrupt where it was
+    interrupted: the same call continues it.
     """
     if (folder / "config.json").is_file():
         same(problem, members, folder)
@@ -97,14 +119,20 @@ def ended(folder: Path) -> str | None:
     state = "finished" if alive else "stopped"
     status |= {"state": state, "step": tree["step"], "seconds": round(tree["seconds"], 2)}
     if "alive" in tree:
-        endings = [tree["stopped"].get(str(i), (tree["step"], None)) for i in range(len(tree["alive"]))]
-        status["members"] = [{"state": "stopped" if why else state, "step": step, "reason": why} for step, why in endings]
+        endings = [
+            tree["stopped"].get(str(i), (tree["step"], None)) for i in range(len(tree["alive"]))
+        ]
+        status["members"] = [
+            {"state": "stopped" if why else state, "step": step, "reason": why}
+            for step, why in endings
+        ]
     run.write("status.json", status)
     return state
 
 
 def read(folder: Path, members: Sequence[Config]) -> list[Member]:
-    """Return the members of a fleet's folder with their metrics at every planned evaluation: an interruption neither adds nor takes any."""
+    """Return the members of a fleet's folder with their metrics at every planned evaluation: an
+    interruption neither adds nor takes any."""
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     measured = {row["step"]: row["metrics"] for row in rows if "metrics" in row}
     total, every = members[0].steps or 0, members[0].evaluate_every
@@ -112,11 +140,22 @@ def read(folder: Path, members: Sequence[Config]) -> list[Member]:
     names = list(dict.fromkeys(name for metrics in measured.values() for name in metrics))
 
     def column(name: str, place: int) -> np.ndarray:
-        values = [measured.get(int(step), {}).get(name, [None] * len(members))[place] for step in steps]
-        return np.array([math.nan if value is None else value for value in values], dtype=np.float64)
+        values = [
+            measured.get(int(step), {}).get(name, [None] * len(members))[place] for step in steps
+        ]
+        return np.array(
+            [math.nan if value is None else value for value in values], dtype=np.float64
+        )
 
     return [
-        Member(" + ".join(m.regularizer) or "unregularized", m.seed, steps, {name: column(name, i) for name in names}, folder, i)
+        Member(
+            " + ".join(m.regularizer) or "unregularized",
+            m.seed,
+            steps,
+            {name: column(name, i) for name in names},
+            folder,
+            i,
+        )
         for i, m in enumerate(members)
     ]
 
@@ -139,7 +178,8 @@ def share(yes: int, of: int, what: str = "seeds") -> str:
 
 
 def majority(yes: int, of: int) -> bool | None:
-    """Return whether most seeds are on one side; None where the interval of their share holds one half, so that chance can do it.
+    """Return whether most seeds are on one side; None where the interval of their share holds one
+    half, so that chance can do it.
 
     >>> majority(8, 8), majority(6, 8), majority(0, 8)
     (True, None, False)
@@ -162,15 +202,25 @@ def spread(values: Sequence[float]) -> str:
 
 
 def same(problem: Problem, members: Sequence[Config], folder: Path) -> None:
-    """Raise SteadyganError unless a run folder holds these members of this problem, given resolved."""
+    """Raise SteadyganError unless a run folder holds these members of this problem, given
+    resolved."""
     held = RunFolder.open(folder).read("config.json")
     wanted = [m.to_json() for m in members]
     # Read and written again, so that a folder older than a setting has its default.
-    found = [Config.from_json({**held["config"], **each}).to_json() for each in held.get("fleet", {}).get("members", [{}])]
+    found = [
+        Config.from_json({**held["config"], **each}).to_json()
+        for each in held.get("fleet", {}).get("members", [{}])
+    ]
 
     def essential(members: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        # The device may be another machine's, and how often a run is saved and logged changes nothing.
+        # The device may be another machine's, and how often a run is saved and logged changes
+        # nothing.
         return [{key: value for key, value in m.items() if key not in _IDLE} for m in members]
 
-    if held["problem"] != json.loads(json.dumps(problem_to_json(problem))) or essential(found) != essential(wanted):
-        raise SteadyganError(f"{folder} holds another run than this experiment's: choose another folder with --out, or remove that one.")
+    if held["problem"] != json.loads(json.dumps(problem_to_json(problem))) or essential(
+        found
+    ) != essential(wanted):
+        raise SteadyganError(
+            f"{folder} holds another run than this experiment's: choose another folder with"
+            " --out, or remove that one."
+        )

@@ -1,4 +1,5 @@
-"""Image GANs of an experiment: where the images come from, runs that are made once and continued, and what is measured of them."""
+"""Image GANs of an experiment: where the images come from, runs that are made once and continued,
+and what is measured of them."""
 
 from __future__ import annotations
 
@@ -30,7 +31,8 @@ from .fleets import make_or_continue, share
 from .spec import Row
 
 VARIED = 0.25
-"""Standard deviation of a generator's pixels, over that of real ones, below which its samples are alike: collapsed, or not yet apart."""
+"""Standard deviation of a generator's pixels, over that of real ones, below which its samples are
+alike: collapsed, or not yet apart."""
 
 ARCHITECTURES = {
     "DCGAN": "dcgan:width={width},norm={norm},critic_norm={critic_norm}",
@@ -51,7 +53,8 @@ SMALL = {
     "samples": 500,
     "features": "effnet-lite0",
 }
-"""What image experiments at quick scale share; the names of data are looked for under $STEADYGAN_DATA."""
+"""What image experiments at quick scale share; the names of data are looked for under
+$STEADYGAN_DATA."""
 
 LARGE = {
     "data": ("celeba/train", "celeba/test"),
@@ -64,7 +67,8 @@ LARGE = {
     "samples": 10_000,
     "features": "inception-2015",
 }
-"""The papers' size. The authors crop CelebA to 178 x 178 and LSUN to 256 x 256, which are the central squares that are taken here."""
+"""The papers' size. The authors crop CelebA to 178 x 178 and LSUN to 256 x 256, which are the
+central squares that are taken here."""
 
 TINY = {
     "data": ("digits", "digits"),
@@ -96,11 +100,15 @@ class Trained:
 
     @cached_property
     def won(self) -> bool:
-        """Whether the critic separates real from generated samples nearly perfectly in the last third of the run."""
+        """Whether the critic separates real from generated samples nearly perfectly in the last
+        third of the run."""
         config = json.loads((self.folder / "config.json").read_text())["config"]
         indifferent = build("objective", config["objective"]).indifferent
         losses = [row["critic_loss"] for row in self.rows if row["critic_loss"] is not None]
-        return indifferent > 0 and median(losses[-max(1, len(losses) // 3) :]) < Monitor.WON * indifferent
+        return (
+            indifferent > 0
+            and median(losses[-max(1, len(losses) // 3) :]) < Monitor.WON * indifferent
+        )
 
     def grid(self, side: int = 4) -> np.ndarray:
         """Return the picture (H, W, 3) uint8 of side x side of its last samples."""
@@ -112,7 +120,8 @@ class Trained:
 
 
 def sources(settings: Mapping[str, Any]) -> tuple[str, str]:
-    """Return where training and test images lie: a path, ``digits``, or a name under $STEADYGAN_DATA.
+    """Return where training and test images lie: a path, ``digits``, or a name under
+    $STEADYGAN_DATA.
 
     Raises SteadyganError with what to do where they are not there.
     """
@@ -123,8 +132,10 @@ def sources(settings: Mapping[str, Any]) -> tuple[str, str]:
         there = next((place for place in places if place.exists()), None)
         if there is None and name != "digits" and not name.startswith("hf:"):
             raise SteadyganError(
-                f"This experiment needs images, and there are none at {' or '.join(map(str, places))}: give --data TRAIN TEST (folders,"
-                " zips or what else 'steadygan train images' takes), or set STEADYGAN_DATA to the folder that holds them."
+                "This experiment needs images, and there are none at"
+                f" {' or '.join(map(str, places))}: give --data TRAIN TEST (folders,"
+                " zips or what else 'steadygan train images' takes), or set STEADYGAN_DATA to"
+                " the folder that holds them."
             )
         found.append(str(there or name))
     return found[0], found[1]
@@ -132,19 +143,29 @@ def sources(settings: Mapping[str, Any]) -> tuple[str, str]:
 
 def problem(settings: Mapping[str, Any]) -> Images:
     """Return the training images as a problem."""
-    return Images(sources(settings)[0], settings["resolution"], settings["channels"], flip=settings["data"][0] != "digits")
+    return Images(
+        sources(settings)[0],
+        settings["resolution"],
+        settings["channels"],
+        flip=settings["data"][0] != "digits",
+    )
 
 
 def network(architecture: str, settings: Mapping[str, Any], penalizes_samples: bool = False) -> str:
-    """Return the spec of one of ``ARCHITECTURES``; layer normalisation in the critic where a penalty is on single samples, as WGAN-GP's."""
+    """Return the spec of one of ``ARCHITECTURES``; layer normalisation in the critic where a
+    penalty is on single samples, as WGAN-GP's."""
     norms = {"norm": "batch", "critic_norm": "layer" if penalizes_samples else "batch"}
-    # The authors' 0.02 belongs to 64 channels; where nothing normalises, fewer need larger weights for the same gain of a layer.
+    # The authors' 0.02 belongs to 64 channels; where nothing normalises, fewer need larger weights
+    # for the same gain of a layer.
     std = 0.02 * math.sqrt(64 / settings["width"])
-    return ARCHITECTURES[architecture].format(width=settings["width"], narrow=settings["narrow"], std=std, **norms)
+    return ARCHITECTURES[architecture].format(
+        width=settings["width"], narrow=settings["narrow"], std=std, **norms
+    )
 
 
 def config(settings: Mapping[str, Any], architecture: str, seed: int, **more: Any) -> Config:
-    """Return Roth et al.'s configuration of a run: non-saturating, Adam 2e-4 with beta1 1/2, one critic step, no moving average."""
+    """Return Roth et al.'s configuration of a run: non-saturating, Adam 2e-4 with beta1 1/2, one
+    critic step, no moving average."""
     steps = more.pop("steps", settings["steps"])
     chosen = {
         "network": network(architecture, settings, more.get("objective") == "wasserstein"),
@@ -161,7 +182,8 @@ def config(settings: Mapping[str, Any], architecture: str, seed: int, **more: An
 
 
 def wgan_gp(settings: Mapping[str, Any], architecture: str, seed: int, **more: Any) -> Config:
-    """Return the configuration of WGAN-GP: penalty 10, five critic steps, Adam 1e-4 with betas 0 and 0.9."""
+    """Return the configuration of WGAN-GP: penalty 10, five critic steps, Adam 1e-4 with betas 0
+    and 0.9."""
     method = {
         "objective": "wasserstein",
         "regularizer": ("wgan-gp",),
@@ -174,17 +196,29 @@ def wgan_gp(settings: Mapping[str, Any], architecture: str, seed: int, **more: A
 def trained(name: str, problem: Images, config: Config, folder: Path) -> Trained:
     """Train a run in a folder, or continue the one that is there, and return it.
 
-    Raises SteadyganError where the folder holds another run, and KeyboardInterrupt where it was interrupted: the same call continues it.
+    Raises SteadyganError where the folder holds another run, and KeyboardInterrupt where it was
+    interrupted: the same call continues it.
     """
-    make_or_continue(problem, [config.resolve(problem)], folder, lambda: train(problem, config, folder), resume)
+    make_or_continue(
+        problem, [config.resolve(problem)], folder, lambda: train(problem, config, folder), resume
+    )
     status = RunFolder.open(folder).read("status.json")
     warnings, rows = (_lines(folder / f"{kind}.jsonl") for kind in ("warnings", "metrics"))
     return Trained(
-        name, config.seed, folder, status["state"], status["step"], status["seconds"], tuple(w["kind"] for w in warnings), tuple(rows)
+        name,
+        config.seed,
+        folder,
+        status["state"],
+        status["step"],
+        status["seconds"],
+        tuple(w["kind"] for w in warnings),
+        tuple(rows),
     )
 
 
-def each_trained(name: str, problem: Images, configs: Sequence[Config], folder: Path) -> list[Trained]:
+def each_trained(
+    name: str, problem: Images, configs: Sequence[Config], folder: Path
+) -> list[Trained]:
     """Train a setting's runs, a folder each by its seed, or continue them."""
     return [trained(name, problem, each, folder / f"seed-{each.seed}") for each in configs]
 
@@ -195,7 +229,8 @@ def _lines(path: Path) -> list[dict[str, Any]]:
 
 @dataclass(frozen=True)
 class Quality:
-    """How near a run's samples are to test images: the kernel distance with its interval, and their spread over the real one's."""
+    """How near a run's samples are to test images: the kernel distance with its interval, and their
+    spread over the real one's."""
 
     kid: Estimate
     spread: float
@@ -210,10 +245,17 @@ Group = list[tuple[Trained, Quality]]
 """A setting's runs, one for each seed, with the quality of their samples."""
 
 
-def measured(runs: Sequence[Trained], settings: Mapping[str, Any], seed: int = 0, path: Path | None = None, averaged: bool = True) -> Group:
+def measured(
+    runs: Sequence[Trained],
+    settings: Mapping[str, Any],
+    seed: int = 0,
+    path: Path | None = None,
+    averaged: bool = True,
+) -> Group:
     """Return runs with the quality of their samples, as ``steadygan evaluate`` measures it.
 
-    seed: of the latents and of the choice among the test images. path, averaged: as ``load_sampler`` takes them.
+    seed: of the latents and of the choice among the test images. path, averaged: as
+    ``load_sampler`` takes them.
     """
     features = build_features(settings["features"])
     features.check()
@@ -223,7 +265,12 @@ def measured(runs: Sequence[Trained], settings: Mapping[str, Any], seed: int = 0
         samples = load_sampler(run.folder, path, averaged=averaged)[0](settings["samples"], seed)
         pixels = to_bytes(samples).numpy()
         numbers, _ = compute(Pair(real, pixels, x, take(pixels, features)), ("kid",))
-        found.append((run, Quality(numbers["kid"], float(pixels.std(axis=0).mean() / real.std(axis=0).mean()))))
+        found.append(
+            (
+                run,
+                Quality(numbers["kid"], float(pixels.std(axis=0).mean() / real.std(axis=0).mean())),
+            )
+        )
     return found
 
 
@@ -234,12 +281,14 @@ def event(settings: Mapping[str, Any]) -> tuple[int, int, int]:
 
 @lru_cache(maxsize=2)
 def _test_images(path: str, n: int, event: tuple[int, int, int], seed: int) -> np.ndarray:
-    # Kept, because an experiment asks for the same ones with every setting, and a zip is decoded whole.
+    # Kept, because an experiment asks for the same ones with every setting, and a zip is decoded
+    # whole.
     return load_samples(path, n, event, seed)
 
 
 def alive(run: Trained, quality: Quality) -> bool:
-    """Return whether a run went through to its end with finite numbers, an undecided critic and samples that differ."""
+    """Return whether a run went through to its end with finite numbers, an undecided critic and
+    samples that differ."""
     return run.state == "finished" and not run.won and quality.varied
 
 
@@ -250,38 +299,72 @@ def stands(claim: str, group: Group, source: str) -> Row:
         claim,
         f"all {len(group)} seeds alive",
         source,
-        f"finite to the end, critic's loss above {Monitor.WON:.0%} of an undecided one's, samples' spread above {VARIED:.0%} of the real",
+        f"finite to the end, critic's loss above {Monitor.WON:.0%} of an undecided one's,"
+        f" samples' spread above {VARIED:.0%} of the real",
         said(group),
         all(standing),
-        "" if all(standing) else "; ".join(_trouble(*each) for each, stood in zip(group, standing, strict=True) if not stood),
+        ""
+        if all(standing)
+        else "; ".join(
+            _trouble(*each) for each, stood in zip(group, standing, strict=True) if not stood
+        ),
     )
 
 
 def falls(claim: str, group: Group, source: str, why: str) -> Row:
-    """Return the row of the claim that a setting is unstable: undecided where every seed is still alive, because ``why``."""
+    """Return the row of the claim that a setting is unstable: undecided where every seed is still
+    alive, because ``why``."""
     fallen = sum(not alive(run, quality) for run, quality in group)
     expected = "not every seed alive, sooner or later"
-    return Row(claim, expected, source, "as above", said(group), True if fallen else None, "" if fallen else why)
+    return Row(
+        claim,
+        expected,
+        source,
+        "as above",
+        said(group),
+        True if fallen else None,
+        "" if fallen else why,
+    )
 
 
 def nearer(claim: str, ours: Group, theirs: Group, source: str) -> Row:
-    """Return the row of the claim that samples are nearer to test images, seed by seed; undecided where intervals overlap."""
+    """Return the row of the claim that samples are nearer to test images, seed by seed; undecided
+    where intervals overlap."""
     pairs = [(a.kid, b.kid) for (_, a), (_, b) in zip(ours, theirs, strict=True)]
-    better, worse = (sum(p.below(q) for p, q in each) for each in (pairs, [(b, a) for a, b in pairs]))
+    better, worse = (
+        sum(p.below(q) for p, q in each) for each in (pairs, [(b, a) for a, b in pairs])
+    )
     holds = True if better == len(pairs) else (False if worse == len(pairs) else None)
     beside = ", ".join(f"{a.value:.3g} against {b.value:.3g}" for a, b in pairs)
-    why = "" if holds else f"nearer in {better}, farther in {worse} of {len(pairs)} seeds, by intervals that do not overlap"
+    why = (
+        ""
+        if holds
+        else f"nearer in {better}, farther in {worse} of {len(pairs)} seeds, by intervals that"
+        " do not overlap"
+    )
     return Row(
-        claim, "nearer in every seed", source, "95 % intervals of the kernel distance apart", f"kernel distance {beside}", holds, why
+        claim,
+        "nearer in every seed",
+        source,
+        "95 % intervals of the kernel distance apart",
+        f"kernel distance {beside}",
+        holds,
+        why,
     )
 
 
 def said(group: Group) -> str:
-    """Return what was measured of a setting's seeds: how many are alive, kernel distances, and what the monitor named."""
-    distances = ", ".join(f"{quality.kid.value:.3g} [{quality.kid.low:.3g}, {quality.kid.high:.3g}]" for _, quality in group)
+    """Return what was measured of a setting's seeds: how many are alive, kernel distances, and what
+    the monitor named."""
+    distances = ", ".join(
+        f"{quality.kid.value:.3g} [{quality.kid.low:.3g}, {quality.kid.high:.3g}]"
+        for _, quality in group
+    )
     warnings = sorted({kind for run, _ in group for kind in run.warnings})
     seen = share(sum(alive(*each) for each in group), len(group))
-    return f"{seen}; kernel distance {distances}" + (f"; warnings: {', '.join(warnings)}" if warnings else "")
+    return f"{seen}; kernel distance {distances}" + (
+        f"; warnings: {', '.join(warnings)}" if warnings else ""
+    )
 
 
 def _trouble(run: Trained, quality: Quality) -> str:
@@ -296,7 +379,10 @@ def _trouble(run: Trained, quality: Quality) -> str:
 def budget(settings: Mapping[str, Any], seeds: int, paper: str) -> tuple[str, ...]:
     """Return what a reader must know about the size of a run, beside the paper's."""
     side = settings["resolution"]
-    size = f"{side} x {side}, {settings['width']} channels at the finest stage, batch {settings['batch']}"
+    size = (
+        f"{side} x {side}, {settings['width']} channels at the finest stage, batch"
+        f" {settings['batch']}"
+    )
     about = f"{seeds} seed(s), {settings['steps']:,} iterations at {size}. The paper: {paper}."
     jpeg = "The images are CIFAR-10 as JPEG copies." if "cifar10" in settings["data"][0] else ""
     return tuple(filter(None, (about, jpeg)))
@@ -304,4 +390,7 @@ def budget(settings: Mapping[str, Any], seeds: int, paper: str) -> tuple[str, ..
 
 def measure_of(settings: Mapping[str, Any]) -> str:
     """Return how distances are measured, in words."""
-    return f"Distances are of {settings['samples']:,} samples against as many test images, in {settings['features']}."
+    return (
+        f"Distances are of {settings['samples']:,} samples against as many test images, in"
+        f" {settings['features']}."
+    )

@@ -1,4 +1,5 @@
-"""Mescheder et al. 2018, the 2-D experiments: every method's best cell over a grid of learning rates and strengths."""
+"""Mescheder et al. 2018, the 2-D experiments: every method's best cell over a grid of learning
+rates and strengths."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ from .fleets import Member, fleet, seconds, spread
 from .spec import Experiment, Findings, Row
 
 GAMMAS = (1.0, 10.0, 100.0)
-"""The paper's own grid. Its γ multiplies one half of the mean squared norm, for R1, R2 and WGAN-GP alike, as here."""
+"""The paper's own grid. Its γ multiplies one half of the mean squared norm, for R1, R2 and WGAN-GP
+alike, as here."""
 
 KINDS = ("sgd", "rmsprop")
 
@@ -29,14 +31,16 @@ NEAR = 2.0
 """A distance of at most so many times that of two draws of real samples is near the floor."""
 
 FRESH = 1000
-"""The first seed of the real samples that generated ones are held against; trainings have their own."""
+"""The first seed of the real samples that generated ones are held against; trainings have their
+own."""
 
 
 @dataclass(frozen=True)
 class Method:
     """A method: its three strengths and what a configuration says at one of them.
 
-    kinds: of the optimizers that it is trained with. alone: every strength is a structure, and so a fleet, of its own.
+    kinds: of the optimizers that it is trained with. alone: every strength is a structure, and so a
+    fleet, of its own.
     """
 
     name: str
@@ -46,15 +50,25 @@ class Method:
     alone: bool = False
 
 
-def _penalized(r1: float = 0.0, r2: float = 0.0, js: float = 0.0, sigma: float = 0.0) -> dict[str, Any]:
+def _penalized(
+    r1: float = 0.0, r2: float = 0.0, js: float = 0.0, sigma: float = 0.0
+) -> dict[str, Any]:
     # One structure with zeros for what is not asked for, so that one fleet trains five methods.
     regularizer = (f"r1:gamma={r1:g}", f"r2:gamma={r2:g}", f"js:gamma={js:g}")
-    return {"objective": "nonsaturating", "regularizer": regularizer, "smoothing": f"instance-noise:sigma={sigma:g}"}
+    return {
+        "objective": "nonsaturating",
+        "regularizer": regularizer,
+        "smoothing": f"instance-noise:sigma={sigma:g}",
+    }
 
 
 def _wasserstein(gamma: float, critic_steps: int) -> dict[str, Any]:
     dynamics = f"alternating:critic_steps={critic_steps}"
-    return {"objective": "wasserstein", "regularizer": (f"wgan-gp:gamma={gamma:g}",), "dynamics": dynamics}
+    return {
+        "objective": "wasserstein",
+        "regularizer": (f"wgan-gp:gamma={gamma:g}",),
+        "dynamics": dynamics,
+    }
 
 
 def _consensus(gamma: float) -> dict[str, Any]:
@@ -118,25 +132,34 @@ def cells(settings: Mapping[str, Any]) -> list[Cell]:
 Trained = tuple[Cell, Member]
 
 
-def trained(problem: Problem, wanted: Sequence[tuple[Cell, int]], settings: Mapping[str, Any], out: Path) -> list[Trained]:
+def trained(
+    problem: Problem, wanted: Sequence[tuple[Cell, int]], settings: Mapping[str, Any], out: Path
+) -> list[Trained]:
     """Train every cell with its seed, in as few fleets as their structures allow, a folder each."""
     fleets: dict[str, list[tuple[Cell, Config]]] = {}
     for cell, seed in wanted:
         config = cell.config(settings, seed)
-        name = f"{cell.kind}-{config.objective}-{config.dynamics}".replace(":", "-").replace("=", "-")
+        name = f"{cell.kind}-{config.objective}-{config.dynamics}".replace(":", "-").replace(
+            "=", "-"
+        )
         fleets.setdefault(name, []).append((cell, config))
     found: list[Trained] = []
     for name, group in fleets.items():
-        members = fleet(problem, [config for _, config in group], out / name, compiled=settings["compiled"])
+        members = fleet(
+            problem, [config for _, config in group], out / name, compiled=settings["compiled"]
+        )
         found += zip([cell for cell, _ in group], members, strict=True)
     return found
 
 
 def distance(problem: Problem, member: Member, n: int, draw: int) -> float:
-    """Return W1 of n samples after the last iteration to n fresh real ones; inf for a GAN that blew up."""
+    """Return W1 of n samples after the last iteration to n fresh real ones; inf for a GAN that blew
+    up."""
     if not math.isfinite(member.series("sw1")[-1]):
         return math.inf
-    return wasserstein(torch.from_numpy(member.samples(int(member.steps[-1]))[:n]), _real(problem, n, draw))
+    return wasserstein(
+        torch.from_numpy(member.samples(int(member.steps[-1]))[:n]), _real(problem, n, draw)
+    )
 
 
 def floor(problem: Problem, n: int, draws: int) -> float:
@@ -146,7 +169,8 @@ def floor(problem: Problem, n: int, draws: int) -> float:
 
 
 def point(problem: Problem, n: int) -> float:
-    """Return W1 of the data to their mean: what a generator has that makes one point, the best of such."""
+    """Return W1 of the data to their mean: what a generator has that makes one point, the best of
+    such."""
     x = _real(problem, n, 0)
     return float((x - x.mean(0)).norm(dim=1).mean())
 
@@ -157,8 +181,8 @@ def _real(problem: Problem, n: int, draw: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Result:
-    """One problem: every cell's distance, with ``floor`` and ``point`` at that number of samples; the best cell of each method, and the
-    distances of its fresh seeds, with their own floor."""
+    """One problem: every cell's distance, with ``floor`` and ``point`` at that number of samples;
+    the best cell of each method, and the distances of its fresh seeds, with their own floor."""
 
     grid: Mapping[Cell, float]
     grid_floor: float
@@ -173,12 +197,22 @@ class Result:
 
 
 def run(settings: Mapping[str, Any], seeds: int, out: Path) -> Findings:
-    """Train the grid on every problem, choose each method's best cell, train it anew from other seeds, and compare."""
-    results = {name: study(build("problem", name), settings, seeds, out / name) for name in settings["problems"]}
+    """Train the grid on every problem, choose each method's best cell, train it anew from other
+    seeds, and compare."""
+    results = {
+        name: study(build("problem", name), settings, seeds, out / name)
+        for name in settings["problems"]
+    }
     rows = [against(name, result, ours) for ours in OURS for name, result in results.items()]
     rows += [nearness(name, result) for name, result in results.items()]
     folders = [path.parent for path in sorted(out.glob("*/*/*/status.json"))]
-    return Findings(tuple(rows), "intervals", picture(results), notes(settings, seeds, results), seconds(*folders))
+    return Findings(
+        tuple(rows),
+        "intervals",
+        picture(results),
+        notes(settings, seeds, results),
+        seconds(*folders),
+    )
 
 
 def study(problem: Problem, settings: Mapping[str, Any], seeds: int, out: Path) -> Result:
@@ -186,16 +220,27 @@ def study(problem: Problem, settings: Mapping[str, Any], seeds: int, out: Path) 
     n, few = settings["samples"], settings["grid_samples"]
     first = trained(problem, [(cell, 0) for cell in cells(settings)], settings, out / "grid")
     grid = {cell: distance(problem, member, few, 0) for cell, member in first}
-    best = {method.name: min((c for c in grid if c.method is method), key=lambda c: grid[c]) for method in METHODS}
-    again = trained(problem, [(cell, seed) for cell in best.values() for seed in range(1, seeds + 1)], settings, out / "best")
+    best = {
+        method.name: min((c for c in grid if c.method is method), key=lambda c: grid[c])
+        for method in METHODS
+    }
+    again = trained(
+        problem,
+        [(cell, seed) for cell in best.values() for seed in range(1, seeds + 1)],
+        settings,
+        out / "best",
+    )
     final: dict[str, list[float]] = {name: [] for name in best}
     for cell, member in again:
         final[cell.method.name].append(distance(problem, member, n, member.seed))
-    return Result(grid, floor(problem, few, 5), point(problem, few), best, final, floor(problem, n, 5))
+    return Result(
+        grid, floor(problem, few, 5), point(problem, few), best, final, floor(problem, n, 5)
+    )
 
 
 def difference(a: Sequence[float], b: Sequence[float]) -> Estimate:
-    """Return mean(a) - mean(b) with Welch's 95 % interval; values that are infinite make it infinite, or NaN on both sides.
+    """Return mean(a) - mean(b) with Welch's 95 % interval; values that are infinite make it
+    infinite, or NaN on both sides.
 
     >>> difference([1.0, 3.0], [1.0, 3.0]).value
     0.0
@@ -219,7 +264,8 @@ def difference(a: Sequence[float], b: Sequence[float]) -> Estimate:
 
 
 def against(problem: str, result: Result, ours: str) -> Row:
-    """Return the row of the claim that a method does not lose against any of the others on a problem."""
+    """Return the row of the claim that a method does not lose against any of the others on a
+    problem."""
     gaps = {other: difference(result.final[ours], result.final[other]) for other in OTHERS}
     lost = [other for other, gap in gaps.items() if gap.low > 0]
     return Row(
@@ -229,12 +275,16 @@ def against(problem: str, result: Result, ours: str) -> Row:
         "no 95 % interval of a difference of the mean W1 (Welch, over seeds) above 0",
         "; ".join(f"minus {other}: {gap}" for other, gap in gaps.items()),
         not lost,
-        f"farther than {', '.join(lost)}; median W1 (range) over seeds: {seen(result, [ours, *lost])}" if lost else "",
+        f"farther than {', '.join(lost)}; median W1 (range) over seeds:"
+        f" {seen(result, [ours, *lost])}"
+        if lost
+        else "",
     )
 
 
 def nearness(problem: str, result: Result) -> Row:
-    """Return the row of the claim that the best cells come near the floor: all methods of the paper where the data have a density."""
+    """Return the row of the claim that the best cells come near the floor: all methods of the paper
+    where the data have a density."""
     expected = (*OTHERS, *OURS) if problem == "gaussian2d" else OURS
     factors = {name: float(np.mean(values)) / result.floor for name, values in result.final.items()}
     missing = [name for name in expected if not result.near(name)]
@@ -245,48 +295,75 @@ def nearness(problem: str, result: Result) -> Row:
         "as said",
         "times the floor: " + ", ".join(f"{name} {factor:.2f}" for name, factor in factors.items()),
         not missing,
-        f"not {', '.join(missing)}; median W1 (range) over seeds: {seen(result, missing)}; real {result.floor:.3g}" if missing else "",
+        f"not {', '.join(missing)}; median W1 (range) over seeds: {seen(result, missing)}; real"
+        f" {result.floor:.3g}"
+        if missing
+        else "",
     )
 
 
 def seen(result: Result, names: Sequence[str]) -> str:
-    """Return median and range of some methods' distances with their best cells, so that one seed that strayed can be told from all."""
-    return "; ".join(f"{name} {spread(result.final[name])} by {result.best[name]}" for name in names)
+    """Return median and range of some methods' distances with their best cells, so that one seed
+    that strayed can be told from all."""
+    return "; ".join(
+        f"{name} {spread(result.final[name])} by {result.best[name]}" for name in names
+    )
 
 
-def notes(settings: Mapping[str, Any], seeds: int, results: Mapping[str, Result]) -> tuple[str, ...]:
-    """Return what a reader must know: sizes, conventions, how cells were chosen, and how many of each method's fell."""
+def notes(
+    settings: Mapping[str, Any], seeds: int, results: Mapping[str, Result]
+) -> tuple[str, ...]:
+    """Return what a reader must know: sizes, conventions, how cells were chosen, and how many of
+    each method's fell."""
     grid = next(iter(results.values())).grid
     rates = " and ".join(f"{kind} {', '.join(settings[kind])}" for kind in KINDS if settings[kind])
     used = {
-        name: ", ".join(f"{s:g}" for s in sorted({c.strength for c in grid if c.method.name == name}))
+        name: ", ".join(
+            f"{s:g}" for s in sorted({c.strength for c in grid if c.method.name == name})
+        )
         for name in {c.method.name for c in grid}
     }
     return (
-        f"{len(grid)} cells a problem: {rates}; {settings['steps']:,} iterations, batch {settings['batch']}, ReLU MLPs with 4 hidden"
-        " layers of 16, alternating updates. The paper's grid has sgd 5e-3, 1e-2, 2e-2, 5e-2 and rmsprop 5e-5, 1e-4, 2e-4, 5e-4.",
-        "An iteration is one update of the generator and one of the critic; of WGAN-GP with 5 critic steps it is six updates, thrice as"
+        f"{len(grid)} cells a problem: {rates}; {settings['steps']:,} iterations, batch"
+        f" {settings['batch']}, ReLU MLPs with 4 hidden"
+        " layers of 16, alternating updates. The paper's grid has sgd 5e-3, 1e-2, 2e-2, 5e-2 and"
+        " rmsprop 5e-5, 1e-4, 2e-4, 5e-4.",
+        "An iteration is one update of the generator and one of the critic; of WGAN-GP with 5"
+        " critic steps it is six updates, thrice as"
         " much, and its distances are those of the same number of iterations.",
-        f"γ is {used['R1']} in the paper's own convention, γ/2 E‖∇D‖² and γ/2 E(‖∇D‖ - 1)², which is this project's. JS has twice that,"
-        f" which damps the same at the equilibrium. Instance noise has σ {used['instance noise']}; consensus optimisation has γ"
-        f" {used['consensus']}, and is trained simultaneously by RMSProp only, as by its authors. Neither these three methods nor their"
+        f"γ is {used['R1']} in the paper's own convention, γ/2 E‖∇D‖² and γ/2 E(‖∇D‖ - 1)²,"
+        " which is this project's. JS has twice that,"
+        " which damps the same at the equilibrium. Instance noise has σ"
+        f" {used['instance noise']}; consensus optimisation has γ"
+        f" {used['consensus']}, and is trained simultaneously by RMSProp only, as by its"
+        " authors. Neither these three methods nor their"
         " strengths are from the paper.",
-        f"Each method's best cell was chosen by seed 0 and {settings['grid_samples']} samples, then trained anew from seeds 1 to {seeds}"
-        f" and measured with {settings['samples']} samples, each against real samples of its own: the choice does not bias what is"
-        " reported. W1 is exact, after the last iteration. Intervals are over seeds. They are not corrected for their number: of"
-        f" {len(OURS) * len(OTHERS) * len(results)} differences between equal methods one in forty would lie above 0.",
+        f"Each method's best cell was chosen by seed 0 and {settings['grid_samples']} samples,"
+        f" then trained anew from seeds 1 to {seeds}"
+        f" and measured with {settings['samples']} samples, each against real samples of its"
+        " own: the choice does not bias what is"
+        " reported. W1 is exact, after the last iteration. Intervals are over seeds. They are"
+        " not corrected for their number: of"
+        f" {len(OURS) * len(OTHERS) * len(results)} differences between equal methods one in"
+        " forty would lie above 0.",
         *(robustness(method.name, results) for method in METHODS),
     )
 
 
 def robustness(name: str, results: Mapping[str, Result]) -> str:
     """Say how many cells of a method's grid blew up, fell, and came near."""
-    pairs = [(r, value) for r in results.values() for cell, value in r.grid.items() if cell.method.name == name]
+    pairs = [
+        (r, value)
+        for r in results.values()
+        for cell, value in r.grid.items()
+        if cell.method.name == name
+    ]
     blown = sum(value == math.inf for _, value in pairs)
     fallen = sum(r.point <= value < math.inf for r, value in pairs)
     near = sum(value <= NEAR * r.grid_floor for r, value in pairs)
     return (
-        f"{name}: of {len(pairs)} cells {blown} blew up, {fallen} are no nearer to the data than the best single point, {near} come near."
+        f"{name}: of {len(pairs)} cells {blown} blew up, {fallen} are no nearer to the data than"
+        f" the best single point, {near} come near."
         f" Best: {'; '.join(f'{problem} {r.best[name]}' for problem, r in results.items())}."
     )
 
@@ -302,7 +379,8 @@ def picture(results: Mapping[str, Result]) -> dict[str, Any]:
             groups[name] = {"interval": tuple(whole), "faint": grid}
         panels.append({"title": problem, "floor": result.floor, "groups": groups})
     caption = (
-        "points: best cell, mean and 95 % interval over seeds; faint: every cell of the grid, from fewer samples, at the edge where it blew"
+        "points: best cell, mean and 95 % interval over seeds; faint: every cell of the grid,"
+        " from fewer samples, at the edge where it blew"
         " up; line: real against real"
     )
     return {"panels": panels, "x": "Wasserstein-1", "caption": caption}

@@ -1,4 +1,5 @@
-"""Mescheder et al. 2018, sections 2 to 4: every closed form of the Dirac-GAN against automatic differentiation of the training objects."""
+"""Mescheder et al. 2018, sections 2 to 4: every closed form of the Dirac-GAN against automatic
+differentiation of the training objects."""
 
 from __future__ import annotations
 
@@ -22,12 +23,14 @@ from .spec import Experiment, Findings, Row, bound, number
 
 GAMMAS = (0.1, 0.3, 0.5, 1.0, 2.0, 5.0)
 _DOUBLE_ROOT = 1e-7
-"""Where the eigenvalues coincide, rounding of 1e-16 in the Jacobian moves them by its square root."""
+"""Where the eigenvalues coincide, rounding of 1e-16 in the Jacobian moves them by its square
+root."""
 
 
 @dataclass(frozen=True)
 class Form:
-    """A row of the paper's closed forms: the method, its formula in words, and its eigenvalues at a strength g."""
+    """A row of the paper's closed forms: the method, its formula in words, and its eigenvalues at a
+    strength g."""
 
     method: str
     formula: str
@@ -51,8 +54,16 @@ _M, _R = "Mescheder et al. 2018, ", "Roth et al. 2017, Eq. 20, linearised at the
 _STEPS, _SIZE = 5, 0.1
 
 FORMS = (
-    Form("GAN", "±ia, a = ½", _M + "section 2", lambda g: Game("minimax"), lambda g: damped(0.5, 0)),
-    Form("non-saturating GAN", "±ia, a = ½", _M + "section 2", lambda g: Game("nonsaturating"), lambda g: damped(0.5, 0)),
+    Form(
+        "GAN", "±ia, a = ½", _M + "section 2", lambda g: Game("minimax"), lambda g: damped(0.5, 0)
+    ),
+    Form(
+        "non-saturating GAN",
+        "±ia, a = ½",
+        _M + "section 2",
+        lambda g: Game("nonsaturating"),
+        lambda g: damped(0.5, 0),
+    ),
     Form("WGAN", "±i", _M + "section 3", lambda g: Game("wasserstein"), lambda g: damped(1, 0)),
     Form(
         "WGAN, clipped at 1",
@@ -61,7 +72,13 @@ FORMS = (
         lambda g: Game("wasserstein", constraint="clip:c=1"),
         lambda g: damped(1, 0),
     ),
-    Form("WGAN-LP", "±i: vanishes there", "derived", lambda g: Game("wasserstein", f"wgan-lp:gamma={g}"), lambda g: damped(1, 0)),
+    Form(
+        "WGAN-LP",
+        "±i: vanishes there",
+        "derived",
+        lambda g: Game("wasserstein", f"wgan-lp:gamma={g}"),
+        lambda g: damped(1, 0),
+    ),
     Form(
         "instance noise, σ² = γ",
         "bσ² ± √(b²σ⁴ − a²), b = −¼",
@@ -69,10 +86,34 @@ FORMS = (
         lambda g: Game("minimax", smoothing=f"instance-noise:sigma={math.sqrt(g)!r}"),
         lambda g: damped(0.5, g / 2),
     ),
-    Form("R1", "−γ/2 ± √(γ²/4 − a²)", _M + "section 3", lambda g: Game("minimax", f"r1:gamma={g}"), lambda g: damped(0.5, g)),
-    Form("R2", "−γ/2 ± √(γ²/4 − a²)", _M + "section 3", lambda g: Game("minimax", f"r2:gamma={g}"), lambda g: damped(0.5, g)),
-    Form("R1 + R2", "−γ ± √(γ² − a²)", "derived", lambda g: Game("minimax", f"r1r2:gamma={g}"), lambda g: damped(0.5, 2 * g)),
-    Form("JS", "−γ/4 ± √(γ²/16 − a²)", _R, lambda g: Game("minimax", f"js:gamma={g}"), lambda g: damped(0.5, g / 2)),
+    Form(
+        "R1",
+        "−γ/2 ± √(γ²/4 − a²)",
+        _M + "section 3",
+        lambda g: Game("minimax", f"r1:gamma={g}"),
+        lambda g: damped(0.5, g),
+    ),
+    Form(
+        "R2",
+        "−γ/2 ± √(γ²/4 − a²)",
+        _M + "section 3",
+        lambda g: Game("minimax", f"r2:gamma={g}"),
+        lambda g: damped(0.5, g),
+    ),
+    Form(
+        "R1 + R2",
+        "−γ ± √(γ² − a²)",
+        "derived",
+        lambda g: Game("minimax", f"r1r2:gamma={g}"),
+        lambda g: damped(0.5, 2 * g),
+    ),
+    Form(
+        "JS",
+        "−γ/4 ± √(γ²/16 − a²)",
+        _R,
+        lambda g: Game("minimax", f"js:gamma={g}"),
+        lambda g: damped(0.5, g / 2),
+    ),
     Form(
         "f-GAN with its regularizer, KL",
         "−γw/2 ± √(γ²w²/4 − a²), a = w = 1",
@@ -106,28 +147,64 @@ def run(settings: Mapping[str, Any], seeds: int, out: Path) -> Findings:
     for form in FORMS:
         pairs = [(form.values(g), measured(form.game(g), form.dynamics(g))) for g in gammas]
         words = f"{form.method}: eigenvalues at γ = {', '.join(f'{g:g}' for g in gammas)}"
-        rows.append(bound(words, form.source, form.formula, max(gap(*pair) for pair in pairs), _DOUBLE_ROOT))
-        spectra[form.method] = tuple(np.concatenate([np.array(pair[side]) for pair in pairs]) for side in (0, 1))
-    rows += [_kink(name, objective, settings["strength"]) for name, objective in (("wgan-gp", "wasserstein"), ("dragan", "minimax"))]
+        rows.append(
+            bound(words, form.source, form.formula, max(gap(*pair) for pair in pairs), _DOUBLE_ROOT)
+        )
+        spectra[form.method] = tuple(
+            np.concatenate([np.array(pair[side]) for pair in pairs]) for side in (0, 1)
+        )
+    rows += [
+        _kink(name, objective, settings["strength"])
+        for name, objective in (("wgan-gp", "wasserstein"), ("dragan", "minimax"))
+    ]
     for name, expected in {"r1": 1.0, "r2": 1.0, "r1r2": 0.5, "js": 2.0}.items():
         found = critical_gamma(Game("minimax", f"{name}:gamma=1"))
-        rows.append(number(f"{name}: critical γ", _M + "section 3, and derived", expected, math.nan if found is None else found, 1e-6))
-    twins = [gap(measured(Game("minimax", f"js:gamma={2 * g}")), measured(Game("minimax", f"r1:gamma={g}"))) for g in gammas]
-    rows.append(bound("JS with 2γ has the eigenvalues of R1 with γ", "derived", "equal", max(twins), _DOUBLE_ROOT))
+        rows.append(
+            number(
+                f"{name}: critical γ",
+                _M + "section 3, and derived",
+                expected,
+                math.nan if found is None else found,
+                1e-6,
+            )
+        )
+    twins = [
+        gap(
+            measured(Game("minimax", f"js:gamma={2 * g}")),
+            measured(Game("minimax", f"r1:gamma={g}")),
+        )
+        for g in gammas
+    ]
+    rows.append(
+        bound(
+            "JS with 2γ has the eigenvalues of R1 with γ",
+            "derived",
+            "equal",
+            max(twins),
+            _DOUBLE_ROOT,
+        )
+    )
     rows += _largest_rates(settings["rates"])
     rows.append(_all_combinations(settings["objectives"]))
-    note = "Rings are closed forms, dots what automatic differentiation gives; each colour is a method, each pair of points a strength."
-    return Findings(tuple(rows), "spectra", {"spectra": spectra, "curves": _curves(settings["curve"])}, (note,))
+    note = (
+        "Rings are closed forms, dots what automatic differentiation gives; each colour is a"
+        " method, each pair of points a strength."
+    )
+    return Findings(
+        tuple(rows), "spectra", {"spectra": spectra, "curves": _curves(settings["curve"])}, (note,)
+    )
 
 
 def measured(game: Game, dynamics: str = "simultaneous") -> list[complex]:
-    """Return the eigenvalues of the field that the dynamics follows at the equilibrium, by automatic differentiation."""
+    """Return the eigenvalues of the field that the dynamics follows at the equilibrium, by
+    automatic differentiation."""
     system = dirac_system(game, dynamics, 0.2)
     return eigenvalues(jacobian(system.field, system.point()))
 
 
 def gap(one: list[complex], other: list[complex]) -> float:
-    """Return the largest distance between two spectra of two values, the better way of pairing them.
+    """Return the largest distance between two spectra of two values, the better way of pairing
+    them.
 
     >>> gap([1j, -1j], [-1j, 1j])
     0.0
@@ -155,10 +232,17 @@ def _kink(name: str, objective: str, gamma: float) -> Row:
 
 
 def _largest_rates(count: int) -> list[Row]:
-    """Return rows for the largest stable learning rates: bisection on the spectral radius against the formulas."""
+    """Return rows for the largest stable learning rates: bisection on the spectral radius against
+    the formulas."""
     cases = (
         ("minimax", ["r1:gamma=0.3"], "simultaneous", "q/a²", 1.2),
-        ("minimax", ["r1:gamma=3"], "simultaneous", "2/(q/2 + √(q²/4 − a²))", 2 / (1.5 + math.sqrt(2))),
+        (
+            "minimax",
+            ["r1:gamma=3"],
+            "simultaneous",
+            "2/(q/2 + √(q²/4 − a²))",
+            2 / (1.5 + math.sqrt(2)),
+        ),
         ("minimax", [], "alternating", "2/a", 4.0),
         ("minimax", [], "alternating:critic_steps=5", "2/(a√5)", 4 / math.sqrt(5)),
         ("minimax", [], "extragradient", "1/a", 2.0),
@@ -167,8 +251,19 @@ def _largest_rates(count: int) -> list[Row]:
     rows = []
     for objective, regularizers, dynamics, formula, expected in cases[:count]:
         (record,) = analyze_dirac([objective], [regularizers], [None], [dynamics], [0.2])
-        words = f"largest stable learning rate, {' + '.join(regularizers) or 'unregularized'}, {dynamics}: {formula}"
-        rows.append(number(words, "derived from " + _M + "section 2", expected, record.max_stable_lr or math.nan, 1e-6 * expected))
+        words = (
+            f"largest stable learning rate, {' + '.join(regularizers) or 'unregularized'},"
+            f" {dynamics}: {formula}"
+        )
+        rows.append(
+            number(
+                words,
+                "derived from " + _M + "section 2",
+                expected,
+                record.max_stable_lr or math.nan,
+                1e-6 * expected,
+            )
+        )
     return rows
 
 
@@ -183,19 +278,31 @@ def _all_combinations(objectives: tuple[str, ...]) -> Row:
                 except SteadyganError:
                     refused += 1
                     continue
-                form = eigenvalues(closed_forms.field_matrix(game, build("dynamics", dynamics), 0.2))
+                form = eigenvalues(
+                    closed_forms.field_matrix(game, build("dynamics", dynamics), 0.2)
+                )
                 worst, count = max(worst, gap(form, found)), count + 1
-    words = f"all registered objectives × regularizers × dynamics: {count} closed forms, {refused} refused for a kink"
+    words = (
+        f"all registered objectives × regularizers × dynamics: {count} closed forms,"
+        f" {refused} refused for a kink"
+    )
     return bound(words, "docs/derivations.md", "equal", worst, _DOUBLE_ROOT)
 
 
 def _curves(count: int) -> dict[str, tuple[np.ndarray, ...]]:
-    """Return by regularizer: γ (n,), the largest real part by autodiff (n,), and by the formula (n,)."""
+    """Return by regularizer: γ (n,), the largest real part by autodiff (n,), and by the formula
+    (n,)."""
     gammas = np.geomspace(0.05, 8, count)
     found = {}
     for name, factor in {"r1": 1.0, "r1r2": 2.0, "js": 0.5}.items():
-        by_autodiff = [max(v.real for v in measured(Game("minimax", f"{name}:gamma={g}"))) for g in gammas]
-        found[name] = gammas, np.array(by_autodiff), np.array([max(v.real for v in damped(0.5, factor * g)) for g in gammas])
+        by_autodiff = [
+            max(v.real for v in measured(Game("minimax", f"{name}:gamma={g}"))) for g in gammas
+        ]
+        found[name] = (
+            gammas,
+            np.array(by_autodiff),
+            np.array([max(v.real for v in damped(0.5, factor * g)) for g in gammas]),
+        )
     return found
 
 
@@ -208,7 +315,13 @@ EXPERIMENT = Experiment(
     scales={
         "quick": _FULL,
         "paper": _FULL,
-        "tiny": {"gammas": (0.3, 1.0), "strength": 0.7, "objectives": ("minimax",), "curve": 3, "rates": 2},
+        "tiny": {
+            "gammas": (0.3, 1.0),
+            "strength": 0.7,
+            "objectives": ("minimax",),
+            "curve": 3,
+            "rates": 2,
+        },
     },
     cost={"quick": "20 seconds", "paper": "the same", "tiny": "seconds"},
     run=run,

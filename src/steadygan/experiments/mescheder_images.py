@@ -1,4 +1,5 @@
-"""Mescheder et al. 2018 on images: a residual network without any normalisation, trained with R1 and a moving average."""
+"""Mescheder et al. 2018 on images: a residual network without any normalisation, trained with R1
+and a moving average."""
 
 from __future__ import annotations
 
@@ -6,7 +7,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .images import LARGE, SMALL, TINY, budget, config, each_trained, falls, measure_of, measured, nearer, problem, stands
+from .images import (
+    LARGE,
+    SMALL,
+    TINY,
+    budget,
+    config,
+    each_trained,
+    falls,
+    measure_of,
+    measured,
+    nearer,
+    problem,
+    stands,
+)
 from .spec import Experiment, Findings
 
 _SOURCE = "Mescheder et al. 2018, experiments on images; settings from the authors' published code"
@@ -25,7 +39,13 @@ def run(settings: Mapping[str, Any], seeds: int, out: Path) -> Findings:
     }
     runs = {
         name: each_trained(
-            name, images, [config(settings, "ResNet", seed, regularizer=regularizer, **common) for seed in range(seeds)], out / name
+            name,
+            images,
+            [
+                config(settings, "ResNet", seed, regularizer=regularizer, **common)
+                for seed in range(seeds)
+            ],
+            out / name,
         )
         for name, regularizer in {"R1": (R1,), "unregularized": ()}.items()
     }
@@ -34,18 +54,45 @@ def run(settings: Mapping[str, Any], seeds: int, out: Path) -> Findings:
     short = f"still alive after {settings['steps']:,} iterations"
     rows = (
         stands("R1, γ = 20, no normalisation: trains stably", groups["R1"], _SOURCE),
-        falls("unregularized, no normalisation: does not train stably", groups["unregularized"], _SOURCE, short),
-        nearer("R1 comes nearer to the data than unregularized", groups["R1"], groups["unregularized"], _SOURCE),
-        nearer("the moving average of the generator is nearer to the data than the generator", groups["R1"], raw, _SOURCE),
+        falls(
+            "unregularized, no normalisation: does not train stably",
+            groups["unregularized"],
+            _SOURCE,
+            short,
+        ),
+        nearer(
+            "R1 comes nearer to the data than unregularized",
+            groups["R1"],
+            groups["unregularized"],
+            _SOURCE,
+        ),
+        nearer(
+            "the moving average of the generator is nearer to the data than the generator",
+            groups["R1"],
+            raw,
+            _SOURCE,
+        ),
     )
     names = [f"seed {each.seed}" for each in runs["R1"]]
-    data = {"cells": [[each.grid() for each in group] for group in runs.values()], "titles": list(runs), "heads": names}
+    data = {
+        "cells": [[each.grid() for each in group] for group in runs.values()],
+        "titles": list(runs),
+        "heads": names,
+    }
     notes = (
-        *budget(settings, seeds, "64 channels at the finest stage, batch 64, latents of 256 numbers, 128 x 128 and larger"),
+        *budget(
+            settings,
+            seeds,
+            "64 channels at the finest stage, batch 64, latents of 256 numbers, 128 x 128 and"
+            " larger",
+        ),
         measure_of(settings),
-        "RMSProp 1e-4, moving average 0.999 of the parameters, residual branches scaled by 0.1, one critic step, non-saturating.",
+        "RMSProp 1e-4, moving average 0.999 of the parameters, residual branches scaled by 0.1,"
+        " one critic step, non-saturating.",
     )
-    return Findings(rows, "gallery", data, notes, sum(each.seconds for group in runs.values() for each in group))
+    return Findings(
+        rows, "gallery", data, notes, sum(each.seconds for group in runs.values() for each in group)
+    )
 
 
 EXPERIMENT = Experiment(
@@ -53,10 +100,21 @@ EXPERIMENT = Experiment(
     what="R1 and a moving average: a residual network without normalisation on images",
     source="Mescheder et al. 2018, experiments on images",
     scales={
-        "quick": {**SMALL, "resolution": 16, "latent": 256, "samples": 300, "steps": 3000, "seeds": 2},
+        "quick": {
+            **SMALL,
+            "resolution": 16,
+            "latent": 256,
+            "samples": 300,
+            "steps": 3000,
+            "seeds": 2,
+        },
         "paper": {**LARGE, "latent": 256, "resolution": 128, "steps": 300_000, "seeds": 1},
         "tiny": {**TINY, "seeds": 2},
     },
-    cost={"quick": "12 minutes on one core", "paper": "a GPU for days (not measured)", "tiny": "seconds"},
+    cost={
+        "quick": "12 minutes on one core",
+        "paper": "a GPU for days (not measured)",
+        "tiny": "seconds",
+    },
     run=run,
 )

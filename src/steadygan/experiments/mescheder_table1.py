@@ -1,4 +1,5 @@
-"""Mescheder et al. 2018, Table 1: which methods converge locally, measured by linearising and by playing."""
+"""Mescheder et al. 2018, Table 1: which methods converge locally, measured by linearising and by
+playing."""
 
 from __future__ import annotations
 
@@ -12,9 +13,19 @@ from .spec import Experiment, Findings, Row
 
 def run(settings: Mapping[str, Any], seeds: int, out: Path) -> Findings:
     """Measure every cell of the table."""
-    methods = [method for method in METHODS if method.name in settings["methods"]] if settings["methods"] else METHODS
+    methods = (
+        [method for method in METHODS if method.name in settings["methods"]]
+        if settings["methods"]
+        else METHODS
+    )
     cells = table1(methods)
-    grid = [[next(cell for cell in cells if (cell.method, cell.case) == (method.name, case)) for case in CASES] for method in methods]
+    grid = [
+        [
+            next(cell for cell in cells if (cell.method, cell.case) == (method.name, case))
+            for case in CASES
+        ]
+        for method in methods
+    ]
     data = {
         "rows": [method.name for method in methods],
         "columns": list(CASES),
@@ -23,8 +34,10 @@ def run(settings: Mapping[str, Any], seeds: int, out: Path) -> Findings:
         "words": [[words(cell) for cell in row] for row in grid],
     }
     notes = (
-        "The general case is the Dirac-GAN; the absolutely continuous one is N(0, 1) against μ + s z with a quadratic critic.",
-        "Yes or no is from the play: a start 0.1 away in each parameter must come a thousand times closer. The expected verdicts are partly"
+        "The general case is the Dirac-GAN; the absolutely continuous one is N(0, 1) against μ +"
+        " s z with a quadratic critic.",
+        "Yes or no is from the play: a start 0.1 away in each parameter must come a thousand"
+        " times closer. The expected verdicts are partly"
         " recalled from the paper and not re-read.",
     )
     return Findings(tuple(row(cell) for cell in cells), "verdicts", data, notes)
@@ -59,7 +72,11 @@ EXPERIMENT = Experiment(
     name="mescheder-table1",
     what="which methods converge locally, absolutely continuous and general case",
     source="Mescheder et al. 2018, Table 1",
-    scales={"quick": {"methods": ()}, "paper": {"methods": ()}, "tiny": {"methods": ("unregularized", "R1")}},
+    scales={
+        "quick": {"methods": ()},
+        "paper": {"methods": ()},
+        "tiny": {"methods": ("unregularized", "R1")},
+    },
     cost={"quick": "half a minute", "paper": "the same", "tiny": "seconds"},
     run=run,
 )

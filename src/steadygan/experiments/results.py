@@ -1,4 +1,5 @@
-"""Results on disk: one folder an experiment with result.json and figure.png, and the page that lists them all."""
+"""Results on disk: one folder an experiment with result.json and figure.png, and the page that
+lists them all."""
 
 from __future__ import annotations
 
@@ -27,14 +28,21 @@ _SIGN = {True: "yes", False: "**no**", None: "undecided"}
 
 
 def folder_name(name: str, scale: str) -> str:
-    """Return the folder of a result: the experiment's name, with the scale where that is not quick."""
+    """Return the folder of a result: the experiment's name, with the scale where that is not
+    quick."""
     return name if scale == "quick" else f"{name}-{scale}"
 
 
 def record(
-    experiment: Experiment, scale: str, settings: Mapping[str, Any], seeds: int, findings: Findings, seconds: float
+    experiment: Experiment,
+    scale: str,
+    settings: Mapping[str, Any],
+    seeds: int,
+    findings: Findings,
+    seconds: float,
 ) -> dict[str, Any]:
-    """Return the content of result.json: what was run, where, when and from which commit, and every row."""
+    """Return the content of result.json: what was run, where, when and from which commit, and every
+    row."""
     # Fleets train where Config's device=auto puts them.
     at = environment("cuda" if torch.cuda.is_available() else "cpu")
     return {
@@ -44,7 +52,10 @@ def record(
         "command": experiment.command(scale) + (f" --seeds {seeds}" if seeds else ""),
         "cost": experiment.cost[scale],
         "scale": scale,
-        "settings": {key: list(value) if isinstance(value, tuple) else value for key, value in settings.items()},
+        "settings": {
+            key: list(value) if isinstance(value, tuple) else value
+            for key, value in settings.items()
+        },
         "seeds": seeds,
         **findings.to_json(),
         "seconds": round(max(seconds, findings.seconds), 1),
@@ -63,29 +74,38 @@ def load(folder: Path) -> dict[str, Any] | None:
         held: dict[str, Any] = json.loads(path.read_text())
         _ = held["date"], held["verdict"], held["rows"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise SteadyganError(f"{path} cannot be read as a result ({error}): remove it, or run the experiment again.") from error
+        raise SteadyganError(
+            f"{path} cannot be read as a result ({error}): remove it, or run the experiment again."
+        ) from error
     return held
 
 
 def newest(name: str, scale: str = "quick") -> dict[str, Any] | None:
-    """Return the latest result of an experiment, one's own or the one that comes with the source; None without any."""
+    """Return the latest result of an experiment, one's own or the one that comes with the source;
+    None without any."""
     held = [found for root in (RUNS, COMMITTED) if (found := load(root / folder_name(name, scale)))]
     return max(held, key=lambda result: result["date"], default=None)
 
 
 def listed() -> list[dict[str, Any]]:
-    """Return a record of every experiment: name, what, source, cost, and the verdict of its latest result, None without one."""
+    """Return a record of every experiment: name, what, source, cost, and the verdict of its latest
+    result, None without one."""
     found = []
     for name, experiment in EXPERIMENTS.items():
         result = newest(name)
         verdict = None if result is None else result["verdict"]
-        about = {"what": experiment.what, "source": experiment.source, "cost": experiment.cost["quick"]}
+        about = {
+            "what": experiment.what,
+            "source": experiment.source,
+            "cost": experiment.cost["quick"],
+        }
         found.append({"name": name, **about, "verdict": verdict})
     return found
 
 
 def publish(docs: Path) -> Path:
-    """Copy the latest results under ``RUNS`` into docs/reproduction and write docs/index.md about all that are there."""
+    """Copy the latest results under ``RUNS`` into docs/reproduction and write docs/index.md about
+    all that are there."""
     shelf = docs / "reproduction"
     for name in EXPERIMENTS:
         for scale in ("quick", "paper"):
@@ -102,14 +122,21 @@ def publish(docs: Path) -> Path:
 
 
 def index(shelf: Path) -> str:
-    """Return the page about the results in a folder: a table of all experiments, then every claim of each; what was not run is said."""
-    held = {(name, scale): load(shelf / folder_name(name, scale)) for name in EXPERIMENTS for scale in ("quick", "paper")}
+    """Return the page about the results in a folder: a table of all experiments, then every claim
+    of each; what was not run is said."""
+    held = {
+        (name, scale): load(shelf / folder_name(name, scale))
+        for name in EXPERIMENTS
+        for scale in ("quick", "paper")
+    }
     there = {key: result for key, result in held.items() if result}
     lines = [
         "# The two papers, claim by claim",
         "",
-        "Roth, Lucchi, Nowozin and Hofmann 2017 (arXiv 1705.09367), and Mescheder, Geiger and Nowozin 2018 (arXiv 1801.04406).",
-        "Run one with `steadygan reproduce NAME`; what it measured stands here, whether the claim holds or not. This page is made by",
+        "Roth, Lucchi, Nowozin and Hofmann 2017 (arXiv 1705.09367), and Mescheder, Geiger and"
+        " Nowozin 2018 (arXiv 1801.04406).",
+        "Run one with `steadygan reproduce NAME`; what it measured stands here, whether the"
+        " claim holds or not. This page is made by",
         "`steadygan reproduce --index docs/results`.",
         "",
         "| experiment | what | source | verdict | cost | picture |",
@@ -123,24 +150,42 @@ def index(shelf: Path) -> str:
             verdict = result["verdict"] if result else "not run yet"
             picture = f"[picture](reproduction/{title}/{FIGURE})" if result else ""
             link = f"[`{title}`](#{title})" if result else f"`{title}`"
-            lines.append(_line(link, experiment.what, experiment.source, verdict, experiment.cost[scale], picture))
+            lines.append(
+                _line(
+                    link,
+                    experiment.what,
+                    experiment.source,
+                    verdict,
+                    experiment.cost[scale],
+                    picture,
+                )
+            )
     for (name, scale), result in there.items():
         lines += _section(folder_name(name, scale), result)
     others = sorted(path.parent.name for path in shelf.parent.glob("*/README.md"))
-    lines += ["", "## Further results", "", *(f"* [{name}]({name}/README.md)" for name in others)] if others else []
+    lines += (
+        ["", "## Further results", "", *(f"* [{name}]({name}/README.md)" for name in others)]
+        if others
+        else []
+    )
     return "\n".join(lines) + "\n"
 
 
 def _section(title: str, result: Mapping[str, Any]) -> list[str]:
-    at, settings = result["environment"], ", ".join(f"{key} {value}" for key, value in result["settings"].items() if value != [])
+    at, settings = (
+        result["environment"],
+        ", ".join(f"{key} {value}" for key, value in result["settings"].items() if value != []),
+    )
     lines = [
         "",
         f"## {title}",
         "",
         f"{result['what'][0].upper()}{result['what'][1:]}: **{result['verdict']}.**",
         "",
-        f"`{result['command']}`; made on {result['date'][:10]} in {result['seconds']:.0f} s with torch {at['torch']} on"
-        f" {at['device']}, {at['threads']} thread(s) of a shared machine." + (f" Settings: {settings}." if settings else ""),
+        f"`{result['command']}`; made on {result['date'][:10]} in {result['seconds']:.0f} s with"
+        f" torch {at['torch']} on"
+        f" {at['device']}, {at['threads']} thread(s) of a shared machine."
+        + (f" Settings: {settings}." if settings else ""),
         "",
         f"![{result['what']}](reproduction/{title}/{FIGURE})",
         "",
@@ -149,7 +194,16 @@ def _section(title: str, result: Mapping[str, Any]) -> list[str]:
     ]
     for row in result["rows"]:
         sign = _SIGN[row["holds"]] + (f": {row['why']}" if row["why"] else "")
-        lines.append(_line(row["claim"], row["expected"], row["source"], row["tolerance"], row["measured"], sign))
+        lines.append(
+            _line(
+                row["claim"],
+                row["expected"],
+                row["source"],
+                row["tolerance"],
+                row["measured"],
+                sign,
+            )
+        )
     return [*lines, "", *(f"* {note}" for note in result["notes"])]
 
 

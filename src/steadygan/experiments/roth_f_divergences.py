@@ -1,4 +1,5 @@
-"""Roth et al. 2017, section 4: the regularizer of Eq. 19 for every divergence, on the 3-D submanifold mixture."""
+"""Roth et al. 2017, section 4: the regularizer of Eq. 19 for every divergence, on the 3-D
+submanifold mixture."""
 
 from __future__ import annotations
 
@@ -19,27 +20,39 @@ _SOURCE = PAPER + "Eq. 19; on the mixture: this project's claim"
 
 
 def f_divergences(settings: Mapping[str, Any], seeds: int, out: Path) -> Findings:
-    """Train an f-GAN of every divergence with five critic steps, without regularizer and with its own."""
+    """Train an f-GAN of every divergence with five critic steps, without regularizer and with its
+    own."""
     chosen, gamma = settings.get("divergences") or names("divergence"), settings["gamma"]
     plain, regularized, folders = dict[str, list[Member]](), dict[str, list[Member]](), list[Path]()
     for name in chosen:
-        for group, kind, regularizer in ((plain, "unregularized", ""), (regularized, "f-gan", f"f-gan:gamma={gamma},divergence={name}")):
-            configs = members(settings, [regularizer], 5, seeds, objective=f"f-gan:divergence={name}")
+        for group, kind, regularizer in (
+            (plain, "unregularized", ""),
+            (regularized, "f-gan", f"f-gan:gamma={gamma},divergence={name}"),
+        ):
+            configs = members(
+                settings, [regularizer], 5, seeds, objective=f"f-gan:divergence={name}"
+            )
             folders.append(out / name / kind)
             group[name] = trained(settings, configs, folders[-1])
     rows = [row for name in chosen for row in (stands(f"{name}, γ = {gamma}", regularized[name], _SOURCE),
                                               better(name, plain[name], regularized[name]))]  # fmt: skip
     notes = (
         *budget(settings, seeds),
-        "The paper derives Eq. 19 for every f and shows it on the mixture for the GAN alone, as Eq. 20: that each divergence stands, and"
-        f" that it does better than without, are this project's claims. γ = {gamma} for all, not tuned for any. The generator's loss is the"
-        " saturating one, −E f*(g(v)). gan and js differ by a constant only, so theirs are the same runs but for rounding.",
-        "The picture shows the first seed at the last iteration; the rows are medians over the last third of the evaluations.",
+        "The paper derives Eq. 19 for every f and shows it on the mixture for the GAN alone, as"
+        " Eq. 20: that each divergence stands, and"
+        f" that it does better than without, are this project's claims. γ = {gamma} for all, not"
+        " tuned for any. The generator's loss is the"
+        " saturating one, −E f*(g(v)). gan and js differ by a constant only, so theirs are the"
+        " same runs but for rounding.",
+        "The picture shows the first seed at the last iteration; the rows are medians over the"
+        " last third of the evaluations.",
     )
     last = next(iter(plain.values()))[0].steps[-1]
     data = {
         "real": Mixture3D().stream(0).draw(2000).x.numpy(),
-        "cells": [[group[name][0].samples(int(last)) for name in chosen] for group in (plain, regularized)],
+        "cells": [
+            [group[name][0].samples(int(last)) for name in chosen] for group in (plain, regularized)
+        ],
         "titles": [f"unregularized, iteration {last:,}", f"regularized, γ = {gamma}"],
         "heads": list(chosen),
     }
@@ -47,10 +60,19 @@ def f_divergences(settings: Mapping[str, Any], seeds: int, out: Path) -> Finding
 
 
 def better(name: str, plain: Sequence[Member], regularized: Sequence[Member]) -> Row:
-    """Return the row of the claim that the regularizer brings samples nearer to the data, with no mode less."""
-    ends = {metric: [[final(m, metric) for m in group] for group in (plain, regularized)] for metric in ("modes", "sw1")}
-    (modes, more), (far, near) = ([median(values) for values in ends[metric]] for metric in ("modes", "sw1"))
-    words = [f"{metric} {spread(values[1])} against {spread(values[0])} without" for metric, values in ends.items()]
+    """Return the row of the claim that the regularizer brings samples nearer to the data, with no
+    mode less."""
+    ends = {
+        metric: [[final(m, metric) for m in group] for group in (plain, regularized)]
+        for metric in ("modes", "sw1")
+    }
+    (modes, more), (far, near) = (
+        [median(values) for values in ends[metric]] for metric in ("modes", "sw1")
+    )
+    words = [
+        f"{metric} {spread(values[1])} against {spread(values[0])} without"
+        for metric, values in ends.items()
+    ]
     holds = more >= modes and near < far
     return Row(
         f"{name}: better than without the regularizer",
@@ -59,18 +81,32 @@ def better(name: str, plain: Sequence[Member], regularized: Sequence[Member]) ->
         "medians over seeds of medians over the last third of the evaluations",
         "; ".join(words),
         holds,
-        "" if holds else "with it there are fewer modes" if more < modes else "with it samples are no nearer to the data",
+        ""
+        if holds
+        else "with it there are fewer modes"
+        if more < modes
+        else "with it samples are no nearer to the data",
     )
 
 
 def total_variation() -> Row:
-    """Return the row about the divergence that has no regularizer: its dual is linear, so Eq. 19 weighs every gradient with 0."""
+    """Return the row about the divergence that has no regularizer: its dual is linear, so Eq. 19
+    weighs every gradient with 0."""
     u = torch.linspace(0, 4, 4001, dtype=torch.float64)
     t = torch.linspace(-0.45, 0.45, 91, dtype=torch.float64)
     dual = (t[:, None] * u - (u - 1).abs() / 2).amax(dim=1)
     curvature = (dual[2:] - 2 * dual[1:-1] + dual[:-2]) / (t[1] - t[0]) ** 2
-    claim = "total variation: the regularizer vanishes, f*(t) = t having no curvature; nothing to train, so it is not registered"
-    return bound(claim, "derived from " + PAPER + "Eq. 19", "f*″ = 0 on |t| < ½", float(curvature.abs().max()), 1e-9)
+    claim = (
+        "total variation: the regularizer vanishes, f*(t) = t having no curvature; nothing"
+        " to train, so it is not registered"
+    )
+    return bound(
+        claim,
+        "derived from " + PAPER + "Eq. 19",
+        "f*″ = 0 on |t| < ½",
+        float(curvature.abs().max()),
+        1e-9,
+    )
 
 
 EXPERIMENT = Experiment(
@@ -78,10 +114,28 @@ EXPERIMENT = Experiment(
     what="the f-GAN regularizer for every divergence on the mixture",
     source="Roth et al. 2017, section 4, Eq. 19",
     scales={
-        "quick": {"gamma": 1, "steps": 2400, "batch": 64, "evaluations": 20, "seeds": 2, "compiled": True},
-        "paper": {"gamma": 1, "steps": 100_000, "batch": 512, "evaluations": 100, "seeds": 8, "compiled": True},
+        "quick": {
+            "gamma": 1,
+            "steps": 2400,
+            "batch": 64,
+            "evaluations": 20,
+            "seeds": 2,
+            "compiled": True,
+        },
+        "paper": {
+            "gamma": 1,
+            "steps": 100_000,
+            "batch": 512,
+            "evaluations": 100,
+            "seeds": 8,
+            "compiled": True,
+        },
         "tiny": {**TINIEST, "gamma": 1, "divergences": ("gan", "kl")},
     },
-    cost={"quick": "20 minutes of one core", "paper": "a GPU for hours (not measured)", "tiny": "two seconds"},
+    cost={
+        "quick": "20 minutes of one core",
+        "paper": "a GPU for hours (not measured)",
+        "tiny": "two seconds",
+    },
     run=f_divergences,
 )

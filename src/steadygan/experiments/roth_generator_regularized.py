@@ -1,4 +1,5 @@
-"""Roth et al. 2017, section 4.1: the regularizer in the generator's objective too, on the 3-D submanifold mixture."""
+"""Roth et al. 2017, section 4.1: the regularizer in the generator's objective too, on the 3-D
+submanifold mixture."""
 
 from __future__ import annotations
 
@@ -24,30 +25,54 @@ _ARMS = {"critic": False, "both": True}
 
 
 def run(settings: Mapping[str, Any], seeds: int, out: Path) -> Findings:
-    """Train with five critic steps, the regularizer in the critic's objective alone and in both, from the same seeds."""
+    """Train with five critic steps, the regularizer in the critic's objective alone and in both,
+    from the same seeds."""
     wanted = members(settings, [f"js:gamma={gamma}" for gamma in _STRENGTHS], 5, seeds)
     arms = {
-        name: grouped(trained(settings, [replace(m, regularize_generator=on) for m in wanted], out / name)) for name, on in _ARMS.items()
+        name: grouped(
+            trained(settings, [replace(m, regularize_generator=on) for m in wanted], out / name)
+        )
+        for name, on in _ARMS.items()
     }
-    rows = [row for name in arms["critic"] for row in claims(name, arms["critic"][name], arms["both"][name])]
+    rows = [
+        row
+        for name in arms["critic"]
+        for row in claims(name, arms["critic"][name], arms["both"][name])
+    ]
     groups = {f"{name}, {arm}": group for arm, held in arms.items() for name, group in held.items()}
     notes = (
         *budget(settings, seeds),
-        "A member and its pair share the seed, hence the networks' start, the data and the latents. How early and how stable are this"
-        " project's measures of the paper's remark. To first order nothing can change at an equilibrium whose critic is flat, because the"
+        "A member and its pair share the seed, hence the networks' start, the data and the"
+        " latents. How early and how stable are this"
+        " project's measures of the paper's remark. To first order nothing can change at an"
+        " equilibrium whose critic is flat, because the"
         " penalty is quadratic in the critic's gradient: what differs, differs on the way there.",
         *halfway(groups),
-        *(f"The monitor's warnings with the regularizer in {_words(arm)}: {warnings(out / arm)}." for arm in arms),
+        *(
+            f"The monitor's warnings with the regularizer in {_words(arm)}: {warnings(out / arm)}."
+            for arm in arms
+        ),
     )
     data = {"panels": [medians(groups, metric, words) for metric, words in _CURVES.items()]}
     return Findings(tuple(rows), "lines", data, notes, seconds(*(out / arm for arm in arms)))
 
 
 def claims(name: str, critic: Sequence[Member], both: Sequence[Member]) -> list[Row]:
-    """Return the rows of the claims that a GAN with the regularizer in both objectives is faster at first, and less stable near the end."""
-    faster = _row(f"{name}, in both: faster at first", "the first evaluation with 7 modes comes earlier", first, critic, both)
+    """Return the rows of the claims that a GAN with the regularizer in both objectives is faster at
+    first, and less stable near the end."""
+    faster = _row(
+        f"{name}, in both: faster at first",
+        "the first evaluation with 7 modes comes earlier",
+        first,
+        critic,
+        both,
+    )
     shaky = _row(
-        f"{name}, in both: unstable near convergence", "having had 7 modes, fewer late evaluations with them", late_share, critic, both
+        f"{name}, in both: unstable near convergence",
+        "having had 7 modes, fewer late evaluations with them",
+        late_share,
+        critic,
+        both,
     )
     return [faster, shaky]
 
@@ -59,14 +84,22 @@ def first(member: Member) -> float:
 
 
 def late_share(member: Member) -> float:
-    """Return the share of the evaluations in the last third that have all modes; NaN for one that had not had them before."""
+    """Return the share of the evaluations in the last third that have all modes; NaN for one that
+    had not had them before."""
     values = member.series("modes")
     late = len(values) - max(1, len(values) // 3)
     return float(np.mean(values[late:] == STANDS)) if (values[:late] == STANDS).any() else math.nan
 
 
-def _row(claim: str, expected: str, measure: Callable[[Member], float], critic: Sequence[Member], both: Sequence[Member]) -> Row:
-    """Return the row of the claim that a measure is smaller in both than in the critic alone, seed by seed.
+def _row(
+    claim: str,
+    expected: str,
+    measure: Callable[[Member], float],
+    critic: Sequence[Member],
+    both: Sequence[Member],
+) -> Row:
+    """Return the row of the claim that a measure is smaller in both than in the critic alone, seed
+    by seed.
 
     Seeds that are equal, or where a measure is NaN on either side, say nothing.
     """
@@ -74,19 +107,32 @@ def _row(claim: str, expected: str, measure: Callable[[Member], float], critic: 
     known = [pair for pair in pairs if not any(map(math.isnan, pair))]
     smaller, differing = sum(b < a for a, b in known), sum(b != a for a, b in known)
     holds = majority(smaller, differing) if differing else None
-    found = share(smaller, differing).replace("seeds", "seeds that differ") if differing else f"equal in all of {len(known)} seeds"
-    alone, together = (spread(values) if values else "none" for values in ([a for a, _ in known], [b for _, b in known]))
+    found = (
+        share(smaller, differing).replace("seeds", "seeds that differ")
+        if differing
+        else f"equal in all of {len(known)} seeds"
+    )
+    alone, together = (
+        spread(values) if values else "none"
+        for values in ([a for a, _ in known], [b for _, b in known])
+    )
     return Row(
         claim,
         f"{expected} than in the critic's alone, in most seeds",
         _SOURCE,
         "the 95 % interval of the share of seeds that differ lies on one side of one half",
         f"{found}; critic {alone}, both {together}"
-        + (f" in the {len(known)} of {len(pairs)} seeds that can say" if len(known) < len(pairs) else ""),
+        + (
+            f" in the {len(known)} of {len(pairs)} seeds that can say"
+            if len(known) < len(pairs)
+            else ""
+        ),
         holds,
         {
             True: "",
-            None: "so many seeds of so few can be chance" if differing else "the seeds do not differ",
+            None: "so many seeds of so few can be chance"
+            if differing
+            else "the seeds do not differ",
             False: f"the other way round in {differing - smaller} of {differing} seeds",
         }[holds],
     )
@@ -107,13 +153,18 @@ def _words(arm: str) -> str:
 
 EXPERIMENT = Experiment(
     name="roth-generator-regularized",
-    what="the regularizer in the generator's objective too: faster at first, unstable near convergence",
+    what="the regularizer in the generator's objective too: faster at first, unstable near"
+    " convergence",
     source=_SOURCE,
     scales={
         "quick": {"steps": 2500, "batch": 64, "evaluations": 30, "seeds": 8, "compiled": True},
         "paper": {"steps": 100_000, "batch": 512, "evaluations": 100, "seeds": 8, "compiled": True},
         "tiny": TINIEST,
     },
-    cost={"quick": "ten minutes of one core", "paper": "a GPU for hours (not measured)", "tiny": "a second"},
+    cost={
+        "quick": "ten minutes of one core",
+        "paper": "a GPU for hours (not measured)",
+        "tiny": "a second",
+    },
     run=run,
 )

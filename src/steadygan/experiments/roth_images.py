@@ -1,4 +1,5 @@
-"""Roth et al. 2017 on images: four architectures with and without the regularizer (Figures 2 and 3), and explicit noise (Figure 4)."""
+"""Roth et al. 2017 on images: four architectures with and without the regularizer (Figures 2 and
+3), and explicit noise (Figure 4)."""
 
 from __future__ import annotations
 
@@ -37,76 +38,154 @@ def fig23(settings: Mapping[str, Any], seeds: int, out: Path) -> Findings:
         configs = {"unregularized": [config(settings, architecture, seed) for seed in range(seeds)]}
         for gamma in _GAMMAS:
             js = (f"js:gamma={gamma},anneal=0.01",)
-            configs[f"JS, γ = {gamma}"] = [config(settings, architecture, seed, regularizer=js) for seed in range(seeds)]
-        # Five critic steps and a penalty in each take about four times as long: as many iterations as fit into the same time.
+            configs[f"JS, γ = {gamma}"] = [
+                config(settings, architecture, seed, regularizer=js) for seed in range(seeds)
+            ]
+        # Five critic steps and a penalty in each take about four times as long: as many iterations
+        # as fit into the same time.
         steps = max(1, settings["steps"] // 4)
-        configs["WGAN-GP"] = [wgan_gp(settings, architecture, seed, steps=steps) for seed in range(seeds)]
+        configs["WGAN-GP"] = [
+            wgan_gp(settings, architecture, seed, steps=steps) for seed in range(seeds)
+        ]
         for method, members in configs.items():
             place = out / _slug(architecture) / _slug(method)
-            groups[architecture, method] = measured(each_trained(f"{architecture}, {method}", images, members, place), settings)
-    rows = [row for architecture in settings["architectures"] for row in _rows(architecture, groups, settings)]
+            groups[architecture, method] = measured(
+                each_trained(f"{architecture}, {method}", images, members, place), settings
+            )
+    rows = [
+        row
+        for architecture in settings["architectures"]
+        for row in _rows(architecture, groups, settings)
+    ]
     methods = list(dict.fromkeys(method for _, method in groups))
     data = {
-        "cells": [[groups[architecture, method][0][0].grid() for method in methods] for architecture in settings["architectures"]],
+        "cells": [
+            [groups[architecture, method][0][0].grid() for method in methods]
+            for architecture in settings["architectures"]
+        ],
         "titles": list(settings["architectures"]),
         "heads": methods,
     }
     notes = (
-        *budget(settings, seeds, "64 x 64, 64 channels, batch 64, LSUN 200,000 and CelebA 100,000 iterations"),
+        *budget(
+            settings,
+            seeds,
+            "64 x 64, 64 channels, batch 64, LSUN 200,000 and CelebA 100,000 iterations",
+        ),
         measure_of(settings),
-        "γ is annealed to 1 % of its start, as in the authors' typical run. WGAN-GP has layer normalisation in its critic and a quarter of"
-        " the iterations, each with five critic steps: about the same time. Without normalisation weights start with the authors' standard"
+        "γ is annealed to 1 % of its start, as in the authors' typical run. WGAN-GP has layer"
+        " normalisation in its critic and a quarter of"
+        " the iterations, each with five critic steps: about the same time. Without"
+        " normalisation weights start with the authors' standard"
         " deviation 0.02 at 64 channels, and with the same gain of a layer at fewer.",
     )
-    return Findings(tuple(rows), "gallery", data, notes, sum(run.seconds for group in groups.values() for run, _ in group))
+    return Findings(
+        tuple(rows),
+        "gallery",
+        data,
+        notes,
+        sum(run.seconds for group in groups.values() for run, _ in group),
+    )
 
 
-def _rows(architecture: str, groups: Mapping[tuple[str, str], Group], settings: Mapping[str, Any]) -> list[Row]:
+def _rows(
+    architecture: str, groups: Mapping[tuple[str, str], Group], settings: Mapping[str, Any]
+) -> list[Row]:
     source = _PAPER + "section 5.2, Figures 2 and 3"
     plain, gp = groups[architecture, "unregularized"], groups[architecture, "WGAN-GP"]
-    short = f"still alive after {settings['steps']:,} iterations; the paper's runs are 100,000 and longer"
+    short = (
+        f"still alive after {settings['steps']:,} iterations; the paper's runs are 100,000"
+        " and longer"
+    )
     regularized = [(gamma, groups[architecture, f"JS, γ = {gamma}"]) for gamma in _GAMMAS]
     middle = groups[architecture, "JS, γ = 1"]
     return [
         falls(f"{architecture}, unregularized: unstable", plain, source, short),
-        *(stands(f"{architecture}, JS, γ = {gamma}: stable", group, source) for gamma, group in regularized),
-        nearer(f"{architecture}: JS, γ = 1, comes nearer to the data than unregularized", middle, plain, source),
+        *(
+            stands(f"{architecture}, JS, γ = {gamma}: stable", group, source)
+            for gamma, group in regularized
+        ),
+        nearer(
+            f"{architecture}: JS, γ = 1, comes nearer to the data than unregularized",
+            middle,
+            plain,
+            source,
+        ),
         stands(f"{architecture}, WGAN-GP, for comparison: stable", gp, source),
-        nearer(f"{architecture}: JS, γ = 1, comes nearer than WGAN-GP in about the same time", middle, gp, source),
+        nearer(
+            f"{architecture}: JS, γ = 1, comes nearer than WGAN-GP in about the same time",
+            middle,
+            gp,
+            source,
+        ),
     ]
 
 
 def fig4(settings: Mapping[str, Any], seeds: int, out: Path) -> Findings:
-    """Train the DCGAN with explicit noise at noise-to-signal ratios and variances, and with the regularizer."""
+    """Train the DCGAN with explicit noise at noise-to-signal ratios and variances, and with the
+    regularizer."""
     images, groups = problem(settings), dict[str, Group]()
     choices: dict[str, dict[str, Any]] = {
         _noise(variance, nsr): {"smoothing": f"explicit-noise:variance={variance},nsr={nsr}"}
         for variance in settings["variances"]
         for nsr in settings["ratios"]
     }
-    js = {f"JS, γ = {gamma}": {"regularizer": (f"js:gamma={gamma}",)} for gamma in settings["gammas"]}
+    js = {
+        f"JS, γ = {gamma}": {"regularizer": (f"js:gamma={gamma}",)} for gamma in settings["gammas"]
+    }
     for name, more in {**choices, **js}.items():
         configs = [config(settings, "DCGAN", seed, **more) for seed in range(seeds)]
         groups[name] = measured(each_trained(name, images, configs, out / _slug(name)), settings)
     source = _PAPER + "section 5.4, Figure 4"
-    best = {v: _nearest([_noise(v, nsr) for nsr in settings["ratios"]], groups) for v in settings["variances"]}
+    best = {
+        v: _nearest([_noise(v, nsr) for nsr in settings["ratios"]], groups)
+        for v in settings["variances"]
+    }
     ours = _nearest(js, groups)
-    # Chosen by one set of samples and judged by another, so that the luck of the choice does not count.
+    # Chosen by one set of samples and judged by another, so that the luck of the choice does not
+    # count.
     again = {name: _afresh(groups[name], settings) for name in (*best.values(), ours)}
     rows = [stands(f"{name}: stable", groups[name], source) for name in js]
     for variance, name in best.items():
-        rows.append(stands(f"explicit noise of variance {variance}, at its best NSR: stable", groups[name], source))
-        claim = f"the regularizer ({ours}) comes nearer to the data than explicit noise of variance {variance} at its best ({name})"
+        rows.append(
+            stands(
+                f"explicit noise of variance {variance}, at its best NSR: stable",
+                groups[name],
+                source,
+            )
+        )
+        claim = (
+            f"the regularizer ({ours}) comes nearer to the data than explicit noise of"
+            f" variance {variance} at its best ({name})"
+        )
         rows.append(nearer(claim, again[ours], again[name], source))
-    grid = [[_noise(v, nsr) for nsr in settings["ratios"]] for v in settings["variances"]] + [list(js)]
+    grid = [[_noise(v, nsr) for nsr in settings["ratios"]] for v in settings["variances"]] + [
+        list(js)
+    ]
     data = {
         "cells": [[groups[name][0][0].grid() for name in row] for row in grid],
         "titles": [*(f"noise of variance {v}" for v in settings["variances"]), "JS regularizer"],
-        "heads": [f"NSR {nsr}; γ = {gamma}" for nsr, gamma in zip(settings["ratios"], settings["gammas"], strict=True)],
+        "heads": [
+            f"NSR {nsr}; γ = {gamma}"
+            for nsr, gamma in zip(settings["ratios"], settings["gammas"], strict=True)
+        ],
     }
-    distances = "; ".join(f"{name}: {', '.join(str(quality.kid) for _, quality in group)}" for name, group in groups.items())
-    notes = (*budget(settings, seeds, "64 x 64, batch 64"), measure_of(settings), f"Kernel distances with 95 % intervals: {distances}.")
-    return Findings(tuple(rows), "gallery", data, notes, sum(run.seconds for group in groups.values() for run, _ in group))
+    distances = "; ".join(
+        f"{name}: {', '.join(str(quality.kid) for _, quality in group)}"
+        for name, group in groups.items()
+    )
+    notes = (
+        *budget(settings, seeds, "64 x 64, batch 64"),
+        measure_of(settings),
+        f"Kernel distances with 95 % intervals: {distances}.",
+    )
+    return Findings(
+        tuple(rows),
+        "gallery",
+        data,
+        notes,
+        sum(run.seconds for group in groups.values() for run, _ in group),
+    )
 
 
 def _noise(variance: str, nsr: int) -> str:
@@ -126,7 +205,9 @@ def _afresh(group: Group, settings: Mapping[str, Any]) -> Group:
 
 
 def _slug(name: str) -> str:
-    return "".join(c if c.isalnum() or c == "." else "-" for c in name.replace("γ", "gamma")).strip("-")
+    return "".join(c if c.isalnum() or c == "." else "-" for c in name.replace("γ", "gamma")).strip(
+        "-"
+    )
 
 
 FIG23 = Experiment(
@@ -134,15 +215,30 @@ FIG23 = Experiment(
     what="four image architectures without regularizer, with it (γ = 0.5, 1, 2), and as WGAN-GP",
     source="Roth et al. 2017, section 5.2, Figures 2 and 3",
     scales={
-        "quick": {**SMALL, "batch": 16, "samples": 300, "architectures": tuple(ARCHITECTURES), "steps": 1000, "seeds": 2},
+        "quick": {
+            **SMALL,
+            "batch": 16,
+            "samples": 300,
+            "architectures": tuple(ARCHITECTURES),
+            "steps": 1000,
+            "seeds": 2,
+        },
         "paper": {**LARGE, "architectures": tuple(ARCHITECTURES), "steps": 100_000, "seeds": 3},
         "tiny": {**TINY, "architectures": ("DCGAN", "no normalisation")},
     },
-    cost={"quick": "45 minutes on one core", "paper": "a GPU for days (not measured)", "tiny": "seconds"},
+    cost={
+        "quick": "45 minutes on one core",
+        "paper": "a GPU for days (not measured)",
+        "tiny": "seconds",
+    },
     run=fig23,
 )
 
-_FIG4 = {"variances": ("0.01", "0.1", "1"), "ratios": (1, 2, 4, 8), "gammas": ("0.001", "0.01", "0.1", "1")}
+_FIG4 = {
+    "variances": ("0.01", "0.1", "1"),
+    "ratios": (1, 2, 4, 8),
+    "gammas": ("0.001", "0.01", "0.1", "1"),
+}
 
 FIG4 = Experiment(
     name="roth-fig4",
@@ -153,6 +249,10 @@ FIG4 = Experiment(
         "paper": {**LARGE, **_FIG4, "steps": 100_000, "seeds": 3},
         "tiny": {**TINY, "variances": ("0.1",), "ratios": (1, 2), "gammas": ("0.1", "1")},
     },
-    cost={"quick": "12 minutes on one core", "paper": "a GPU for a day (not measured)", "tiny": "seconds"},
+    cost={
+        "quick": "12 minutes on one core",
+        "paper": "a GPU for a day (not measured)",
+        "tiny": "seconds",
+    },
     run=fig4,
 )

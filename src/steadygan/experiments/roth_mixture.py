@@ -1,4 +1,5 @@
-"""Roth et al. 2017 on the 3-D submanifold mixture: the mixture (Figure 5), and who stands on it (Figures 1 and 6, wide latents)."""
+"""Roth et al. 2017 on the 3-D submanifold mixture: the mixture (Figure 5), and who stands on it
+(Figures 1 and 6, wide latents)."""
 
 from __future__ import annotations
 
@@ -39,7 +40,8 @@ def fig5(settings: Mapping[str, Any], seeds: int, out: Path) -> Findings:
     """Draw the mixture and hold it against its definition, written out anew."""
     problem, n = Mixture3D(), settings["samples"]
     x = problem.stream(0).draw(n).x.double()
-    # The paper's own recipe, step by step, in NumPy: the ring in the plane z = 0, turned by Rodrigues' formula, moved.
+    # The paper's own recipe, step by step, in NumPy: the ring in the plane z = 0, turned by
+    # Rodrigues' formula, moved.
     angle = 2 * np.pi * np.arange(7) / 7
     ring = np.stack([np.sin(angle), np.cos(angle), np.zeros(7)], axis=1)
     k = np.array([1.0, -1.0, 0.0]) / np.sqrt(2)
@@ -51,21 +53,48 @@ def fig5(settings: Mapping[str, Any], seeds: int, out: Path) -> Findings:
     local = (x - centres[nearest]).numpy() @ turn.T
     middle = torch.full((3,), 1 / math.sqrt(3), dtype=torch.float64)
     radii = (centres - middle).norm(dim=1)
-    # A share of n draws strays by sqrt(p (1 - p)/n), a standard deviation by s/sqrt(2 n) for its 2 n numbers: three and a half of them.
+    # A share of n draws strays by sqrt(p (1 - p)/n), a standard deviation by s/sqrt(2 n) for its 2
+    # n numbers: three and a half of them.
     slack = 3.5 * math.sqrt(6 / 49 / n)
     source = PAPER + "sections 5.1 and 7.3"
     measure = problem.measure(x.float(), torch.nn.Identity())
     rows = (
         number("modes", source, 7, measure["modes"], 0),
-        number("distance of every mode from (1, 1, 1)/√3", source, 1.0, float(radii[(radii - 1).abs().argmax()]), 1e-9),
-        number("share of the fullest mode, of a uniform mixture", source, 1 / 7, float(occupancy.max()), slack),
+        number(
+            "distance of every mode from (1, 1, 1)/√3",
+            source,
+            1.0,
+            float(radii[(radii - 1).abs().argmax()]),
+            1e-9,
+        ),
+        number(
+            "share of the fullest mode, of a uniform mixture",
+            source,
+            1 / 7,
+            float(occupancy.max()),
+            slack,
+        ),
         number("share of the emptiest mode", source, 1 / 7, float(occupancy.min()), slack),
-        number("standard deviation within the plane", source, 0.01, float(local[:, :2].std()), 3.5 * 0.01 / math.sqrt(4 * n)),
+        number(
+            "standard deviation within the plane",
+            source,
+            0.01,
+            float(local[:, :2].std()),
+            3.5 * 0.01 / math.sqrt(4 * n),
+        ),
         number("largest height off the plane", source, 0.0, float(np.abs(local[:, 2]).max()), 1e-6),
         number("tilt of the plane in degrees", source, 45.0, _tilt(x.numpy()), 0.05),
     )
-    note = "The picture looks at the plane from above, as all pictures of these samples here; the paper shows it in perspective."
-    data = {"real": x.numpy(), "cells": [[x.numpy()]], "titles": ["real samples"], "heads": [f"{n:,} of them"]}
+    note = (
+        "The picture looks at the plane from above, as all pictures of these samples here;"
+        " the paper shows it in perspective."
+    )
+    data = {
+        "real": x.numpy(),
+        "cells": [[x.numpy()]],
+        "titles": ["real samples"],
+        "heads": [f"{n:,} of them"],
+    }
     return Findings(rows, "clouds", data, (note,))
 
 
@@ -76,7 +105,8 @@ def _tilt(x: np.ndarray) -> float:
 
 @dataclass(frozen=True)
 class _Figure:
-    """The runs of one figure by name, their rows and notes, the names of those to draw, and the folders that they lie in."""
+    """The runs of one figure by name, their rows and notes, the names of those to draw, and the
+    folders that they lie in."""
 
     groups: Mapping[str, list[Member]]
     rows: tuple[Row, ...]
@@ -91,11 +121,14 @@ class _Figure:
 
 
 def _one_step(settings: Mapping[str, Any], seeds: int, out: Path, source: str) -> _Figure:
-    """Train with one critic step: unregularized, with every strength, constant and annealed, and one strength as long as unregularized."""
+    """Train with one critic step: unregularized, with every strength, constant and annealed, and
+    one strength as long as unregularized."""
     long = {**settings, "steps": settings["unregularized_steps"]}
     some = min(seeds, settings.get("regularized_seeds", seeds))
     few = min(seeds, settings.get("long_seeds", 0)) if long["steps"] > settings["steps"] else 0
-    strengths = [f"js:gamma={gamma}{annealed}" for annealed in ("", ",anneal=0.01") for gamma in STRENGTHS]
+    strengths = [
+        f"js:gamma={gamma}{annealed}" for annealed in ("", ",anneal=0.01") for gamma in STRENGTHS
+    ]
     plain = grouped(trained(long, members(long, [""], 1, seeds), out / "unregularized"))
     regularized = grouped(trained(settings, members(settings, strengths, 1, some), out / "js"))
     rows = [collapses(name, group, source) for name, group in plain.items()]
@@ -113,19 +146,33 @@ def _one_step(settings: Mapping[str, Any], seeds: int, out: Path, source: str) -
     every = [m for name, group in groups.items() if name not in plain for m in group]
     rows.insert(1, keeps("regularized, all strengths", every, source))
     ends = ", ".join(_end(m) for m in plain["unregularized"])
-    notes += (f"Unregularized, from having learned until at most 3 of 7 modes were left for good, by seed: {ends}.", *halfway(groups))
+    notes += (
+        "Unregularized, from having learned until at most 3 of 7 modes were left for good, by"
+        f" seed: {ends}.",
+        *halfway(groups),
+    )
     return _Figure(groups, tuple(rows), notes, tuple(drawn), tuple(out / name for name in folders))
 
 
 def _end(member: Member) -> str:
     start, end = learned(member), fell(member)
-    return "never learned" if start is None else f"{start:,} to {'the end' if end is None else f'{end:,}'}"
+    return (
+        "never learned"
+        if start is None
+        else f"{start:,} to {'the end' if end is None else f'{end:,}'}"
+    )
 
 
 def _five_steps(settings: Mapping[str, Any], seeds: int, out: Path, source: str) -> _Figure:
     """Train with five critic steps: unregularized, and with every strength."""
     plain = grouped(trained(settings, members(settings, [""], 5, seeds), out / "unregularized"))
-    regularized = grouped(trained(settings, members(settings, [f"js:gamma={gamma}" for gamma in STRENGTHS], 5, seeds), out / "js"))
+    regularized = grouped(
+        trained(
+            settings,
+            members(settings, [f"js:gamma={gamma}" for gamma in STRENGTHS], 5, seeds),
+            out / "js",
+        )
+    )
     rows = [falls(name, group, source) for name, group in plain.items()]
     rows += [stands(name, group, source) for name, group in regularized.items()]
     groups = plain | regularized
@@ -151,10 +198,26 @@ def latent15(settings: Mapping[str, Any], seeds: int, out: Path) -> Findings:
         "1 critic step": _one_step(settings, seeds, out / "one", source),
         "5 critic steps": _five_steps(five, seeds, out / "five", source),
     }
-    rows = [replace(row, claim=f"{title}, {row.claim}") for title, part in parts.items() for row in part.rows]
+    rows = [
+        replace(row, claim=f"{title}, {row.claim}")
+        for title, part in parts.items()
+        for row in part.rows
+    ]
     notes = [f"{title}. {note}" for title, part in parts.items() for note in part.notes]
-    picture = clouds({f"{title}, {name}": part.groups[name] for title, part in parts.items() for name in ("unregularized", "JS, γ = 0.1")})
-    return Findings(tuple(rows), "clouds", picture, tuple(notes), seconds(*(folder for part in parts.values() for folder in part.folders)))
+    picture = clouds(
+        {
+            f"{title}, {name}": part.groups[name]
+            for title, part in parts.items()
+            for name in ("unregularized", "JS, γ = 0.1")
+        }
+    )
+    return Findings(
+        tuple(rows),
+        "clouds",
+        picture,
+        tuple(notes),
+        seconds(*(folder for part in parts.values() for folder in part.folders)),
+    )
 
 
 FIG5 = Experiment(
@@ -168,7 +231,8 @@ FIG5 = Experiment(
 
 FIG1 = Experiment(
     name="roth-fig1",
-    what="one critic step: unregularized GANs collapse after tens of thousands of iterations, regularized ones (γ = 0.01, 0.1, 1) stand",
+    what="one critic step: unregularized GANs collapse after tens of thousands of iterations,"
+    " regularized ones (γ = 0.01, 0.1, 1) stand",
     source="Roth et al. 2017, section 5.1, Figure 1",
     scales={
         "quick": {
@@ -181,23 +245,39 @@ FIG1 = Experiment(
             "long_seeds": 1,
             "compiled": True,
         },
-        "paper": {"unregularized_steps": 100_000, "steps": 200_000, "batch": 512, "evaluations": 100, "seeds": 8, "compiled": True},
+        "paper": {
+            "unregularized_steps": 100_000,
+            "steps": 200_000,
+            "batch": 512,
+            "evaluations": 100,
+            "seeds": 8,
+            "compiled": True,
+        },
         "tiny": {**TINIEST, "unregularized_steps": 3, "long_seeds": 1},
     },
-    cost={"quick": "25 minutes of one core", "paper": "a GPU for hours (not measured)", "tiny": "a second"},
+    cost={
+        "quick": "25 minutes of one core",
+        "paper": "a GPU for hours (not measured)",
+        "tiny": "a second",
+    },
     run=fig1,
 )
 
 FIG6 = Experiment(
     name="roth-fig6",
-    what="five critic steps: unregularized GANs collapse, regularized ones (γ = 0.01, 0.1, 1) stand",
+    what="five critic steps: unregularized GANs collapse, regularized ones (γ = 0.01, 0.1, 1)"
+    " stand",
     source="Roth et al. 2017, section 7.3, Figure 6",
     scales={
         "quick": {"steps": 3000, "batch": 128, "evaluations": 30, "seeds": 3},
         "paper": {"steps": 100_000, "batch": 512, "evaluations": 100, "seeds": 8},
         "tiny": TINY,
     },
-    cost={"quick": "25 minutes of wall time on one busy core", "paper": "a GPU for hours (not measured)", "tiny": "a second"},
+    cost={
+        "quick": "25 minutes of wall time on one busy core",
+        "paper": "a GPU for hours (not measured)",
+        "tiny": "a second",
+    },
     run=fig6,
 )
 
@@ -228,6 +308,10 @@ LATENT15 = Experiment(
         },
         "tiny": {**TINIEST, "latent": 15, "unregularized_steps": 2, "five_steps": 2},
     },
-    cost={"quick": "15 minutes of one core", "paper": "a GPU for hours (not measured)", "tiny": "a second"},
+    cost={
+        "quick": "15 minutes of one core",
+        "paper": "a GPU for hours (not measured)",
+        "tiny": "a second",
+    },
     run=latent15,
 )

@@ -1,4 +1,5 @@
-"""Roth et al. 2017, sections 3.1 to 3.4 and 7.2: smoothing by noise against its approximations, between Gaussians, nothing estimated."""
+"""Roth et al. 2017, sections 3.1 to 3.4 and 7.2: smoothing by noise against its approximations,
+between Gaussians, nothing estimated."""
 
 from __future__ import annotations
 
@@ -49,8 +50,18 @@ def run(settings: Mapping[str, Any], seeds: int, out: Path) -> Findings:
     """Measure orders in γ for every divergence, the oracle, and what happens on disjoint lines."""
     divergences = settings["divergences"] or names("divergence")
     at = {name: expand(name, f"f-gan:divergence={name}", P, Q) for name in divergences}
-    off = {name: expand(name, f"f-gan:divergence={name}", P, Q, perturbed(name)) for name in divergences}
-    rows = [*_statistic(), _convolution(), *_optimal(divergences), *_orders(at, off), *_oracle(), *_lines(settings["gammas"])]
+    off = {
+        name: expand(name, f"f-gan:divergence={name}", P, Q, perturbed(name))
+        for name in divergences
+    }
+    rows = [
+        *_statistic(),
+        _convolution(),
+        *_optimal(divergences),
+        *_orders(at, off),
+        *_oracle(),
+        *_lines(settings["gammas"]),
+    ]
     return Findings(
         tuple(rows),
         "lines",
@@ -71,7 +82,9 @@ def _statistic() -> list[Row]:
     start = value(point).item()
     errors = []
     for gamma in gammas:
-        blurred = Normal((0.7,), (math.sqrt(gamma),)).expectation(lambda x: tilted(x).sigmoid()).item()
+        blurred = (
+            Normal((0.7,), (math.sqrt(gamma),)).expectation(lambda x: tilted(x).sigmoid()).item()
+        )
         errors.append(abs(blurred - start - gamma / 2 * laplacian))
     order = float(np.polyfit(np.log(gammas), np.log(errors), 1)[0])
     claim = "E ψ(x + ξ) = ψ + (γ/2) Δψ + O(γ²): fitted order of the error, a statistic at a point"
@@ -79,7 +92,8 @@ def _statistic() -> list[Row]:
 
 
 def _convolution() -> Row:
-    """Eqs. 8 to 10: noise on the samples is noise on the statistic is convolution of the density."""
+    """Eqs. 8 to 10: noise on the samples is noise on the statistic is convolution of the
+    density."""
     gamma = 0.3
     noise, masses = Normal((0.0,), (math.sqrt(gamma),)).quadrature()
 
@@ -88,7 +102,8 @@ def _convolution() -> Row:
         return tilted(grid).sigmoid().reshape(len(x), -1) @ masses
 
     wide = P.smoothed(gamma).expectation(lambda x: tilted(x).sigmoid())
-    return bound("noise on the samples = smoothed density = smoothed statistic", _PAPER + "Eqs. 8–10", "equal",
+    return bound("noise on the samples = smoothed density = smoothed"
+                 " statistic", _PAPER + "Eqs. 8–10", "equal",
                  abs(P.expectation(blurred) - wide).item(), 1e-10)  # fmt: skip
 
 
@@ -104,13 +119,26 @@ def _optimal(divergences: list[str]) -> list[Row]:
         inverse.append((slope / ratio - 1).abs().max().item())
         product.append(_product_rule(divergence, perturbed(name), x))
     return [
-        bound("f*′(ψ*) = p/q, every divergence", _PAPER + "Eq. 15", "equal, relative", max(inverse), 1e-9),
-        bound("Δ(f*∘ψ) = f*″(ψ)‖∇ψ‖² + f*′(ψ)Δψ, every divergence, off the optimum", _PAPER + "Eq. 16", "equal", max(product), 1e-9),
+        bound(
+            "f*′(ψ*) = p/q, every divergence",
+            _PAPER + "Eq. 15",
+            "equal, relative",
+            max(inverse),
+            1e-9,
+        ),
+        bound(
+            "Δ(f*∘ψ) = f*″(ψ)‖∇ψ‖² + f*′(ψ)Δψ, every divergence, off the optimum",
+            _PAPER + "Eq. 16",
+            "equal",
+            max(product),
+            1e-9,
+        ),
     ]
 
 
 def _product_rule(divergence: Divergence, critic: Critic, points: Tensor) -> float:
-    # In raw outputs v, psi = g(v): f*'' ||grad psi||^2 is the declared weight w(v) times ||grad v||^2, the very term that trains.
+    # In raw outputs v, psi = g(v): f*'' ||grad psi||^2 is the declared weight w(v) times ||grad
+    # v||^2, the very term that trains.
     def raw(x: Tensor) -> Tensor:
         return critic(x[None])[0]
 
@@ -130,18 +158,29 @@ def _orders(at: Mapping[str, Expansion], off: Mapping[str, Expansion]) -> list[R
 
     def order(claim: str, source: str, expected: float, found: Mapping[str, float]) -> Row:
         worst = max(found, key=lambda name: abs(found[name] - expected))
-        return number(f"{claim}: fitted order of the error, the worst of {len(found)} divergences ({worst})", _PAPER + source, expected,
+        return number(f"{claim}: fitted order of the error, the worst of {len(found)}"
+                      f" divergences ({worst})", _PAPER + source, expected,
                       found[worst], _ORDER)  # fmt: skip
 
-    missed = {name: abs(e.penalty_errors[-1] / e.gammas[-1] / e.miss - 1) for name, e in off.items()}
+    missed = {
+        name: abs(e.penalty_errors[-1] / e.gammas[-1] / e.miss - 1) for name, e in off.items()
+    }
     by_laplacian, by_penalty = ([{name: getattr(e, kind) for name, e in found.items()} for found in (at, off)]
                                 for kind in ("laplacian_order", "penalty_order"))  # fmt: skip
-    claim, equal = "off the optimum it misses γ/2 ∫ (p − f*′(ψ)q)Δψ", "equal to first order, relative"
+    claim, equal = (
+        "off the optimum it misses γ/2 ∫ (p − f*′(ψ)q)Δψ",
+        "equal to first order, relative",
+    )
     return [
         order("F_γ by Laplacians, at the optimum", "Eq. 13", 2, by_laplacian[0]),
         order("F_γ by Laplacians, off the optimum", "Eq. 13", 2, by_laplacian[1]),
         order("F_γ by the regularizer, at the optimum", "Eqs. 17, 18", 2, by_penalty[0]),
-        order("F_γ by the regularizer, off the optimum, where it need not hold", "Eq. 32", 1, by_penalty[1]),
+        order(
+            "F_γ by the regularizer, off the optimum, where it need not hold",
+            "Eq. 32",
+            1,
+            by_penalty[1],
+        ),
         bound(claim, _PAPER + "Eq. 32", equal, max(missed.values()), 0.01),
     ]
 
@@ -149,43 +188,99 @@ def _orders(at: Mapping[str, Expansion], off: Mapping[str, Expansion]) -> list[R
 def _oracle() -> list[Row]:
     best = optimal("gan", P, Q)
     found = expand("gan", "js", P, Q, gammas=(0.1, 0.01, 0.001))
-    rows = [number("Ω_JS at the optimum, N(0, 1) against N(0.4, 1.1²)", _ORACLE, 0.0773353, found.omega, 6e-8)]
-    rows.append(bound("Ω_JS = Ω_f at the optimum", _PAPER + "Eqs. 29, 30", "equal", abs(found.omega - omega("f-gan", best, P, Q)), 1e-12))
-    for gamma, text, size in zip(found.gammas, ("7.9e-3", "8e-4", "1e-4"), found.deviation, strict=True):
+    rows = [
+        number(
+            "Ω_JS at the optimum, N(0, 1) against N(0.4, 1.1²)",
+            _ORACLE,
+            0.0773353,
+            found.omega,
+            6e-8,
+        )
+    ]
+    rows.append(
+        bound(
+            "Ω_JS = Ω_f at the optimum",
+            _PAPER + "Eqs. 29, 30",
+            "equal",
+            abs(found.omega - omega("f-gan", best, P, Q)),
+            1e-12,
+        )
+    )
+    for gamma, text, size in zip(
+        found.gammas, ("7.9e-3", "8e-4", "1e-4"), found.deviation, strict=True
+    ):
         rows.append(printed(f"|1 − (F_γ − F)/(−γ/2·Ω)| at γ = {gamma:g}", _ORACLE, text, size))
     one, other = omega("js", tilted, P, Q), omega("f-gan", tilted, P, Q)
     rows.append(
-        Row("Ω_JS and Ω_f differ off the optimum", "differ", _PAPER + "Eqs. 29, 30", "by more than a tenth", f"{one:.6g} and {other:.6g}",
+        Row("Ω_JS and Ω_f differ off the"
+            " optimum", "differ", _PAPER + "Eqs. 29, 30", "by more than a tenth", f"{one:.6g} and {other:.6g}",
             abs(one - other) > 0.1 * max(one, other))
     )  # fmt: skip
     return rows
 
 
 def _lines(gammas: tuple[float, ...]) -> list[Row]:
-    """Section 7.2: two parallel lines at a distance, where no density ratio exists without noise."""
+    """Section 7.2: two parallel lines at a distance, where no density ratio exists without
+    noise."""
     d, source = 0.5, _PAPER + "section 7.2"
     near = parallel_lines(d, 0.005)
     seen = {gamma: parallel_lines(d, gamma) for gamma in gammas}
     kl = max(abs(line.kl * 2 * gamma / d**2 - 1) for gamma, line in seen.items())
     slope = max(abs(line.gradient_norm * gamma / d - 1) for gamma, line in seen.items())
-    reverse = [penalised_lines("reverse-kl", f"f-gan:divergence=reverse-kl,gamma={gamma}", d) for gamma in gammas]
-    values = [abs((found.value or math.inf) * 2 * gamma / d**2 - 1) for gamma, found in zip(gammas, reverse, strict=True)]
-    slopes = [abs((found.slope or math.inf) * gamma / d - 1) for gamma, found in zip(gammas, reverse, strict=True)]
+    reverse = [
+        penalised_lines("reverse-kl", f"f-gan:divergence=reverse-kl,gamma={gamma}", d)
+        for gamma in gammas
+    ]
+    values = [
+        abs((found.value or math.inf) * 2 * gamma / d**2 - 1)
+        for gamma, found in zip(gammas, reverse, strict=True)
+    ]
+    slopes = [
+        abs((found.slope or math.inf) * gamma / d - 1)
+        for gamma, found in zip(gammas, reverse, strict=True)
+    ]
     exact = max(*values, *slopes)
     saturated = max(math.log(2) - near.jsd, near.jsd_slope)
     derived = "derived: docs/derivations.md"
     rows = [
         bound("parallel lines with noise: KL = d²/(2γ)", source, "equal, relative", kl, 1e-9),
         bound("parallel lines with noise: ‖∇φ*‖ = d/γ", source, "equal, relative", slope, 1e-9),
-        bound("with too little noise JSD saturates at log 2", source, "log 2, with no slope in d", saturated, 0.02),
-        bound("reverse KL: the regularizer without noise gives what noise gives", derived, "equal, relative", exact, 1e-6),
+        bound(
+            "with too little noise JSD saturates at log 2",
+            source,
+            "log 2, with no slope in d",
+            saturated,
+            0.02,
+        ),
+        bound(
+            "reverse KL: the regularizer without noise gives what noise gives",
+            derived,
+            "equal, relative",
+            exact,
+            1e-6,
+        ),
     ]
     limits = {"kl": ("f-gan:divergence=kl,gamma={}", 2.0), "gan": ("js:gamma={}", 1.907)}
     for name, (spelling, factor) in limits.items():
-        found = [penalised_lines(name, spelling.format(side * factor * d**2), d).value is not None for side in (0.97, 1.03)]
-        measured = ", ".join(f"{side} of it: {'an' if there else 'no'} optimum" for side, there in zip((0.97, 1.03), found, strict=True))
+        found = [
+            penalised_lines(name, spelling.format(side * factor * d**2), d).value is not None
+            for side in (0.97, 1.03)
+        ]
+        measured = ", ".join(
+            f"{side} of it: {'an' if there else 'no'} optimum"
+            for side, there in zip((0.97, 1.03), found, strict=True)
+        )
         words = f"{name}: without noise a linear critic has an optimum only for γ > {factor} d²"
-        rows.append(Row(words, "none below, one above", derived, "3 % on either side", measured, found == [False, True]))
+        rows.append(
+            Row(
+                words,
+                "none below, one above",
+                derived,
+                "3 % on either side",
+                measured,
+                found == [False, True],
+            )
+        )
     return rows
 
 
@@ -194,23 +289,50 @@ def _along(function: Any, v: Tensor) -> Tensor:
     return torch.func.vmap(torch.func.grad(function))(v)
 
 
-def _panels(at: Mapping[str, Expansion], off: Mapping[str, Expansion], points: int) -> list[dict[str, Any]]:
+def _panels(
+    at: Mapping[str, Expansion], off: Mapping[str, Expansion], points: int
+) -> list[dict[str, Any]]:
     distances = np.linspace(0.05, 3, points)
-    saturating = {f"JSD, γ = {g}": (distances, np.array([parallel_lines(d, g).jsd for d in distances])) for g in (0.05, 0.3, 2.0)}
+    saturating = {
+        f"JSD, γ = {g}": (distances, np.array([parallel_lines(d, g).jsd for d in distances]))
+        for g in (0.05, 0.3, 2.0)
+    }
 
     def errors(found: Mapping[str, Expansion]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-        return {name: (np.array(e.gammas), np.abs(e.penalty_errors) / e.gammas) for name, e in found.items()}
+        return {
+            name: (np.array(e.gammas), np.abs(e.penalty_errors) / e.gammas)
+            for name, e in found.items()
+        }
 
     return [
-        {"title": "regularizer at the optimum", "x": "γ", "y": "|error| / γ", "log": True, "lines": errors(at)},
-        {"title": "regularizer off the optimum", "x": "γ", "y": "|error| / γ", "log": True, "lines": errors(off)},
-        {"title": "parallel lines with noise", "x": "distance", "y": "JSD in nats", "log": False, "lines": saturating},
+        {
+            "title": "regularizer at the optimum",
+            "x": "γ",
+            "y": "|error| / γ",
+            "log": True,
+            "lines": errors(at),
+        },
+        {
+            "title": "regularizer off the optimum",
+            "x": "γ",
+            "y": "|error| / γ",
+            "log": True,
+            "lines": errors(off),
+        },
+        {
+            "title": "parallel lines with noise",
+            "x": "distance",
+            "y": "JSD in nats",
+            "log": False,
+            "lines": saturating,
+        },
     ]
 
 
 EXPERIMENT = Experiment(
     name="roth-noise",
-    what="noise against its approximation by the regularizer: orders in γ, at the optimum and off it; disjoint supports",
+    what="noise against its approximation by the regularizer: orders in γ, at the optimum and"
+    " off it; disjoint supports",
     source="Roth et al. 2017, sections 3.1–3.4 and 7.2, Eqs. 8–18, 29–32",
     scales={
         "quick": {"divergences": [], "gammas": (0.01, 0.3, 4.0), "points": 25},

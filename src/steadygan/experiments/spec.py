@@ -1,4 +1,5 @@
-"""What an experiment is: a frozen spec of one figure or table of the papers, and the findings of running it, expected beside measured."""
+"""What an experiment is: a frozen spec of one figure or table of the papers, and the findings of
+running it, expected beside measured."""
 
 from __future__ import annotations
 
@@ -12,14 +13,17 @@ from typing import Any
 from ..core.errors import SteadyganError, unknown
 
 SCALES = ("quick", "paper", "tiny")
-"""quick: minutes on two CPU cores. paper: the paper's own size. tiny: a smoke test, whose verdicts mean nothing."""
+"""quick: minutes on two CPU cores. paper: the paper's own size. tiny: a smoke test, whose verdicts
+mean nothing."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One claim: what is expected and who says so, how far off it may be, what was measured, and whether it holds.
+    """One claim: what is expected and who says so, how far off it may be, what was measured, and
+    whether it holds.
 
-    holds: None where this run cannot decide it; ``why`` then says why, and also explains what does not hold.
+    holds: None where this run cannot decide it; ``why`` then says why, and also explains what does
+    not hold.
     """
 
     claim: str
@@ -35,7 +39,8 @@ class Row:
 class Findings:
     """What running an experiment gave.
 
-    picture, data: the kind of figure and the plain arrays it is drawn from (report/reproduction.py). notes: what a reader must know.
+    picture, data: the kind of figure and the plain arrays it is drawn from
+    (report/reproduction.py). notes: what a reader must know.
     seconds: of training, also in earlier calls that this one went on from.
     """
 
@@ -52,16 +57,21 @@ class Findings:
 
     def to_json(self) -> dict[str, Any]:
         """Return verdict, rows and notes as plain data."""
-        return {"verdict": self.verdict, "rows": [asdict(row) for row in self.rows], "notes": list(self.notes)}
+        return {
+            "verdict": self.verdict,
+            "rows": [asdict(row) for row in self.rows],
+            "notes": list(self.notes),
+        }
 
 
 @dataclass(frozen=True)
 class Experiment:
     """One figure, table or claim of the papers.
 
-    what: what it shows. source: where the papers have it. scales: the settings at each of ``SCALES``; ``seeds`` among them where anything
-    is random. cost: how long that takes, in words. run: settings, number of seeds and a folder for what takes long -> findings.
-    Raises SteadyganError unless every scale has its settings and its cost.
+    what: what it shows. source: where the papers have it. scales: the settings at each of
+    ``SCALES``; ``seeds`` among them where anything is random. cost: how long that takes, in words.
+    run: settings, number of seeds and a folder for what takes long -> findings. Raises
+    SteadyganError unless every scale has its settings and its cost.
     """
 
     name: str
@@ -73,16 +83,23 @@ class Experiment:
 
     def __post_init__(self) -> None:
         if set(self.scales) != set(SCALES) or set(self.cost) != set(SCALES):
-            raise SteadyganError(f"The experiment {self.name} needs settings and cost at each of {', '.join(SCALES)}.")
+            raise SteadyganError(
+                f"The experiment {self.name} needs settings and cost at each of"
+                f" {', '.join(SCALES)}."
+            )
 
     def command(self, scale: str = "quick") -> str:
         """Return the command line that runs it."""
-        return f"steadygan reproduce {self.name}" + ("" if scale == "quick" else f" --scale {scale}")
+        return f"steadygan reproduce {self.name}" + (
+            "" if scale == "quick" else f" --scale {scale}"
+        )
 
     def settings(self, scale: str, data: tuple[str, str] | None = None) -> Mapping[str, Any]:
-        """Return the settings at a scale, with other training and test images where ``data`` names some.
+        """Return the settings at a scale, with other training and test images where ``data`` names
+        some.
 
-        Raises SteadyganError for a scale that there is not, and for data where the experiment makes its own.
+        Raises SteadyganError for a scale that there is not, and for data where the experiment makes
+        its own.
         """
         if scale not in self.scales:
             raise unknown("scale", scale, SCALES)
@@ -93,7 +110,8 @@ class Experiment:
         return {**self.scales[scale], "data": data}
 
     def seeds(self, scale: str, asked: int | None = None) -> int:
-        """Return how many seeds it takes, 0 where nothing is random; raises SteadyganError for a number that makes no sense."""
+        """Return how many seeds it takes, 0 where nothing is random; raises SteadyganError for a
+        number that makes no sense."""
         usual = self.settings(scale).get("seeds", 0)
         if asked is None:
             return int(usual)
@@ -116,35 +134,68 @@ def verdict(holds: Sequence[bool | None]) -> str:
     if no == len(holds):
         return "does not hold"
     open_ = len(holds) - yes - no
-    return f"{yes} of {len(holds)} hold" + (f", {no} not" if no else "") + (f", {open_} undecided" if open_ else "")
+    return (
+        f"{yes} of {len(holds)} hold"
+        + (f", {no} not" if no else "")
+        + (f", {open_} undecided" if open_ else "")
+    )
 
 
-def number(claim: str, source: str, expected: float, measured: float, within: float, why: str = "") -> Row:
-    """Return the row of a claim that a number has a value, to within an absolute tolerance in its own units.
+def number(
+    claim: str, source: str, expected: float, measured: float, within: float, why: str = ""
+) -> Row:
+    """Return the row of a claim that a number has a value, to within an absolute tolerance in its
+    own units.
 
     >>> number("the damping", "Eq. 1", 1.0, 1.2, within=0.1).holds
     False
     """
     holds = bool(abs(measured - expected) <= within)
-    return Row(claim, f"{expected:.7g}", source, f"± {within:.2g}", f"{measured:.7g}", holds, "" if holds else why)
+    return Row(
+        claim,
+        f"{expected:.7g}",
+        source,
+        f"± {within:.2g}",
+        f"{measured:.7g}",
+        holds,
+        "" if holds else why,
+    )
 
 
 def printed(claim: str, source: str, text: str, measured: float, why: str = "") -> Row:
-    """Return the row of a claim that a number rounds to what was printed: it may be 0.6 units of the last printed digit away.
+    """Return the row of a claim that a number rounds to what was printed: it may be 0.6 units of
+    the last printed digit away.
 
     >>> printed("the radius", "table", "2.6e4", 25_610.0).holds, printed("the radius", "table", ".64", 0.65).holds
     (True, False)
     """
     unit = 10.0 ** int(Decimal(text).as_tuple().exponent)
     holds = bool(math.isfinite(measured) and abs(measured - float(text)) <= 0.6 * unit)
-    return Row(claim, text, source, "0.6 units of the last digit", f"{measured:.3g}", holds, "" if holds else why)
+    return Row(
+        claim,
+        text,
+        source,
+        "0.6 units of the last digit",
+        f"{measured:.3g}",
+        holds,
+        "" if holds else why,
+    )
 
 
 def bound(claim: str, source: str, expected: str, worst: float, limit: float, why: str = "") -> Row:
-    """Return the row of a claim that two sides agree: the worst of their differences must not exceed a limit, in their own units.
+    """Return the row of a claim that two sides agree: the worst of their differences must not
+    exceed a limit, in their own units.
 
     >>> bound("the two sides", "Eq. 2", "equal", worst=3e-16, limit=1e-12).measured
     'largest difference 3e-16'
     """
     holds = bool(worst <= limit)
-    return Row(claim, expected, source, f"{limit:.0e}", f"largest difference {worst:.2g}", holds, "" if holds else why)
+    return Row(
+        claim,
+        expected,
+        source,
+        f"{limit:.0e}",
+        f"largest difference {worst:.2g}",
+        holds,
+        "" if holds else why,
+    )

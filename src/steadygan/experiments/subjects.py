@@ -1,4 +1,5 @@
-"""Whom the doctor sees: a run folder at its newest checkpoint, or a file of the user's own that makes a GAN."""
+"""Whom the doctor sees: a run folder at its newest checkpoint, or a file of the user's own that
+makes a GAN."""
 
 from __future__ import annotations
 
@@ -26,7 +27,16 @@ from ..training.logging import RunFolder
 from ..training.networks import build_networks, latents
 
 _MUST = ("generator", "critic", "data", "latents", "objective")
-_MAY = ("regularizers", "smoothing", "constraint", "lr", "optimizers", "dynamics", "labels", "progress")
+_MAY = (
+    "regularizers",
+    "smoothing",
+    "constraint",
+    "lr",
+    "optimizers",
+    "dynamics",
+    "labels",
+    "progress",
+)
 
 
 @dataclass(frozen=True)
@@ -47,31 +57,43 @@ class Subject:
     """Generator and critic at the run's oldest checkpoint, where it keeps more than one."""
 
     def path(self) -> GamePath | None:
-        """Return the field between the earlier state and this one; None where there is none, or the penalty has a kink."""
+        """Return the field between the earlier state and this one; None where there is none, or the
+        penalty has a kink."""
         if self.earlier is None or any(r.not_smooth for r in self.game.regularizers):  # type: ignore[union-attr]
             return None
         context = Context(progress=self.progress, memory=self.memory)
-        return game_path(self.game, self.earlier, (self.generator, self.critic), self.batch, context=context)
+        return game_path(
+            self.game, self.earlier, (self.generator, self.critic), self.batch, context=context
+        )
 
     def diagnose(self, alternatives: Sequence[str] = (), **settings: Any) -> Diagnosis:
         """Return the doctor's findings; without alternatives the doctor's own are tried."""
-        held = {key: getattr(self, key) for key in ("dynamics", "lr", "optimizers", "progress", "memory")}
+        held = {
+            key: getattr(self, key)
+            for key in ("dynamics", "lr", "optimizers", "progress", "memory")
+        }
         more = {"alternatives": alternatives} if alternatives else {}
-        return diagnose(self.game, self.generator, self.critic, self.batch, **held, **more, **settings)
+        return diagnose(
+            self.game, self.generator, self.critic, self.batch, **held, **more, **settings
+        )
 
 
 def load_subject(path: Path | str) -> Subject:
-    """Return the GAN of a run folder or of a .py file; raises SteadyganError where it is neither, or where something is missing."""
+    """Return the GAN of a run folder or of a .py file; raises SteadyganError where it is neither,
+    or where something is missing."""
     path = Path(path)
     if path.suffix == ".py":
         return load_user_gan(path)
     if not path.exists():
-        raise SteadyganError(f"There is no {path}: give a run folder, or a .py file that offers make_game().")
+        raise SteadyganError(
+            f"There is no {path}: give a run folder, or a .py file that offers make_game()."
+        )
     return load_run(path)
 
 
 def load_run(path: Path | str) -> Subject:
-    """Return a run's networks, optimizers and memory from its newest checkpoint, with a batch of its own data and fixed noise.
+    """Return a run's networks, optimizers and memory from its newest checkpoint, with a batch of
+    its own data and fixed noise.
 
     Raises SteadyganError for a folder that is no run, or whose checkpoint does not fit.
     """
@@ -82,13 +104,18 @@ def load_run(path: Path | str) -> Subject:
     problem = problem_from_json(described["problem"])
     generator, critic = build_networks(config, tuple(described["event"]), described["classes"])
     optimizers: dict[Name, torch.optim.Optimizer] = {}
-    for name, network, spelled in zip(PLAYERS, (generator, critic), (config.optimizer, config.critic_optimizer), strict=True):
+    for name, network, spelled in zip(
+        PLAYERS, (generator, critic), (config.optimizer, config.critic_optimizer), strict=True
+    ):
         optimizers[name] = build("optimizer", spelled)(network.parameters())
         try:
             network.load_state_dict(tree[name])
             checkpoint.restore_optimizer(optimizers[name], tree["optimizer"][name])
         except (RuntimeError, KeyError, ValueError) as error:
-            raise SteadyganError(f"The newest checkpoint of {path} does not fit the network {config.network!r}: {error}.") from error
+            raise SteadyganError(
+                f"The newest checkpoint of {path} does not fit the network {config.network!r}:"
+                f" {error}."
+            ) from error
     oldest = checkpoint.checkpoints(folder.path)[0]
     earlier = build_networks(config, tuple(described["event"]), described["classes"])
     if oldest != checkpoint.latest(folder.path):
@@ -98,7 +125,9 @@ def load_run(path: Path | str) -> Subject:
     problem.load()
     n = min(config.batch or 1, SAMPLES)
     x, y = problem.stream(stream_seed(config.seed, "diagnosis")).draw(n)
-    z = latents(config, n, torch.Generator().manual_seed(stream_seed(config.seed, "diagnosis-latents")))
+    z = latents(
+        config, n, torch.Generator().manual_seed(stream_seed(config.seed, "diagnosis-latents"))
+    )
     return Subject(
         name=Path(path).resolve().name,
         game=config.game(),
@@ -114,25 +143,36 @@ def load_run(path: Path | str) -> Subject:
 
 
 def load_user_gan(path: Path | str) -> Subject:
-    """Return the GAN that a .py file's ``make_game()`` returns, as a dictionary or as an object with these names.
+    """Return the GAN that a .py file's ``make_game()`` returns, as a dictionary or as an object
+    with these names.
 
-    generator, critic: ``torch.nn.Module``, the critic's logits large on real samples. data: real samples (B, *event). latents: (B, ...).
-    objective: a spec, such as 'nonsaturating'. lr: a number, or {'generator': ..., 'critic': ...}; or optimizers: torch's, by the same
-    two names. Optional: regularizers (specs), smoothing, constraint, dynamics ('alternating'), labels (real, generated), progress.
+    generator, critic: ``torch.nn.Module``, the critic's logits large on real samples. data: real
+    samples (B, *event). latents: (B, ...).
+    objective: a spec, such as 'nonsaturating'. lr: a number, or {'generator': ..., 'critic': ...};
+    or optimizers: torch's, by the same two names. Optional: regularizers (specs), smoothing,
+    constraint, dynamics ('alternating'), labels (real, generated), progress.
 
-    The file is run: diagnose only files that you trust. Raises SteadyganError with all that is missing or of another type.
+    The file is run: diagnose only files that you trust. Raises SteadyganError with all that is
+    missing or of another type.
     """
     path = Path(path)
     made = _made(path)
-    given = dict(made) if isinstance(made, Mapping) else {key: getattr(made, key) for key in (*_MUST, *_MAY) if hasattr(made, key)}
+    given = (
+        dict(made)
+        if isinstance(made, Mapping)
+        else {key: getattr(made, key) for key in (*_MUST, *_MAY) if hasattr(made, key)}
+    )
     missing = [key for key in _MUST if given.get(key) is None]
     if given.get("lr") is None and given.get("optimizers") is None:
         missing.append("lr (or optimizers)")
     strange = sorted(set(given) - {*_MUST, *_MAY})
     if missing or strange:
-        parts = [f"lacks {', '.join(missing)}"] * bool(missing) + [f"has {', '.join(strange)}, which nothing reads"] * bool(strange)
+        parts = [f"lacks {', '.join(missing)}"] * bool(missing) + [
+            f"has {', '.join(strange)}, which nothing reads"
+        ] * bool(strange)
         raise SteadyganError(
-            f"{path}: what make_game() returns {' and '.join(parts)}. It needs {', '.join(_MUST)}; it may have {', '.join(_MAY)}."
+            f"{path}: what make_game() returns {' and '.join(parts)}. It needs"
+            f" {', '.join(_MUST)}; it may have {', '.join(_MAY)}."
         )
     for key, kind, what in (
         *((name, nn.Module, "a torch.nn.Module") for name in PLAYERS),
@@ -142,17 +182,31 @@ def load_user_gan(path: Path | str) -> Subject:
             raise SteadyganError(f"{path}: {key} is {what}, not {type(given[key]).__name__}.")
     for key in ("lr", "optimizers"):
         if isinstance(given.get(key), Mapping) and set(given[key]) != set(PLAYERS):
-            raise SteadyganError(f"{path}: {key} names the players 'generator' and 'critic', not {', '.join(map(repr, given[key]))}.")
+            raise SteadyganError(
+                f"{path}: {key} names the players 'generator' and 'critic', not"
+                f" {', '.join(map(repr, given[key]))}."
+            )
     labels = given.get("labels")
     if labels is not None and not (isinstance(labels, tuple | list) and len(labels) == 2):
-        raise SteadyganError(f"{path}: labels are two tensors, those of the real and those of the generated samples.")
-    game = Game(given["objective"], given.get("regularizers") or (), given.get("smoothing"), given.get("constraint"))
+        raise SteadyganError(
+            f"{path}: labels are two tensors, those of the real and those of the generated samples."
+        )
+    game = Game(
+        given["objective"],
+        given.get("regularizers") or (),
+        given.get("smoothing"),
+        given.get("constraint"),
+    )
     return Subject(
         name=path.name,
         game=game,
         generator=given["generator"],
         critic=given["critic"],
-        batch=Batch(given["data"].detach(), given["latents"].detach(), None if labels is None else (labels[0], labels[1])),
+        batch=Batch(
+            given["data"].detach(),
+            given["latents"].detach(),
+            None if labels is None else (labels[0], labels[1]),
+        ),
         dynamics=given.get("dynamics") or "alternating",
         lr=given.get("lr"),
         optimizers=given.get("optimizers"),
@@ -171,11 +225,16 @@ def _made(path: Path) -> Any:
     try:
         spec.loader.exec_module(module)
         if not callable(getattr(module, "make_game", None)):
-            raise SteadyganError(f"{path} has no function make_game(); see 'steadygan diagnose --help' for what it returns.")
+            raise SteadyganError(
+                f"{path} has no function make_game(); see 'steadygan diagnose --help' for what"
+                " it returns."
+            )
         return module.make_game()
     except SteadyganError:
         raise
     except Exception as error:
-        raise SteadyganError(f"{path} could not be run: {type(error).__name__}: {error}.") from error
+        raise SteadyganError(
+            f"{path} could not be run: {type(error).__name__}: {error}."
+        ) from error
     finally:
         sys.path.remove(str(path.parent))

@@ -1,4 +1,5 @@
-"""What is played: small games whose equilibrium is known, images, and the networks that play them."""
+"""What is played: small games whose equilibrium is known, images, and the networks that play
+them."""
 
 from . import networks, toys
 from .images import Images

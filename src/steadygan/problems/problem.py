@@ -1,4 +1,5 @@
-"""What every problem offers: a stream of samples, the settings it is usually trained with, and its own metric."""
+"""What every problem offers: a stream of samples, the settings it is usually trained with, and its
+own metric."""
 
 from __future__ import annotations
 
@@ -52,7 +53,8 @@ class RandomStream:
 
 @dataclass(frozen=True)
 class Recipe:
-    """The settings a problem is trained with unless the user says otherwise; each is a spec or a number."""
+    """The settings a problem is trained with unless the user says otherwise; each is a spec or a
+    number."""
 
     network: str
     optimizer: str
@@ -65,7 +67,8 @@ class Recipe:
 
 
 class Problem:
-    """Base of every problem. A subclass is a registered frozen dataclass with ``event``, ``recipe`` and ``stream``.
+    """Base of every problem. A subclass is a registered frozen dataclass with ``event``, ``recipe``
+    and ``stream``.
 
     ``event`` is the shape of one sample; ``classes`` is 0 where samples carry no label.
     """
@@ -75,19 +78,22 @@ class Problem:
     classes: int = 0
 
     def load(self, progress: Callable[[int, int], None] | None = None) -> None:
-        """Read what must be read before training, telling ``progress(done, total)``; nothing where samples are made."""
+        """Read what must be read before training, telling ``progress(done, total)``; nothing where
+        samples are made."""
 
     def stream(self, seed: int) -> Stream:
         """Return a fresh stream of real samples; the same seed gives the same samples."""
         raise NotImplementedError
 
     def measure(self, samples: Tensor, critic: nn.Module) -> dict[str, float]:
-        """Return the problem's own metrics of generated samples (n, *event); empty where it has none."""
+        """Return the problem's own metrics of generated samples (n, *event); empty where it has
+        none."""
         return {}
 
 
 class Network(Protocol):
-    """A pair of architectures. A registered frozen dataclass whose fields (width, activation, norm, ...) serve every resolution."""
+    """A pair of architectures. A registered frozen dataclass whose fields (width, activation, norm,
+    ...) serve every resolution."""
 
     def generator(self, event: tuple[int, ...], latent: int, classes: int = 0) -> nn.Module:
         """Return G: (B, latent) -> (B, *event); with classes, called as G(z, y)."""

@@ -11,7 +11,10 @@ from matplotlib.figure import Figure
 from ..core.errors import SteadyganError
 from .runs import Run
 
-_MATRICES = {"false_positives": "taken for real (false positives)", "auc": "AUC: test samples above them"}
+_MATRICES = {
+    "false_positives": "taken for real (false positives)",
+    "auc": "AUC: test samples above them",
+}
 
 
 def picture(kept: dict[str, Any]) -> Figure:
@@ -30,12 +33,21 @@ def picture(kept: dict[str, Any]) -> Figure:
         axes.set_ylabel("discriminator of", size=8)
         for i, row in enumerate(values):
             for j, value in enumerate(row):
-                axes.text(j, i, f"{value:.3f}", ha="center", va="center", size=8, color="white" if value > 0.6 else "black")
+                axes.text(
+                    j,
+                    i,
+                    f"{value:.3f}",
+                    ha="center",
+                    va="center",
+                    size=8,
+                    color="white" if value > 0.6 else "black",
+                )
     return figure
 
 
 def crosstests(runs: list[Run]) -> list[dict[str, Any]]:
-    """Return the cross-tests that runs keep, each once; raises SteadyganError for a damaged crosstest.json."""
+    """Return the cross-tests that runs keep, each once; raises SteadyganError for a damaged
+    crosstest.json."""
     found: list[dict[str, Any]] = []
     for run in runs:
         path = run.folder / "crosstest.json"
@@ -43,11 +55,26 @@ def crosstests(runs: list[Run]) -> list[dict[str, Any]]:
             continue
         try:
             kept = json.loads(path.read_text(encoding="utf-8"))
-            complete = {"names", "confusion", "false_positives", "auc", "scores", "places", "verdict", "samples", "data"} <= set(kept)
-            if not complete or any(len(kept[key]) != len(kept["names"]) for key in ("confusion", "false_positives", "auc", "scores")):
+            complete = {
+                "names",
+                "confusion",
+                "false_positives",
+                "auc",
+                "scores",
+                "places",
+                "verdict",
+                "samples",
+                "data",
+            } <= set(kept)
+            if not complete or any(
+                len(kept[key]) != len(kept["names"])
+                for key in ("confusion", "false_positives", "auc", "scores")
+            ):
                 raise ValueError("a matrix is not complete")
         except (OSError, ValueError, TypeError) as error:
-            raise SteadyganError(f"{path} cannot be read as a cross-test ({error}); remove it and cross-test again") from error
+            raise SteadyganError(
+                f"{path} cannot be read as a cross-test ({error}); remove it and cross-test again"
+            ) from error
         if kept not in found:
             found.append(kept)
     return found

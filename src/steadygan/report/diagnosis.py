@@ -1,4 +1,5 @@
-"""The HTML page about one diagnosis, from its plain data: words first, then the picture of the eigenvalues, then all numbers."""
+"""The HTML page about one diagnosis, from its plain data: words first, then the picture of the
+eigenvalues, then all numbers."""
 
 from __future__ import annotations
 
@@ -23,13 +24,19 @@ _HERE = Path(__file__).parent
 
 
 def write_diagnosis(name: str, found: Mapping[str, Any], path: str | Path) -> Path:
-    """Write the page about a diagnosis (``Diagnosis.to_json()``) and return its path; raises SteadyganError where it cannot be written.
+    """Write the page about a diagnosis (``Diagnosis.to_json()``) and return its path; raises
+    SteadyganError where it cannot be written.
 
-    Example: write_diagnosis("my GAN", diagnose(game, G, D, batch, lr=1e-4).to_json(), "diagnosis.html")
+    Example: write_diagnosis("my GAN", diagnose(game, G, D, batch, lr=1e-4).to_json(),
+    "diagnosis.html")
     """
     path = Path(path)
     environment = Environment(
-        loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=FileSystemLoader(_HERE),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     spectrum = found["spectrum"]
     page = environment.get_template("diagnosis.html.jinja").render(
@@ -37,22 +44,36 @@ def write_diagnosis(name: str, found: Mapping[str, Any], path: str | Path) -> Pa
         found=found,
         words=found["words"][:-1],  # the last one is the advice, which has a place of its own
         stability=spectrum["stability"] if spectrum else "refused",
-        mood={"stable": "good", "unstable": "bad"}.get(spectrum["stability"] if spectrum else "", "idle"),
-        picture=None if spectrum is None else "data:image/png;base64," + base64.b64encode(png(eigenvalue_picture(found))).decode(),
-        path=None if not found.get("path") else "data:image/png;base64," + base64.b64encode(png(path_picture(found["path"]))).decode(),
-        numbers=json.dumps({key: value for key, value in found.items() if key not in ("words", "advice")}, indent=1, ensure_ascii=False),
+        mood={"stable": "good", "unstable": "bad"}.get(
+            spectrum["stability"] if spectrum else "", "idle"
+        ),
+        picture=None
+        if spectrum is None
+        else "data:image/png;base64," + base64.b64encode(png(eigenvalue_picture(found))).decode(),
+        path=None
+        if not found.get("path")
+        else "data:image/png;base64," + base64.b64encode(png(path_picture(found["path"]))).decode(),
+        numbers=json.dumps(
+            {key: value for key, value in found.items() if key not in ("words", "advice")},
+            indent=1,
+            ensure_ascii=False,
+        ),
         style=Markup((_HERE / "page.css").read_text(encoding="utf-8")),
     )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(page, encoding="utf-8", errors="replace")
     except OSError as error:
-        raise SteadyganError(f"{path} cannot be written: {error.strerror}. Give a file, such as diagnosis.html, with --out.") from error
+        raise SteadyganError(
+            f"{path} cannot be written: {error.strerror}. Give a file, such as diagnosis.html,"
+            " with --out."
+        ) from error
     return path
 
 
 def eigenvalue_picture(found: Mapping[str, Any]) -> Figure:
-    """Draw the eigenvalues of the field beside those of one step with the unit circle; hollow ones did not converge."""
+    """Draw the eigenvalues of the field beside those of one step with the unit circle; hollow ones
+    did not converge."""
     spectrum, h = found["spectrum"], found["lr"]["critic"]
     figure = Figure(figsize=(7.4, 3.4), dpi=160)
     left, right = panel(figure, 0.65, 0.55, 2.8, 2.5), panel(figure, 4.45, 0.55, 2.8, 2.5)
@@ -61,9 +82,12 @@ def eigenvalue_picture(found: Mapping[str, Any]) -> Figure:
     left.set_title("field: left of the line is damped", size=9, loc="left")
     steps = [{**e, "re": 1 + h * e["re"], "im": h * e["im"]} for e in spectrum["step"]]
     _cloud(right, steps, colours(2)[1])
-    # Only the part of the circle that is near the eigenvalues: at a small learning rate they all crowd around 1.
+    # Only the part of the circle that is near the eigenvalues: at a small learning rate they all
+    # crowd around 1.
     limits = right.get_xlim(), right.get_ylim()
-    reach = min(np.pi, 3 * max((abs(complex(e["re"] - 1, e["im"])) for e in steps), default=1.0) + 1e-12)
+    reach = min(
+        np.pi, 3 * max((abs(complex(e["re"] - 1, e["im"])) for e in steps), default=1.0) + 1e-12
+    )
     turn = np.concatenate([np.linspace(-np.pi, np.pi, 500), np.linspace(-reach, reach, 500)])
     turn.sort()
     right.plot(np.cos(turn), np.sin(turn), color=QUIET, linewidth=0.8)
@@ -73,9 +97,13 @@ def eigenvalue_picture(found: Mapping[str, Any]) -> Figure:
 
 
 def path_picture(path: Mapping[str, Any]) -> Figure:
-    """Draw the cosine of the path angle and the norm of the field from one checkpoint (0) through the next (1) and beyond."""
+    """Draw the cosine of the path angle and the norm of the field from one checkpoint (0) through
+    the next (1) and beyond."""
     figure = Figure(figsize=(7.4, 2.6), dpi=160)
-    for at, values, title in ((0.65, path["cosine"], "cosine of the path angle"), (4.45, path["norm"], "norm of the field")):
+    for at, values, title in (
+        (0.65, path["cosine"], "cosine of the path angle"),
+        (4.45, path["norm"], "norm of the field"),
+    ):
         axes = panel(figure, at, 0.5, 2.8, 1.75)
         axes.axvline(1, color=QUIET, linewidth=0.8)
         axes.plot(path["share"], values, color=colours(1)[0], marker=".", linewidth=1.2)
@@ -92,7 +120,13 @@ def _cloud(axes: Axes, values: list[dict[str, Any]], colour: str) -> None:
     for converged, fill in ((False, "none"), (True, colour)):
         chosen = [e for e in values if e["converged"] is converged]
         axes.scatter(
-            [e["re"] for e in chosen], [e["im"] for e in chosen], s=14, facecolors=fill, edgecolors=colour, linewidths=0.7, zorder=3
+            [e["re"] for e in chosen],
+            [e["im"] for e in chosen],
+            s=14,
+            facecolors=fill,
+            edgecolors=colour,
+            linewidths=0.7,
+            zorder=3,
         )
     axes.margins(0.15)
     axes.autoscale_view()

@@ -1,4 +1,5 @@
-"""The evaluations of runs, as `steadygan evaluate` kept them: one table for those that may be compared, each number with its interval."""
+"""The evaluations of runs, as `steadygan evaluate` kept them: one table for those that may be
+compared, each number with its interval."""
 
 from __future__ import annotations
 
@@ -15,10 +16,12 @@ _ARROWS = {"less": "↓", "more": "↑"}
 
 
 def evaluation_tables(runs: Sequence[Run]) -> list[dict[str, Any]]:
-    """Return a table for each protocol: what was compared, the names of the numbers, and a row for each run and step that has them.
+    """Return a table for each protocol: what was compared, the names of the numbers, and a row for
+    each run and step that has them.
 
-    Numbers of other features, data or numbers of samples are never in one table. A cell ``leads`` where its whole interval is better than
-    those of all other rows. Raises SteadyganError for a damaged evaluation.json.
+    Numbers of other features, data or numbers of samples are never in one table. A cell ``leads``
+    where its whole interval is better than those of all other rows. Raises SteadyganError for a
+    damaged evaluation.json.
     """
     groups: dict[str, list[tuple[int, dict[str, Any]]]] = {}
     for i, run in enumerate(runs):
@@ -31,14 +34,21 @@ def _table(group: Sequence[tuple[int, dict[str, Any]]]) -> dict[str, Any]:
     first = group[0][1]
     heads = {key: number for _, found in group for key, number in found["numbers"].items()}
     return {
-        "about": f"{first['samples']:,} samples each against {first['data']}, features {first['features']} "
+        "about": f"{first['samples']:,} samples each against {first['data']}, features"
+        f" {first['features']} "
         f"(resizing: {first['preparation']}), seed {first['seed']}",
-        "heads": [f"{number['name']} {_ARROWS.get(number['better'], '')}".strip() for number in heads.values()],
+        "heads": [
+            f"{number['name']} {_ARROWS.get(number['better'], '')}".strip()
+            for number in heads.values()
+        ],
         "rows": [
             {
                 "run": i,
                 "step": found["step"],
-                "cells": [_cell(found, key, [other for _, other in group if other is not found]) for key in heads],
+                "cells": [
+                    _cell(found, key, [other for _, other in group if other is not found])
+                    for key in heads
+                ],
                 "notes": found["notes"],
             }
             for i, found in group
@@ -46,7 +56,9 @@ def _table(group: Sequence[tuple[int, dict[str, Any]]]) -> dict[str, Any]:
     }
 
 
-def _cell(found: dict[str, Any], key: str, others: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+def _cell(
+    found: dict[str, Any], key: str, others: Sequence[dict[str, Any]]
+) -> dict[str, Any] | None:
     number = found["numbers"].get(key)
     if number is None:
         return None
@@ -55,7 +67,12 @@ def _cell(found: dict[str, Any], key: str, others: Sequence[dict[str, Any]]) -> 
         "less": all(number["high"] < rival["low"] for rival in rivals),
         "more": all(number["low"] > rival["high"] for rival in rivals),
     }.get(number["better"], False)
-    return {"value": number["value"], "low": number["low"], "high": number["high"], "leads": bool(rivals) and leads}
+    return {
+        "value": number["value"],
+        "low": number["low"],
+        "high": number["high"],
+        "leads": bool(rivals) and leads,
+    }
 
 
 def _read(run: Run) -> list[dict[str, Any]]:
@@ -66,10 +83,16 @@ def _read(run: Run) -> list[dict[str, Any]]:
         found = json.loads(path.read_text(encoding="utf-8"))["evaluations"]
         for evaluation in found:
             complete = {*_PROTOCOL, "data", "step", "notes"} <= set(evaluation) and all(
-                math.isfinite(number[end]) for number in evaluation["numbers"].values() for end in ("value", "low", "high")
+                math.isfinite(number[end])
+                for number in evaluation["numbers"].values()
+                for end in ("value", "low", "high")
             )
-            if not complete or not all({"name", "better"} <= set(number) for number in evaluation["numbers"].values()):
+            if not complete or not all(
+                {"name", "better"} <= set(number) for number in evaluation["numbers"].values()
+            ):
                 raise ValueError("an evaluation is not complete")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise SteadyganError(f"{path} cannot be read as evaluations ({error}); remove it and evaluate again") from error
+        raise SteadyganError(
+            f"{path} cannot be read as evaluations ({error}); remove it and evaluate again"
+        ) from error
     return list(found)

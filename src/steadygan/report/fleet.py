@@ -1,4 +1,5 @@
-"""What the page about many GANs trained at once shows: bands over members, their last samples side by side, and a table of them all."""
+"""What the page about many GANs trained at once shows: bands over members, their last samples side
+by side, and a table of them all."""
 
 from __future__ import annotations
 
@@ -21,9 +22,11 @@ _PLAYERS = {"optimizer": "", "critic_optimizer": "critic "}
 
 @dataclass(frozen=True)
 class FleetRun:
-    """A fleet's folder. ``figures`` holds every quantity at its steps: (T,) and values (T, K), NaN where a member had none.
+    """A fleet's folder. ``figures`` holds every quantity at its steps: (T,) and values (T, K), NaN
+    where a member had none.
 
-    ``settings`` names for each member what it is besides its seed; ``measured`` are the names of the problem's metrics.
+    ``settings`` names for each member what it is besides its seed; ``measured`` are the names of
+    the problem's metrics.
     """
 
     folder: Path
@@ -41,13 +44,18 @@ class FleetRun:
         config = json_object(folder / "config.json")
         members = part(config, "fleet").get("members")
         if not isinstance(members, list) or not members:
-            raise SteadyganError(f"{folder / 'config.json'} names no members of its fleet; restore it or train the fleet again")
+            raise SteadyganError(
+                f"{folder / 'config.json'} names no members of its fleet; restore it or train"
+                " the fleet again"
+            )
         columns: dict[str, dict[int, list[float]]] = {}
         measured: dict[str, None] = {}
         for at, line in json_lines(folder / "metrics.jsonl"):
             metrics, step = part(line, "metrics"), step_of(line, at)
             measured |= dict.fromkeys(metrics)
-            held = {name: line[name] for name in LOGGED if isinstance(line.get(name), list)} | metrics
+            held = {
+                name: line[name] for name in LOGGED if isinstance(line.get(name), list)
+            } | metrics
             for name, values in held.items():
                 columns.setdefault(name, {})[step] = _row(values, len(members), f"{at}: {name}")
         figures = {}
@@ -81,7 +89,8 @@ def is_fleet(folder: Path) -> bool:
 
 
 def bands(run: FleetRun) -> dict[str, Figure]:
-    """Draw every quantity over the steps: for each setting the median of its members that are still training, and their quartiles."""
+    """Draw every quantity over the steps: for each setting the median of its members that are still
+    training, and their quartiles."""
     drawn = {}
     inks = dict(zip(run.groups, colours(len(run.groups)), strict=True))
     for name in (*run.measured, *(name for name in LOGGED if name in run.figures)):
@@ -94,7 +103,14 @@ def bands(run: FleetRun) -> dict[str, Figure]:
         for setting, members in run.groups.items():
             low, middle, high = quartiles(values[:, members])
             axes.fill_between(steps, low, high, color=inks[setting], alpha=0.2, linewidth=0)
-            axes.plot(steps, middle, color=inks[setting], linewidth=1.3, marker="o" if len(steps) <= 30 else None, markersize=2.5)
+            axes.plot(
+                steps,
+                middle,
+                color=inks[setting],
+                linewidth=1.3,
+                marker="o" if len(steps) <= 30 else None,
+                markersize=2.5,
+            )
             shown += [low, high]
         axes.tick_params(labelsize=7.5, labelcolor=QUIET)
         axes.spines[["top", "right"]].set_visible(False)
@@ -105,17 +121,21 @@ def bands(run: FleetRun) -> dict[str, Figure]:
 
 
 def quartiles(values: np.ndarray) -> np.ndarray:
-    """Return the quartiles (3, T) of values (T, K) over the members that have one; NaN where none has.
+    """Return the quartiles (3, T) of values (T, K) over the members that have one; NaN where none
+    has.
 
     >>> quartiles(np.array([[1.0, 2.0, 3.0, np.nan]])).ravel().tolist()
     [1.5, 2.0, 2.5]
     """
     rows = [row[np.isfinite(row)] for row in values]
-    return np.array([np.quantile(row, (0.25, 0.5, 0.75)) if len(row) else np.full(3, np.nan) for row in rows]).T
+    return np.array(
+        [np.quantile(row, (0.25, 0.5, 0.75)) if len(row) else np.full(3, np.nan) for row in rows]
+    ).T
 
 
 def multiples(run: FleetRun) -> Figure | None:
-    """Draw the last samples of the members, a small picture each, those of one setting in one colour; None without samples."""
+    """Draw the last samples of the members, a small picture each, those of one setting in one
+    colour; None without samples."""
     if run.samples is None:
         return None
     samples = _members(run.samples, len(run.settings))[:MEMBERS]
@@ -130,26 +150,51 @@ def multiples(run: FleetRun) -> Figure | None:
     figure = Figure(figsize=(columns * (width + gap) + gap, rows * (height + head) + gap), dpi=150)
     for i, each in enumerate(samples):
         row, column = divmod(i, columns)
-        left, top = gap + column * (width + gap), rows * (height + head) + gap - row * (height + head)
+        left, top = (
+            gap + column * (width + gap),
+            rows * (height + head) + gap - row * (height + head),
+        )
         ink = inks[run.settings[i]]
         if view:
             view.draw(figure, left, top - head - height, width, each, ink)
         else:
-            panel(figure, left, top - head - height, width, height).imshow(_tiled(each), interpolation="antialiased", aspect="auto")
+            panel(figure, left, top - head - height, width, height).imshow(
+                _tiled(each), interpolation="antialiased", aspect="auto"
+            )
         place = left / figure.get_figwidth(), (top - head + 0.04) / figure.get_figheight()
         figure.text(*place, f"{i}", size=7, weight="bold", color=ink)
         state = _ending(run, i).get("state")
-        figure.text(place[0] + 0.22 / figure.get_figwidth(), place[1], "stopped" if state == "stopped" else "", size=6, color=INK)
+        figure.text(
+            place[0] + 0.22 / figure.get_figwidth(),
+            place[1],
+            "stopped" if state == "stopped" else "",
+            size=6,
+            color=INK,
+        )
     return figure
 
 
 def summary(run: FleetRun) -> list[dict[str, Any]]:
-    """Return a row for each setting: its colour, how many members it has, how many stopped, and quartiles of the last metrics."""
+    """Return a row for each setting: its colour, how many members it has, how many stopped, and
+    quartiles of the last metrics."""
     rows = []
-    for (setting, members), colour in zip(run.groups.items(), colours(len(run.groups)), strict=True):
+    for (setting, members), colour in zip(
+        run.groups.items(), colours(len(run.groups)), strict=True
+    ):
         stopped = sum(_ending(run, i).get("state") == "stopped" for i in members)
-        last = {name: quartiles(run.figures[name][1][-1:, members])[:, 0].tolist() for name in run.measured}
-        rows.append({"name": setting, "colour": colour, "count": len(members), "stopped": stopped, "last": last})
+        last = {
+            name: quartiles(run.figures[name][1][-1:, members])[:, 0].tolist()
+            for name in run.measured
+        }
+        rows.append(
+            {
+                "name": setting,
+                "colour": colour,
+                "count": len(members),
+                "stopped": stopped,
+                "last": last,
+            }
+        )
     return rows
 
 
@@ -171,14 +216,25 @@ def table(run: FleetRun) -> list[dict[str, Any]]:
 
 
 def _row(values: Any, count: int, what: str) -> list[float]:
-    if not isinstance(values, list) or len(values) != count or not all(value is None or isinstance(value, int | float) for value in values):
-        raise SteadyganError(f"{what} must hold a number or null for each of the {count} members; the file is damaged: remove that line")
+    if (
+        not isinstance(values, list)
+        or len(values) != count
+        or not all(value is None or isinstance(value, int | float) for value in values)
+    ):
+        raise SteadyganError(
+            f"{what} must hold a number or null for each of the {count} members; the file is"
+            " damaged: remove that line"
+        )
     return [np.nan if value is None else float(value) for value in values]
 
 
 def _ending(run: FleetRun, i: int) -> dict[str, Any]:
     members = run.status.get("members")
-    return members[i] if isinstance(members, list) and i < len(members) and isinstance(members[i], dict) else {}
+    return (
+        members[i]
+        if isinstance(members, list) and i < len(members) and isinstance(members[i], dict)
+        else {}
+    )
 
 
 def _setting(member: dict[str, Any]) -> str:
@@ -194,15 +250,19 @@ def _setting(member: dict[str, Any]) -> str:
 
 
 def _members(path: Path, count: int) -> np.ndarray:
-    """Return samples (K, N, *event), float64; raises SteadyganError for a file that does not hold them."""
+    """Return samples (K, N, *event), float64; raises SteadyganError for a file that does not hold
+    them."""
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as held:
             samples = np.asarray(held["samples"], dtype=np.float64)
     except Exception as error:  # numpy, zipfile and the file system each have their own
-        raise SteadyganError(f"{path} cannot be read as samples ({error}); remove the file to report the rest") from error
+        raise SteadyganError(
+            f"{path} cannot be read as samples ({error}); remove the file to report the rest"
+        ) from error
     if samples.ndim < 3 or len(samples) != count:
         raise SteadyganError(
-            f"{path} must hold `samples` of {count} members, not of shape {samples.shape}; remove the file to report the rest"
+            f"{path} must hold `samples` of {count} members, not of shape {samples.shape};"
+            " remove the file to report the rest"
         )
     return samples if samples.ndim in (3, 5) else samples.reshape(*samples.shape[:2], -1)
 
@@ -212,5 +272,9 @@ def _tiled(images: np.ndarray) -> np.ndarray:
     few = np.nan_to_num(images[: _TILES**2])
     few = np.pad(few, ((0, _TILES**2 - len(few)), *[(0, 0)] * 3), constant_values=1.0)
     _, channels, height, width = few.shape
-    grid = few.reshape(_TILES, _TILES, channels, height, width).transpose(0, 3, 1, 4, 2).reshape(_TILES * height, _TILES * width, channels)
+    grid = (
+        few.reshape(_TILES, _TILES, channels, height, width)
+        .transpose(0, 3, 1, 4, 2)
+        .reshape(_TILES * height, _TILES * width, channels)
+    )
     return np.clip((grid + 1) / 2, 0, 1).repeat(3 if channels == 1 else 1, axis=2)

@@ -1,4 +1,5 @@
-"""The HTML page about one run or several: one file that holds its pictures and loads nothing from anywhere."""
+"""The HTML page about one run or several: one file that holds its pictures and loads nothing from
+anywhere."""
 
 from __future__ import annotations
 
@@ -26,19 +27,36 @@ from .runs import Run, Series, load, part
 from .views import aligned, scatter, views
 
 _HERE = Path(__file__).parent
-_ABOUT = ("steadygan", "git")  # with the environment, what a run was made with rather than what it does
+_ABOUT = (
+    "steadygan",
+    "git",
+)  # with the environment, what a run was made with rather than what it does
 _FRAMES = 10  # moments of training that the page shows
-# How the names of metrics begin of which more is better, and of which less is; a best value of another would be a guess.
-_MORE = ("modes", "hq", "near", "coverage", "inception", "precision", "recall", "density", "accuracy")
+# How the names of metrics begin of which more is better, and of which less is; a best value of
+# another would be a guess.
+_MORE = (
+    "modes",
+    "hq",
+    "near",
+    "coverage",
+    "inception",
+    "precision",
+    "recall",
+    "density",
+    "accuracy",
+)
 _LESS = ("sw1", "kl", "fid", "kid", "fd", "distance", "radius", "sliced", "energy", "copied")
 
 
-def write_report(folders: str | Path | Iterable[str | Path], path: str | Path | None = None) -> Path:
+def write_report(
+    folders: str | Path | Iterable[str | Path], path: str | Path | None = None
+) -> Path:
     """Write the page about one run folder or several and return its path.
 
-    Without a path, one run's page is its own report.html, and that of several lies in the folder that holds them all. Runs of different
-    problems may stand side by side: each keeps its own view of the samples. Many GANs trained at once fill a page of their own. Raises
-    SteadyganError for a folder that is no run.
+    Without a path, one run's page is its own report.html, and that of several lies in the folder
+    that holds them all. Runs of different
+    problems may stand side by side: each keeps its own view of the samples. Many GANs trained at
+    once fill a page of their own. Raises SteadyganError for a folder that is no run.
 
     Example: write_report(["runs/plain", "runs/js"], "comparison.html")
     """
@@ -48,15 +66,26 @@ def write_report(folders: str | Path | Iterable[str | Path], path: str | Path | 
         raise SteadyganError("a report needs at least one run folder; `steadygan train` makes them")
     many = [place for place in places if is_fleet(place)]
     if many and len(places) > 1:
-        raise SteadyganError(f"{many[0]} holds many GANs trained at once, which fill a page of their own: report it alone")
+        raise SteadyganError(
+            f"{many[0]} holds many GANs trained at once, which fill a page of their own: report"
+            " it alone"
+        )
     runs = [Run.read(place) for place in places if not many]
-    common = places[0] if len(places) == 1 else Path(os.path.commonpath([place.parent for place in places]))
+    common = (
+        places[0]
+        if len(places) == 1
+        else Path(os.path.commonpath([place.parent for place in places]))
+    )
     path = Path(path) if path is not None else common / "report.html"
     if path.is_dir():
-        raise SteadyganError(f"{path} is a folder; give the file to write, such as {path / 'report.html'}")
+        raise SteadyganError(
+            f"{path} is a folder; give the file to write, such as {path / 'report.html'}"
+        )
     page = _fleet_page(FleetRun.read(many[0])) if many else _page(runs, common)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(page, encoding="utf-8", errors="replace")  # JSON can spell half a character, UTF-8 cannot
+    path.write_text(
+        page, encoding="utf-8", errors="replace"
+    )  # JSON can spell half a character, UTF-8 cannot
     return path
 
 
@@ -72,9 +101,13 @@ def _page(runs: Sequence[Run], common: Path) -> str:
             "colour": colour,
             "title": run.title,
             "frames": row,
-            "real": _source(run.real.read_bytes()) if run.real and run.real.suffix == ".png" else None,
+            "real": _source(run.real.read_bytes())
+            if run.real and run.real.suffix == ".png"
+            else None,
             "config": json.dumps(run.config, indent=2, ensure_ascii=False),
-            "command": shlex.join(map(str, command)) if isinstance(command := run.config.get("command"), list) else None,
+            "command": shlex.join(map(str, command))
+            if isinstance(command := run.config.get("command"), list)
+            else None,
             "environment": _environment(run),
             "started": words(run.config["started"]) if "started" in run.config else None,
             "warnings": run.warnings,
@@ -111,28 +144,39 @@ def _fleet_page(run: FleetRun) -> str:
         time=duration(run.status.get("seconds")),
         metrics=run.measured,
         summary=summary(run),
-        shared={name: value for name, value in same.items() if name not in varied and value not in (None, [])},
+        shared={
+            name: value
+            for name, value in same.items()
+            if name not in varied and value not in (None, [])
+        },
         bands=[(title, _source(png(figure))) for title, figure in bands(run).items()],
         pictures=None if pictures is None else _source(png(pictures)),
         shown=min(len(run.settings), MEMBERS),
         drawn=len(run.config.get("event", [])) != 3,
         members=table(run),
         config=json.dumps(run.config, indent=2, ensure_ascii=False),
-        command=shlex.join(map(str, command)) if isinstance(command := run.config.get("command"), list) else None,
+        command=shlex.join(map(str, command))
+        if isinstance(command := run.config.get("command"), list)
+        else None,
         style=Markup((_HERE / "page.css").read_text(encoding="utf-8")),
     )
 
 
 def _template(name: str) -> Template:
     environment = Environment(
-        loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=FileSystemLoader(_HERE),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters.update(number=number, words=words)
     return environment.get_template(name)
 
 
 def _frames(runs: Sequence[Run]) -> tuple[list[list[dict[str, Any] | None]], str]:
-    """Return each run's pictures at the moments shown, None where it has none, and how to read them."""
+    """Return each run's pictures at the moments shown, None where it has none, and how to read
+    them."""
     rows = aligned(runs, _FRAMES)
     seen = views(runs, rows)
     frames = []
@@ -143,7 +187,9 @@ def _frames(runs: Sequence[Run]) -> tuple[list[list[dict[str, Any] | None]], str
                 frames[-1].append(None)
             elif held.path.suffix == ".png":
                 load(held.path)  # refuses what is no picture before it is embedded as one
-                frames[-1].append({"step": held.step, "source": _source(held.path.read_bytes()), "drawn": False})
+                frames[-1].append(
+                    {"step": held.step, "source": _source(held.path.read_bytes()), "drawn": False}
+                )
             else:
                 picture = png(scatter(load(held.path), view, colour))
                 frames[-1].append({"step": held.step, "source": _source(picture), "drawn": True})
@@ -159,33 +205,50 @@ def _source(picture: bytes) -> str:
 def _differing(runs: Sequence[Run]) -> dict[str, list[Any]]:
     """Return the settings that are not the same in all runs, each with its value in every run."""
     settings = [run.settings for run in runs]
-    held = {name: [each.get(name) for each in settings] for name in dict.fromkeys(name for each in settings for name in each)}
-    return {name: values for name, values in held.items() if any(value != values[0] for value in values)}
+    held = {
+        name: [each.get(name) for each in settings]
+        for name in dict.fromkeys(name for each in settings for name in each)
+    }
+    return {
+        name: values for name, values in held.items() if any(value != values[0] for value in values)
+    }
 
 
 def _shared(runs: Sequence[Run]) -> dict[str, Any]:
-    """Return the settings of the problem and the training that are the same in all runs, without the empty ones."""
+    """Return the settings of the problem and the training that are the same in all runs, without
+    the empty ones."""
     differing = _differing(runs)
     return {
         name: value
         for name, value in runs[0].settings.items()
-        if name not in differing and name not in _ABOUT and not name.startswith("environment.") and value not in (None, [])
+        if name not in differing
+        and name not in _ABOUT
+        and not name.startswith("environment.")
+        and value not in (None, [])
     }
 
 
 def _verdict(run: Run) -> dict[str, Any]:
-    """Return what became of a run: state, steps, time, last metrics, warnings by kind, and which parts are not there."""
+    """Return what became of a run: state, steps, time, last metrics, warnings by kind, and which
+    parts are not there."""
     state, planned = run.status.get("state"), run.settings.get("steps")
-    # The status of a run that goes on, or was killed, is as old as its start: the last line of its metrics knows better.
+    # The status of a run that goes on, or was killed, is as old as its start: the last line of its
+    # metrics knows better.
     step, seconds = run.status.get("step"), run.status.get("seconds")
     if state in (None, "running") and (clock := run.logged.get("seconds")) is not None:
         step, seconds = int(clock.steps[-1]), clock.values[-1]
     parts = {"status": run.status, "metrics": run.logged or run.metrics, "samples": run.samples}
     return {
         "state": words(state) if state else "no status",
-        "mood": {"finished": "good", "running": "busy", "failed": "bad"}.get(state if isinstance(state, str) else "", "idle"),
+        "mood": {"finished": "good", "running": "busy", "failed": "bad"}.get(
+            state if isinstance(state, str) else "", "idle"
+        ),
         "reason": run.status.get("reason"),
-        "steps": "no steps yet" if not step else f"{words(step)} of {words(planned)} steps" if planned else f"{words(step)} steps",
+        "steps": "no steps yet"
+        if not step
+        else f"{words(step)} of {words(planned)} steps"
+        if planned
+        else f"{words(step)} steps",
         "time": duration(seconds),
         "last": {name: series.values[-1] for name, series in run.metrics.items()},
         "alarms": Counter(warning.kind for warning in run.warnings).most_common(),
@@ -196,23 +259,39 @@ def _verdict(run: Run) -> dict[str, Any]:
 def _environment(run: Run) -> list[str]:
     """Return what the run was made with: versions, machine, sizes of the networks."""
     parts = {
-        **{name: value for name, value in run.settings.items() if name in _ABOUT or name.startswith("environment.")},
-        **{f"parameters of the {player}": count for player, count in part(run.config, "parameters").items()},
+        **{
+            name: value
+            for name, value in run.settings.items()
+            if name in _ABOUT or name.startswith("environment.")
+        },
+        **{
+            f"parameters of the {player}": count
+            for player, count in part(run.config, "parameters").items()
+        },
     }
     return [f"{name.removeprefix('environment.')} {words(value)}" for name, value in parts.items()]
 
 
 def _metrics(runs: Sequence[Run]) -> list[dict[str, Any]]:
-    """Return a row for each metric: which way is better, and for each run that has it the last, median and best value."""
+    """Return a row for each metric: which way is better, and for each run that has it the last,
+    median and best value."""
     rows = []
     for name in dict.fromkeys(name for run in runs for name in run.metrics):
         better = _better(name)
-        cells = {i: _cell(run.metrics[name], better) for i, run in enumerate(runs) if name in run.metrics}
+        cells = {
+            i: _cell(run.metrics[name], better) for i, run in enumerate(runs) if name in run.metrics
+        }
         medians = [cell["median"] for cell in cells.values() if math.isfinite(cell["median"])]
         leader = better(medians) if better and len(medians) > 1 else None
         for cell in cells.values():
             cell["leads"] = cell["median"] == leader
-        rows.append({"name": name, "better": {max: "higher is better", min: "lower is better"}.get(better, ""), "cells": cells})
+        rows.append(
+            {
+                "name": name,
+                "better": {max: "higher is better", min: "lower is better"}.get(better, ""),
+                "cells": cells,
+            }
+        )
     return rows
 
 
@@ -271,4 +350,10 @@ def duration(seconds: Any) -> str | None:
     if seconds < 10:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min {rest} s" if minutes else f"{rest} s"
+    return (
+        f"{minutes // 60} h {minutes % 60} min"
+        if minutes >= 60
+        else f"{minutes} min {rest} s"
+        if minutes
+        else f"{rest} s"
+    )

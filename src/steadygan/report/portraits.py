@@ -1,4 +1,5 @@
-"""Pictures of two-parameter games from plain arrays: trajectories over their field, spectra, rates and basins."""
+"""Pictures of two-parameter games from plain arrays: trajectories over their field, spectra, rates
+and basins."""
 
 from __future__ import annotations
 
@@ -18,7 +19,11 @@ from .figures import colours, png
 from .views import FRAME, INK, QUIET, panel
 
 ENDINGS = (".png", ".pdf", ".svg")
-_VERDICT = {True: "#009E73", None: "#E69F00", False: "#D55E00"}  # as in the table of the terminal: green, yellow, red
+_VERDICT = {
+    True: "#009E73",
+    None: "#E69F00",
+    False: "#D55E00",
+}  # as in the table of the terminal: green, yellow, red
 _FIELD = "#b9c2cd"
 _LETTER = 0.0079  # inches: the width of a letter of one point, about
 
@@ -27,7 +32,8 @@ _LETTER = 0.0079  # inches: the width of a letter of one point, about
 class Panel:
     """One method's phase portrait: a title, a quieter line below it, and a note below the picture.
 
-    path: the trajectory (T, 2) in (θ, ψ), which may end in inf or nan. grid, field: points (n, n, 2) and the field there (n, n, 2).
+    path: the trajectory (T, 2) in (θ, ψ), which may end in inf or nan. grid, field: points (n, n,
+    2) and the field there (n, n, 2).
     converges: True, False, or None where the theory leaves it open; it colours the trajectory.
     """
 
@@ -41,7 +47,8 @@ class Panel:
 
 
 def portrait_sheet(panels: Sequence[Panel], columns: int = 4) -> Figure:
-    """Draw the panels row by row: arrows along the field, the trajectory, its start as a ring and the equilibrium as a cross.
+    """Draw the panels row by row: arrows along the field, the trajectory, its start as a ring and
+    the equilibrium as a cross.
 
     >>> import numpy as np
     >>> points = np.stack(np.meshgrid([-1.0, 1.0], [-1.0, 1.0]), axis=-1)
@@ -56,7 +63,10 @@ def portrait_sheet(panels: Sequence[Panel], columns: int = 4) -> Figure:
     columns = max(1, min(columns, len(panels)))
     rows = [panels[i : i + columns] for i in range(0, len(panels), columns)]
     size, gap, margin, key = 1.68, 0.14, 0.12, 0.3
-    text = [[(_wrapped(p.subtitle, size, 6.2, 2), _wrapped(p.note, size, 6.2, 5)) for p in row] for row in rows]
+    text = [
+        [(_wrapped(p.subtitle, size, 6.2, 2), _wrapped(p.note, size, 6.2, 5)) for p in row]
+        for row in rows
+    ]
     # A row is as high as its longest texts ask for.
     heads = [0.17 + 0.105 * max(len(subtitle) for subtitle, _ in row) for row in text]
     feet = [0.14 + 0.105 * max(len(note) for _, note in row) for row in text]
@@ -69,8 +79,23 @@ def portrait_sheet(panels: Sequence[Panel], columns: int = 4) -> Figure:
             left = margin + column * (size + gap)
             draw_phase(panel(figure, left, bottom, size, size), content)
 
-            def write(height: float, words: Sequence[str], points: float, x: float = left / across, **style: Any) -> None:
-                figure.text(x, height / up, "\n".join(words), size=points, va="baseline", linespacing=1.15, parse_math=False, **style)
+            def write(
+                height: float,
+                words: Sequence[str],
+                points: float,
+                x: float = left / across,
+                **style: Any,
+            ) -> None:
+                figure.text(
+                    x,
+                    height / up,
+                    "\n".join(words),
+                    size=points,
+                    va="baseline",
+                    linespacing=1.15,
+                    parse_math=False,
+                    **style,
+                )
 
             write(top - 0.1, _wrapped(content.title, size, 8.6, 1), 8, weight="bold", color=INK)
             write(top - 0.22, subtitle, 6.2, color=QUIET)
@@ -94,16 +119,27 @@ def draw_phase(axes: Axes, content: Panel) -> None:
     )  # fmt: skip
     low, high = grid.reshape(-1, 2).min(axis=0), grid.reshape(-1, 2).max(axis=0)
     reach = 10 * np.abs([low, high]).max()
-    shown = path[: int(np.argmax(lost)) if (lost := ~(np.abs(path) < reach).all(axis=1)).any() else len(path)]
+    shown = path[
+        : int(np.argmax(lost)) if (lost := ~(np.abs(path) < reach).all(axis=1)).any() else len(path)
+    ]
     axes.plot(*shown.T, color=colour, linewidth=0.5, alpha=0.45, zorder=2)
     axes.scatter(*shown.T, s=2.6, color=colour, alpha=0.75, linewidths=0, zorder=3)
     axes.plot(0, 0, "+", color=INK, markersize=8, markeredgewidth=1.1, zorder=4)
-    axes.plot(*path[:1].T, "o", markerfacecolor="white", markeredgecolor=INK, markersize=4.5, markeredgewidth=1.0, zorder=5)
+    axes.plot(
+        *path[:1].T,
+        "o",
+        markerfacecolor="white",
+        markeredgecolor=INK,
+        markersize=4.5,
+        markeredgewidth=1.0,
+        zorder=5,
+    )
     axes.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), aspect="equal")
 
 
 def spectrum_figure(spectra: Mapping[str, Sequence[complex]]) -> Figure:
-    """Draw eigenvalues of one step in the complex plane with the unit circle, inside which a step contracts; one colour for each name.
+    """Draw eigenvalues of one step in the complex plane with the unit circle, inside which a step
+    contracts; one colour for each name.
 
     >>> len(spectrum_figure({"gan": [1 + 0.1j, 1 - 0.1j]}).axes)
     1
@@ -119,18 +155,29 @@ def draw_spectrum(axes: Axes, spectra: Mapping[str, Sequence[complex]]) -> None:
     axes.fill(np.cos(turn), np.sin(turn), color=FRAME, alpha=0.25, linewidth=0)
     axes.plot(np.cos(turn), np.sin(turn), color=QUIET, linewidth=0.8)
     axes.axhline(0, color=FRAME, linewidth=0.6)
-    sizes = np.linspace(9, 3.5, len(spectra))  # the later the smaller, so that equal eigenvalues show as rings
-    for (name, values), colour, size in zip(spectra.items(), colours(len(spectra)), sizes, strict=True):
+    sizes = np.linspace(
+        9, 3.5, len(spectra)
+    )  # the later the smaller, so that equal eigenvalues show as rings
+    for (name, values), colour, size in zip(
+        spectra.items(), colours(len(spectra)), sizes, strict=True
+    ):
         axes.plot(np.real(values), np.imag(values), "o", color=colour, markersize=size, label=name)
     found = np.concatenate([np.asarray(list(values), dtype=complex) for values in spectra.values()])
     half = 1.3 * max(0.2, np.abs(found.imag).max(), np.abs(1 - found.real).max())
     # All the spectra lie near 1 where steps are small: that is where the circle is looked at.
-    axes.set(xlim=(1 - 1.6 * half, 1 + 0.4 * half), ylim=(-half, half), aspect="equal", xlabel="Re", ylabel="Im")
+    axes.set(
+        xlim=(1 - 1.6 * half, 1 + 0.4 * half),
+        ylim=(-half, half),
+        aspect="equal",
+        xlabel="Re",
+        ylabel="Im",
+    )
     axes.legend(fontsize=6.5, frameon=False, labelcolor=INK, loc="lower left", handletextpad=0.2)
 
 
 def rate_figure(curves: Mapping[str, tuple[np.ndarray, np.ndarray]], label: str) -> Figure:
-    """Draw spectral radii of one step against gamma or the learning rate, (x, radius) by name; above 1 the method does not converge.
+    """Draw spectral radii of one step against gamma or the learning rate, (x, radius) by name;
+    above 1 the method does not converge.
 
     >>> import numpy as np
     >>> rate_figure({"r1": (np.array([0.1, 1.0]), np.array([0.99, 0.9]))}, "gamma").axes[0].get_xlabel()
@@ -147,12 +194,15 @@ def draw_rate(axes: Axes, curves: Mapping[str, tuple[np.ndarray, np.ndarray]], l
     for (name, (x, y)), colour in zip(curves.items(), colours(len(curves)), strict=True):
         axes.plot(x, y, color=colour, linewidth=1.3, label=name)
     lowest = min(float(np.min(y)) for _, y in curves.values())
-    axes.set(xlabel=label, ylabel="spectral radius of a step", ylim=(min(0.98, lowest - 0.01), 1.05))
+    axes.set(
+        xlabel=label, ylabel="spectral radius of a step", ylim=(min(0.98, lowest - 0.01), 1.05)
+    )
     axes.legend(fontsize=6.5, frameon=False, labelcolor=INK)
 
 
 def basin_figure(radii: np.ndarray, half: float, title: str = "") -> Figure:
-    """Draw the final distance from the equilibrium over starts: radii (n, n), ψ from row to row, θ along them, on [-half, half]².
+    """Draw the final distance from the equilibrium over starts: radii (n, n), ψ from row to row, θ
+    along them, on [-half, half]².
 
     >>> import numpy as np
     >>> len(basin_figure(np.array([[1e-3, 1.0], [2.0, np.inf]]), 2.0).axes)
@@ -165,7 +215,8 @@ def basin_figure(radii: np.ndarray, half: float, title: str = "") -> Figure:
 
 
 def draw_basin(axes: Axes, radii: np.ndarray, half: float, title: str = "") -> None:
-    """Draw final distances into axes with their scale beside them; what is nearer than 1e-6 or farther than 1e2 has the end's colour."""
+    """Draw final distances into axes with their scale beside them; what is nearer than 1e-6 or
+    farther than 1e2 has the end's colour."""
     image = axes.imshow(
         np.clip(radii, 1e-6, 1e2),
         origin="lower",
@@ -189,23 +240,31 @@ def ending(path: str | Path) -> Path:
 
     >>> ending("dirac.jpg")
     Traceback (most recent call last):
-    steadygan.core.errors.SteadyganError: a picture ends in .png, .pdf or .svg; 'dirac.jpg' does not: choose another name
+    steadygan.core.errors.SteadyganError: a picture ends in .png, .pdf or .svg; 'dirac.jpg' does
+    not: choose another name
     """
     path = Path(path)
     if path.suffix.lower() not in ENDINGS:
-        raise SteadyganError(f"a picture ends in .png, .pdf or .svg; {str(path)!r} does not: choose another name")
+        raise SteadyganError(
+            f"a picture ends in .png, .pdf or .svg; {str(path)!r} does not: choose another name"
+        )
     return path
 
 
 def save_figure(figure: Figure, path: str | Path) -> Path:
-    """Save a figure as PNG (256 colours), PDF or SVG by the ending, the same bytes for the same figure; raises as ``ending``."""
+    """Save a figure as PNG (256 colours), PDF or SVG by the ending, the same bytes for the same
+    figure; raises as ``ending``."""
     path = ending(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     kind = path.suffix.lower()
     if kind == ".png":
         path.write_bytes(png(figure))
     else:
-        figure.savefig(path, format=kind[1:], metadata={"CreationDate": None} if kind == ".pdf" else {"Date": None})
+        figure.savefig(
+            path,
+            format=kind[1:],
+            metadata={"CreationDate": None} if kind == ".pdf" else {"Date": None},
+        )
     return path
 
 
@@ -230,15 +289,29 @@ def _key(figure: Figure, left: float, bottom: float, wide: bool) -> None:
     if not wide:
         return
     x = 1 - left
-    words = ((False, "does not converge"), (None, "undecided"), (True, "converges"), (..., "at the equilibrium it"))
+    words = (
+        (False, "does not converge"),
+        (None, "undecided"),
+        (True, "converges"),
+        (..., "at the equilibrium it"),
+    )
     for converges, word in words:
         ink = _VERDICT.get(converges, QUIET)
-        figure.text(x, bottom, word, size=6.5, weight="normal" if ink == QUIET else "bold", color=ink, ha="right")
+        figure.text(
+            x,
+            bottom,
+            word,
+            size=6.5,
+            weight="normal" if ink == QUIET else "bold",
+            color=ink,
+            ha="right",
+        )
         x -= (6.5 * len(word) * 1.2 * _LETTER + 0.1) / figure.get_figwidth()
 
 
 def _wrapped(text: str, width: float, points: float, most: int) -> list[str]:
-    """Return the text in lines that fit into that many inches; what does not fit into ``most`` lines is cut."""
+    """Return the text in lines that fit into that many inches; what does not fit into ``most``
+    lines is cut."""
     room = int(width / (points * _LETTER))
     lines = textwrap.wrap(text, room)
     return lines if len(lines) <= most else [*lines[: most - 1], lines[most - 1][: room - 1] + "…"]

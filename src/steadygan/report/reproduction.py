@@ -1,4 +1,5 @@
-"""The figures of reproduced experiments, from plain arrays: phase portraits, spectra, verdicts, curves, intervals and clouds of samples."""
+"""The figures of reproduced experiments, from plain arrays: phase portraits, spectra, verdicts,
+curves, intervals and clouds of samples."""
 
 from __future__ import annotations
 
@@ -47,14 +48,44 @@ def _spectra(data: Mapping[str, Any]) -> Figure:
     figure = Figure(figsize=(9.2, 4.8), dpi=150, layout="constrained")
     left, right = (styled(axes) for axes in figure.subplots(1, 2))
     spectra = data["spectra"]
-    for i, ((name, (form, measured)), colour) in enumerate(zip(spectra.items(), colours(len(spectra)), strict=True)):
-        left.plot(form.real, form.imag, "os"[i // 7 % 2], markersize=7, markerfacecolor="none", markeredgecolor=colour, markeredgewidth=0.9)
-        left.plot(measured.real, measured.imag, "os"[i // 7 % 2], color=colour, markersize=2.6, label=name, linewidth=0)
+    for i, ((name, (form, measured)), colour) in enumerate(
+        zip(spectra.items(), colours(len(spectra)), strict=True)
+    ):
+        left.plot(
+            form.real,
+            form.imag,
+            "os"[i // 7 % 2],
+            markersize=7,
+            markerfacecolor="none",
+            markeredgecolor=colour,
+            markeredgewidth=0.9,
+        )
+        left.plot(
+            measured.real,
+            measured.imag,
+            "os"[i // 7 % 2],
+            color=colour,
+            markersize=2.6,
+            label=name,
+            linewidth=0,
+        )
     left.axvline(0, color=FRAME, linewidth=0.8, zorder=0)
     left.set(xlabel="Re λ", ylabel="Im λ")
-    left.legend(fontsize=6.5, frameon=False, labelcolor=INK, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=3, handletextpad=0.2)
-    left.set_title("rings: closed forms; dots: automatic differentiation", size=8, color=INK, loc="left")
-    for (name, (gammas, measured, form)), colour in zip(data["curves"].items(), colours(len(data["curves"])), strict=True):
+    left.legend(
+        fontsize=6.5,
+        frameon=False,
+        labelcolor=INK,
+        loc="upper center",
+        bbox_to_anchor=(0.5, -0.14),
+        ncols=3,
+        handletextpad=0.2,
+    )
+    left.set_title(
+        "rings: closed forms; dots: automatic differentiation", size=8, color=INK, loc="left"
+    )
+    for (name, (gammas, measured, form)), colour in zip(
+        data["curves"].items(), colours(len(data["curves"])), strict=True
+    ):
         right.plot(gammas, form, color=colour, linewidth=1.2, label=name)
         right.plot(gammas, measured, "o", color=colour, markersize=3)
     right.set(xscale="log", xlabel="γ", ylabel="largest Re λ: lowest where γ is critical")
@@ -67,17 +98,38 @@ def _spectra(data: Mapping[str, Any]) -> Figure:
 def _verdicts(data: Mapping[str, Any]) -> Figure:
     """Draw a table of yes and no; a cell that disagrees with what was expected has a frame."""
     rows, columns = data["rows"], data["columns"]
-    figure = Figure(figsize=(1.6 + 2.8 * len(columns), 0.5 + 0.36 * len(rows)), dpi=150, layout="constrained")
+    figure = Figure(
+        figsize=(1.6 + 2.8 * len(columns), 0.5 + 0.36 * len(rows)), dpi=150, layout="constrained"
+    )
     axes = figure.add_subplot()
-    for i, (converges, agrees, words) in enumerate(zip(data["converges"], data["agrees"], data["words"], strict=True)):
+    for i, (converges, agrees, words) in enumerate(
+        zip(data["converges"], data["agrees"], data["words"], strict=True)
+    ):
         for j in range(len(columns)):
             edge = (INK, 2.0) if not agrees[j] else ("white", 1.0)
-            axes.barh(i, 0.98, left=j, height=0.92, color=_YES if converges[j] else _NO, alpha=0.3, linewidth=0)
-            axes.barh(i, 0.98, left=j, height=0.92, fill=False, edgecolor=edge[0], linewidth=edge[1])
+            axes.barh(
+                i,
+                0.98,
+                left=j,
+                height=0.92,
+                color=_YES if converges[j] else _NO,
+                alpha=0.3,
+                linewidth=0,
+            )
+            axes.barh(
+                i, 0.98, left=j, height=0.92, fill=False, edgecolor=edge[0], linewidth=edge[1]
+            )
             answer = "converges" if converges[j] else "does not converge"
             axes.text(j + 0.03, i - 0.14, answer, size=7, weight="bold", color=INK, va="center")
-            axes.text(j + 0.03, i + 0.2, words[j], size=5.5, color=QUIET, va="center", parse_math=False)
-    axes.set(xlim=(0, len(columns)), ylim=(len(rows) - 0.5, -0.5), yticks=range(len(rows)), yticklabels=rows)
+            axes.text(
+                j + 0.03, i + 0.2, words[j], size=5.5, color=QUIET, va="center", parse_math=False
+            )
+    axes.set(
+        xlim=(0, len(columns)),
+        ylim=(len(rows) - 0.5, -0.5),
+        yticks=range(len(rows)),
+        yticklabels=rows,
+    )
     axes.set_xticks([j + 0.49 for j in range(len(columns))], columns)
     axes.xaxis.tick_top()
     axes.tick_params(length=0, labelsize=8, labelcolor=INK)
@@ -93,8 +145,19 @@ def _lines(data: Mapping[str, Any]) -> Figure:
     figure = Figure(figsize=(3.4 * len(panels), 3.3), dpi=150, layout="constrained")
     for panel, axes in zip(panels, figure.subplots(1, len(panels), squeeze=False)[0], strict=True):
         styled(axes)
-        for i, ((name, (x, y)), colour) in enumerate(zip(panel["lines"].items(), colours(len(panel["lines"])), strict=True)):
-            axes.plot(x, y, color=colour, linewidth=1.2, marker="o", markersize=2.5, label=name, linestyle="--" if i >= 7 else "-")
+        for i, ((name, (x, y)), colour) in enumerate(
+            zip(panel["lines"].items(), colours(len(panel["lines"])), strict=True)
+        ):
+            axes.plot(
+                x,
+                y,
+                color=colour,
+                linewidth=1.2,
+                marker="o",
+                markersize=2.5,
+                label=name,
+                linestyle="--" if i >= 7 else "-",
+            )
         if panel["log"]:
             axes.set(xscale="log", yscale="log")
             axes.minorticks_off()
@@ -102,7 +165,14 @@ def _lines(data: Mapping[str, Any]) -> Figure:
         if "ticks" in panel:
             axes.set_xticks(range(len(panel["ticks"])), panel["ticks"])
         axes.set_title(panel["title"], size=8, color=INK, loc="left")
-        axes.legend(fontsize=6, frameon=False, labelcolor=INK, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=3)
+        axes.legend(
+            fontsize=6,
+            frameon=False,
+            labelcolor=INK,
+            loc="upper center",
+            bbox_to_anchor=(0.5, -0.2),
+            ncols=3,
+        )
     return figure
 
 
@@ -112,9 +182,14 @@ def _clouds(data: Mapping[str, Any]) -> Figure:
     view = View.of(data["real"], [cloud for row in cells for cloud in row])
     width, gap, head = 1.5, 0.08, 0.4
     columns, height = len(data["heads"]), width * view.height
-    figure = Figure(figsize=(max(columns * (width + gap) + gap, 3.2), len(cells) * (height + head) + gap), dpi=150)
+    figure = Figure(
+        figsize=(max(columns * (width + gap) + gap, 3.2), len(cells) * (height + head) + gap),
+        dpi=150,
+    )
     across, up = figure.get_size_inches()
-    for i, (row, title, colour) in enumerate(zip(cells, data["titles"], colours(len(cells)), strict=True)):
+    for i, (row, title, colour) in enumerate(
+        zip(cells, data["titles"], colours(len(cells)), strict=True)
+    ):
         top = up - i * (height + head)
         figure.text(gap / across, (top - 0.16) / up, title, size=8.5, weight="bold", color=colour)
         for j, (cloud, words) in enumerate(zip(row, data["heads"], strict=True)):
@@ -128,8 +203,12 @@ def _gallery(data: Mapping[str, Any]) -> Figure:
     """Draw a row of pictures (H, W, 3) uint8 for each title, a column for each head."""
     cells: Sequence[Sequence[np.ndarray]] = data["cells"]
     rows, columns, side = len(cells), len(data["heads"]), 1.5
-    figure = Figure(figsize=(columns * side + 0.3, rows * side + 0.3), dpi=150, layout="constrained")
-    for i, (row, title) in enumerate(zip(figure.subplots(rows, columns, squeeze=False), data["titles"], strict=True)):
+    figure = Figure(
+        figsize=(columns * side + 0.3, rows * side + 0.3), dpi=150, layout="constrained"
+    )
+    for i, (row, title) in enumerate(
+        zip(figure.subplots(rows, columns, squeeze=False), data["titles"], strict=True)
+    ):
         for axes, picture, head in zip(row, cells[i], data["heads"], strict=True):
             axes.imshow(picture, interpolation="nearest")
             axes.set(xticks=[], yticks=[])
@@ -141,24 +220,49 @@ def _gallery(data: Mapping[str, Any]) -> Figure:
 
 
 def _intervals(data: Mapping[str, Any]) -> Figure:
-    """Draw an interval for each group, a panel each, over faint marks; what is not finite stands at the right edge."""
+    """Draw an interval for each group, a panel each, over faint marks; what is not finite stands at
+    the right edge."""
     panels = data["panels"]
     rows = len(panels[0]["groups"])
-    figure = Figure(figsize=(1.6 + 2.3 * len(panels), 0.9 + 0.26 * rows), dpi=150, layout="constrained")
-    for i, (panel, axes) in enumerate(zip(panels, figure.subplots(1, len(panels), sharey=True, squeeze=False)[0], strict=True)):
+    figure = Figure(
+        figsize=(1.6 + 2.3 * len(panels), 0.9 + 0.26 * rows), dpi=150, layout="constrained"
+    )
+    for i, (panel, axes) in enumerate(
+        zip(panels, figure.subplots(1, len(panels), sharey=True, squeeze=False)[0], strict=True)
+    ):
         styled(axes)
         axes.set(xscale="log", xlabel=data["x"], ylim=(rows - 0.4, -0.6))
-        every = [x for group in panel["groups"].values() for x in (*group["faint"], *group["interval"]) if np.isfinite(x) and x > 0]
-        low, high = min([panel["floor"], *every]) / 1.3, min(max([panel["floor"], *every]), 30 * panel["floor"]) * 1.3
+        every = [
+            x
+            for group in panel["groups"].values()
+            for x in (*group["faint"], *group["interval"])
+            if np.isfinite(x) and x > 0
+        ]
+        low, high = (
+            min([panel["floor"], *every]) / 1.3,
+            min(max([panel["floor"], *every]), 30 * panel["floor"]) * 1.3,
+        )
         axes.set_xlim(low, high)
         axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
         axes.xaxis.set_major_formatter("{x:g}")
         axes.minorticks_off()
         axes.axvline(panel["floor"], color=QUIET, linewidth=0.8, linestyle=":")
-        for y, (group, colour) in enumerate(zip(panel["groups"].values(), colours(rows), strict=True)):
+        for y, (group, colour) in enumerate(
+            zip(panel["groups"].values(), colours(rows), strict=True)
+        ):
             faint = np.nan_to_num(np.array(group["faint"], dtype=float), nan=np.inf).clip(low, high)
-            axes.plot(faint, np.full(len(faint), y + 0.22), "|", color=colour, alpha=0.45, markersize=4, clip_on=False)
-            value, *ends = np.nan_to_num(np.array(group["interval"], dtype=float), nan=np.inf).clip(low, high)
+            axes.plot(
+                faint,
+                np.full(len(faint), y + 0.22),
+                "|",
+                color=colour,
+                alpha=0.45,
+                markersize=4,
+                clip_on=False,
+            )
+            value, *ends = np.nan_to_num(np.array(group["interval"], dtype=float), nan=np.inf).clip(
+                low, high
+            )
             axes.plot(ends, [y, y], color=colour, linewidth=1.6)
             axes.plot([value], [y], "o", color=colour, markersize=4, clip_on=False)
         axes.set_title(panel["title"], size=8, color=INK, loc="left")

@@ -16,19 +16,38 @@ class Record(Protocol):
 
 
 def records(rows: Sequence[Record]) -> Table:
-    """Return the table of methods: spectrum of the field, its difference from the closed form, step, limits and the verdict in words."""
+    """Return the table of methods: spectrum of the field, its difference from the closed form,
+    step, limits and the verdict in words."""
     table = Table(box=None, padding=(0, 1), show_edge=False, header_style="bold", expand=False)
-    for head in ("method", "λ of the field", "closed form", "radius of a step", "critical γ", "largest lr", "verdict"):
+    for head in (
+        "method",
+        "λ of the field",
+        "closed form",
+        "radius of a step",
+        "critical γ",
+        "largest lr",
+        "verdict",
+    ):
         table.add_column(head, overflow="fold")
     for row in (record.to_json() for record in rows):
-        method = [*(row[key] for key in ("objective", "regularizer", "smoothing", "dynamics") if row[key]), f"lr={row['lr']:g}"]
+        method = [
+            *(
+                row[key]
+                for key in ("objective", "regularizer", "smoothing", "dynamics")
+                if row[key]
+            ),
+            f"lr={row['lr']:g}",
+        ]
         colour = {True: "green", False: "red", None: "yellow"}[row["converges"]]
         table.add_row(
             "\n".join(method),
             "\n".join(map(_number, row["eigenvalues"] or ["-"])),
             _difference(row["eigenvalues"], row["closed_form_eigenvalues"]),
             "-" if row["spectral_radius"] is None else f"{row['spectral_radius']:.8g}",
-            *("-" if row[key] is None else f"{row[key]:.6g}" for key in ("critical_gamma", "max_stable_lr")),
+            *(
+                "-" if row[key] is None else f"{row[key]:.6g}"
+                for key in ("critical_gamma", "max_stable_lr")
+            ),
             f"[{colour}]{row['reason']}[/{colour}]",
         )
         table.add_section()

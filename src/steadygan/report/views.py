@@ -1,4 +1,5 @@
-"""Samples as points: which way they are looked at, which of them are shown, and how they are drawn."""
+"""Samples as points: which way they are looked at, which of them are shown, and how they are
+drawn."""
 
 from __future__ import annotations
 
@@ -23,10 +24,13 @@ _STRIP, _GAP = 0.32, 0.05  # the panel of heights below a square one, in widths 
 
 @dataclass(frozen=True)
 class View:
-    """How samples (N, d) are looked at: in the coordinates (x - centre) @ axes (d, k), k = 1, 2 or 3, within ``half`` of 0.
+    """How samples (N, d) are looked at: in the coordinates (x - centre) @ axes (d, k), k = 1, 2 or
+    3, within ``half`` of 0.
 
-    ``real`` (M, k) are the real samples in these coordinates. Three-dimensional samples are seen in the plane of the real ones, with their
-    height off that plane beside it: a run can lift all its samples off the data while the picture within the plane looks perfect.
+    ``real`` (M, k) are the real samples in these coordinates. Three-dimensional samples are seen in
+    the plane of the real ones, with their
+    height off that plane beside it: a run can lift all its samples off the data while the picture
+    within the plane looks perfect.
     """
 
     centre: np.ndarray
@@ -37,7 +41,8 @@ class View:
 
     @classmethod
     def of(cls, real: np.ndarray | None, generated: Iterable[np.ndarray]) -> View:
-        """Choose the view by the real samples (M, d), or without any by the generated ones; its size by these too where real is one point.
+        """Choose the view by the real samples (M, d), or without any by the generated ones; its
+        size by these too where real is one point.
 
         Raises SteadyganError for samples of different dimensions.
         """
@@ -45,19 +50,40 @@ class View:
         d = (real if real is not None else clouds[0]).shape[1]
         for cloud in clouds:
             if cloud.shape[1] != d:
-                raise SteadyganError(f"samples of dimensions {d} and {cloud.shape[1]} belong to one problem; report these runs apart")
+                raise SteadyganError(
+                    f"samples of dimensions {d} and {cloud.shape[1]} belong to one problem;"
+                    " report these runs apart"
+                )
         real = np.zeros((0, d)) if real is None else real[np.isfinite(real).all(axis=1)]
-        seen = real if len(real) else np.concatenate(clouds) if sum(map(len, clouds)) else np.zeros((1, d))
+        seen = (
+            real
+            if len(real)
+            else np.concatenate(clouds)
+            if sum(map(len, clouds))
+            else np.zeros((1, d))
+        )
         axes, caption = np.eye(d)[:, :2], {1: "", 2: ""}.get(d, f"the first two of {d} coordinates")
         centre = (seen.max(axis=0) + seen.min(axis=0)) / 2
         if d == 3 and len(seen) > 2:
             centre = seen.mean(axis=0)
             axes = np.linalg.svd(seen - centre, full_matrices=False)[2].T
-            axes = axes * np.where(axes.sum(axis=0) < 0, -1, 1)  # the sign of a principal axis is arbitrary
-            caption = f"above: in the plane of the {'real' if len(real) else 'generated'} samples; below: height off that plane"
+            axes = axes * np.where(
+                axes.sum(axis=0) < 0, -1, 1
+            )  # the sign of a principal axis is arbitrary
+            caption = (
+                f"above: in the plane of the {'real' if len(real) else 'generated'}"
+                " samples; below: height off that plane"
+            )
         half = np.abs((seen - centre) @ axes)[:, :2].max()
         if half == 0:
-            half = max((np.quantile(np.abs((cloud - centre) @ axes), 0.98) for cloud in clouds if len(cloud)), default=0)
+            half = max(
+                (
+                    np.quantile(np.abs((cloud - centre) @ axes), 0.98)
+                    for cloud in clouds
+                    if len(cloud)
+                ),
+                default=0,
+            )
         return cls(centre, axes, 1.4 * float(half) or 1.0, (real - centre) @ axes, caption)
 
     @property
@@ -65,17 +91,37 @@ class View:
         """The height of the picture in units of its width."""
         return 1 + _GAP + _STRIP if self.axes.shape[1] == 3 else 1.0
 
-    def draw(self, figure: Figure, left: float, bottom: float, width: float, samples: np.ndarray, colour: str) -> None:
-        """Draw samples (N, d) over the real ones, ``width`` inches wide with the lower left corner at (left, bottom) inches."""
+    def draw(
+        self,
+        figure: Figure,
+        left: float,
+        bottom: float,
+        width: float,
+        samples: np.ndarray,
+        colour: str,
+    ) -> None:
+        """Draw samples (N, d) over the real ones, ``width`` inches wide with the lower left corner
+        at (left, bottom) inches."""
         finite = np.isfinite(samples).all(axis=1)
         seen = (samples[finite] - self.centre) @ self.axes
         inside = (np.abs(seen) <= self.half).all(axis=1)
         above = self.axes.shape[1] == 3
-        square = panel(figure, left, bottom + (width * (_STRIP + _GAP) if above else 0), width, width)
+        square = panel(
+            figure, left, bottom + (width * (_STRIP + _GAP) if above else 0), width, width
+        )
         if self.axes.shape[1] == 1:
-            for cloud, style in ((self.real, {"color": REAL, "alpha": 0.45}), (seen, {"color": colour, "alpha": 0.75})):
+            for cloud, style in (
+                (self.real, {"color": REAL, "alpha": 0.45}),
+                (seen, {"color": colour, "alpha": 0.75}),
+            ):
                 if len(cloud):
-                    square.hist(cloud[:, 0], bins=41, range=(-self.half, self.half), weights=np.full(len(cloud), 1 / len(cloud)), **style)
+                    square.hist(
+                        cloud[:, 0],
+                        bins=41,
+                        range=(-self.half, self.half),
+                        weights=np.full(len(cloud), 1 / len(cloud)),
+                        **style,
+                    )
             square.set(xlim=(-self.half, self.half), ylim=(0, 1.05))
         else:
             _dots(square, self.real[:, :2], seen[:, :2], colour)
@@ -84,14 +130,38 @@ class View:
             strip = panel(figure, left, bottom, width, width * _STRIP)
             _dots(strip, self.real[:, [0, 2]], seen[:, [0, 2]], colour)
             strip.set(xlim=(-self.half, self.half), ylim=(-self.half, self.half))
-            strip.text(0.03, 0.92, "height", transform=strip.transAxes, va="top", size=6, color=QUIET, bbox=_LABEL)
-        lost = [(1 - finite.mean(), "not finite"), (finite.mean() - inside.sum() / len(samples), "outside")]
-        note = ", ".join(f"{max(1, round(100 * share))} % {what}" for share, what in lost if share > 0)
-        square.text(0.03, 0.03, note, transform=square.transAxes, va="bottom", size=7, color=INK, bbox=_LABEL)
+            strip.text(
+                0.03,
+                0.92,
+                "height",
+                transform=strip.transAxes,
+                va="top",
+                size=6,
+                color=QUIET,
+                bbox=_LABEL,
+            )
+        lost = [
+            (1 - finite.mean(), "not finite"),
+            (finite.mean() - inside.sum() / len(samples), "outside"),
+        ]
+        note = ", ".join(
+            f"{max(1, round(100 * share))} % {what}" for share, what in lost if share > 0
+        )
+        square.text(
+            0.03,
+            0.03,
+            note,
+            transform=square.transAxes,
+            va="bottom",
+            size=7,
+            color=INK,
+            bbox=_LABEL,
+        )
 
 
 def aligned(runs: Sequence[Run], columns: int) -> list[list[Snapshot | None]]:
-    """Choose up to ``columns`` moments spread over training and return each run's snapshots nearest to them, None where none is near.
+    """Choose up to ``columns`` moments spread over training and return each run's snapshots nearest
+    to them, None where none is near.
 
     Runs of one problem share their moments; runs of different problems have nothing to align.
     """
@@ -100,21 +170,37 @@ def aligned(runs: Sequence[Run], columns: int) -> list[list[Snapshot | None]]:
         steps = sorted({held.step for i in group for held in runs[i].samples})
         if not steps:
             continue
-        targets = np.linspace(steps[0], steps[-1], min(columns, max(len(runs[i].samples) for i in group)))
+        targets = np.linspace(
+            steps[0], steps[-1], min(columns, max(len(runs[i].samples) for i in group))
+        )
         moments = sorted({min(steps, key=lambda step: abs(step - target)) for target in targets})
         reach = min(np.diff(moments), default=1) / 2
         for i in group:
-            near = [min(runs[i].samples, key=lambda held: abs(held.step - moment), default=None) for moment in moments]
-            rows[i] = [at if at and abs(at.step - moment) < reach else None for at, moment in zip(near, moments, strict=True)]
+            near = [
+                min(runs[i].samples, key=lambda held: abs(held.step - moment), default=None)
+                for moment in moments
+            ]
+            rows[i] = [
+                at if at and abs(at.step - moment) < reach else None
+                for at, moment in zip(near, moments, strict=True)
+            ]
     return rows
 
 
 def views(runs: Sequence[Run], rows: Sequence[Sequence[Snapshot | None]]) -> list[View | None]:
-    """Return the view for each run's snapshots, the same for all runs of one problem; None for a run whose samples are no points."""
+    """Return the view for each run's snapshots, the same for all runs of one problem; None for a
+    run whose samples are no points."""
     chosen: list[View | None] = [None] * len(runs)
     for group in _by_problem(runs):
-        real = next((points(path) for i in group if (path := runs[i].real) and path.suffix == ".npz"), None)
-        generated = [points(held.path) for i in group for held in rows[i] if held and held.path.suffix == ".npz"]
+        real = next(
+            (points(path) for i in group if (path := runs[i].real) and path.suffix == ".npz"), None
+        )
+        generated = [
+            points(held.path)
+            for i in group
+            for held in rows[i]
+            if held and held.path.suffix == ".npz"
+        ]
         if generated:
             view = View.of(real, generated)
             for i in group:

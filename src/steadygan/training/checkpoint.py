@@ -1,4 +1,5 @@
-"""Checkpoints: one safetensors file with every tensor and, in its header, JSON for the rest. Written aside, then renamed; never pickle."""
+"""Checkpoints: one safetensors file with every tensor and, in its header, JSON for the rest.
+Written aside, then renamed; never pickle."""
 
 from __future__ import annotations
 
@@ -26,7 +27,8 @@ BEST = Path("checkpoints") / "best.safetensors"
 
 
 def save(path: Path, tree: Tree) -> None:
-    """Write a tree atomically: a crash or a full disk leaves the old file, and no half of the new one."""
+    """Write a tree atomically: a crash or a full disk leaves the old file, and no half of the new
+    one."""
     tensors: dict[str, Tensor] = {}
     plain = _split(tree, "", tensors)
     aside = path.with_name(path.name + ".partial")
@@ -37,7 +39,10 @@ def save(path: Path, tree: Tree) -> None:
         os.replace(aside, path)
     except (OSError, SafetensorError) as error:
         aside.unlink(missing_ok=True)
-        raise SteadyganError(f"The checkpoint {path} could not be written: {error}. Earlier checkpoints are untouched.") from error
+        raise SteadyganError(
+            f"The checkpoint {path} could not be written: {error}. Earlier checkpoints are"
+            " untouched."
+        ) from error
 
 
 def load(path: Path) -> Tree:
@@ -52,26 +57,37 @@ def load(path: Path) -> Tree:
                     node = node.setdefault(part, {})
                 node[last] = file.get_tensor(key)
     except (OSError, SafetensorError, TypeError, KeyError, ValueError) as error:
-        raise SteadyganError(f"{path} is no checkpoint of steadygan, or it is damaged: {error}.") from error
+        raise SteadyganError(
+            f"{path} is no checkpoint of steadygan, or it is damaged: {error}."
+        ) from error
     return tree
 
 
 def checkpoints(folder: Path) -> list[Path]:
     """Return a run's checkpoints, oldest first."""
-    return sorted(p for p in (folder / "checkpoints").glob("step-*.safetensors") if re.fullmatch(r"step-\d+\.safetensors", p.name))
+    return sorted(
+        p
+        for p in (folder / "checkpoints").glob("step-*.safetensors")
+        if re.fullmatch(r"step-\d+\.safetensors", p.name)
+    )
 
 
 def latest(folder: Path) -> Path:
     """Return a run's newest checkpoint; raises SteadyganError where there is none."""
     found = checkpoints(folder)
     if not found:
-        raise SteadyganError(f"{folder} holds no checkpoint: nothing to continue from or to sample. Did the run fail at once?")
+        raise SteadyganError(
+            f"{folder} holds no checkpoint: nothing to continue from or to sample. Did the run"
+            " fail at once?"
+        )
     return found[-1]
 
 
 def random_state(generators: Mapping[str, torch.Generator], device: str) -> Tree:
     """Return the state of every stream of randomness: a run's own and torch's global ones."""
-    found = {name: generator.get_state() for name, generator in generators.items()} | {"global": torch.get_rng_state()}
+    found = {name: generator.get_state() for name, generator in generators.items()} | {
+        "global": torch.get_rng_state()
+    }
     return found | ({"cuda": torch.cuda.get_rng_state(device)} if device.startswith("cuda") else {})
 
 
@@ -87,24 +103,39 @@ def restore_random(tree: Tree, generators: Mapping[str, torch.Generator], device
 def optimizer_state(optimizer: torch.optim.Optimizer) -> Tree:
     """Return an optimizer's state as a tree."""
     state = optimizer.state_dict()
-    return {"state": {str(k): v for k, v in state["state"].items()}, "groups": state["param_groups"]}
+    return {
+        "state": {str(k): v for k, v in state["state"].items()},
+        "groups": state["param_groups"],
+    }
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, tree: Mapping[str, Any]) -> None:
     """Set an optimizer's state from a tree."""
-    optimizer.load_state_dict({"state": {int(k): v for k, v in tree["state"].items()}, "param_groups": tree["groups"]})
+    optimizer.load_state_dict(
+        {"state": {int(k): v for k, v in tree["state"].items()}, "param_groups": tree["groups"]}
+    )
     for parameter, state in optimizer.state.items():
         # Files know no layouts, and a fused optimizer would pair the wrong elements.
-        state.update({key: laid_out(value, parameter) for key, value in state.items() if isinstance(value, Tensor)})
+        state.update(
+            {
+                key: laid_out(value, parameter)
+                for key, value in state.items()
+                if isinstance(value, Tensor)
+            }
+        )
 
 
 def _split(node: Mapping[str, Any], prefix: str, tensors: dict[str, Tensor]) -> Tree:
     plain: Tree = {}
     for key, value in node.items():
         if "/" in key:
-            raise SteadyganError(f"{key!r} cannot be saved: '/' separates the levels of a checkpoint; name it with a dot")
+            raise SteadyganError(
+                f"{key!r} cannot be saved: '/' separates the levels of a checkpoint; name it"
+                " with a dot"
+            )
         if isinstance(value, Tensor):
-            # A copy: safetensors refuses tensors that share memory, such as a state dict's tied weights.
+            # A copy: safetensors refuses tensors that share memory, such as a state dict's tied
+            # weights.
             tensors[prefix + key] = value.detach().cpu().clone().contiguous()
         elif isinstance(value, Mapping):
             plain[key] = _split(value, f"{prefix}{key}/", tensors)

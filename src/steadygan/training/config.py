@@ -1,4 +1,5 @@
-"""The whole configuration of a run: every choice, resolved and checked before anything is computed."""
+"""The whole configuration of a run: every choice, resolved and checked before anything is
+computed."""
 
 from __future__ import annotations
 
@@ -20,12 +21,14 @@ from .monitor import KINDS
 class Config:
     """What a run does. Choices are specs; None means the problem's own recipe.
 
-    Attributes in steps: ``steps`` (critic and generator each as often as the dynamics says), ``log_every``, ``evaluate_every``,
-    ``checkpoint_every`` (0: a tenth of the steps). ``ema`` is the decay of the generator's moving average, 0 for none.
-    ``gradient_path`` is how the critic's gradient is computed (core/gradients.py); gradient penalties are taken in every
-    ``penalty_every``-th critic update, where they count as often, on ``penalty_share`` of the batch. ``regularize_generator`` takes them
-    into the generator's loss too (``Game``), on the whole batch. ``metrics`` are taken at each
-    evaluation of ``metrics_samples`` samples against ``metrics_data`` (None: the training data) in ``features``; the first drives best.
+    Attributes in steps: ``steps`` (critic and generator each as often as the dynamics says),
+    ``log_every``, ``evaluate_every``, ``checkpoint_every`` (0: a tenth of the steps). ``ema`` is
+    the decay of the generator's moving average, 0 for none. ``gradient_path`` is how the critic's
+    gradient is computed (core/gradients.py); gradient penalties are taken in every
+    ``penalty_every``-th critic update, where they count as often, on ``penalty_share`` of the
+    batch. ``regularize_generator`` takes them into the generator's loss too (``Game``), on the
+    whole batch. ``metrics`` are taken at each evaluation of ``metrics_samples`` samples against
+    ``metrics_data`` (None: the training data) in ``features``; the first drives best.
     """
 
     objective: str | None = None
@@ -59,7 +62,8 @@ class Config:
     stop_on: tuple[str, ...] = ()
 
     def resolve(self, problem: Problem) -> Config:
-        """Return the configuration with every choice made and spelled canonically; raises SteadyganError for any that cannot be."""
+        """Return the configuration with every choice made and spelled canonically; raises
+        SteadyganError for any that cannot be."""
         recipe = problem.recipe
         given = {f.name: getattr(self, f.name) for f in fields(self)}
         for field in fields(recipe):
@@ -67,21 +71,46 @@ class Config:
                 given[field.name] = getattr(recipe, field.name)
         for kind in ("objective", "dynamics", "network", "optimizer", "smoothing", "constraint"):
             given[kind] = None if given[kind] is None else spec(build(kind, given[kind]))
-        given["critic_optimizer"] = spec(build("optimizer", given["critic_optimizer"] or given["optimizer"]))
+        given["critic_optimizer"] = spec(
+            build("optimizer", given["critic_optimizer"] or given["optimizer"])
+        )
         given["regularizer"] = tuple(spec(build("regularizer", r)) for r in given["regularizer"])
-        counts = {"steps": 1, "batch": 1, "latent": 1, "penalty_every": 1, "log_every": 1, "evaluate_every": 0, "checkpoint_every": 0}
+        counts = {
+            "steps": 1,
+            "batch": 1,
+            "latent": 1,
+            "penalty_every": 1,
+            "log_every": 1,
+            "evaluate_every": 0,
+            "checkpoint_every": 0,
+        }
         for name, least in counts.items():
             if given[name] < least:
-                raise SteadyganError(f"{name} must be a whole number >= {least}, not {given[name]}.")
+                raise SteadyganError(
+                    f"{name} must be a whole number >= {least}, not {given[name]}."
+                )
         if given["keep_checkpoints"] < 1:
-            raise SteadyganError(f"keep_checkpoints must be at least 1, so that a run can be resumed, not {given['keep_checkpoints']}.")
+            raise SteadyganError(
+                "keep_checkpoints must be at least 1, so that a run can be resumed, not"
+                f" {given['keep_checkpoints']}."
+            )
         if not 0 <= given["ema"] < 1:
-            raise SteadyganError(f"ema is the decay of a moving average, in [0, 1), not {given['ema']:g}.")
+            raise SteadyganError(
+                f"ema is the decay of a moving average, in [0, 1), not {given['ema']:g}."
+            )
         if given["latent_distribution"] not in ("normal", "uniform"):
-            raise unknown("latent distribution", str(given["latent_distribution"]), ("normal", "uniform"))
+            raise unknown(
+                "latent distribution", str(given["latent_distribution"]), ("normal", "uniform")
+            )
         if not 0 < given["penalty_share"] <= 1:
-            raise SteadyganError(f"penalty_share is the part of each batch that is penalized, in (0, 1], not {given['penalty_share']:g}.")
-        for name, choices in {"gradient_path": get_args(Path), "precision": ("float32", "bfloat16")}.items():
+            raise SteadyganError(
+                "penalty_share is the part of each batch that is penalized, in (0, 1], not"
+                f" {given['penalty_share']:g}."
+            )
+        for name, choices in {
+            "gradient_path": get_args(Path),
+            "precision": ("float32", "bfloat16"),
+        }.items():
             if given[name] not in choices:
                 raise unknown(name.replace("_", " "), given[name], choices)
         for kind in given["stop_on"]:
@@ -97,16 +126,30 @@ class Config:
 
     def game(self) -> Game:
         """Build the game that this configuration spells."""
-        return Game(self.objective or "nonsaturating", self.regularizer, self.smoothing, self.constraint, self.regularize_generator)
+        return Game(
+            self.objective or "nonsaturating",
+            self.regularizer,
+            self.smoothing,
+            self.constraint,
+            self.regularize_generator,
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data for ``config.json``."""
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+        return {
+            key: list(value) if isinstance(value, tuple) else value
+            for key, value in asdict(self).items()
+        }
 
     @staticmethod
     def from_json(data: dict[str, Any]) -> Config:
         """Read what ``to_json`` wrote."""
-        return Config(**{key: tuple(value) if isinstance(value, list) else value for key, value in data.items()})
+        return Config(
+            **{
+                key: tuple(value) if isinstance(value, list) else value
+                for key, value in data.items()
+            }
+        )
 
     def extended(self, steps: int) -> Config:
         """Return the same configuration with more steps."""
@@ -127,7 +170,8 @@ def problem_from_json(data: dict[str, Any]) -> Problem:
 
 
 def stream_seed(seed: int, stream: str) -> int:
-    """Return an independent seed for each stream of randomness, so that no two share their draws whatever the run's seed is."""
+    """Return an independent seed for each stream of randomness, so that no two share their draws
+    whatever the run's seed is."""
     return int.from_bytes(hashlib.sha256(f"{seed}/{stream}".encode()).digest()[:7], "big")
 
 
@@ -137,5 +181,8 @@ def _device(name: str) -> str:
     try:
         torch.empty(0, device=name)
     except (RuntimeError, AssertionError) as error:
-        raise SteadyganError(f"The device {name!r} cannot be used here: {str(error).splitlines()[0]}. Try --device cpu.") from None
+        raise SteadyganError(
+            f"The device {name!r} cannot be used here: {str(error).splitlines()[0]}. Try"
+            " --device cpu."
+        ) from None
     return name

@@ -1,4 +1,5 @@
-"""What is around a loop of training, of one GAN or of many: its status on disk, Ctrl-C, the display, and a folder that fails."""
+"""What is around a loop of training, of one GAN or of many: its status on disk, Ctrl-C, the
+display, and a folder that fails."""
 
 from __future__ import annotations
 
@@ -26,19 +27,26 @@ class Driven(Protocol):
 
 
 def drive(driven: Driven, folder: RunFolder, name: str, show: Show) -> tuple[str, str | None]:
-    """Run a loop, with its status written before and, whatever ends it, afterwards; return its state and the reason.
+    """Run a loop, with its status written before and, whatever ends it, afterwards; return its
+    state and the reason.
 
-    Raises SteadyganError where the folder can no longer be written; the newest checkpoint is then the one to resume from.
+    Raises SteadyganError where the folder can no longer be written; the newest checkpoint is then
+    the one to resume from.
     """
     state, reason = "failed", "it ended without saying why"
     driven.write_status(folder, "running", None)
     try:
-        with driven.interrupt, Display(name, driven.config.steps or 0, driven.step, show) as display:
+        with (
+            driven.interrupt,
+            Display(name, driven.config.steps or 0, driven.step, show) as display,
+        ):
             state, reason = driven.loop(folder, display)  # type: ignore[assignment]
     except (Exception, KeyboardInterrupt) as error:
         reason = str(error) or type(error).__name__
         if isinstance(error, OSError):
-            raise SteadyganError(f"The run folder {folder.path} can no longer be written: {error}.") from error
+            raise SteadyganError(
+                f"The run folder {folder.path} can no longer be written: {error}."
+            ) from error
         raise
     finally:
         driven.write_status(folder, state, reason)

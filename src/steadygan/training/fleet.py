@@ -37,7 +37,8 @@ _CHUNK = 512  # latents of a member that are turned into samples at a time
 
 @dataclass(frozen=True)
 class MemberOutcome:
-    """How a member ended: its configuration, its last step, why it stopped where it did early, and its last metrics."""
+    """How a member ended: its configuration, its last step, why it stopped where it did early, and
+    its last metrics."""
 
     config: Config
     state: Literal["finished", "interrupted", "stopped"]
@@ -57,14 +58,24 @@ class FleetOutcome:
     members: tuple[MemberOutcome, ...]
 
 
-def train_fleet(problem: Problem, members: Sequence[Config], out: Path | str, *, compiled: bool = False, show: Show = True) -> FleetOutcome:
-    """Train many GANs at once into one new run folder; each is the same GAN as trained alone, its steps equal up to rounding.
+def train_fleet(
+    problem: Problem,
+    members: Sequence[Config],
+    out: Path | str,
+    *,
+    compiled: bool = False,
+    show: Show = True,
+) -> FleetOutcome:
+    """Train many GANs at once into one new run folder; each is the same GAN as trained alone, its
+    steps equal up to rounding.
 
-    members: of one structure; they may differ in seed, strengths and learning rates. compiled: a minute more at the start, then faster.
-    Example: train_fleet(build("problem", "mixture3d"), grid(Config(regularizer=("js:gamma={0.1,1}",)), seeds=16), "runs/gammas")
+    members: of one structure; they may differ in seed, strengths and learning rates. compiled: a
+    minute more at the start, then faster.
+    Example: train_fleet(build("problem", "mixture3d"),
+    grid(Config(regularizer=("js:gamma={0.1,1}",)), seeds=16), "runs/gammas")
 
-    Raises SteadyganError, before anything is written, for members that differ in anything else, for networks that cannot be evaluated for
-    many GANs at once, and for a folder that exists.
+    Raises SteadyganError, before anything is written, for members that differ in anything else, for
+    networks that cannot be evaluated for many GANs at once, and for a folder that exists.
     """
     path = Path(out)
     RunFolder.check(path)
@@ -72,18 +83,29 @@ def train_fleet(problem: Problem, members: Sequence[Config], out: Path | str, *,
     fleet = Fleet(problem, members, compiled=compiled)
     folder = RunFolder.create(path)
     base = fleet.members[0]
-    differing = [name for name in VARIED if name == "seed" or any(getattr(m, name) != getattr(base, name) for m in fleet.members)]
-    parameters = {name: sum(p[0].numel() for p in fleet.players.values(name).values()) for name in PLAYERS}
+    differing = [
+        name
+        for name in VARIED
+        if name == "seed" or any(getattr(m, name) != getattr(base, name) for m in fleet.members)
+    ]
+    parameters = {
+        name: sum(p[0].numel() for p in fleet.players.values(name).values()) for name in PLAYERS
+    }
     folder.write(
         "config.json",
         {
             **header(problem_to_json(problem), base.to_json(), parameters),
             "event": list(problem.event),
             "classes": problem.classes,
-            "fleet": {"compiled": compiled, "members": [{name: m.to_json()[name] for name in differing} for m in fleet.members]},
+            "fleet": {
+                "compiled": compiled,
+                "members": [{name: m.to_json()[name] for name in differing} for m in fleet.members],
+            },
         },
     )
-    folder.samples("real", problem.stream(stream_seed(base.seed, "picture")).draw(fleet.evaluated).x)
+    folder.samples(
+        "real", problem.stream(stream_seed(base.seed, "picture")).draw(fleet.evaluated).x
+    )
     return fleet.run(folder, show=show)
 
 
@@ -93,22 +115,31 @@ def is_fleet(run: Path | str) -> bool:
 
 
 def resume_fleet(run: Path | str, *, steps: int | None = None, show: Show = True) -> FleetOutcome:
-    """Continue a fleet from its newest checkpoint, with the same bits as if it had never stopped; ``steps`` extends it.
+    """Continue a fleet from its newest checkpoint, with the same bits as if it had never stopped;
+    ``steps`` extends it.
 
     Members that had stopped stay so. Raises SteadyganError where there is nothing to continue.
     """
     folder = RunFolder.open(Path(run))
     described = folder.read("config.json")
     if "fleet" not in described:
-        raise SteadyganError(f"{run} holds one GAN, not many: continue it with steadygan.training.resume.")
+        raise SteadyganError(
+            f"{run} holds one GAN, not many: continue it with steadygan.training.resume."
+        )
     base = Config.from_json(described["config"])
     tree = checkpoint.load(checkpoint.latest(folder.path))
     total = (base.steps if steps is None else steps) or 0
     if tree["step"] >= total or not tree["alive"].any():
-        done = f"has already made its {tree['step']} steps: give more with --steps" if tree["alive"].any() else "has no member left"
+        done = (
+            f"has already made its {tree['step']} steps: give more with --steps"
+            if tree["alive"].any()
+            else "has no member left"
+        )
         raise SteadyganError(f"{run} {done}.")
     base = replace(base, steps=total)
-    members = [Config.from_json({**base.to_json(), **each}) for each in described["fleet"]["members"]]
+    members = [
+        Config.from_json({**base.to_json(), **each}) for each in described["fleet"]["members"]
+    ]
     problem = problem_from_json(described["problem"])
     load(problem, show)
     fleet = Fleet(problem, members, compiled=described["fleet"]["compiled"])
@@ -119,9 +150,12 @@ def resume_fleet(run: Path | str, *, steps: int | None = None, show: Show = True
 
 
 class Fleet:
-    """A fleet in memory: stacked networks and optimizers, each member's own streams of randomness, and the step that all have reached."""
+    """A fleet in memory: stacked networks and optimizers, each member's own streams of randomness,
+    and the step that all have reached."""
 
-    def __init__(self, problem: Problem, members: Sequence[Config], *, compiled: bool = False) -> None:
+    def __init__(
+        self, problem: Problem, members: Sequence[Config], *, compiled: bool = False
+    ) -> None:
         self.problem, self.members = problem, alike(problem, members)
         self.config, self.step, self.seconds = self.members[0], 0, 0.0
         config, device, seeds = self.config, self.config.device, [m.seed for m in self.members]
@@ -132,7 +166,9 @@ class Fleet:
         generator, critic = (stack(each).to(device) for each in zip(*networks, strict=True))
         self.average = Average(generator, config.ema) if config.ema else None
         self.streams = [problem.stream(stream_seed(seed, "data")) for seed in seeds]
-        self.latents = [torch.Generator().manual_seed(stream_seed(seed, "latent")) for seed in seeds]
+        self.latents = [
+            torch.Generator().manual_seed(stream_seed(seed, "latent")) for seed in seeds
+        ]
         optimizers: dict[Name, list[Any]] = {
             "generator": [build("optimizer", m.optimizer) for m in self.members],
             "critic": [build("optimizer", m.critic_optimizer) for m in self.members],
@@ -142,15 +178,24 @@ class Fleet:
             generator,
             critic,
             self._draw,
-            rngs=[torch.Generator(device).manual_seed(stream_seed(seed, "noise")) for seed in seeds],
+            rngs=[
+                torch.Generator(device).manual_seed(stream_seed(seed, "noise")) for seed in seeds
+            ],
             optimizers={
                 name: _whole(given[0])(player.parameters())
-                for (name, given), player in zip(optimizers.items(), (generator, critic), strict=True)
+                for (name, given), player in zip(
+                    optimizers.items(), (generator, critic), strict=True
+                )
             },
             rates={name: [float(each.lr) for each in given] for name, given in optimizers.items()},
             compiled=compiled,
         )
-        fixed = [latents(m, self.evaluated, torch.Generator().manual_seed(stream_seed(m.seed, "evaluation"))) for m in self.members]
+        fixed = [
+            latents(
+                m, self.evaluated, torch.Generator().manual_seed(stream_seed(m.seed, "evaluation"))
+            )
+            for m in self.members
+        ]
         self.fixed = torch.stack(fixed), labels(problem.classes, self.evaluated)
         indifferent = build("objective", config.objective).indifferent
         self.monitors = [Monitor(indifferent) for _ in self.members]
@@ -161,16 +206,22 @@ class Fleet:
         self.players.prepare(self._empty())
 
     def run(self, folder: RunFolder, *, show: Show = True) -> FleetOutcome:
-        """Train until the last step, a signal, or until no member is left; whatever the reason, the state at the end is saved.
+        """Train until the last step, a signal, or until no member is left; whatever the reason, the
+        state at the end is saved.
 
-        Raises SteadyganError where the folder can no longer be written; the newest checkpoint is then the one to resume from.
+        Raises SteadyganError where the folder can no longer be written; the newest checkpoint is
+        then the one to resume from.
         """
         state, reason = drive(self, folder, f"{folder.path.name} × {len(self.members)}", show)
-        members = [MemberOutcome(m, *self._ending(i, state), self.metrics[i]) for i, m in enumerate(self.members)]  # type: ignore[arg-type]
+        members = [
+            MemberOutcome(m, *self._ending(i, state), self.metrics[i])
+            for i, m in enumerate(self.members)
+        ]  # type: ignore[arg-type]
         return FleetOutcome(folder.path, state, self.step, reason, tuple(members))  # type: ignore[arg-type]
 
     def loop(self, folder: RunFolder, display: Display) -> tuple[str, str | None]:
-        """Train until the last step, a signal, or until no member is left; return the state and the reason."""
+        """Train until the last step, a signal, or until no member is left; return the state and the
+        reason."""
         config, total, players = self.config, self.config.steps or 0, self.players
         started = time.perf_counter() - self.seconds
         if self.step == 0:
@@ -184,7 +235,9 @@ class Fleet:
             if self.average:
                 self.average.update(players.generator, self.step)
             display.update(self.step)
-            interrupted = self.interrupt.seen  # asked once, so that a signal a moment later finds the next step
+            interrupted = (
+                self.interrupt.seen
+            )  # asked once, so that a signal a moment later finds the next step
             last = self.step == total or interrupted
             self._note_the_fallen(folder, display)
             over = len(self.stopped) == len(self.members)
@@ -210,7 +263,9 @@ class Fleet:
             "generator": players.generator.state_dict(),
             "critic": players.critic.state_dict(),
             "ema": self.average.module.state_dict() if self.average else {},
-            "optimizer": {name: checkpoint.optimizer_state(players.optimizers[name]) for name in PLAYERS},
+            "optimizer": {
+                name: checkpoint.optimizer_state(players.optimizers[name]) for name in PLAYERS
+            },
             "memory": dict(players.context.memory),
             "previous": players.previous,
             "alive": players.alive,
@@ -232,11 +287,18 @@ class Fleet:
             self.average.module.load_state_dict(tree["ema"])
         for name in PLAYERS:
             checkpoint.restore_optimizer(players.optimizers[name], tree["optimizer"][name])
-        players.context = Context(memory={key: value.to(device) for key, value in tree["memory"].items()})
-        players.previous = {name: {k: v.to(device) for k, v in values.items()} for name, values in tree["previous"].items()}
+        players.context = Context(
+            memory={key: value.to(device) for key, value in tree["memory"].items()}
+        )
+        players.previous = {
+            name: {k: v.to(device) for k, v in values.items()}
+            for name, values in tree["previous"].items()
+        }
         players.alive = tree["alive"].to(device)
         self.stopped = {int(i): (step, reason) for i, (step, reason) in tree["stopped"].items()}
-        for i, (latent, noise, stream, monitor) in enumerate(zip(self.latents, players.rngs, self.streams, self.monitors, strict=True)):
+        for i, (latent, noise, stream, monitor) in enumerate(
+            zip(self.latents, players.rngs, self.streams, self.monitors, strict=True)
+        ):
             latent.set_state(tree["latent"][str(i)])
             noise.set_state(tree["noise"][str(i)])
             stream.restore(tree["streams"][str(i)])
@@ -244,14 +306,19 @@ class Fleet:
         self.metrics = tree["metrics"]
 
     def sample(self) -> Tensor:
-        """Return every member's samples (K, N, *event) of its fixed latents, from the moving averages where there are any; on the CPU."""
+        """Return every member's samples (K, N, *event) of its fixed latents, from the moving
+        averages where there are any; on the CPU."""
         z, y = self.fixed
         values = self.average.module.state_dict() if self.average else {}
         device = self.config.device
         parts = []
         for start in range(0, self.evaluated, _CHUNK):
             here = slice(start, start + _CHUNK)
-            parts.append(self.players.generate(values, z[:, here].to(device), None if y is None else y[here].to(device)).cpu())
+            parts.append(
+                self.players.generate(
+                    values, z[:, here].to(device), None if y is None else y[here].to(device)
+                ).cpu()
+            )
         return torch.cat(parts, dim=1)
 
     def _draw(self) -> Batch:
@@ -267,16 +334,34 @@ class Fleet:
     def _empty(self) -> Batch:
         """A batch of the shape that will be drawn."""
         n, count, device = self.config.batch or 1, len(self.members), self.config.device
-        y = torch.zeros(count, n, dtype=torch.int64, device=device) if self.problem.classes else None
+        y = (
+            torch.zeros(count, n, dtype=torch.int64, device=device)
+            if self.problem.classes
+            else None
+        )
         z = self.fixed[0][:, :1].to(device).expand(-1, n, -1)
-        return Batch(torch.zeros(count, n, *self.problem.event, dtype=z.dtype, device=device), z, None if y is None else (y, y))
+        return Batch(
+            torch.zeros(count, n, *self.problem.event, dtype=z.dtype, device=device),
+            z,
+            None if y is None else (y, y),
+        )
 
     def _note_the_fallen(self, folder: RunFolder, display: Display) -> None:
         for i, alive in enumerate(self.players.alive.tolist()):
             if not alive and i not in self.stopped:
-                self.stopped[i] = self.step, "non-finite: a loss or a gradient is no longer a finite number"
+                self.stopped[i] = (
+                    self.step,
+                    "non-finite: a loss or a gradient is no longer a finite number",
+                )
                 self.metrics[i] = {}
-                self._warn(folder, display, i, Warning(self.step, "non-finite", "a loss or a gradient is no longer a finite number"))
+                self._warn(
+                    folder,
+                    display,
+                    i,
+                    Warning(
+                        self.step, "non-finite", "a loss or a gradient is no longer a finite number"
+                    ),
+                )
 
     def _log(self, folder: RunFolder, display: Display, *, evaluate: bool) -> None:
         rows = self._rows()
@@ -285,9 +370,15 @@ class Fleet:
         if evaluate:
             samples = self.sample()
             folder.samples(f"step-{self.step:08d}", samples)
-            metrics = [{} if i in fallen else self.problem.measure(x, self._critic(i)) for i, x in enumerate(samples)]
+            metrics = [
+                {} if i in fallen else self.problem.measure(x, self._critic(i))
+                for i, x in enumerate(samples)
+            ]
             self.metrics = [{key: finite(value) for key, value in each.items()} for each in metrics]
-        columns = {name: [None if i in self.stopped else finite(row[name]) for i, row in enumerate(rows)] for name in rows[0]}
+        columns = {
+            name: [None if i in self.stopped else finite(row[name]) for i, row in enumerate(rows)]
+            for name in rows[0]
+        }
         logged: dict[str, Any] = {"step": self.step, "seconds": round(self.seconds, 3), **columns}
         measured = {key: None for each in metrics or [] for key in each}
         if measured:
@@ -301,7 +392,9 @@ class Fleet:
         for i, row in enumerate(rows):
             if i in self.stopped:
                 continue
-            for warning in self.monitors[i].observe(self.step, {**row, **(metrics[i] if metrics else {})}):
+            for warning in self.monitors[i].observe(
+                self.step, {**row, **(metrics[i] if metrics else {})}
+            ):
                 self._warn(folder, display, i, warning)
                 if warning.kind in self.config.stop_on:
                     self.stopped[i] = self.step, f"{warning.kind}, as asked by --stop-on"
@@ -312,13 +405,20 @@ class Fleet:
         assert terms is not None and loss is not None
         columns = {"critic_loss": terms.objective, "penalty": terms.penalty, "generator_loss": loss}
         columns |= {f"gradient_norm_{point}": self._slopes(point) for point in ("real", "fake")}
-        columns |= {f"logit_{point}": terms.scores[point].logits.mean(1) for point in ("real", "fake")}
-        return [dict(zip(columns, row, strict=True)) for row in torch.stack(list(columns.values()), dim=1).tolist()]
+        columns |= {
+            f"logit_{point}": terms.scores[point].logits.mean(1) for point in ("real", "fake")
+        }
+        return [
+            dict(zip(columns, row, strict=True))
+            for row in torch.stack(list(columns.values()), dim=1).tolist()
+        ]
 
     def _slopes(self, point: str) -> Tensor:
         assert self.players.terms is not None
         here = self.players.terms.scores[point]
-        slopes = self.players.slopes(here.x, here.labels) if here.gradient is None else here.gradient
+        slopes = (
+            self.players.slopes(here.x, here.labels) if here.gradient is None else here.gradient
+        )
         return torch.stack([squared_norm(slope).sqrt().mean() for slope in slopes])
 
     def _critic(self, i: int) -> torch.nn.Module:
@@ -338,9 +438,19 @@ class Fleet:
         return state, self.step, None
 
     def write_status(self, folder: RunFolder, state: str, reason: str | None) -> None:
-        """Write status.json with every member's; a folder that cannot be written is noticed elsewhere."""
-        members = [dict(zip(("state", "step", "reason"), self._ending(i, state), strict=True)) for i in range(len(self.members))]
-        status = {"state": state, "step": self.step, "reason": reason, "seconds": round(self.seconds, 2), "members": members}
+        """Write status.json with every member's; a folder that cannot be written is noticed
+        elsewhere."""
+        members = [
+            dict(zip(("state", "step", "reason"), self._ending(i, state), strict=True))
+            for i in range(len(self.members))
+        ]
+        status = {
+            "state": state,
+            "step": self.step,
+            "reason": reason,
+            "seconds": round(self.seconds, 2),
+            "members": members,
+        }
         with suppress(OSError):
             folder.write("status.json", status)
 
@@ -349,7 +459,8 @@ class Fleet:
 
 
 def _whole(optimizer: OptimizerSpec) -> OptimizerSpec:
-    # All members' parameters are many: torch's fused kernel passes over them once, the others a dozen times.
+    # All members' parameters are many: torch's fused kernel passes over them once, the others a
+    # dozen times.
     return replace(optimizer, fused=True) if isinstance(optimizer, Adam) else optimizer
 
 

@@ -9,7 +9,8 @@ from typing import Any
 
 
 class Interrupt:
-    """Notes the first Ctrl-C or polite kill, so that a step can finish and be saved whole; the second one ends at once."""
+    """Notes the first Ctrl-C or polite kill, so that a step can finish and be saved whole; the
+    second one ends at once."""
 
     def __init__(self) -> None:
         self.seen = False
@@ -17,7 +18,10 @@ class Interrupt:
 
     def __enter__(self) -> Interrupt:
         if threading.current_thread() is threading.main_thread():  # only there can handlers be set
-            self._before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+            self._before = {
+                number: signal.signal(number, self._note)
+                for number in (signal.SIGINT, signal.SIGTERM)
+            }
         return self
 
     def __exit__(self, *error: object) -> None:

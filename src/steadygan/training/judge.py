@@ -1,4 +1,5 @@
-"""What the trainer asks of whatever measures samples while it trains; ``steadygan.evaluation.metrics.Evaluator`` is one."""
+"""What the trainer asks of whatever measures samples while it trains;
+``steadygan.evaluation.metrics.Evaluator`` is one."""
 
 from __future__ import annotations
 
@@ -9,7 +10,8 @@ from torch import Tensor
 
 
 class Judge(Protocol):
-    """Measures ``size`` samples (size, *event) on the CPU, and says whether what it found is better than the best so far."""
+    """Measures ``size`` samples (size, *event) on the CPU, and says whether what it found is better
+    than the best so far."""
 
     @property
     def size(self) -> int:
@@ -19,4 +21,5 @@ class Judge(Protocol):
         """Return numbers by name."""
 
     def improves(self, found: Mapping[str, float], best: Mapping[str, float] | None) -> bool:
-        """Return whether these numbers are better than the best so far; anything is better than None."""
+        """Return whether these numbers are better than the best so far; anything is better than
+        None."""

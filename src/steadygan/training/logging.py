@@ -1,4 +1,5 @@
-"""A run folder: what is written while training, so that everything afterwards can be read from it."""
+"""A run folder: what is written while training, so that everything afterwards can be read from
+it."""
 
 from __future__ import annotations
 
@@ -24,7 +25,8 @@ from .monitor import Warning
 
 
 class RunFolder:
-    """``runs/NAME/``: config.json, status.json, metrics.jsonl, warnings.jsonl, samples/ and checkpoints/."""
+    """``runs/NAME/``: config.json, status.json, metrics.jsonl, warnings.jsonl, samples/ and
+    checkpoints/."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -33,12 +35,19 @@ class RunFolder:
     def check(path: Path) -> None:
         """Raise SteadyganError where a new run folder cannot be made because something is there."""
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            more = f"continue it with 'steadygan resume {path}', or choose" if (path / "config.json").exists() else "choose"
-            raise SteadyganError(f"{path} exists and is not empty: {more} another folder with --out.")
+            more = (
+                f"continue it with 'steadygan resume {path}', or choose"
+                if (path / "config.json").exists()
+                else "choose"
+            )
+            raise SteadyganError(
+                f"{path} exists and is not empty: {more} another folder with --out."
+            )
 
     @staticmethod
     def create(path: Path) -> RunFolder:
-        """Make a new run folder; raises SteadyganError where one exists or where nothing can be written."""
+        """Make a new run folder; raises SteadyganError where one exists or where nothing can be
+        written."""
         RunFolder.check(path)
         try:
             for name in ("samples", "checkpoints"):
@@ -47,14 +56,20 @@ class RunFolder:
             probe.touch()
             probe.unlink()
         except OSError as error:
-            raise SteadyganError(f"The run folder {path} cannot be written: {error.strerror}. Choose another with --out.") from error
+            raise SteadyganError(
+                f"The run folder {path} cannot be written: {error.strerror}. Choose another with"
+                " --out."
+            ) from error
         return RunFolder(path)
 
     @staticmethod
     def open(path: Path) -> RunFolder:
         """Open an existing run folder; raises SteadyganError where it is none."""
         if not (path / "config.json").is_file():
-            raise SteadyganError(f"{path} is no run folder (it has no config.json): give a folder that 'steadygan train' made.")
+            raise SteadyganError(
+                f"{path} is no run folder (it has no config.json): give a folder that 'steadygan"
+                " train' made."
+            )
         return RunFolder(path)
 
     def write(self, name: str, data: Any) -> None:
@@ -116,10 +131,13 @@ def finite(value: float | None) -> float | None:
 
 
 def write_samples(path: Path, x: Tensor) -> None:
-    """Write images (B, C, H, W) in [-1, 1] as a PNG grid, or samples of any shape as an NPZ with key ``samples``, by the path's ending."""
+    """Write images (B, C, H, W) in [-1, 1] as a PNG grid, or samples of any shape as an NPZ with
+    key ``samples``, by the path's ending."""
     endings = (".png", ".npz") if x.ndim == 4 else (".npz",)
     if path.suffix not in endings:
-        raise SteadyganError(f"{path}: these samples are written to a file that ends in {' or '.join(endings)}.")
+        raise SteadyganError(
+            f"{path}: these samples are written to a file that ends in {' or '.join(endings)}."
+        )
     aside = path.with_name(f"{path.name}.partial")
     try:
         with open(aside, "wb") as file:
@@ -144,7 +162,11 @@ def image_grid(x: Tensor) -> Image.Image:
     tiles = x.new_full((rows * columns, channels, height, width), 1.0)
     tiles[:n] = x.nan_to_num(0.0)
     pixels = ((tiles.clamp(-1, 1) + 1) * 127.5).round().byte().cpu()
-    pixels = pixels.view(rows, columns, channels, height, width).permute(0, 3, 1, 4, 2).reshape(rows * height, columns * width, channels)
+    pixels = (
+        pixels.view(rows, columns, channels, height, width)
+        .permute(0, 3, 1, 4, 2)
+        .reshape(rows * height, columns * width, channels)
+    )
     array = pixels.numpy()
     return Image.fromarray(array[..., 0] if channels == 1 else array)
 
@@ -165,7 +187,9 @@ def environment(device: str) -> dict[str, Any]:
     return found
 
 
-def header(problem: dict[str, Any], config: dict[str, Any], parameters: dict[str, int]) -> dict[str, Any]:
+def header(
+    problem: dict[str, Any], config: dict[str, Any], parameters: dict[str, int]
+) -> dict[str, Any]:
     """Return the content of config.json."""
     return {
         "steadygan": __version__,
@@ -183,7 +207,12 @@ def commit() -> str | None:
     """Return the commit of the source that runs; None where there is none."""
     try:
         done = subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=True, timeout=5
+            ["git", "rev-parse", "HEAD"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=5,
         )
     except (OSError, subprocess.SubprocessError):
         return None

@@ -1,4 +1,5 @@
-"""The members of a fleet: GANs of one structure that differ in seed, strengths and learning rates."""
+"""The members of a fleet: GANs of one structure that differ in seed, strengths and learning
+rates."""
 
 from __future__ import annotations
 
@@ -24,7 +25,8 @@ VARIED = ("regularizer", "smoothing", "optimizer", "critic_optimizer", "seed")
 
 
 def grid(config: Config, seeds: int | Iterable[int] = 1) -> list[Config]:
-    """Return a configuration for each combination of the braces in its specs, ``js:gamma={0.1,1}``, each with every seed.
+    """Return a configuration for each combination of the braces in its specs, ``js:gamma={0.1,1}``,
+    each with every seed.
 
     seeds: how many, counted from the configuration's own, or which.
 
@@ -34,29 +36,42 @@ def grid(config: Config, seeds: int | Iterable[int] = 1) -> list[Config]:
     chosen = range(config.seed, config.seed + seeds) if isinstance(seeds, int) else list(seeds)
     if not len(chosen):
         raise SteadyganError("a fleet needs at least one seed.")
-    choices: dict[str, list[Any]] = {"regularizer": list(itertools.product(*map(expand, config.regularizer)))}
+    choices: dict[str, list[Any]] = {
+        "regularizer": list(itertools.product(*map(expand, config.regularizer)))
+    }
     for name in ("smoothing", "optimizer", "critic_optimizer"):
         given = getattr(config, name)
         choices[name] = [None] if given is None else expand(given)
-    combinations = [dict(zip(choices, each, strict=True)) for each in itertools.product(*choices.values())]
+    combinations = [
+        dict(zip(choices, each, strict=True)) for each in itertools.product(*choices.values())
+    ]
     return [replace(config, **each, seed=seed) for each in combinations for seed in chosen]
 
 
-def load_member(run: Path | str, member: int, path: Path | None = None) -> tuple[Config, nn.Module, nn.Module]:
-    """Return a member of a fleet's run folder: configuration, generator (its moving average where there is one) and critic.
+def load_member(
+    run: Path | str, member: int, path: Path | None = None
+) -> tuple[Config, nn.Module, nn.Module]:
+    """Return a member of a fleet's run folder: configuration, generator (its moving average where
+    there is one) and critic.
 
-    path: a checkpoint file, by default the newest. Raises SteadyganError for a folder that holds one GAN, and a member that is not there.
+    path: a checkpoint file, by default the newest. Raises SteadyganError for a folder that holds
+    one GAN, and a member that is not there.
     """
     return _member(Path(run), member, path)[:3]
 
 
-def load_member_sampler(run: Path | str, member: int, path: Path | None = None) -> tuple[Callable[[int, int], Tensor], int]:
-    """Return a member's generator as ``sample(n, seed) -> (n, *event)``, and its step; arguments and errors as ``load_member``."""
+def load_member_sampler(
+    run: Path | str, member: int, path: Path | None = None
+) -> tuple[Callable[[int, int], Tensor], int]:
+    """Return a member's generator as ``sample(n, seed) -> (n, *event)``, and its step; arguments
+    and errors as ``load_member``."""
     config, generator, _, classes, step = _member(Path(run), member, path)
     return sampler(config, generator, classes), step
 
 
-def _member(run: Path, member: int, path: Path | None) -> tuple[Config, nn.Module, nn.Module, int, int]:
+def _member(
+    run: Path, member: int, path: Path | None
+) -> tuple[Config, nn.Module, nn.Module, int, int]:
     description = RunFolder.open(run).read("config.json")
     if "fleet" not in description:
         raise SteadyganError(f"{run} holds one GAN, which has no members.")
@@ -66,13 +81,16 @@ def _member(run: Path, member: int, path: Path | None) -> tuple[Config, nn.Modul
     config = Config.from_json({**description["config"], **members[member]})
     networks = build_networks(config, tuple(description["event"]), description["classes"])
     tree = checkpoint.load(path or checkpoint.latest(run))
-    for network, values in zip(networks, (tree.get("ema") or tree["generator"], tree["critic"]), strict=True):
+    for network, values in zip(
+        networks, (tree.get("ema") or tree["generator"], tree["critic"]), strict=True
+    ):
         network.load_state_dict({key: value[member] for key, value in values.items()})
     return config, *networks, description["classes"], tree["step"]
 
 
 def alike(problem: Problem, members: Sequence[Config]) -> list[Config]:
-    """Return the members' resolved configurations; raises SteadyganError where they differ in what all must share."""
+    """Return the members' resolved configurations; raises SteadyganError where they differ in what
+    all must share."""
     if not members:
         raise SteadyganError("a fleet needs at least one member.")
     resolved = [m.resolve(problem) for m in members]
@@ -81,7 +99,8 @@ def alike(problem: Problem, members: Sequence[Config]) -> list[Config]:
             here, first = getattr(m, field.name), getattr(resolved[0], field.name)
             if field.name not in VARIED and here != first:
                 raise SteadyganError(
-                    f"Members 0 and {i} differ in {field.name}, {first!r} and {here!r}: GANs that are trained at once may differ in seed,"
+                    f"Members 0 and {i} differ in {field.name}, {first!r} and {here!r}: GANs"
+                    " that are trained at once may differ in seed,"
                     " strengths and learning rates only. Train them as runs of their own."
                 )
     for name in ("optimizer", "critic_optimizer"):
@@ -89,14 +108,29 @@ def alike(problem: Problem, members: Sequence[Config]) -> list[Config]:
         for i, (m, optimizer) in enumerate(zip(resolved, bare, strict=True)):
             if type(optimizer) not in (Adam, SGD, RMSProp):
                 raise SteadyganError(
-                    f"{getattr(m, name)!r} is not known to move every parameter on its own: a fleet takes adam, sgd or rmsprop."
+                    f"{getattr(m, name)!r} is not known to move every parameter on its own: a"
+                    " fleet takes adam, sgd or rmsprop."
                 )
             if optimizer != bare[0]:
-                raise SteadyganError(f"Members 0 and {i} differ in more than the learning rate of their {name}: {getattr(m, name)!r}.")
+                raise SteadyganError(
+                    f"Members 0 and {i} differ in more than the learning rate of their {name}:"
+                    f" {getattr(m, name)!r}."
+                )
     config = resolved[0]
-    for name, plain in {"penalty_every": 1, "penalty_share": 1.0, "precision": "float32", "metrics": ""}.items():
+    for name, plain in {
+        "penalty_every": 1,
+        "penalty_share": 1.0,
+        "precision": "float32",
+        "metrics": "",
+    }.items():
         if getattr(config, name) != plain:
-            raise SteadyganError(f"A fleet knows {name}={plain!r} only, not {getattr(config, name)!r}: train such GANs one by one.")
+            raise SteadyganError(
+                f"A fleet knows {name}={plain!r} only, not {getattr(config, name)!r}: train such"
+                " GANs one by one."
+            )
     if config.gradient_path not in ("auto", "separate"):
-        raise SteadyganError(f"A fleet takes gradients by its own path: leave gradient_path out, instead of {config.gradient_path!r}.")
+        raise SteadyganError(
+            "A fleet takes gradients by its own path: leave gradient_path out, instead of"
+            f" {config.gradient_path!r}."
+        )
     return resolved

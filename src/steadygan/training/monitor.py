@@ -9,8 +9,10 @@ from typing import NamedTuple
 
 KINDS: dict[str, str] = {
     "non-finite": "a loss or a parameter is no longer a finite number; the run always stops there",
-    "exploding-gradient": "the critic's input gradient is far above what it was: often seen just before a collapse",
-    "critic-won": "the critic separates real from generated samples almost perfectly, so the generator has no direction left",
+    "exploding-gradient": "the critic's input gradient is far above what it was: often seen just"
+    " before a collapse",
+    "critic-won": "the critic separates real from generated samples almost perfectly, so the"
+    " generator has no direction left",
     "mode-loss": "modes that the generator had covered are gone",
 }
 
@@ -26,7 +28,8 @@ class Warning(NamedTuple):
 class Monitor:
     """Watches the logged figures of a run; each kind of trouble is named once.
 
-    indifferent: the critic's loss where it cannot tell real from generated (all logits 0); 0 where the objective has no such floor.
+    indifferent: the critic's loss where it cannot tell real from generated (all logits 0); 0 where
+    the objective has no such floor.
     """
 
     GRADIENT_FACTOR = 20.0
@@ -42,20 +45,36 @@ class Monitor:
         self._named: set[str] = set()
 
     def observe(self, step: int, row: dict[str, float | None]) -> list[Warning]:
-        """Look at one logged step, with its losses, gradient norms and metrics; return what is newly wrong."""
+        """Look at one logged step, with its losses, gradient norms and metrics; return what is
+        newly wrong."""
         found: dict[str, str] = {}
-        bad = [name for name in ("critic_loss", "penalty", "generator_loss") if not math.isfinite(row.get(name) or 0.0)]
+        bad = [
+            name
+            for name in ("critic_loss", "penalty", "generator_loss")
+            if not math.isfinite(row.get(name) or 0.0)
+        ]
         if bad:
             found["non-finite"] = f"{' and '.join(bad)} is not a finite number"
-        slope = max((row.get(name) or 0.0 for name in ("gradient_norm_real", "gradient_norm_fake")), default=0.0)
+        slope = max(
+            (row.get(name) or 0.0 for name in ("gradient_norm_real", "gradient_norm_fake")),
+            default=0.0,
+        )
         usual = median(self._slopes) if len(self._slopes) >= self.WINDOW else math.inf
         if slope > max(self.GRADIENT_FACTOR * usual, self.GRADIENT_FLOOR):
-            found["exploding-gradient"] = f"the critic's input gradient has norm {slope:.3g}, {slope / usual:.0f} times its median"
+            found["exploding-gradient"] = (
+                f"the critic's input gradient has norm {slope:.3g}, {slope / usual:.0f} times"
+                " its median"
+            )
         self._slopes.append(slope)
         self._losses.append(row.get("critic_loss") or 0.0)
-        if self._indifferent > 0 and len(self._losses) == self._losses.maxlen and median(self._losses) < self.WON * self._indifferent:
+        if (
+            self._indifferent > 0
+            and len(self._losses) == self._losses.maxlen
+            and median(self._losses) < self.WON * self._indifferent
+        ):
             found["critic-won"] = (
-                f"the critic's loss is {median(self._losses):.2g}; {self._indifferent:.3g} is a critic that cannot tell real from generated"
+                f"the critic's loss is {median(self._losses):.2g}; {self._indifferent:.3g} is a"
+                " critic that cannot tell real from generated"
             )
         modes = row.get("modes")
         if modes is not None:
@@ -64,7 +83,11 @@ class Monitor:
                 found["mode-loss"] = f"{modes:g} modes are covered, {self._most_modes:g} were"
             self._most_modes = max(self._most_modes, min(modes, self._last_modes))
             self._last_modes = modes
-        new = [Warning(step, kind, message) for kind, message in found.items() if kind not in self._named]
+        new = [
+            Warning(step, kind, message)
+            for kind, message in found.items()
+            if kind not in self._named
+        ]
         self._named.update(found)
         return new
 

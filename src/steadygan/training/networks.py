@@ -19,8 +19,11 @@ from .config import Config, stream_seed
 from .logging import RunFolder
 
 
-def build_networks(config: Config, event: tuple[int, ...], classes: int) -> tuple[nn.Module, nn.Module]:
-    """Return generator and critic, initialised from the run's seed; raises SteadyganError where the network cannot make the event."""
+def build_networks(
+    config: Config, event: tuple[int, ...], classes: int
+) -> tuple[nn.Module, nn.Module]:
+    """Return generator and critic, initialised from the run's seed; raises SteadyganError where the
+    network cannot make the event."""
     network = build("network", config.network)
     with torch.random.fork_rng():
         torch.manual_seed(stream_seed(config.seed, "init"))
@@ -30,7 +33,11 @@ def build_networks(config: Config, event: tuple[int, ...], classes: int) -> tupl
 def latents(config: Config, n: int, rng: torch.Generator) -> Tensor:
     """Return latents (n, latent): standard normal, or uniform in [-1, 1]."""
     shape = (n, config.latent or 1)
-    return torch.rand(shape, generator=rng) * 2 - 1 if config.latent_distribution == "uniform" else torch.randn(shape, generator=rng)
+    return (
+        torch.rand(shape, generator=rng) * 2 - 1
+        if config.latent_distribution == "uniform"
+        else torch.randn(shape, generator=rng)
+    )
 
 
 def labels(classes: int, n: int) -> Tensor | None:
@@ -39,8 +46,11 @@ def labels(classes: int, n: int) -> Tensor | None:
 
 
 @torch.no_grad()
-def generate(generator: nn.Module, z: Tensor, y: Tensor | None, device: str, batch: int = 256) -> Tensor:
-    """Return samples for latents z (N, latent) and labels y, on the CPU, in evaluation mode and in batches; the mode is restored."""
+def generate(
+    generator: nn.Module, z: Tensor, y: Tensor | None, device: str, batch: int = 256
+) -> Tensor:
+    """Return samples for latents z (N, latent) and labels y, on the CPU, in evaluation mode and in
+    batches; the mode is restored."""
     was_training = generator.training
     generator.eval()
     parts = []
@@ -52,19 +62,23 @@ def generate(generator: nn.Module, z: Tensor, y: Tensor | None, device: str, bat
 
 
 def slope_norm(critic: nn.Module, scores: Scores) -> float:
-    """Return the mean norm of the critic's input gradient at scored samples, without a trace in its buffers or in the random streams."""
+    """Return the mean norm of the critic's input gradient at scored samples, without a trace in its
+    buffers or in the random streams."""
     gradient = scores.gradient
     if gradient is None:
         values = {name: t.detach().clone() for name, t in critic.named_buffers()}
         with torch.random.fork_rng(), torch.no_grad():
             samples = Samples(scores.x.detach(), scores.labels)
-            gradient = score(lambda *inputs: functional_call(critic, values, inputs), samples, gradient=True).gradient
+            gradient = score(
+                lambda *inputs: functional_call(critic, values, inputs), samples, gradient=True
+            ).gradient
     assert gradient is not None
     return squared_norm(gradient).sqrt().mean().item()
 
 
 class Average:
-    """Moving average of a module's parameters and buffers: a <- d a + (1 - d) m with d = min(decay, (1 + t)/(10 + t))."""
+    """Moving average of a module's parameters and buffers: a <- d a + (1 - d) m with d = min(decay,
+    (1 + t)/(10 + t))."""
 
     def __init__(self, module: nn.Module, decay: float) -> None:
         self.module = copy.deepcopy(module).requires_grad_(False)
@@ -75,18 +89,23 @@ class Average:
         """Move towards a module after its step number ``step``; integer buffers are copied."""
         # The young average follows quickly, so that it does not drag its random start along.
         weight = 1 - min(self._decay, (1 + step) / (10 + step))
-        for mine, theirs in zip(self.module.state_dict().values(), module.state_dict().values(), strict=True):
+        for mine, theirs in zip(
+            self.module.state_dict().values(), module.state_dict().values(), strict=True
+        ):
             if mine.is_floating_point():
                 mine.lerp_(theirs, weight)
             else:
                 mine.copy_(theirs)
 
 
-def load_sampler(run: Path, path: Path | None = None, *, averaged: bool = True) -> tuple[Callable[[int, int], Tensor], int]:
-    """Return a run's generator as ``sample(n, seed) -> (n, *event)``, and its step; the moving average where the run keeps one.
+def load_sampler(
+    run: Path, path: Path | None = None, *, averaged: bool = True
+) -> tuple[Callable[[int, int], Tensor], int]:
+    """Return a run's generator as ``sample(n, seed) -> (n, *event)``, and its step; the moving
+    average where the run keeps one.
 
-    path: a checkpoint file, by default the newest. averaged=False: the generator itself in any case. Raises SteadyganError for a folder or
-    a file that is none of steadygan's.
+    path: a checkpoint file, by default the newest. averaged=False: the generator itself in any
+    case. Raises SteadyganError for a folder or a file that is none of steadygan's.
     """
     config, classes, generator, _, tree = _load(run, path)
     _fill(generator, (averaged and tree.get("ema")) or tree["generator"], config)
@@ -94,7 +113,8 @@ def load_sampler(run: Path, path: Path | None = None, *, averaged: bool = True) 
 
 
 def sampler(config: Config, generator: nn.Module, classes: int) -> Callable[[int, int], Tensor]:
-    """Return a generator as ``sample(n, seed) -> (n, *event)``, from the configuration's latents; labels run through the classes."""
+    """Return a generator as ``sample(n, seed) -> (n, *event)``, from the configuration's latents;
+    labels run through the classes."""
 
     def sample(n: int, seed: int) -> Tensor:
         z = latents(config, n, torch.Generator().manual_seed(stream_seed(seed, "sample")))
@@ -104,11 +124,13 @@ def sampler(config: Config, generator: nn.Module, classes: int) -> Callable[[int
 
 
 def load_critic(run: Path, batch: int, path: Path | None = None) -> Callable[[Tensor], Tensor]:
-    """Return a run's discriminator as ``critic(x) -> logits``, (N, *event) -> (N,), in batches of that size.
+    """Return a run's discriminator as ``critic(x) -> logits``, (N, *event) -> (N,), in batches of
+    that size.
 
-    path: a checkpoint file, by default the newest. Batch normalisation takes the statistics of each batch, as in training, where real and
-    generated samples come apart; a moving average would be that of a mixture which the discriminator never sees. Dropout is off. Raises
-    SteadyganError as ``load_sampler``.
+    path: a checkpoint file, by default the newest. Batch normalisation takes the statistics of each
+    batch, as in training, where real and generated samples come apart; a moving average would be
+    that of a mixture which the discriminator never sees. Dropout is off. Raises SteadyganError as
+    ``load_sampler``.
     """
     config, _, _, critic, tree = _load(run, path)
     _fill(critic, tree["critic"], config)
@@ -128,15 +150,25 @@ def load_critic(run: Path, batch: int, path: Path | None = None) -> Callable[[Te
     return judge
 
 
-def _load(run: Path, path: Path | None) -> tuple[Config, int, nn.Module, nn.Module, checkpoint.Tree]:
+def _load(
+    run: Path, path: Path | None
+) -> tuple[Config, int, nn.Module, nn.Module, checkpoint.Tree]:
     description = RunFolder.open(run).read("config.json")
     config = Config.from_json(description["config"])
     generator, critic = build_networks(config, tuple(description["event"]), description["classes"])
-    return config, description["classes"], generator, critic, checkpoint.load(path or checkpoint.latest(run))
+    return (
+        config,
+        description["classes"],
+        generator,
+        critic,
+        checkpoint.load(path or checkpoint.latest(run)),
+    )
 
 
 def _fill(network: nn.Module, values: dict[str, Tensor], config: Config) -> None:
     try:
         network.load_state_dict(values)
     except (RuntimeError, KeyError) as error:
-        raise SteadyganError(f"The checkpoint does not fit the network {config.network!r}: {error}.") from error
+        raise SteadyganError(
+            f"The checkpoint does not fit the network {config.network!r}: {error}."
+        ) from error

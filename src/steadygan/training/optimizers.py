@@ -14,7 +14,8 @@ from ..core.registry import register
 
 
 class OptimizerSpec:
-    """Base of every optimizer's settings; calling one makes the ``torch.optim`` optimizer over parameters."""
+    """Base of every optimizer's settings; calling one makes the ``torch.optim`` optimizer over
+    parameters."""
 
     def __post_init__(self) -> None:
         for field in fields(self):  # type: ignore[arg-type]
@@ -32,7 +33,8 @@ class OptimizerSpec:
 @register("optimizer", "adam")
 @dataclass(frozen=True)
 class Adam(OptimizerSpec):
-    """Adam: lr, beta1, beta2, eps; fused=true takes torch's fused kernel. Reference: Kingma and Ba 2015.
+    """Adam: lr, beta1, beta2, eps; fused=true takes torch's fused kernel. Reference: Kingma and Ba
+    2015.
 
     >>> build("optimizer", "adam:lr=0.001,beta1=0.5").beta1
     0.5
@@ -46,7 +48,9 @@ class Adam(OptimizerSpec):
 
     def __call__(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         """Return torch's Adam."""
-        return torch.optim.Adam(parameters, self.lr, (self.beta1, self.beta2), self.eps, fused=self.fused)
+        return torch.optim.Adam(
+            parameters, self.lr, (self.beta1, self.beta2), self.eps, fused=self.fused
+        )
 
 
 @register("optimizer", "sgd")

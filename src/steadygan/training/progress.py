@@ -16,11 +16,17 @@ Row = dict[str, float | None]
 
 
 Show = bool | Literal["lines"]
-"""What a run shows on standard error: a bar (lines where there is no terminal), lines in any case, or nothing."""
+"""What a run shows on standard error: a bar (lines where there is no terminal), lines in any case,
+or nothing."""
 
 
 def _console(show: Show) -> Console:
-    return Console(stderr=True, quiet=not show, highlight=False, force_terminal=False if show == "lines" else None)
+    return Console(
+        stderr=True,
+        quiet=not show,
+        highlight=False,
+        force_terminal=False if show == "lines" else None,
+    )
 
 
 def load(problem: Problem, show: Show = True) -> None:
@@ -31,7 +37,8 @@ def load(problem: Problem, show: Show = True) -> None:
 
 
 class Display:
-    """Shows steps, losses, penalty, gradient norm, iterations a second and the time left; on standard error."""
+    """Shows steps, losses, penalty, gradient norm, iterations a second and the time left; on
+    standard error."""
 
     def __init__(self, name: str, total: int, step: int, show: Show = True) -> None:
         self._console = _console(show)
@@ -53,7 +60,12 @@ class Display:
         self._bar.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self._bar.stop()
 
     def update(self, step: int) -> None:
@@ -61,7 +73,8 @@ class Display:
         self._bar.update(self._task, completed=step)
 
     def figures(self, step: int, row: Row, metrics: Row | None) -> None:
-        """Show the figures of a logged step; off a terminal only those with metrics, so that a log file stays short."""
+        """Show the figures of a logged step; off a terminal only those with metrics, so that a log
+        file stays short."""
         words = [
             f"{label} {value:.3g}"
             for label, value in (
@@ -74,13 +87,20 @@ class Display:
             if value is not None
         ]
         speed = (step - self._first) / max(time.perf_counter() - self._started, 1e-9)
-        self._bar.update(self._task, completed=step, figures="  ".join(words), speed=f"{speed:.1f} it/s")
+        self._bar.update(
+            self._task, completed=step, figures="  ".join(words), speed=f"{speed:.1f} it/s"
+        )
         if metrics is not None and not self._console.is_terminal:
             left = (self._total - step) / speed if speed else 0.0
             self._console.print(
-                f"{self._name} {step}/{self._total}  {'  '.join(words)}  {speed:.1f} it/s  {left:.0f} s left", soft_wrap=True
+                f"{self._name} {step}/{self._total}  {'  '.join(words)}  {speed:.1f} it/s "
+                f" {left:.0f} s left",
+                soft_wrap=True,
             )
 
     def warn(self, warning: Warning) -> None:
         """Show a warning above the bar."""
-        self._console.print(f"[yellow]step {warning.step}: {warning.kind}:[/yellow] {warning.message}", soft_wrap=True)
+        self._console.print(
+            f"[yellow]step {warning.step}: {warning.kind}:[/yellow] {warning.message}",
+            soft_wrap=True,
+        )

@@ -1,4 +1,5 @@
-"""How a run's critic gets its gradient: decided before the first step, written into the run folder and taken up again on resume."""
+"""How a run's critic gets its gradient: decided before the first step, written into the run folder
+and taken up again on resume."""
 
 from __future__ import annotations
 
@@ -12,10 +13,18 @@ from ..core.gradients import Decision, decide, remember
 from .config import Config
 
 
-def settle(game: Game, critic: nn.Module, config: Config, event: tuple[int, ...], classes: int, known: Decision | None = None) -> Decision:
+def settle(
+    game: Game,
+    critic: nn.Module,
+    config: Config,
+    event: tuple[int, ...],
+    classes: int,
+    known: Decision | None = None,
+) -> Decision:
     """Return how the critic's gradient is computed, ``known`` where it was decided before.
 
-    Raises SteadyganError for a batch that the game cannot use (an indivisible noise-to-signal ratio) and for a penalty on a part of the
+    Raises SteadyganError for a batch that the game cannot use (an indivisible noise-to-signal
+    ratio) and for a penalty on a part of the
     batch where samples see each other: now, and not after the data and the folder are made.
     """
     rng, rows = torch.Generator().manual_seed(0), config.batch or 1
@@ -29,10 +38,18 @@ def settle(game: Game, critic: nn.Module, config: Config, event: tuple[int, ...]
     labels = labels and tuple(y[: len(few)].to(config.device) for y in labels)  # type: ignore[assignment]
     # Smoothing may need the whole batch, and changes nothing that the decision looks at.
     points = Game(game.objective, game.regularizers).points(few, few.flip(0), labels=labels, at=at)
-    with torch.autocast(config.device.partition(":")[0], torch.bfloat16, enabled=config.precision == "bfloat16"):
+    with torch.autocast(
+        config.device.partition(":")[0], torch.bfloat16, enabled=config.precision == "bfloat16"
+    ):
         if known:
             remember(game, critic, points, known)
         decision = decide(game, critic, points)
     if config.penalty_share < 1 and decision.path == "separate":
-        raise SteadyganError(f"--penalty-share needs a critic that keeps samples apart: {decision.why}.")
-    return decision if config.gradient_path == "auto" else Decision("compiled", f"of the {decision.path} path")
+        raise SteadyganError(
+            f"--penalty-share needs a critic that keeps samples apart: {decision.why}."
+        )
+    return (
+        decision
+        if config.gradient_path == "auto"
+        else Decision("compiled", f"of the {decision.path} path")
+    )

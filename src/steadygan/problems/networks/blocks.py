@@ -1,4 +1,5 @@
-"""What the architectures share: activations, normalisation, initial weights, class conditioning and the checks of their settings.
+"""What the architectures share: activations, normalisation, initial weights, class conditioning and
+the checks of their settings.
 
 >>> count_parameters(nn.Linear(3, 2))
 8
@@ -21,8 +22,14 @@ Activation = Literal["relu", "leaky-relu", "tanh", "silu"]
 Norm = Literal["none", "batch", "layer"]
 CriticNorm = Literal["none", "batch", "layer", "spectral"]
 
-_ACTIVATIONS = {"relu": nn.ReLU, "leaky-relu": partial(nn.LeakyReLU, 0.2), "tanh": nn.Tanh, "silu": nn.SiLU}
-# 1 / sqrt(E[a(z)^2]) for z ~ N(0, 1): the weights' factor that undoes what the activation takes from the second moment.
+_ACTIVATIONS = {
+    "relu": nn.ReLU,
+    "leaky-relu": partial(nn.LeakyReLU, 0.2),
+    "tanh": nn.Tanh,
+    "silu": nn.SiLU,
+}
+# 1 / sqrt(E[a(z)^2]) for z ~ N(0, 1): the weights' factor that undoes what the activation takes
+# from the second moment.
 GAINS = {"relu": math.sqrt(2), "leaky-relu": math.sqrt(2 / 1.04), "tanh": 1.5925, "silu": 1.6765}
 _SIDES = (8, 16, 32, 64, 128)
 
@@ -37,7 +44,8 @@ def activation(name: Activation) -> nn.Module:
 
 
 def map_norm(name: CriticNorm, channels: int) -> list[nn.Module]:
-    """Return the layers that normalise feature maps (B, channels, H, W): none, BatchNorm2d, or GroupNorm over one group ("layer")."""
+    """Return the layers that normalise feature maps (B, channels, H, W): none, BatchNorm2d, or
+    GroupNorm over one group ("layer")."""
     return {"batch": [nn.BatchNorm2d(channels)], "layer": [nn.GroupNorm(1, channels)]}.get(name, [])
 
 
@@ -47,7 +55,8 @@ def vector_norm(name: CriticNorm, features: int) -> list[nn.Module]:
 
 
 def spectral(critic: nn.Module) -> nn.Module:
-    """Divide every weight matrix of a critic by its largest singular value, class embedding included.
+    """Divide every weight matrix of a critic by its largest singular value, class embedding
+    included.
 
     Reference: Miyato et al. 2018, Spectral Normalization for Generative Adversarial Networks.
     """
@@ -58,20 +67,26 @@ def spectral(critic: nn.Module) -> nn.Module:
 
 
 def scaled_init(module: nn.Module, name: Activation) -> None:
-    """Draw weights that keep the signal's scale at every width and depth: w ~ N(0, g²/fan_in), biases 0.
+    """Draw weights that keep the signal's scale at every width and depth: w ~ N(0, g²/fan_in),
+    biases 0.
 
-    g = 1/√E[a(z)²], z ~ N(0, 1), undoes what the activation a takes (√2 for ReLU); g = 1 in the first layer, which follows none.
+    g = 1/√E[a(z)²], z ~ N(0, 1), undoes what the activation a takes (√2 for ReLU); g = 1 in the
+    first layer, which follows none.
     Reference: He et al. 2015, Delving Deep into Rectifiers.
     """
     for index, layer in enumerate(_weighted(module)):
-        nn.init.normal_(layer.weight, 0.0, (GAINS[name] if index else 1.0) / math.sqrt(_fan_in(layer)))
+        nn.init.normal_(
+            layer.weight, 0.0, (GAINS[name] if index else 1.0) / math.sqrt(_fan_in(layer))
+        )
         _zero_bias(layer)
 
 
 def dcgan_init(module: nn.Module, std: float = 0.02) -> None:
-    """Draw the weights of Radford et al.: w ~ N(0, std²), biases 0, scales of the normalisation N(1, 0.02²).
+    """Draw the weights of Radford et al.: w ~ N(0, std²), biases 0, scales of the normalisation
+    N(1, 0.02²).
 
-    Reference: Radford et al. 2016, Unsupervised Representation Learning with Deep Convolutional GANs.
+    Reference: Radford et al. 2016, Unsupervised Representation Learning with Deep Convolutional
+    GANs.
     """
     for layer in _weighted(module):
         nn.init.normal_(layer.weight, 0.0, std)
@@ -82,21 +97,27 @@ def dcgan_init(module: nn.Module, std: float = 0.02) -> None:
 
 
 def truncated_init(module: nn.Module) -> None:
-    """Draw w ~ N(0, 0.1²) cut at ±0.2, biases 0. Reference: the published code of Roth et al. 2017 for the 3-D mixture."""
+    """Draw w ~ N(0, 0.1²) cut at ±0.2, biases 0. Reference: the published code of Roth et al. 2017
+    for the 3-D mixture."""
     for layer in _weighted(module):
         nn.init.trunc_normal_(layer.weight, std=0.1, a=-0.2, b=0.2)
         _zero_bias(layer)
 
 
 def _weighted(module: nn.Module) -> list[Any]:
-    return [layer for layer in module.modules() if isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d)]
+    return [
+        layer
+        for layer in module.modules()
+        if isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d)
+    ]
 
 
 def _fan_in(layer: nn.Linear | nn.Conv2d | nn.ConvTranspose2d) -> float:
     if isinstance(layer, nn.Linear):
         return layer.in_features
     fan = layer.in_channels * math.prod(layer.kernel_size)
-    # A transposed convolution spreads its kernel over the stride: an output pixel sees only that share of it.
+    # A transposed convolution spreads its kernel over the stride: an output pixel sees only that
+    # share of it.
     return fan / math.prod(layer.stride) if isinstance(layer, nn.ConvTranspose2d) else fan
 
 
@@ -106,9 +127,11 @@ def _zero_bias(layer: Any) -> None:
 
 
 class Generator(nn.Module):
-    """G(z) = body(z), or G(z, y) = body([z, e(y)]) with a learned embedding e of the class as long as z.
+    """G(z) = body(z), or G(z, y) = body([z, e(y)]) with a learned embedding e of the class as long
+    as z.
 
-    z is (B, latent), y (B,) int64. Raises SteadyganError where labels are missing, or given to a generator without classes.
+    z is (B, latent), y (B,) int64. Raises SteadyganError where labels are missing, or given to a
+    generator without classes.
     """
 
     def __init__(self, body: nn.Module, latent: int, classes: int) -> None:
@@ -125,20 +148,25 @@ class Generator(nn.Module):
 
 
 class Critic(nn.Module):
-    """D(x) = w·h(x) + b, or the projection D(x, y) = w·h(x) + b + ⟨e(y), h(x)⟩ with a learned embedding e of the class.
+    """D(x) = w·h(x) + b, or the projection D(x, y) = w·h(x) + b + ⟨e(y), h(x)⟩ with a learned
+    embedding e of the class.
 
-    x is (B, *event), h(x) (B, size), y (B,) int64. Raises SteadyganError where labels are missing, or given to a critic without classes.
+    x is (B, *event), h(x) (B, size), y (B,) int64. Raises SteadyganError where labels are missing,
+    or given to a critic without classes.
     Reference: Miyato and Koyama 2018, cGANs with Projection Discriminator.
     """
 
-    def __init__(self, features: nn.Module, size: int, event: tuple[int, ...], classes: int) -> None:
+    def __init__(
+        self, features: nn.Module, size: int, event: tuple[int, ...], classes: int
+    ) -> None:
         super().__init__()
         self.event = tuple(event)
         self.features = features
         self.head = nn.Linear(size, 1)
         self.embedding = nn.Embedding(classes, size) if classes else None
         if self.embedding is not None:
-            # Like the head's weights: the inner product is then as large as the unconditional logit.
+            # Like the head's weights: the inner product is then as large as the unconditional
+            # logit.
             nn.init.normal_(self.embedding.weight, 0.0, size**-0.5)
 
     def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
@@ -153,18 +181,24 @@ class Critic(nn.Module):
 def _check_input(who: str, what: str, given: Tensor, shape: tuple[int, ...]) -> None:
     if tuple(given.shape[1:]) != shape or given.ndim == 0:
         expected = ", ".join(map(str, ("B", *shape)))
-        raise SteadyganError(f"this {who} takes {what} of shape ({expected}), not {tuple(given.shape)}")
+        raise SteadyganError(
+            f"this {who} takes {what} of shape ({expected}), not {tuple(given.shape)}"
+        )
 
 
 def _check_labels(who: str, call: str, embedding: nn.Module | None, y: Tensor | None) -> None:
     if embedding is None and y is not None:
-        raise SteadyganError(f"this {who} has no classes and takes no labels: build it with classes=..., or leave the labels out")
+        raise SteadyganError(
+            f"this {who} has no classes and takes no labels: build it with classes=..., or leave"
+            " the labels out"
+        )
     if embedding is not None and y is None:
         raise SteadyganError(f"this {who} is conditional: call it with the labels, {call}")
 
 
 def check_choices(network: Any) -> None:
-    """Refuse a value that a Literal field of a dataclass does not list; the registry checks specs, this checks calls from Python."""
+    """Refuse a value that a Literal field of a dataclass does not list; the registry checks specs,
+    this checks calls from Python."""
     for name, hint in typing.get_type_hints(type(network)).items():
         choices, value = typing.get_args(hint), getattr(network, name)
         if typing.get_origin(hint) is Literal and value not in choices:
@@ -178,7 +212,8 @@ def check_count(what: str, value: int, least: int) -> None:
 
 
 def latent_size(latent: int, classes: int) -> int:
-    """Return how many numbers enter a generator: the latents and, with classes, as many for the embedding of the class."""
+    """Return how many numbers enter a generator: the latents and, with classes, as many for the
+    embedding of the class."""
     check_count("latent", latent, 1)
     check_count("classes", classes, 0)
     return latent * (2 if classes else 1)
@@ -187,13 +222,17 @@ def latent_size(latent: int, classes: int) -> int:
 def check_event(event: tuple[int, ...]) -> None:
     """Refuse an event without dimensions or with an empty one."""
     if not event:
-        raise SteadyganError("the event, the shape of one sample, must have a dimension: (1,) for numbers, (3, 32, 32) for images")
+        raise SteadyganError(
+            "the event, the shape of one sample, must have a dimension: (1,) for numbers, (3,"
+            " 32, 32) for images"
+        )
     for size in event:
         check_count("every dimension of the event, the shape of one sample,", size, 1)
 
 
 def stages(event: tuple[int, ...]) -> int:
-    """Return how many times 4x4 maps must be doubled to reach an image (C, R, R): log2(R/4). Raises where R is not 8, 16, 32, 64 or 128.
+    """Return how many times 4x4 maps must be doubled to reach an image (C, R, R): log2(R/4). Raises
+    where R is not 8, 16, 32, 64 or 128.
 
     >>> stages((3, 64, 64))
     4
@@ -201,7 +240,8 @@ def stages(event: tuple[int, ...]) -> int:
     check_event(event)
     if len(event) != 3 or event[1] != event[2] or event[1] not in _SIDES:
         raise SteadyganError(
-            f"this network needs square images (channels, side, side) with a side of {', '.join(map(str, _SIDES))}, not {tuple(event)}:"
+            "this network needs square images (channels, side, side) with a side of"
+            f" {', '.join(map(str, _SIDES))}, not {tuple(event)}:"
             " resize them, or use the mlp, which takes every shape"
         )
     return int(math.log2(event[1] // 4))

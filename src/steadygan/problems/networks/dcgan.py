@@ -17,16 +17,19 @@ from .blocks import Activation, Critic, CriticNorm, Generator, Norm
 @register("network", "dcgan")
 @dataclass(frozen=True)
 class DCGAN:
-    """5x5 convolutions of stride 2 between 4x4 maps and images of side 8, 16, 32, 64 or 128; ``width`` channels at the finest stage.
+    """5x5 convolutions of stride 2 between 4x4 maps and images of side 8, 16, 32, 64 or 128;
+    ``width`` channels at the finest stage.
 
-    With w = width, at side 64 G: (B, latent) -> linear to 4·4·8w, transposed convolutions 8w-4w-2w-w-C, tanh -> (B, C, 64, 64) in
-    [-1, 1], ``norm`` on all but the output; D: convolutions w-2w-4w-8w, linear -> (B,) logits, ``critic_norm`` on all but the first.
-    Other sides have as many stages as they need. Where batch or layer normalisation sets the scale, weights start as N(0, 0.02²) and
-    the scales of the norms as N(1, 0.02²); where nothing does (none, spectral) weights start as N(0, g²/fan_in), He's rule for the
-    activation, because under 0.02 (which Roth et al.'s code keeps there) the signal of narrow networks fades. ``weight_std`` sets the
-    standard deviation of all weights instead.
-    ``dcgan:norm=none,critic_norm=none`` has no normalisation, ``dcgan:activation=tanh,critic_activation=tanh`` is the tanh variant.
-    Raises SteadyganError for width < 1 and images that are not square or of another side.
+    With w = width, at side 64 G: (B, latent) -> linear to 4·4·8w, transposed convolutions
+    8w-4w-2w-w-C, tanh -> (B, C, 64, 64) in [-1, 1], ``norm`` on all but the output; D: convolutions
+    w-2w-4w-8w, linear -> (B,) logits, ``critic_norm`` on all but the first. Other sides have as
+    many stages as they need. Where batch or layer normalisation sets the scale, weights start as
+    N(0, 0.02²) and the scales of the norms as N(1, 0.02²); where nothing does (none, spectral)
+    weights start as N(0, g²/fan_in), He's rule for the activation, because under 0.02 (which Roth
+    et al.'s code keeps there) the signal of narrow networks fades. ``weight_std`` sets the standard
+    deviation of all weights instead. ``dcgan:norm=none,critic_norm=none`` has no normalisation,
+    ``dcgan:activation=tanh,critic_activation=tanh`` is the tanh variant. Raises SteadyganError for
+    width < 1 and images that are not square or of another side.
 
     >>> import torch
     >>> network = DCGAN(width=8)
@@ -47,7 +50,9 @@ class DCGAN:
     def __post_init__(self) -> None:
         blocks.check_choices(self)
         blocks.check_count("width", self.width, 1)
-        if self.weight_std is not None and not (math.isfinite(self.weight_std) and self.weight_std > 0):
+        if self.weight_std is not None and not (
+            math.isfinite(self.weight_std) and self.weight_std > 0
+        ):
             raise SteadyganError(f"weight_std must be a finite number > 0, not {self.weight_std}")
 
     def generator(self, event: tuple[int, ...], latent: int, classes: int = 0) -> nn.Module:
@@ -60,7 +65,11 @@ class DCGAN:
         ]
         for before, after in pairwise(channels):
             layers += [*_after(self.norm, before, self.activation), _up(before, after, bias)]
-        layers += [*_after(self.norm, channels[-1], self.activation), _up(channels[-1], event[0], True), nn.Tanh()]
+        layers += [
+            *_after(self.norm, channels[-1], self.activation),
+            _up(channels[-1], event[0], True),
+            nn.Tanh(),
+        ]
         generator = Generator(nn.Sequential(*layers), latent, classes)
         _initialise(generator, self.activation, self.weight_std)
         return generator
@@ -69,9 +78,15 @@ class DCGAN:
         """Return D: (B, *event) -> (B,) logits; with classes, called as D(x, y)."""
         channels = self._channels(event)
         blocks.check_count("classes", classes, 0)
-        layers: list[nn.Module] = [_down(event[0], channels[0], True), blocks.activation(self.critic_activation)]
+        layers: list[nn.Module] = [
+            _down(event[0], channels[0], True),
+            blocks.activation(self.critic_activation),
+        ]
         for before, after in pairwise(channels):
-            layers += [_down(before, after, self.critic_norm != "batch"), *_after(self.critic_norm, after, self.critic_activation)]
+            layers += [
+                _down(before, after, self.critic_norm != "batch"),
+                *_after(self.critic_norm, after, self.critic_activation),
+            ]
         critic = Critic(nn.Sequential(*layers, nn.Flatten()), channels[-1] * 16, event, classes)
         _initialise(critic, self.critic_activation, self.weight_std)
         return blocks.spectral(critic) if self.critic_norm == "spectral" else critic
@@ -96,7 +111,8 @@ def _down(before: int, after: int, bias: bool) -> nn.Module:
 def _initialise(module: nn.Module, activation: Activation, std: float | None) -> None:
     if std is not None:
         blocks.dcgan_init(module, std)
-    # Asked of the module, not of the setting: at side 8 the critic's only convolution is the first, which is never normalised.
+    # Asked of the module, not of the setting: at side 8 the critic's only convolution is the first,
+    # which is never normalised.
     elif any(isinstance(layer, nn.BatchNorm2d | nn.GroupNorm) for layer in module.modules()):
         blocks.dcgan_init(module)
     else:

@@ -17,12 +17,15 @@ from .blocks import Activation, Critic, CriticNorm, Generator, Norm
 @register("network", "mlp")
 @dataclass(frozen=True)
 class MLP:
-    """Fully connected networks with equal hidden layers, h ← a(norm(W h + b)), linear at the end; for samples of any shape.
+    """Fully connected networks with equal hidden layers, h ← a(norm(W h + b)), linear at the end;
+    for samples of any shape.
 
-    G: (B, latent) -> (B, *event), D: (B, *event) -> (B,) logits; ``depth`` counts hidden layers, ``width`` their units.
-    The defaults are Roth et al.'s networks for the 3-D mixture (``init`` truncated-normal: std 0.1 cut at ±0.2, biases 0);
-    ``mlp:width=16,depth=4,activation=relu,init=torch`` are Mescheder et al.'s for 2-D densities (``init`` torch: PyTorch's own).
-    Raises SteadyganError for width < 1, depth < 0, and layer normalisation of one unit, which is constant.
+    G: (B, latent) -> (B, *event), D: (B, *event) -> (B,) logits; ``depth`` counts hidden layers,
+    ``width`` their units. The defaults are Roth et al.'s networks for the 3-D mixture (``init``
+    truncated-normal: std 0.1 cut at ±0.2, biases 0);
+    ``mlp:width=16,depth=4,activation=relu,init=torch`` are Mescheder et al.'s for 2-D densities
+    (``init`` torch: PyTorch's own). Raises SteadyganError for width < 1, depth < 0, and layer
+    normalisation of one unit, which is constant.
 
     >>> import torch
     >>> network = MLP(width=16, depth=4, activation="relu", init="torch")
@@ -45,13 +48,17 @@ class MLP:
         blocks.check_count("width", self.width, 1)
         blocks.check_count("depth", self.depth, 0)
         if self.width == 1 and "layer" in (self.norm, self.critic_norm):
-            raise SteadyganError("layer normalisation over one unit is constant: take width >= 2 or another norm")
+            raise SteadyganError(
+                "layer normalisation over one unit is constant: take width >= 2 or another norm"
+            )
 
     def generator(self, event: tuple[int, ...], latent: int, classes: int = 0) -> nn.Module:
         """Return G: (B, latent) -> (B, *event); with classes, called as G(z, y)."""
         blocks.check_event(event)
         layers, size = self._hidden(blocks.latent_size(latent, classes), self.norm)
-        body = nn.Sequential(*layers, nn.Linear(size, math.prod(event)), nn.Unflatten(1, tuple(event)))
+        body = nn.Sequential(
+            *layers, nn.Linear(size, math.prod(event)), nn.Unflatten(1, tuple(event))
+        )
         return self._initialised(Generator(body, latent, classes))
 
     def critic(self, event: tuple[int, ...], classes: int = 0) -> nn.Module:
@@ -59,7 +66,9 @@ class MLP:
         blocks.check_event(event)
         blocks.check_count("classes", classes, 0)
         layers, size = self._hidden(math.prod(event), self.critic_norm)
-        critic = self._initialised(Critic(nn.Sequential(nn.Flatten(), *layers), size, event, classes))
+        critic = self._initialised(
+            Critic(nn.Sequential(nn.Flatten(), *layers), size, event, classes)
+        )
         return blocks.spectral(critic) if self.critic_norm == "spectral" else critic
 
     def _hidden(self, size: int, norm: CriticNorm) -> tuple[list[nn.Module], int]:

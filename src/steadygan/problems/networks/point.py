@@ -43,18 +43,21 @@ class PointCritic(nn.Module):
 @register("network", "point")
 @dataclass(frozen=True)
 class Point:
-    """A learned point G(z) = θ against the bilinear critic D(x) = xᵀ A ψ; in one dimension the Dirac-GAN, D(x) = ψx.
+    """A learned point G(z) = θ against the bilinear critic D(x) = xᵀ A ψ; in one dimension the
+    Dirac-GAN, D(x) = ψx.
 
-    θ and ψ (d,) start with every component at ``theta`` and ``psi``; A is diagonal and fixed, its entries run geometrically from 1
-    down to 1/condition. G: (B, latent) -> (B, d), D: (B, d) -> (B,) logits. Raises SteadyganError for start values that are not finite,
-    condition < 1 (or > 1 in one dimension), events that are not vectors and classes: one point cannot depend on a label.
+    θ and ψ (d,) start with every component at ``theta`` and ``psi``; A is diagonal and fixed, its
+    entries run geometrically from 1 down to 1/condition. G: (B, latent) -> (B, d), D: (B, d) ->
+    (B,) logits. Raises SteadyganError for start values that are not finite, condition < 1 (or > 1
+    in one dimension), events that are not vectors and classes: one point cannot depend on a label.
 
     >>> network = Point(theta=2.0, psi=0.5)
     >>> G, D = network.generator((1,), latent=1), network.critic((1,))
     >>> D(G(torch.randn(3, 1))).tolist()
     [1.0, 1.0, 1.0]
 
-    Reference: Mescheder et al. 2018, section 2 (the Dirac-GAN); Daskalakis et al. 2018 (the bilinear game).
+    Reference: Mescheder et al. 2018, section 2 (the Dirac-GAN); Daskalakis et al. 2018 (the
+    bilinear game).
     """
 
     theta: float = 1.0
@@ -64,10 +67,13 @@ class Point:
     def __post_init__(self) -> None:
         for name in ("theta", "psi"):
             if not math.isfinite(getattr(self, name)):
-                raise SteadyganError(f"{name}, a start value, must be a finite number, not {getattr(self, name)}")
+                raise SteadyganError(
+                    f"{name}, a start value, must be a finite number, not {getattr(self, name)}"
+                )
         if not (math.isfinite(self.condition) and self.condition >= 1):
             raise SteadyganError(
-                f"condition, the largest over the smallest singular value, must be a finite number >= 1, not {self.condition}"
+                "condition, the largest over the smallest singular value, must be a finite"
+                f" number >= 1, not {self.condition}"
             )
 
     def generator(self, event: tuple[int, ...], latent: int, classes: int = 0) -> nn.Module:
@@ -78,16 +84,27 @@ class Point:
     def critic(self, event: tuple[int, ...], classes: int = 0) -> nn.Module:
         """Return D: (B, d) -> (B,) logits."""
         size = self._size(event, classes)
-        return PointCritic(torch.full((size,), float(self.psi)), self.condition ** -torch.linspace(0, 1, size))
+        return PointCritic(
+            torch.full((size,), float(self.psi)), self.condition ** -torch.linspace(0, 1, size)
+        )
 
     def _size(self, event: tuple[int, ...], classes: int) -> int:
         blocks.check_event(event)
         if len(event) != 1:
-            raise SteadyganError(f"the point network plays with vectors, event (d,), not {tuple(event)}: use the mlp for other shapes")
+            raise SteadyganError(
+                f"the point network plays with vectors, event (d,), not {tuple(event)}: use the"
+                " mlp for other shapes"
+            )
         if classes:
-            raise SteadyganError("the point network cannot be conditional: its generator is one point, whatever the label; use the mlp")
+            raise SteadyganError(
+                "the point network cannot be conditional: its generator is one point, whatever"
+                " the label; use the mlp"
+            )
         if event[0] == 1 and self.condition > 1:
-            raise SteadyganError(f"in one dimension there is one singular value, so condition must be 1, not {self.condition}")
+            raise SteadyganError(
+                "in one dimension there is one singular value, so condition must be 1, not"
+                f" {self.condition}"
+            )
         return event[0]
 
 

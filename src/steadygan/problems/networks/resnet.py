@@ -15,16 +15,21 @@ from .blocks import Activation, Critic, CriticNorm, Generator, Norm
 
 
 class Residual(nn.Module):
-    """x -> s(x) + scale · r(x), r = conv3(a(norm(conv3(a(norm(x)))))); s is the identity, or a learned 1x1 convolution between channels.
+    """x -> s(x) + scale · r(x), r = conv3(a(norm(conv3(a(norm(x)))))); s is the identity, or a
+    learned 1x1 convolution between channels.
 
     Maps (B, before, H, W) to (B, after, H, W).
     """
 
-    def __init__(self, before: int, after: int, norm: CriticNorm, activation: Activation, scale: float) -> None:
+    def __init__(
+        self, before: int, after: int, norm: CriticNorm, activation: Activation, scale: float
+    ) -> None:
         super().__init__()
         hidden = min(before, after)
         self.scale = scale
-        self.shortcut = nn.Identity() if before == after else nn.Conv2d(before, after, 1, bias=False)
+        self.shortcut = (
+            nn.Identity() if before == after else nn.Conv2d(before, after, 1, bias=False)
+        )
         self.residual = nn.Sequential(
             *blocks.map_norm(norm, before),
             blocks.activation(activation),
@@ -43,14 +48,17 @@ class Residual(nn.Module):
 @register("network", "resnet")
 @dataclass(frozen=True)
 class ResNet:
-    """Pre-activation residual blocks x + 0.1·r(x) between 4x4 maps and images of side 8, 16, 32, 64 or 128.
+    """Pre-activation residual blocks x + 0.1·r(x) between 4x4 maps and images of side 8, 16, 32, 64
+    or 128.
 
-    ``width`` channels at full resolution, doubled at every halving up to 16·width. G: (B, latent) -> linear, (block, nearest
-    upsampling) per stage, block, activation, convolution, tanh -> (B, C, R, R) in [-1, 1]. D: convolution, block, (3x3 average pooling
-    of stride 2, block) per stage, activation, linear -> (B,) logits. Weights start as N(0, g²/fan_in), He's rule for the activation,
-    shortcuts as N(0, 1/fan_in), biases as 0. The defaults are Mescheder et al.'s architecture;
-    ``resnet:activation=relu,norm=batch,critic_norm=batch,residual_scale=1`` is close to Roth et al.'s.
-    Raises SteadyganError for width < 1, a residual_scale that is not finite and >= 0, and images that are not square or of another side.
+    ``width`` channels at full resolution, doubled at every halving up to 16·width. G: (B, latent)
+    -> linear, (block, nearest upsampling) per stage, block, activation, convolution, tanh -> (B, C,
+    R, R) in [-1, 1]. D: convolution, block, (3x3 average pooling of stride 2, block) per stage,
+    activation, linear -> (B,) logits. Weights start as N(0, g²/fan_in), He's rule for the
+    activation, shortcuts as N(0, 1/fan_in), biases as 0. The defaults are Mescheder et al.'s
+    architecture; ``resnet:activation=relu,norm=batch,critic_norm=batch,residual_scale=1`` is close
+    to Roth et al.'s. Raises SteadyganError for width < 1, a residual_scale that is not finite and
+    >= 0, and images that are not square or of another side.
 
     >>> import torch
     >>> network = ResNet(width=4)
@@ -71,28 +79,48 @@ class ResNet:
         blocks.check_choices(self)
         blocks.check_count("width", self.width, 1)
         if not (math.isfinite(self.residual_scale) and self.residual_scale >= 0):
-            raise SteadyganError(f"residual_scale must be a finite number >= 0, not {self.residual_scale}")
+            raise SteadyganError(
+                f"residual_scale must be a finite number >= 0, not {self.residual_scale}"
+            )
 
     def generator(self, event: tuple[int, ...], latent: int, classes: int = 0) -> nn.Module:
         """Return G: (B, latent) -> (B, *event) in [-1, 1]; with classes, called as G(z, y)."""
         channels = self._channels(event)[::-1]
         size = blocks.latent_size(latent, classes)
-        layers: list[nn.Module] = [nn.Linear(size, channels[0] * 16), nn.Unflatten(1, (channels[0], 4, 4))]
+        layers: list[nn.Module] = [
+            nn.Linear(size, channels[0] * 16),
+            nn.Unflatten(1, (channels[0], 4, 4)),
+        ]
         for before, after in pairwise(channels):
             layers += [self._block(before, after, self.norm), nn.Upsample(scale_factor=2)]
-        layers += [self._block(self.width, self.width, self.norm), *blocks.map_norm(self.norm, self.width)]
-        layers += [blocks.activation(self.activation), nn.Conv2d(self.width, event[0], 3, padding=1), nn.Tanh()]
+        layers += [
+            self._block(self.width, self.width, self.norm),
+            *blocks.map_norm(self.norm, self.width),
+        ]
+        layers += [
+            blocks.activation(self.activation),
+            nn.Conv2d(self.width, event[0], 3, padding=1),
+            nn.Tanh(),
+        ]
         return self._initialised(Generator(nn.Sequential(*layers), latent, classes))
 
     def critic(self, event: tuple[int, ...], classes: int = 0) -> nn.Module:
         """Return D: (B, *event) -> (B,) logits; with classes, called as D(x, y)."""
         channels = self._channels(event)
         blocks.check_count("classes", classes, 0)
-        layers: list[nn.Module] = [nn.Conv2d(event[0], self.width, 3, padding=1), self._block(self.width, self.width, self.critic_norm)]
+        layers: list[nn.Module] = [
+            nn.Conv2d(event[0], self.width, 3, padding=1),
+            self._block(self.width, self.width, self.critic_norm),
+        ]
         for before, after in pairwise(channels):
-            layers += [nn.AvgPool2d(3, stride=2, padding=1), self._block(before, after, self.critic_norm)]
+            layers += [
+                nn.AvgPool2d(3, stride=2, padding=1),
+                self._block(before, after, self.critic_norm),
+            ]
         layers += [blocks.activation(self.activation), nn.Flatten()]
-        critic = self._initialised(Critic(nn.Sequential(*layers), channels[-1] * 16, event, classes))
+        critic = self._initialised(
+            Critic(nn.Sequential(*layers), channels[-1] * 16, event, classes)
+        )
         return blocks.spectral(critic) if self.critic_norm == "spectral" else critic
 
     def _channels(self, event: tuple[int, ...]) -> list[int]:
@@ -105,7 +133,8 @@ class ResNet:
         blocks.scaled_init(module, self.activation)
         for layer in module.modules():
             if isinstance(layer, Residual):
-                # A shortcut follows no activation: as the first and only layer here, it gets no gain.
+                # A shortcut follows no activation: as the first and only layer here, it gets no
+                # gain.
                 blocks.scaled_init(layer.shortcut, self.activation)
         return module
 
