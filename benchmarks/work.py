@@ -13,9 +13,9 @@ import steadygan.training  # noqa: F401  registers the optimizers
 from steadygan import Game, build
 from steadygan.analysis.portrait import simulate
 from steadygan.core.context import Context
-from steadygan.core.fleet_players import FleetPlayers, stack
 from steadygan.core.gradients import critic_gradient, decide
 from steadygan.core.players import PLAYERS, Batch, OptimizerPlayers
+from steadygan.core.players.stacked import FleetPlayers, stack
 from steadygan.experiments.timing import Job
 
 PENALTIES = {

@@ -14,12 +14,22 @@ SOURCE = Path(__file__).parent.parent / "src" / "steadygan"
 MAY_IMPORT: dict[str, set[str]] = {
     "core": set(),
     "problems": {"core"},
-    "analysis": {"core", "problems"},
-    "training": {"core", "problems"},
-    "evaluation": {"core", "problems"},
-    "experiments": {"core", "problems", "analysis", "training", "evaluation"},
-    "report": {"core", "problems"},  # it reads run folders, and nothing that wrote them
-    "cli": {"core", "problems", "analysis", "training", "evaluation", "experiments", "report"},
+    "analysis": {"core", "problems", "runs"},
+    "runs": {"core", "problems"},
+    "training": {"core", "problems", "runs"},
+    "evaluation": {"core", "problems", "runs"},
+    "experiments": {"core", "problems", "runs", "analysis", "training", "evaluation"},
+    "report": {"core", "problems", "runs"},  # it reads run folders, and nothing that wrote them
+    "cli": {
+        "core",
+        "problems",
+        "runs",
+        "analysis",
+        "training",
+        "evaluation",
+        "experiments",
+        "report",
+    },
     "__main__": {"cli"},
     "__init__": {"core"},
 }

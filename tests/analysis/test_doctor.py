@@ -13,10 +13,10 @@ from steadygan import Game, SteadyganError
 from steadygan.analysis.doctor import diagnose
 from steadygan.analysis.linearize import System, jacobian
 from steadygan.analysis.precondition import preconditioner
+from steadygan.analysis.subjects import load_run, load_subject, load_user_gan
 from steadygan.cli import main
 from steadygan.core.dynamics import Alternating
 from steadygan.core.players import PLAYERS, Batch, OptimizerPlayers
-from steadygan.experiments.subjects import load_run, load_subject, load_user_gan
 from steadygan.problems.networks import Point
 from steadygan.report.diagnosis import write_diagnosis
 

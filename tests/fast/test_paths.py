@@ -13,8 +13,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from steadygan import Game, SteadyganError
-from steadygan.core import Context, gradients, whitelist
-from steadygan.core.gradients import critic_backward, decide
+from steadygan.core import Context, gradients
+from steadygan.core.gradients import critic_backward, decide, whitelist
 
 GAMES = {
     "js": Game("nonsaturating", "js:gamma=0.7"),
@@ -104,7 +104,7 @@ def test_auto_is_the_reference(kind):
     ("game", "path"), [("js", "merged"), ("r1", "merged"), ("js", "joined"), ("none", "joined")]
 )
 def test_dropout_under_the_same_masks(game, path, monkeypatch):
-    monkeypatch.setattr(gradients, "decide", lambda *given: gradients.Decision(path))
+    monkeypatch.setattr(gradients.choice, "decide", lambda *given: gradients.Decision(path))
     torch.manual_seed(1)
     critic, found = MERGED["dropout"]().double(), []
     for way in (path, "separate"):
@@ -248,7 +248,7 @@ def test_a_critic_that_takes_another_way_later_falls_back_and_says_so():
 def test_decisions_die_with_the_critic():
     critic = MERGED["plain"]().double()
     critic_backward(GAMES["js"], critic, *batch())
-    assert critic in gradients._decisions
+    assert critic in gradients.choice._decisions
     gone = weakref.ref(critic)
     del critic
     gc.collect()

@@ -16,7 +16,8 @@ from steadygan.core.gradients import critic_gradient
 from steadygan.core.players import PLAYERS
 from steadygan.core.schedules import Exponential
 from steadygan.problems.toys import Mixture3D
-from steadygan.training import Config, checkpoint, resume, train
+from steadygan.runs import checkpoint
+from steadygan.training import Config, resume, train
 from steadygan.training.speed import settle
 from steadygan.training.trainer import Trainer
 

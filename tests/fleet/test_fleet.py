@@ -11,9 +11,10 @@ import torch
 from steadygan import SteadyganError, build
 from steadygan.core.players import PLAYERS
 from steadygan.problems import Images
-from steadygan.training import Config, checkpoint, train
+from steadygan.runs import checkpoint
+from steadygan.runs.members import grid, load_member
+from steadygan.training import Config, train
 from steadygan.training.fleet import Fleet, resume_fleet, train_fleet
-from steadygan.training.members import grid, load_member
 from steadygan.training.trainer import Trainer
 
 CIRCLE = build("problem", "circle2d")

@@ -11,7 +11,7 @@ from steadygan import SteadyganError
 from steadygan.cli import main
 from steadygan.report import write_report
 from steadygan.report.fleet import FleetRun, quartiles, summary, table
-from steadygan.training.members import load_member_sampler
+from steadygan.runs.members import load_member_sampler
 
 TINY = [
     "--network",

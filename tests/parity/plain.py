@@ -197,9 +197,9 @@ def play(
             if penalize:
                 # Fakes carry their labels; real samples and all points made from them carry the
                 # real ones.
-                look = lambda x, fake=fake: conditioned(y_fake if torch.equal(x, fake) else y_real)(
-                    x
-                )
+                def look(x, fake=fake):
+                    return conditioned(y_fake if torch.equal(x, fake) else y_real)(x)
+
                 loss = loss + penalize(look, batch.real, fake, gamma, rng)
         grads = torch.autograd.grad(loss, list(nets[name].parameters()), allow_unused=True)
         for p, g in zip(nets[name].parameters(), grads, strict=True):

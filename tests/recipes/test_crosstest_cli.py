@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from steadygan.cli import main
-from steadygan.training import Config, checkpoint
-from steadygan.training.networks import build_networks, load_critic
+from steadygan.runs import checkpoint
+from steadygan.runs.models import build_networks, load_critic
+from steadygan.training import Config
 
 
 @pytest.fixture(scope="module")

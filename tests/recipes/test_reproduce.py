@@ -13,17 +13,13 @@ from PIL import Image
 
 from steadygan import SteadyganError
 from steadygan.cli import main
-from steadygan.experiments import (
-    fleets,
-    mescheder_dirac,
-    mescheder_eigenvalues,
-    mescheder_table1,
-    mixture,
-    results,
-    roth_mixture,
-    roth_noise,
-)
+from steadygan.experiments import fleets, mixture, results
+from steadygan.experiments.mescheder import dirac as mescheder_dirac
+from steadygan.experiments.mescheder import eigenvalues as mescheder_eigenvalues
+from steadygan.experiments.mescheder import table1 as mescheder_table1
 from steadygan.experiments.registry import EXPERIMENTS
+from steadygan.experiments.roth import mixture as roth_mixture
+from steadygan.experiments.roth import noise as roth_noise
 from steadygan.experiments.spec import Experiment, Findings, Row, number, printed, verdict
 from steadygan.training import fleet
 

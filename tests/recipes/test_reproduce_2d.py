@@ -12,8 +12,9 @@ import pytest
 import torch
 
 from steadygan import SteadyganError, build
-from steadygan.experiments import fleets, mescheder_2d
-from steadygan.experiments.mescheder_2d import (
+from steadygan.experiments import fleets
+from steadygan.experiments.mescheder import plane as mescheder_2d
+from steadygan.experiments.mescheder.plane import (
     METHODS,
     Cell,
     Result,

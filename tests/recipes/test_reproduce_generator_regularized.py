@@ -11,7 +11,7 @@ import pytest
 
 from steadygan import SteadyganError
 from steadygan.experiments import fleets, mixture
-from steadygan.experiments import roth_generator_regularized as experiment
+from steadygan.experiments.roth import generator_regularized as experiment
 
 
 def member(modes, seed=0):

@@ -14,8 +14,11 @@ from steadygan import SteadyganError
 from steadygan.cli import main
 from steadygan.evaluation.crosstest import cross_test, judged
 from steadygan.evaluation.estimate import Estimate
-from steadygan.experiments import images, roth_cost, roth_crosstest, roth_images
+from steadygan.experiments import images
 from steadygan.experiments.images import Quality, Trained
+from steadygan.experiments.roth import cost as roth_cost
+from steadygan.experiments.roth import crosstest as roth_crosstest
+from steadygan.experiments.roth import images as roth_images
 from steadygan.experiments.timing import Job, ratio, rounds
 from steadygan.training import trainer
 

@@ -8,10 +8,14 @@ import numpy as np
 import pytest
 
 from steadygan.core.registry import build
-from steadygan.experiments import fleets, mixture, roth_annealing, roth_f_divergences, roth_mixture
+from steadygan.experiments import fleets, mixture
 from steadygan.experiments.fleets import Member
-from steadygan.training import checkpoint, fleet
-from steadygan.training.logging import RunFolder
+from steadygan.experiments.roth import annealing as roth_annealing
+from steadygan.experiments.roth import f_divergences as roth_f_divergences
+from steadygan.experiments.roth import mixture as roth_mixture
+from steadygan.runs import checkpoint
+from steadygan.runs.folder import RunFolder
+from steadygan.training import fleet
 
 NEAR, FAR = [0.03] * 6, [0.3] * 6
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from steadygan import SteadyganError
-from steadygan.training import checkpoint
+from steadygan.runs import checkpoint
 
 
 def tree():

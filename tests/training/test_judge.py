@@ -9,7 +9,8 @@ import torch
 
 from steadygan.cli import main
 from steadygan.problems.toys import Ring2D
-from steadygan.training import Config, checkpoint, resume, train
+from steadygan.runs import checkpoint
+from steadygan.training import Config, resume, train
 
 
 class Told:

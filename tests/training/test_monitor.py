@@ -2,7 +2,7 @@
 
 import math
 
-from steadygan.training.monitor import Monitor
+from steadygan.runs.monitor import Monitor
 
 
 def row(**given):

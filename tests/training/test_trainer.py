@@ -16,8 +16,9 @@ from torch import nn
 from steadygan import SteadyganError, build
 from steadygan.problems import Images
 from steadygan.problems.toys import Mixture3D
-from steadygan.training import Config, checkpoint, resume, train
-from steadygan.training.networks import Average, load_sampler
+from steadygan.runs import checkpoint
+from steadygan.runs.models import Average, load_sampler
+from steadygan.training import Config, resume, train
 from steadygan.training.trainer import Trainer
 
 SMALL = Config(

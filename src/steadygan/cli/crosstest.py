@@ -19,9 +19,9 @@ from ..evaluation.estimate import Estimate
 from ..evaluation.samples import load_samples
 from ..problems.images import to_floats
 from ..report.crosstest import picture
-from ..training.config import problem_from_json
-from ..training.logging import RunFolder
-from ..training.networks import load_critic, load_sampler
+from ..runs.config import problem_from_json
+from ..runs.folder import RunFolder
+from ..runs.models import load_critic, load_sampler
 from .arguments import Modules, arg
 from .evaluate import bar
 

@@ -34,10 +34,10 @@ from ..evaluation.metrics import (
 from ..evaluation.result import Evaluation, Protocol, ranking, store
 from ..evaluation.samples import Event, load_samples, reduction, samples_event
 from ..problems import Problem
-from ..training import checkpoint
-from ..training.config import Config, problem_from_json
-from ..training.logging import RunFolder
-from ..training.networks import load_sampler
+from ..runs import checkpoint
+from ..runs.config import Config, problem_from_json
+from ..runs.folder import RunFolder
+from ..runs.models import load_sampler
 from .arguments import Modules, arg
 
 _VECTORS = "vectors"  # what the features of samples that are no images are called

@@ -15,6 +15,10 @@ from ..core.errors import SteadyganError
 from ..core.registry import build, lookup
 from ..experiments.demo import EXPECTED, demo
 from ..problems import Problem
+from ..runs.config import problem_from_json
+from ..runs.folder import RunFolder, write_samples
+from ..runs.members import load_member_sampler
+from ..runs.models import load_sampler
 from ..training import (
     Config,
     FleetOutcome,
@@ -26,10 +30,6 @@ from ..training import (
     train,
     train_fleet,
 )
-from ..training.config import problem_from_json
-from ..training.logging import RunFolder, write_samples
-from ..training.members import load_member_sampler
-from ..training.networks import load_sampler
 from .arguments import OWN, Folder, Modules, arg, fresh, spec
 from .evaluate import judge
 

@@ -175,7 +175,7 @@ class Diagnose:
 
     def run(self) -> int:
         """Diagnose."""
-        from ..experiments.subjects import load_subject
+        from ..analysis.subjects import load_subject
 
         subject = load_subject(self.subject)
         found = subject.diagnose(self.regularizer, budget=self.budget)

@@ -17,10 +17,11 @@ import torch
 from ..core.errors import SteadyganError
 from ..evaluation.estimate import Estimate, share_of
 from ..problems.problem import Problem
-from ..training import Config, FleetOutcome, Outcome, checkpoint, resume_fleet, train_fleet
-from ..training.config import problem_to_json
-from ..training.logging import RunFolder
-from ..training.members import alike
+from ..runs import checkpoint
+from ..runs.config import problem_to_json
+from ..runs.folder import RunFolder
+from ..runs.members import alike
+from ..training import Config, FleetOutcome, Outcome, resume_fleet, train_fleet
 
 _Outcome = Outcome | FleetOutcome
 _IDLE = ("device", "log_every", "checkpoint_every", "keep_checkpoints")

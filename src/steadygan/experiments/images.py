@@ -23,10 +23,10 @@ from ..evaluation.features import build_features, to_bytes
 from ..evaluation.metrics import Pair, compute, take
 from ..evaluation.samples import load_samples
 from ..problems.images import Images
+from ..runs.folder import RunFolder
+from ..runs.models import load_sampler
+from ..runs.monitor import Monitor
 from ..training import Config, resume, train
-from ..training.logging import RunFolder
-from ..training.monitor import Monitor
-from ..training.networks import load_sampler
 from .fleets import make_or_continue, share
 from .spec import Row
 

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from ..core.errors import unknown
-from . import (
-    mescheder_2d,
-    mescheder_dirac,
-    mescheder_eigenvalues,
-    mescheder_images,
-    mescheder_table1,
-    roth_annealing,
-    roth_cost,
-    roth_crosstest,
-    roth_f_divergences,
-    roth_generator_regularized,
-    roth_images,
-    roth_mixture,
-    roth_noise,
-)
+from .mescheder import dirac as mescheder_dirac
+from .mescheder import eigenvalues as mescheder_eigenvalues
+from .mescheder import images as mescheder_images
+from .mescheder import plane as mescheder_2d
+from .mescheder import table1 as mescheder_table1
+from .roth import annealing as roth_annealing
+from .roth import cost as roth_cost
+from .roth import crosstest as roth_crosstest
+from .roth import f_divergences as roth_f_divergences
+from .roth import generator_regularized as roth_generator_regularized
+from .roth import images as roth_images
+from .roth import mixture as roth_mixture
+from .roth import noise as roth_noise
 from .spec import Experiment
 
 EXPERIMENTS: dict[str, Experiment] = {

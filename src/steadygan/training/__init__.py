@@ -1,9 +1,9 @@
 """The training loop, many GANs at once, run folders, checkpoints and the monitor."""
 
-from . import optimizers
-from .config import Config
+from ..runs import optimizers
+from ..runs.config import Config
+from ..runs.members import grid, load_member
 from .fleet import FleetOutcome, MemberOutcome, is_fleet, resume_fleet, train_fleet
-from .members import grid, load_member
 from .trainer import Outcome, resume, train
 
 __all__ = [

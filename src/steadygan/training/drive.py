@@ -6,9 +6,9 @@ from __future__ import annotations
 from typing import Protocol
 
 from ..core.errors import SteadyganError
-from .config import Config
+from ..runs.config import Config
+from ..runs.folder import RunFolder
 from .interrupt import Interrupt
-from .logging import RunFolder
 from .progress import Display, Show
 
 

@@ -15,20 +15,20 @@ from torch import Tensor
 
 from ..core.context import Context
 from ..core.errors import SteadyganError
-from ..core.fleet_players import FleetPlayers, stack
 from ..core.players import PLAYERS, Batch, Name
+from ..core.players.stacked import FleetPlayers, stack
 from ..core.registry import build
 from ..core.scores import squared_norm
 from ..problems.problem import Problem
-from . import checkpoint
-from .config import Config, problem_from_json, problem_to_json, stream_seed
+from ..runs import checkpoint
+from ..runs.config import Config, problem_from_json, problem_to_json, stream_seed
+from ..runs.folder import RunFolder, finite, header
+from ..runs.members import VARIED, alike
+from ..runs.models import Average, build_networks, labels, latents
+from ..runs.monitor import Monitor, Warning
+from ..runs.optimizers import Adam, OptimizerSpec
 from .drive import drive
 from .interrupt import Interrupt
-from .logging import RunFolder, finite, header
-from .members import VARIED, alike
-from .monitor import Monitor, Warning
-from .networks import Average, build_networks, labels, latents
-from .optimizers import Adam, OptimizerSpec
 from .progress import Display, Show, load
 from .trainer import GRID, VECTORS
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ..problems.problem import Problem
-from .monitor import Warning
+from ..runs.monitor import Warning
 
 Row = dict[str, float | None]
 

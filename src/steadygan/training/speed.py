@@ -10,7 +10,7 @@ from ..core.context import Context
 from ..core.errors import SteadyganError
 from ..core.game import Game
 from ..core.gradients import Decision, decide, remember
-from .config import Config
+from ..runs.config import Config
 
 
 def settle(

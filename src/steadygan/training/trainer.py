@@ -19,14 +19,14 @@ from ..core.gradients import Decision
 from ..core.players import PLAYERS, Batch, OptimizerPlayers
 from ..core.registry import build
 from ..problems.problem import Problem
-from . import checkpoint
-from .config import Config, problem_from_json, problem_to_json, stream_seed
+from ..runs import checkpoint
+from ..runs.config import Config, problem_from_json, problem_to_json, stream_seed
+from ..runs.folder import RunFolder, finite, header
+from ..runs.models import Average, build_networks, generate, labels, latents, slope_norm
+from ..runs.monitor import Monitor, Warning
 from .drive import drive
 from .interrupt import Interrupt
 from .judge import Judge
-from .logging import RunFolder, finite, header
-from .monitor import Monitor, Warning
-from .networks import Average, build_networks, generate, labels, latents, slope_norm
 from .progress import Display, Show, load
 from .speed import settle
 

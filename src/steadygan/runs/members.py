@@ -16,8 +16,8 @@ from ..core.registry import build, expand
 from ..problems.problem import Problem
 from . import checkpoint
 from .config import Config
-from .logging import RunFolder
-from .networks import build_networks, sampler
+from .folder import RunFolder
+from .models import build_networks, sampler
 from .optimizers import SGD, Adam, RMSProp
 
 VARIED = ("regularizer", "smoothing", "optimizer", "critic_optimizer", "seed")

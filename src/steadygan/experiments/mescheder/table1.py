@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..analysis.table1 import CASES, METHODS, Verdict, table1
-from .spec import Experiment, Findings, Row
+from ...analysis.table1 import CASES, METHODS, Verdict, table1
+from ..spec import Experiment, Findings, Row
 
 
 def run(settings: Mapping[str, Any], seeds: int, out: Path) -> Findings:

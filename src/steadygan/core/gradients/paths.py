@@ -10,10 +10,10 @@ from torch import Tensor
 from torch.autograd.graph import Node
 from torch.nn.utils import parametrize
 
-from .context import Context, Samples
-from .game import CriticTerms, Game
+from ..context import Context, Samples
+from ..game import CriticTerms, Game
+from ..scores import Critic, Scores, logits_of, score
 from .merged import Box
-from .scores import Critic, Scores, logits_of, score
 from .whitelist import Merge, unknown_node
 
 Points = Mapping[str, Samples]

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..analysis.smoothing_theory import (
+from ...analysis.smoothing_theory import (
     Critic,
     Expansion,
     Normal,
@@ -23,9 +23,9 @@ from ..analysis.smoothing_theory import (
     parallel_lines,
     penalised_lines,
 )
-from ..core.divergences import Divergence
-from ..core.registry import build, names
-from .spec import Experiment, Findings, Row, bound, number, printed
+from ...core.divergences import Divergence
+from ...core.registry import build, names
+from ..spec import Experiment, Findings, Row, bound, number, printed
 
 P, Q = Normal((0.0,), (1.0,)), Normal((0.4,), (1.1,))
 """The pair of the numerical oracle."""

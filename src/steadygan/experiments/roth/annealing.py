@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .fleets import Member, majority, seconds, share, spread
-from .mixture import (
+from ..fleets import Member, majority, seconds, share, spread
+from ..mixture import (
     PAPER,
     TINIEST,
     budget,
@@ -20,7 +20,7 @@ from .mixture import (
     stands,
     trained,
 )
-from .spec import Experiment, Findings, Row
+from ..spec import Experiment, Findings, Row
 
 _STRENGTHS = ("0.1", "1")
 _SIGN = {"sw1": -1, "hq3": 1}  # which way is nearer to the data

@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from .images import (
+from ..images import (
     ARCHITECTURES,
     LARGE,
     SMALL,
@@ -25,7 +25,7 @@ from .images import (
     stands,
     wgan_gp,
 )
-from .spec import Experiment, Findings, Row
+from ..spec import Experiment, Findings, Row
 
 _PAPER = "Roth et al. 2017, "
 _GAMMAS = ("0.5", "1", "2")

@@ -22,13 +22,13 @@ from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 from torch.overrides import TorchFunctionMode
 
+from ..context import Context, Samples
+from ..errors import SteadyganError, unknown
+from ..game import CriticTerms, Game, Labels
+from ..scores import Critic, logits_of, squared_norm
 from .compiled import compiled
-from .context import Context, Samples
-from .errors import SteadyganError, unknown
-from .game import CriticTerms, Game, Labels
 from .merged import Box
 from .paths import PATHS, NotExact, Points, parts_of, separate
-from .scores import Critic, logits_of, squared_norm
 from .whitelist import Merge, unknown_node
 
 Path = Literal["auto", "separate", "joined", "merged", "compiled"]

@@ -16,7 +16,7 @@ from ..core.registry import build
 from ..core.scores import Scores, score, squared_norm
 from . import checkpoint
 from .config import Config, stream_seed
-from .logging import RunFolder
+from .folder import RunFolder
 
 
 def build_networks(

@@ -10,13 +10,13 @@ from typing import Any
 
 import torch
 
-from ..evaluation.crosstest import CrossTest, cross_test, judged
-from ..evaluation.estimate import Estimate
-from ..evaluation.samples import load_samples
-from ..problems.images import to_floats
-from ..training import checkpoint
-from ..training.networks import load_critic, load_sampler
-from .images import (
+from ...evaluation.crosstest import CrossTest, cross_test, judged
+from ...evaluation.estimate import Estimate
+from ...evaluation.samples import load_samples
+from ...problems.images import to_floats
+from ...runs import checkpoint
+from ...runs.models import load_critic, load_sampler
+from ..images import (
     LARGE,
     SMALL,
     TINY,
@@ -28,7 +28,7 @@ from .images import (
     problem,
     sources,
 )
-from .spec import Experiment, Findings, Row
+from ..spec import Experiment, Findings, Row
 
 _SOURCE = "Roth et al. 2017, section 5.5"
 _MOMENTS = 4

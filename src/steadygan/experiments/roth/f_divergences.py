@@ -10,11 +10,11 @@ from typing import Any
 
 import torch
 
-from ..core.registry import names
-from ..problems.toys import Mixture3D
-from .fleets import Member, seconds, spread
-from .mixture import PAPER, TINIEST, budget, final, members, stands, trained
-from .spec import Experiment, Findings, Row, bound
+from ...core.registry import names
+from ...problems.toys import Mixture3D
+from ..fleets import Member, seconds, spread
+from ..mixture import PAPER, TINIEST, budget, final, members, stands, trained
+from ..spec import Experiment, Findings, Row, bound
 
 _SOURCE = PAPER + "Eq. 19; on the mixture: this project's claim"
 

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..problems.measures import mode_occupancy
-from ..problems.toys import Mixture3D
-from .fleets import Member, seconds
-from .mixture import (
+from ...problems.measures import mode_occupancy
+from ...problems.toys import Mixture3D
+from ..fleets import Member, seconds
+from ..mixture import (
     PAPER,
     STRENGTHS,
     TINIEST,
@@ -33,7 +33,7 @@ from .mixture import (
     stands,
     trained,
 )
-from .spec import Experiment, Findings, Row, number
+from ..spec import Experiment, Findings, Row, number
 
 
 def fig5(settings: Mapping[str, Any], seeds: int, out: Path) -> Findings:

@@ -17,14 +17,14 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from torch.utils import _pytree as pytree
 
-from .constraints import Constraint
-from .context import Context, Samples
-from .errors import SteadyganError
-from .game import Game
-from .players import PLAYERS, Batch, FunctionalPlayers, Name, OptimizerPlayers, Values
-from .schedules import at
-from .scores import score
-from .tracing import Tree, compiled, to_terms, to_tree
+from ..constraints import Constraint
+from ..context import Context, Samples
+from ..errors import SteadyganError
+from ..game import Game
+from ..gradients.tracing import Tree, compiled, to_terms, to_tree
+from ..schedules import at
+from ..scores import score
+from . import PLAYERS, Batch, FunctionalPlayers, Name, OptimizerPlayers, Values
 
 
 def stack(modules: Sequence[nn.Module]) -> nn.Module:

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from .fleets import Member, majority, seconds, share, spread
-from .mixture import PAPER, STANDS, TINIEST, budget, grouped, halfway, medians, members, trained
-from .spec import Experiment, Findings, Row
+from ..fleets import Member, majority, seconds, share, spread
+from ..mixture import PAPER, STANDS, TINIEST, budget, grouped, halfway, medians, members, trained
+from ..spec import Experiment, Findings, Row
 
 _STRENGTHS = ("0.1", "1")
 _CURVES = {"modes": "modes of 7", "sw1": "sliced Wasserstein-1 to the data"}

@@ -13,13 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..core.registry import build
-from ..evaluation.estimate import Estimate, mean_of, normal
-from ..problems.measures import wasserstein
-from ..problems.problem import Problem
-from ..training import Config
-from .fleets import Member, fleet, seconds, spread
-from .spec import Experiment, Findings, Row
+from ...core.registry import build
+from ...evaluation.estimate import Estimate, mean_of, normal
+from ...problems.measures import wasserstein
+from ...problems.problem import Problem
+from ...training import Config
+from ..fleets import Member, fleet, seconds, spread
+from ..spec import Experiment, Findings, Row
 
 GAMMAS = (1.0, 10.0, 100.0)
 """The paper's own grid. Its γ multiplies one half of the mean squared norm, for R1, R2 and WGAN-GP

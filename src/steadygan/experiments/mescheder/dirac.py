@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from ..analysis.portrait import portrait, simulate, spectrum
-from ..core.errors import SteadyganError
-from ..core.game import Game
-from .spec import Experiment, Findings, Row, bound, number, printed
+from ...analysis.portrait import portrait, simulate, spectrum
+from ...core.errors import SteadyganError
+from ...core.game import Game
+from ..spec import Experiment, Findings, Row, bound, number, printed
 
 LR, START = 0.2, (1.0, -1.0)
 """The authors' learning rate; their start (1, 1), in the sign of this project, where logits are

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .images import (
+from ..images import (
     LARGE,
     SMALL,
     TINY,
@@ -21,7 +21,7 @@ from .images import (
     problem,
     stands,
 )
-from .spec import Experiment, Findings
+from ..spec import Experiment, Findings
 
 _SOURCE = "Mescheder et al. 2018, experiments on images; settings from the authors' published code"
 

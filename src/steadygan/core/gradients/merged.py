@@ -112,14 +112,16 @@ class _Convolution:
         return aten.convolution(x, w, b, *self._geometry)  # type: ignore[no-any-return]
 
     def adjoint(self, delta: Tensor, x: Tensor, w: Tensor) -> Tensor:
-        return aten.convolution_backward(delta, x, w, None, *self._geometry, [True, False, False])[
-            0
-        ]  # type: ignore[no-any-return]
+        found: Tensor = aten.convolution_backward(
+            delta, x, w, None, *self._geometry, [True, False, False]
+        )[0]
+        return found
 
     def weight(self, delta: Tensor, h: Tensor, w: Tensor) -> Tensor:
-        return aten.convolution_backward(delta, h, w, None, *self._geometry, [False, True, False])[
-            1
-        ]  # type: ignore[no-any-return]
+        found: Tensor = aten.convolution_backward(
+            delta, h, w, None, *self._geometry, [False, True, False]
+        )[1]
+        return found
 
     def bias(self, delta: Tensor) -> Tensor:
         return delta.sum([0, *range(2, delta.ndim)])

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils import _pytree as pytree
 
+from ..context import Context, Samples
+from ..game import Game
+from ..schedules import at as strength_at
 from . import tracing
-from .context import Context, Samples
-from .game import Game
 from .paths import PATHS, Found, Points
-from .schedules import at as strength_at
 from .tracing import Tree, to_terms, to_tree
 
 _compiled: weakref.WeakKeyDictionary[nn.Module, dict[Hashable, Callable[[Tree], Tree]]] = (

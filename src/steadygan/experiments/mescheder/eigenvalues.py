@@ -12,14 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from ..analysis import closed_forms
-from ..analysis.convergence import analyze_dirac, critical_gamma, dirac_system, eigenvalues
-from ..analysis.linearize import jacobian
-from ..analysis.portrait import field
-from ..core.errors import SteadyganError
-from ..core.game import Game
-from ..core.registry import build, names
-from .spec import Experiment, Findings, Row, bound, number
+from ...analysis import closed_forms
+from ...analysis.convergence import analyze_dirac, critical_gamma, dirac_system, eigenvalues
+from ...analysis.linearize import jacobian
+from ...analysis.portrait import field
+from ...core.errors import SteadyganError
+from ...core.game import Game
+from ...core.registry import build, names
+from ..spec import Experiment, Findings, Row, bound, number
 
 GAMMAS = (0.1, 0.3, 0.5, 1.0, 2.0, 5.0)
 _DOUBLE_ROOT = 1e-7

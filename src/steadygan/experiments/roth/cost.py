@@ -8,10 +8,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..problems.images import Images
-from ..training import Config, checkpoint
-from ..training.trainer import Trainer
-from .images import (
+from ...problems.images import Images
+from ...runs import checkpoint
+from ...training import Config
+from ...training.trainer import Trainer
+from ..images import (
     ARCHITECTURES,
     LARGE,
     SMALL,
@@ -25,8 +26,8 @@ from .images import (
     trained,
     wgan_gp,
 )
-from .spec import Experiment, Findings, Row
-from .timing import Job, Samples, ratio, rounds, summary
+from ..spec import Experiment, Findings, Row
+from ..timing import Job, Samples, ratio, rounds, summary
 
 _SOURCE = "Roth et al. 2017, section 5.3"
 _JS = ("js:gamma=1",)

@@ -13,18 +13,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..analysis.doctor import SAMPLES, Diagnosis, diagnose
-from ..analysis.path import GamePath, game_path
 from ..core.context import Context
 from ..core.dynamics import Dynamics
 from ..core.errors import SteadyganError
 from ..core.game import Game
 from ..core.players import PLAYERS, Batch, Name
 from ..core.registry import build
-from ..training import checkpoint
-from ..training.config import Config, problem_from_json, stream_seed
-from ..training.logging import RunFolder
-from ..training.networks import build_networks, latents
+from ..runs import checkpoint
+from ..runs.config import Config, problem_from_json, stream_seed
+from ..runs.folder import RunFolder
+from ..runs.models import build_networks, latents
+from .doctor import SAMPLES, Diagnosis, diagnose
+from .path import GamePath, game_path
 
 _MUST = ("generator", "critic", "data", "latents", "objective")
 _MAY = (

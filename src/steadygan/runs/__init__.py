@@ -1,0 +1,1 @@
+"""Run folders: what is in them, said once, and everything that reads or writes them."""
