@@ -1,5 +1,7 @@
-"""What a loss may depend on besides samples and critic: progress, random draws, memory. Nothing
-comes from hidden globals."""
+"""What a loss may depend on besides samples and critic: progress, random draws, memory.
+
+Nothing comes from hidden globals.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +14,7 @@ from torch import Tensor
 
 
 class Samples(NamedTuple):
-    """Samples x (B, *event) and the labels (B, ...) that travel with them; None where the GAN is
-    not conditional."""
+    """Samples x (B, *event) and the labels (B, ...) that travel with them, or None."""
 
     x: Tensor
     labels: Tensor | None = None

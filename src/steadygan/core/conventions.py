@@ -1,5 +1,4 @@
-"""How other codebases write the strength of a gradient penalty, and what it is in this project's
-gamma.
+"""How other codebases write the strength of a gradient penalty, in this project's gamma.
 
 >>> convert_gamma("gan-stability", 10)
 20.0
@@ -15,8 +14,7 @@ from .errors import SteadyganError, unknown
 
 @dataclass(frozen=True)
 class Convention:
-    """One codebase's penalty term with strength c, the gamma that equals ``factor * c``, and where
-    it was seen."""
+    """One codebase's penalty of strength c, gamma = ``factor * c``, and where it was seen."""
 
     term: str
     factor: float
@@ -42,8 +40,9 @@ CONVENTIONS: dict[str, Convention] = {
 
 
 def convert_gamma(source: str, strength: float) -> float:
-    """Return this project's gamma (gamma/2 times the mean squared norm) for a strength in another
-    codebase's convention.
+    """Return this project's gamma for another codebase's strength.
+
+    Here the penalty is gamma/2 times the mean squared norm.
 
     Raises SteadyganError for an unknown codebase and for a strength that is negative or not finite.
     """

@@ -1,5 +1,4 @@
-r"""f-divergences as data: the generator function f, its dual f*, the output activation g and the
-regularizer's weight.
+r"""f-divergences as data: the function f, its dual f*, the activation g, the regularizer's weight.
 
 Every row satisfies :math:`f^{*\prime\prime}(f'(r)) = 1/f''(r)` and :math:`w(v) = g'(v)^2
 f^{*\prime\prime}(g(v))`; the tests hold each against the numeric supremum :math:`f^*(t) = \sup_u ut
@@ -21,8 +20,10 @@ from .registry import register
 
 
 class Divergence:
-    """An f-divergence D_f(P||Q) = E_Q[f(p/q)]; u = p/q is the density ratio, t the dual variable, v
-    a raw network output."""
+    """An f-divergence D_f(P||Q) = E_Q[f(p/q)].
+
+    u = p/q is the density ratio, t the dual variable, v a raw network output.
+    """
 
     def f(self, u: Tensor) -> Tensor:
         """Return f(u) for u > 0, convex with f(1) = 0."""
@@ -45,8 +46,7 @@ class Divergence:
         return self.conjugate(self.activation(v))
 
     def weight(self, v: Tensor) -> Tensor:
-        """Return g'(v)^2 f*''(g(v)), the weight of the squared gradient norm of the raw output in
-        Eq. 19."""
+        """Return g'(v)^2 f*''(g(v)), the raw output's weight in Eq. 19."""
         raise NotImplementedError
 
 
@@ -86,8 +86,9 @@ class KullbackLeibler(Divergence):
 @register("divergence", "reverse-kl")
 @dataclass(frozen=True)
 class ReverseKullbackLeibler(Divergence):
-    """Reverse KL: f(u) = -log u, f*(t) = -1 - log(-t) for t < 0, g(v) = -exp(-v), w(v) = 1, so its
-    regularizer is exactly R2.
+    """Reverse KL: f(u) = -log u, f*(t) = -1 - log(-t) for t < 0, g(v) = -exp(-v), w(v) = 1.
+
+    Its regularizer is exactly R2.
 
     u is a density ratio and v a raw output, both without unit. Reference: Nowozin et al. 2016,
     Table 1; Roth et al. 2017, Eq. 19.
@@ -142,8 +143,10 @@ class Pearson(Divergence):
         return 2 * (u - 1)
 
     def conjugate(self, t: Tensor) -> Tensor:
-        """Return t^2/4 + t (the supremum over u >= 0 is reached for t >= -2; the parabola continues
-        it)."""
+        """Return t^2/4 + t.
+
+        The supremum over u >= 0 is reached for t >= -2; the parabola continues it.
+        """
         return t.square() / 4 + t
 
     def weight(self, v: Tensor) -> Tensor:
@@ -154,8 +157,9 @@ class Pearson(Divergence):
 @register("divergence", "neyman")
 @dataclass(frozen=True)
 class Neyman(Divergence):
-    """Neyman chi-squared: f(u) = (1 - u)^2/u, f*(t) = 2 - 2 sqrt(1 - t) for t < 1, g(v) = 1 -
-    exp(-v), w(v) = exp(-v/2)/2.
+    """Neyman chi-squared: f(u) = (1 - u)^2/u, f*(t) = 2 - 2 sqrt(1 - t), t < 1, w(v) = exp(-v/2)/2.
+
+    g(v) = 1 - exp(-v).
 
     u is a density ratio and v a raw output, both without unit. Reference: Nowozin et al. 2016,
     Table 1; Roth et al. 2017, Eq. 19.
@@ -192,8 +196,9 @@ class Neyman(Divergence):
 @register("divergence", "squared-hellinger")
 @dataclass(frozen=True)
 class SquaredHellinger(Divergence):
-    """Squared Hellinger: f(u) = (sqrt(u) - 1)^2, f*(t) = t/(1 - t) for t < 1, g(v) = 1 - exp(-v),
-    w(v) = 2 exp(v).
+    """Squared Hellinger: f(u) = (sqrt(u) - 1)^2, f*(t) = t/(1 - t) for t < 1, w(v) = 2 exp(v).
+
+    g(v) = 1 - exp(-v).
 
     u is a density ratio and v a raw output, both without unit. Reference: Nowozin et al. 2016,
     Table 1; Roth et al. 2017, Eq. 19.
@@ -230,8 +235,9 @@ class SquaredHellinger(Divergence):
 @register("divergence", "js")
 @dataclass(frozen=True)
 class JensenShannonDivergence(Divergence):
-    """Jensen-Shannon, twice the JSD: f(u) = u log u - (u + 1) log((1 + u)/2), f*(t) = -log(2 -
-    exp(t)) for t < log 2, w(v) = sigmoid(v).
+    """Jensen-Shannon, twice the JSD: f(u) = u log u - (u + 1) log((1 + u)/2), w(v) = sigmoid(v).
+
+    f*(t) = -log(2 - exp(t)) for t < log 2.
 
     g(v) = log 2 - log(1 + exp(-v)).
 
@@ -270,8 +276,9 @@ class JensenShannonDivergence(Divergence):
 @register("divergence", "gan")
 @dataclass(frozen=True)
 class GAN(Divergence):
-    """The original GAN's: f(u) = u log u - (u + 1) log(u + 1), f*(t) = -log(1 - exp(t)) for t < 0,
-    w(v) = sigmoid(v).
+    """The original GAN's: f(u) = u log u - (u + 1) log(u + 1), w(v) = sigmoid(v).
+
+    f*(t) = -log(1 - exp(t)) for t < 0.
 
     g(v) = -log(1 + exp(-v)); f(1) = -2 log 2, so it is the Jensen-Shannon divergence up to a
     constant.
@@ -311,8 +318,9 @@ class GAN(Divergence):
 @register("divergence", "jeffrey")
 @dataclass(frozen=True)
 class Jeffrey(Divergence):
-    """Jeffrey: f(u) = (u - 1) log u, f*(t) = W + 1/W + t - 2 with W = LambertW(exp(1 - t)), g(v) =
-    v, w(v) = 1/(W(1 + W)).
+    """Jeffrey: f(u) = (u - 1) log u, f*(t) = W + 1/W + t - 2, g(v) = v, w(v) = 1/(W(1 + W)).
+
+    W = LambertW(exp(1 - t)).
 
     u is a density ratio and v a raw output, both without unit. Reference: Nowozin et al. 2016,
     Table 1; Roth et al. 2017, Eq. 19.
@@ -343,8 +351,9 @@ class Jeffrey(Divergence):
 @register("divergence", "alpha")
 @dataclass(frozen=True)
 class Alpha(Divergence):
-    """Alpha: f(u) = (u^a - 1 - a(u - 1))/(a(a - 1)), f*(t) = (1 + t(a - 1))^(a/(a - 1))/a - 1/a,
-    g(v) = v, w(v) = r^(2 - a).
+    """Alpha: f(u) = (u^a - 1 - a(u - 1))/(a(a - 1)), g(v) = v, w(v) = r^(2 - a).
+
+    f*(t) = (1 + t(a - 1))^(a/(a - 1))/a - 1/a.
 
     a is any number but 0 and 1. Outside density ratios r of 1e-4 to 1e4, f* continues as its
     tangent.
@@ -375,8 +384,7 @@ class Alpha(Divergence):
         return (u.pow(self.alpha - 1) - 1) / (self.alpha - 1)
 
     def conjugate(self, t: Tensor) -> Tensor:
-        """Return (1 + t(a - 1))^(a/(a - 1))/a - 1/a, continued by its tangent outside the guarded
-        ratios."""
+        """Return (1 + t(a - 1))^(a/(a - 1))/a - 1/a, and its tangent outside the guarded ratios."""
         a, ratio = self.alpha, self._ratio(t)
         return (ratio.pow(a) - 1) / a + ratio * (t - self.slope(ratio))
 
@@ -396,8 +404,7 @@ _RATIO_GUARD = 1e4
 
 
 def log_lambert(y: Tensor) -> Tensor:
-    """Return x = log W(exp(y)), the root of exp(x) + x = y, elementwise; three times
-    differentiable.
+    """Return x = log W(exp(y)), the root of exp(x) + x = y; three times differentiable.
 
     >>> x = log_lambert(torch.tensor([-800.0, 1.0, 800.0]))
     >>> torch.allclose(x.exp() + x, torch.tensor([-800.0, 1.0, 800.0]))

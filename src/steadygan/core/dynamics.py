@@ -1,5 +1,7 @@
-"""Who looks where, and who moves when. One object drives plain values (analysis) and
-``torch.optim`` (training) alike."""
+"""Who looks where, and who moves when.
+
+One object drives plain values (analysis) and ``torch.optim`` (training) alike.
+"""
 
 from __future__ import annotations
 
@@ -13,14 +15,15 @@ from .registry import register
 
 
 class Dynamics:
-    """Base of every dynamics; a subclass is a registered frozen dataclass. share: the generator
-    moves on the critic's last batch."""
+    """Base of every dynamics; a subclass is a registered frozen dataclass.
+
+    share: the generator moves on the critic's last batch.
+    """
 
     share = False
 
     def field(self, players: Players, batch: Batch) -> dict[Name, Values]:
-        """Return what each player descends at the present point: -v of the continuous system that
-        the steps follow."""
+        """Return what each player descends: -v of the continuous system that the steps follow."""
         return {name: players.gradient(name, batch) for name in PLAYERS}
 
     def step(self, players: Players) -> None:
@@ -33,8 +36,9 @@ class Dynamics:
 @register("dynamics", "simultaneous")
 @dataclass(frozen=True)
 class Simultaneous(Dynamics):
-    """Simultaneous gradient descent: both gradients on one batch at one point, then both moves. w
-    <- w + h v(w).
+    """Simultaneous gradient descent, w <- w + h v(w): both gradients at one point, then both moves.
+
+    Both gradients are taken on one batch.
 
     The step size h is the optimizer's, in units of the parameters. Reference: Mescheder et al.
     2017; 2018, Eq. 3.
@@ -47,8 +51,9 @@ class Simultaneous(Dynamics):
 @register("dynamics", "alternating")
 @dataclass(frozen=True)
 class Alternating(Dynamics):
-    """Alternating gradient descent: critic_steps of the critic, then generator_steps of the
-    generator, a fresh batch for each.
+    """Alternating gradient descent: critic_steps of the critic, then generator_steps of the other.
+
+    Each step has a fresh batch.
 
     order: who moves first; critic-first is Algorithm 1. share: the generator moves on the batch of
     the critic's last step, which spares one pass of the generator. The step size h is the
@@ -90,8 +95,7 @@ class Alternating(Dynamics):
 @register("dynamics", "consensus")
 @dataclass(frozen=True)
 class Consensus(Dynamics):
-    """Consensus optimisation: both players follow v - gamma grad(||v||^2 / 2), v the joint gradient
-    field.
+    """Consensus optimisation: both players follow v - gamma grad(||v||^2 / 2), v the joint field.
 
     gamma: weight, in units of 1/curvature; alternating: critic_steps of the critic before each of
     the generator, a fresh batch for each.
@@ -153,8 +157,7 @@ class Extragradient(Dynamics):
 @register("dynamics", "optimistic")
 @dataclass(frozen=True)
 class Optimistic(Dynamics):
-    """Optimistic gradient descent: w <- w + h (2 v(w_t) - v(w_{t-1})); the first step is a plain
-    one.
+    """Optimistic gradient descent: w <- w + h (2 v(w_t) - v(w_{t-1})); the first step is plain.
 
     The step size h is the optimizer's, in units of the parameters. Reference: Popov 1980;
     Daskalakis et al. 2018.
@@ -175,8 +178,9 @@ class Optimistic(Dynamics):
 @register("dynamics", "unrolled")
 @dataclass(frozen=True)
 class Unrolled(Dynamics):
-    """Unrolled GAN: the generator looks at a critic ``steps`` plain gradient steps ahead; both then
-    move simultaneously.
+    """Unrolled GAN: the generator looks at a critic ``steps`` plain gradient steps ahead.
+
+    Both then move simultaneously.
 
     step_size: of the inner steps, by default the critic's learning rate; backprop: differentiate
     through them.

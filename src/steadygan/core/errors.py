@@ -7,13 +7,14 @@ from difflib import SequenceMatcher
 
 
 class SteadyganError(ValueError):
-    """Input that cannot be right; the message says what is wrong and how to mend it. The command
-    line prints it without a traceback."""
+    """Input that cannot be right; the message says what is wrong and how to mend it.
+
+    The command line prints it without a traceback.
+    """
 
 
 def unknown(what: str, given: str, choices: Iterable[str]) -> SteadyganError:
-    """Build the error for an unknown name: the choices, those that look most like what was given
-    first.
+    """Build the error for an unknown name: the choices, those that look most like it first.
 
     >>> print(unknown("colour", "gren", ["blue", "green"]))
     Unknown colour 'gren'. Available, nearest first: green, blue.

@@ -1,5 +1,7 @@
-"""The game: what discriminator and generator minimise. Pure: it never detaches, calls backward,
-steps, logs or knows a device."""
+"""The game: what discriminator and generator minimise.
+
+Pure: it never detaches, calls backward, steps, logs or knows a device.
+"""
 
 from __future__ import annotations
 
@@ -26,8 +28,10 @@ Labels = tuple[Tensor, Tensor] | None
 
 
 class CriticTerms(NamedTuple):
-    """The discriminator's loss in its parts: ``loss = objective + penalty`` (0-d each), and the
-    scores by point that they came from."""
+    """The discriminator's loss in its parts: ``loss = objective + penalty`` (0-d each).
+
+    scores: by point, what they came from.
+    """
 
     loss: Tensor
     objective: Tensor
@@ -44,8 +48,7 @@ class CriticTerms(NamedTuple):
 
 @dataclass(frozen=True)
 class Game:
-    r"""A two-player game: objective + regularizers + smoothing + constraint, each an object or a
-    spec.
+    r"""A two-player game: objective + regularizers + smoothing + constraint, as objects or specs.
 
     Both losses are minimised. The caller detaches: pass ``fake.detach()`` to ``critic_loss`` and
     the live ``fake`` to ``generator_loss``.
@@ -111,8 +114,9 @@ class Game:
         at: Context = Context(),
         backend: Backend = "autograd",
     ) -> Tensor:
-        """Return the discriminator's loss with its penalties, 0-d; ``real`` and ``fake`` are (B,
-        *event), with or without a graph.
+        """Return the discriminator's loss with its penalties, 0-d.
+
+        ``real`` and ``fake`` are (B, *event), with or without a graph.
 
         Raises SteadyganError for logits of another shape than (B,), (B, 1) or (B, 1, 1, 1), for
         batches that cannot be interpolated or paired, and for an annealed strength without
@@ -130,8 +134,7 @@ class Game:
         at: Context = Context(),
         backend: Backend = "autograd",
     ) -> CriticTerms:
-        """Return the discriminator's loss in its parts, for logging, for ``observe`` and for
-        diagnosis."""
+        """Return the discriminator's loss in its parts, for logging, ``observe`` and diagnosis."""
         points, slopes = self.points(real, fake, labels=labels, at=at), self.where
         # Each batch passes through the critic on its own, because batch normalisation would couple
         # them; spectral normalisation
@@ -185,15 +188,16 @@ class Game:
 
     @property
     def where(self) -> tuple[str, ...]:
-        """The points at which some penalty needs the input gradient, each once, in a fixed
-        order."""
+        """The points at which some penalty needs the input gradient, each once."""
         return tuple(dict.fromkeys(point for r in self._regularizers for point in r.where))
 
     def points(
         self, real: Tensor, fake: Tensor, *, labels: Labels = None, at: Context = Context()
     ) -> dict[str, Samples]:
-        """Return the samples at which the critic is evaluated, by name: 'real', 'fake', smoothed,
-        and every point of a penalty."""
+        """Return the samples at which the critic is evaluated, by name.
+
+        They are 'real' and 'fake', smoothed, and every point of a penalty.
+        """
         y_real, y_fake = labels or (None, None)
         ours, theirs = (
             self._smooth(Samples(real, y_real), at),
@@ -209,8 +213,7 @@ class Game:
         at: Context = Context(),
         penalized: Mapping[str, Scores] | None = None,
     ) -> CriticTerms:
-        """Return the discriminator's loss as a pure function of logits and input gradients at the
-        ``points``.
+        """Return the discriminator's loss, a function of logits and input gradients at ``points``.
 
         penalized: what the regularizers look at, where that is not all of ``scores``.
         """
@@ -234,15 +237,13 @@ class Game:
 
     @torch.no_grad()
     def constrain(self, critic: nn.Module) -> None:
-        """Apply the constraint to a critic's parameters in place, as after each of its steps;
-        without a constraint nothing happens."""
+        """Apply the constraint, if any, to a critic's parameters in place, as after a step."""
         if isinstance(self.constraint, Constraint):
             for parameter in critic.parameters():
                 parameter.copy_(self.constraint.project(parameter))
 
     def strengths(self) -> dict[str, Strength]:
-        """Return every strength by its place: what may change, or differ between games of one
-        structure, without another structure.
+        """Return every strength by its place: what may change or differ in games of one structure.
 
         >>> Game("minimax", ["r1:gamma=2", "js:gamma=0.1"], "instance-noise:sigma=0.5").strengths()
         {'regularizers.0.gamma': 2.0, 'regularizers.1.gamma': 0.1, 'smoothing.sigma': 0.5}
@@ -254,8 +255,7 @@ class Game:
         }
 
     def with_strengths(self, values: Mapping[str, Strength]) -> Game:
-        """Return the game with other strengths, named as ``strengths`` names them; those not named
-        stay."""
+        """Return the game with other strengths, named as in ``strengths``; the others stay."""
         parts: dict[str, Any] = {}
         for place, part in self._parts():
             here = {
@@ -272,8 +272,9 @@ class Game:
         )
 
     def lazy(self, update: int, every: int) -> Game:
-        """Return the game of the critic's update number ``update`` when gradient penalties are
-        taken every so many updates only.
+        """Return the game of the critic's update ``update`` when gradient penalties are lazy.
+
+        They are then taken every so many updates only.
 
         There they count ``every`` times, so that their mean over updates, and with plain gradient
         steps their effect, is the same.

@@ -1,5 +1,4 @@
-"""What discriminator and generator minimise, as functions of raw logits that are large on real
-samples.
+"""What discriminator and generator minimise, as functions of raw logits, large on real samples.
 
 ``critic(real, fake)`` and ``generator(real, fake)`` take logits (B,) and return a 0-d loss.
 ``uses_real`` says whether the generator's loss looks at real logits. Scalings are such that every
@@ -27,8 +26,7 @@ class Objective:
 
     @property
     def indifferent(self) -> float:
-        """The discriminator's loss where it cannot tell real from generated samples: all logits
-        0."""
+        """The discriminator's loss where it cannot tell real from generated: all logits 0."""
         return self.critic(torch.zeros(2), torch.zeros(2)).item()
 
     def critic(self, real: Tensor, fake: Tensor) -> Tensor:
@@ -139,8 +137,9 @@ class Hinge(Objective):
 @register("objective", "relativistic")
 @dataclass(frozen=True)
 class Relativistic(Objective):
-    """Relativistic pairing: L_D = E softplus(D(G) - D(x)), L_G = E softplus(D(x) - D(G)), in pairs
-    of the batch.
+    """Relativistic pairing: L_D = E softplus(D(G) - D(x)), L_G = E softplus(D(x) - D(G)).
+
+    The means are over the pairs of the batch.
 
     Logits have no unit. Reference: Jolicoeur-Martineau 2018; Huang et al. 2024 (R3GAN, with r1r2).
 
@@ -162,8 +161,9 @@ class Relativistic(Objective):
 @register("objective", "relativistic-average")
 @dataclass(frozen=True)
 class RelativisticAverage(Objective):
-    """Relativistic average: L_D = (E softplus(E D(G) - D(x)) + E softplus(D(G) - E D(x)))/2, L_G
-    with the roles exchanged.
+    """Relativistic average: L_D = (E softplus(E D(G) - D(x)) + E softplus(D(G) - E D(x)))/2.
+
+    L_G is the same with the roles exchanged.
 
     Logits have no unit. Reference: Jolicoeur-Martineau 2018 (RaSGAN), as the mean of its two
     halves.

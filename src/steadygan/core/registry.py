@@ -1,5 +1,6 @@
-"""Everything that has a name: ``register`` it once, and Python, the command line, run folders and
-reports spell it alike.
+"""Everything that has a name: ``register`` it once, and it is spelled alike everywhere.
+
+Python, the command line, run folders and reports use one spelling.
 
 A spec is ``name`` or ``name:setting=value,setting=value``; ``build`` turns it into an object and
 ``spec`` turns the object back.
@@ -46,8 +47,7 @@ _where: dict[type, tuple[str, str]] = {}
 
 @dataclass(frozen=True)
 class Entry:
-    """One registered name as ``steadygan list`` shows it: its summary line and its settings with
-    their defaults."""
+    """One registered name as ``steadygan list`` shows it: summary line, and settings' defaults."""
 
     name: str
     summary: str
@@ -55,8 +55,9 @@ class Entry:
 
 
 def register(kind: str, name: str) -> Callable[[T], T]:
-    """Make a frozen dataclass available under ``name`` (class decorator); raises where the name is
-    taken or the docstring has no Reference.
+    """Make a frozen dataclass available under ``name`` (class decorator).
+
+    Raises where the name is taken or the docstring has no Reference.
 
     >>> from dataclasses import dataclass
     >>> @register("constraint", "nothing-at-all")
@@ -118,16 +119,14 @@ def names(kind: str) -> list[str]:
 
 
 def lookup(kind: str, name: str) -> type:
-    """Return the class registered under ``name``; an unknown name raises with the choices, nearest
-    first."""
+    """Return the class registered under ``name``; an unknown one raises with the choices."""
     if name not in _entries.get(kind, {}):
         raise unknown(kind, name, names(kind))
     return _entries[kind][name]
 
 
 def build(kind: str, given: Any) -> Any:
-    """Build the object that a spec spells, ``'r1:gamma=10'``; an object of the kind passes through
-    unchanged.
+    """Build the object that a spec spells, ``'r1:gamma=10'``; an object of the kind stays as it is.
 
     Raises SteadyganError for an unknown name or setting (with the choices) and for a value that the
     setting does not take.
@@ -174,8 +173,9 @@ def build(kind: str, given: Any) -> Any:
 
 
 def spec(item: Any) -> str:
-    """Spell an object: the inverse of ``build``, with the settings that differ from their defaults
-    and, always, the first one.
+    """Spell an object: the inverse of ``build``.
+
+    With the settings that differ from their defaults and, always, the first one.
 
     Tensor settings (a fleet's members differ in them) are written as numbers.
     """

@@ -1,5 +1,6 @@
-r"""Regularizers of the discriminator. A gradient penalty is data: at which points, with which
-weight, towards which norm.
+r"""Regularizers of the discriminator.
+
+A gradient penalty is data: at which points, with which weight, towards which norm.
 
 .. math:: \Omega = \frac{\gamma}{2} \sum_{p} E_{x \sim p}\left[ w_p(D(x)) \, (\|\nabla_x D(x)\| -
 t)^2 \right]
@@ -39,8 +40,10 @@ def between(real: Samples, fake: Samples, context: Context) -> Samples:
 
 
 def around_real(real: Samples, fake: Samples, context: Context) -> Samples:
-    """Return x = real + std(real)/2 u with u ~ U[0, 1] per component (DRAGAN), std over the whole
-    batch."""
+    """Return x = real + std(real)/2 u, u ~ U[0, 1] per component (DRAGAN).
+
+    std is over the whole batch.
+    """
     # correction=0: the unbiased estimate is NaN for a single sample.
     return Samples(real.x + real.x.std(correction=0) / 2 * context.uniform(real.x), real.labels)
 
@@ -61,8 +64,10 @@ POINTS: dict[str, Callable[[Samples, Samples, Context], Samples]] = {
 
 
 class Regularizer:
-    """Base of every regularizer: a registered frozen dataclass that says where it needs the input
-    gradient, and what it adds there."""
+    """Base of every regularizer: a registered frozen dataclass.
+
+    It says where it needs the input gradient, and what it adds there.
+    """
 
     where: ClassVar[tuple[str, ...]] = ()
     not_smooth: ClassVar[str] = ""
@@ -70,13 +75,15 @@ class Regularizer:
 
     @property
     def sees_generated(self) -> bool:
-        """Whether the penalty depends on generated samples: it looks at points made of them, or at
-        the logits of both batches."""
+        """Whether it depends on generated samples: by its points, or by both batches' logits."""
         return not self.where or not set(self.where) <= {"real", "around-real"}
 
     def penalty(self, scores: Mapping[str, Scores], context: Context) -> Tensor:
-        """Return the penalty, 0-d; ``scores`` holds 'real', 'fake' and every point of ``where``,
-        the latter with their gradient."""
+        """Return the penalty, 0-d.
+
+        ``scores`` holds 'real', 'fake' and every point of ``where``, the latter with their
+        gradient.
+        """
         raise NotImplementedError
 
     def observe(
@@ -88,8 +95,10 @@ class Regularizer:
 
 @dataclass(frozen=True)
 class GradientPenalty(Regularizer):
-    """gamma/2 times the sum over points of E[weight (||grad D|| - target)^2]; rows of the idea set
-    ``where``, ``target`` and ``weight``."""
+    """gamma/2 times the sum over points of E[weight (||grad D|| - target)^2].
+
+    Rows of the idea set ``where``, ``target`` and ``weight``.
+    """
 
     target: ClassVar[float] = 0.0
     one_sided: ClassVar[bool] = False
@@ -102,8 +111,7 @@ class GradientPenalty(Regularizer):
         object.__setattr__(self, "gamma", strength(self.gamma, anneal, schedule, "gamma"))
 
     def weight(self, point: str, logits: Tensor) -> Tensor | None:
-        """Return the weight of each sample's squared norm, (B,), as a function of the logit; None
-        for 1."""
+        """Return the weight (B,) of each sample's squared norm, from its logit; None for 1."""
         return None
 
     def penalty(self, scores: Mapping[str, Scores], context: Context) -> Tensor:
@@ -127,8 +135,9 @@ class GradientPenalty(Regularizer):
 @register("regularizer", "js")
 @dataclass(frozen=True)
 class JensenShannon(GradientPenalty):
-    """Jensen-Shannon regularizer on logits: gamma/2 (E_real (1 - s)^2 ||grad D||^2 + E_fake s^2
-    ||grad D||^2), s = sigmoid(D).
+    """JS regularizer: gamma/2 (E_real (1 - s)^2 ||grad D||^2 + E_fake s^2 ||grad D||^2).
+
+    s = sigmoid(D), D the logits.
 
     gamma: variance of the noise it stands for, in squared units of the samples; anneal=0.01 ends at
     1 % of it.
@@ -149,8 +158,9 @@ class JensenShannon(GradientPenalty):
 @register("regularizer", "f-gan")
 @dataclass(frozen=True)
 class FGANPenalty(GradientPenalty):
-    """f-GAN regularizer: gamma/2 E_fake f*''(psi) ||grad psi||^2, on the raw output v as gamma/2
-    E_fake w(v) ||grad v||^2.
+    """f-GAN regularizer: gamma/2 E_fake f*''(psi) ||grad psi||^2.
+
+    On the raw output v it is gamma/2 E_fake w(v) ||grad v||^2.
 
     gamma: variance of the noise it stands for, in squared units of the samples. divergence: that of
     the objective (gan and js fit the logits of minimax and nonsaturating). Reference: Roth et al.
@@ -220,8 +230,9 @@ class R1R2(GradientPenalty):
 @register("regularizer", "gp0")
 @dataclass(frozen=True)
 class ZeroCentred(GradientPenalty):
-    """Zero-centred gradient penalty between real and generated samples: gamma/2 E ||grad D||^2 at u
-    x + (1 - u) G, u ~ U[0, 1].
+    """Zero-centred penalty between the batches: gamma/2 E ||grad D||^2 at u x + (1 - u) G.
+
+    u ~ U[0, 1].
 
     gamma: in squared units of the samples. Reference: Mescheder et al. 2018; Thanh-Tung et al.
     2019.
@@ -236,8 +247,9 @@ class ZeroCentred(GradientPenalty):
 @register("regularizer", "wgan-gp")
 @dataclass(frozen=True)
 class WGANGP(GradientPenalty):
-    """WGAN gradient penalty: gamma/2 E (||grad D|| - 1)^2 at u x + (1 - u) G, u ~ U[0, 1]; gamma =
-    2 lambda, so 20 is lambda = 10.
+    """WGAN gradient penalty: gamma/2 E (||grad D|| - 1)^2 at u x + (1 - u) G, u ~ U[0, 1].
+
+    gamma = 2 lambda, so 20 is lambda = 10.
 
     gamma: in squared units of the samples. Reference: Gulrajani et al. 2017, Eq. 3.
 
@@ -254,8 +266,9 @@ class WGANGP(GradientPenalty):
 @register("regularizer", "wgan-lp")
 @dataclass(frozen=True)
 class WGANLP(WGANGP):
-    """WGAN Lipschitz penalty, one-sided: gamma/2 E max(0, ||grad D|| - 1)^2 at u x + (1 - u) G, u ~
-    U[0, 1]; gamma = 2 lambda.
+    """WGAN Lipschitz penalty, one-sided: gamma/2 E max(0, ||grad D|| - 1)^2 at u x + (1 - u) G.
+
+    u ~ U[0, 1]; gamma = 2 lambda.
 
     gamma: in squared units of the samples. Reference: Petzka et al. 2018, Eq. 8.
 
@@ -270,8 +283,9 @@ class WGANLP(WGANGP):
 @register("regularizer", "dragan")
 @dataclass(frozen=True)
 class DRAGAN(GradientPenalty):
-    """DRAGAN: gamma/2 E (||grad D|| - 1)^2 around real samples, at x + std(x)/2 u, u ~ U[0, 1] per
-    component; gamma = 2 lambda.
+    """DRAGAN: gamma/2 E (||grad D|| - 1)^2 around real samples, at x + std(x)/2 u.
+
+    u ~ U[0, 1] per component; gamma = 2 lambda.
 
     gamma: in squared units of the samples. Reference: Kodali et al. 2017.
 
@@ -290,8 +304,9 @@ class DRAGAN(GradientPenalty):
 @register("regularizer", "lecam")
 @dataclass(frozen=True)
 class LeCam(Regularizer):
-    """LeCam: gamma/2 (E (D(x) - a_F)^2 + E (D(G) - a_R)^2), a_F and a_R moving averages of D on
-    fakes and on real samples.
+    """LeCam: gamma/2 (E (D(x) - a_F)^2 + E (D(G) - a_R)^2).
+
+    a_F and a_R are moving averages of D on fakes and on real samples.
 
     gamma: per squared logit, 2 lambda. Before anything was observed the batch's own means stand in
     for the averages.
@@ -315,8 +330,7 @@ class LeCam(Regularizer):
             )
 
     def penalty(self, scores: Mapping[str, Scores], context: Context) -> Tensor:
-        """Return the penalty, 0-d; it reads 'lecam.real' and 'lecam.fake' from
-        ``context.memory``."""
+        """Return the penalty, 0-d, with 'lecam.real' and 'lecam.fake' from ``context.memory``."""
         real, fake = scores["real"].logits, scores["fake"].logits
         mean_real, mean_fake = (
             context.memory.get(f"lecam.{name}", logits.mean())

@@ -39,8 +39,10 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Exponential(Schedule):
-    """Exponential annealing: start * factor**(t/T). Reference: Roth et al. 2017, the authors'
-    published code (factor 0.01)."""
+    """Exponential annealing: start * factor**(t/T).
+
+    Reference: Roth et al. 2017, the authors' published code (factor 0.01).
+    """
 
     name: ClassVar[str] = "exponential"
 
@@ -51,8 +53,10 @@ class Exponential(Schedule):
 
 @dataclass(frozen=True)
 class Cosine(Schedule):
-    """Cosine annealing: start * (factor + (1 - factor)(1 + cos(pi t/T))/2). Reference: Loshchilov
-    and Hutter 2017."""
+    """Cosine annealing: start * (factor + (1 - factor)(1 + cos(pi t/T))/2).
+
+    Reference: Loshchilov and Hutter 2017.
+    """
 
     name: ClassVar[str] = "cosine"
 
@@ -70,8 +74,10 @@ Strength = float | Tensor | Schedule
 
 
 def strength(value: Strength, anneal: float | None, schedule: str, what: str) -> Strength:
-    """Check a strength and fold ``anneal`` and ``schedule`` into it; raises SteadyganError for a
-    negative or non-finite one."""
+    """Check a strength and fold ``anneal`` and ``schedule`` into it.
+
+    Raises SteadyganError for a negative or non-finite one.
+    """
     if schedule not in SCHEDULES:
         raise unknown("schedule", schedule, SCHEDULES)
     if isinstance(value, Schedule):
@@ -104,8 +110,7 @@ def scaled(value: Strength, factor: float) -> Strength:
 
 
 def at(value: Strength, progress: float | None) -> float | Tensor:
-    """Return a strength now; a schedule without progress raises, because it would silently train
-    with the wrong strength."""
+    """Return a strength now; a schedule without progress raises: any would be wrong."""
     if not isinstance(value, Schedule):
         return value
     if progress is None:

@@ -21,8 +21,10 @@ and torch.compile."""
 
 
 class Scores(NamedTuple):
-    """Samples x (B, *event), the critic's logits at them (B,), where a penalty asks for it the
-    input gradient (B, *event), and labels."""
+    """Samples x (B, *event), the critic's logits (B,), the input gradient (B, *event), labels.
+
+    The gradient is there where a penalty asks for it.
+    """
 
     x: Tensor
     logits: Tensor
@@ -42,8 +44,7 @@ class Scores(NamedTuple):
 def score(
     critic: Critic, samples: Samples, *, gradient: bool = False, backend: Backend = "autograd"
 ) -> Scores:
-    r"""Evaluate a critic: logits D(x), and with ``gradient`` also :math:`\nabla_x D(x)`,
-    differentiable again.
+    r"""Evaluate a critic: logits D(x), and with ``gradient`` also :math:`\nabla_x D(x)`.
 
     The samples may be plain tensors or carry a graph; they are left as they were. A critic that
     ignores its input has gradient zero. Raises SteadyganError where the critic returns anything but
@@ -84,16 +85,14 @@ def squared_norm(gradient: Tensor) -> Tensor:
 
 
 def safe_norm(gradient: Tensor) -> Tensor:
-    """Return the Euclidean norm per sample, (B, *event) -> (B,), with derivative 0 instead of NaN
-    where it is 0."""
+    """Return each sample's norm, (B, *event) -> (B,), with derivative 0 where it is 0."""
     squared = squared_norm(gradient)
     positive = squared > 0
     return torch.where(positive, torch.where(positive, squared, 1.0).sqrt(), 0.0)
 
 
 def logits_of(critic: Critic, x: Tensor, labels: Tensor | None) -> Tensor:
-    """Return one logit a sample, (B,), at least in single precision; raises SteadyganError where
-    the critic returns anything else."""
+    """Return one logit a sample, (B,), at least in single precision; anything else raises."""
     out = critic(x) if labels is None else critic(x, labels)
     n = len(x)
     if not isinstance(out, Tensor):

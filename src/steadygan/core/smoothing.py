@@ -1,5 +1,4 @@
-"""Smoothing of the distributions themselves: noise on real and generated samples alike, before the
-critic sees them."""
+"""Smoothing of the distributions: noise on real and generated samples alike."""
 
 from __future__ import annotations
 
@@ -50,8 +49,9 @@ class InstanceNoise(Smoothing):
 @register("smoothing", "explicit-noise")
 @dataclass(frozen=True)
 class ExplicitNoise(Smoothing):
-    """Explicit noise at a noise-to-signal ratio: the first B/nsr of the B samples, each with nsr
-    noise vectors of this variance.
+    """Explicit noise: the first B/nsr of the B samples, each with nsr noise vectors.
+
+    nsr is the noise-to-signal ratio.
 
     The critic still sees B samples, the nsr copies of one sample side by side. variance: of the
     noise, in squared units of the samples. Raises where nsr does not divide B. Reference: Roth et

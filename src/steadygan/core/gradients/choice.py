@@ -72,8 +72,7 @@ def critic_backward(
     at: Context = Context(),
     path: Path = "auto",
 ) -> CriticGradient:
-    r"""Add the gradient of the critic's whole loss, penalties included, to the ``.grad`` of its
-    parameters.
+    r"""Add the gradient of the critic's whole loss, penalties included, to its parameters' ``.grad``.
 
     real, fake: (B, *event); they are detached, so that only the critic learns. Call it where
     ``game.critic_loss(...).backward()`` would stand, then step the optimizer. Counted in forwards F
@@ -115,8 +114,9 @@ def critic_gradient(
     path: Path = "auto",
     share: float = 1.0,
 ) -> tuple[CriticGradient, Sequence[Tensor], Sequence[Tensor | None]]:
-    """Return the record of ``critic_backward``, the parameters (found from the graph where None is
-    given) and their gradients.
+    """Return the record of ``critic_backward``, the parameters and their gradients.
+
+    parameters: found from the graph where None is given.
 
     share: of each batch, the part that gradient penalties look at. Rows are drawn independently, so
     that any of them are an unbiased sample; refused for critics whose samples see each other.
@@ -200,8 +200,9 @@ _decisions: weakref.WeakKeyDictionary[nn.Module, dict[Hashable, Decision]] = (
 
 
 def decide(game: Game, critic: Critic, points: Points, at: Context = Context()) -> Decision:
-    """Return the path that ``auto`` takes: by structure, checked once on a copy in double
-    precision, remembered as long as both live.
+    """Return the path that ``auto`` takes: by structure, checked once on a copy in float64.
+
+    It is remembered as long as critic and game both live.
 
     Neither the critic nor any random stream is touched. A critic that changes (its mode, its
     parameters) is looked at again.

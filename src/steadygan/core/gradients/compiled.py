@@ -1,5 +1,7 @@
-"""A path as one compiled function, for GPUs and for networks so small that Python costs more than
-arithmetic."""
+"""A path as one compiled function, for GPUs and for small networks.
+
+In those Python costs more than arithmetic.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-r"""The exact gradient penalty at 4/3 of the price of none, for critics whose activations are
-piecewise linear.
+r"""The exact gradient penalty at 4/3 of the price of none, where activations are piecewise linear.
 
 Let :math:`L(l_1, \dots, l_n, g_1, \dots, g_n)` be any loss of the logits :math:`l_i = D(x_i)` and
 the input gradients :math:`g_i = \nabla_x D(x_i)`, with :math:`c_i = \partial L / \partial l_i` and
@@ -243,8 +242,7 @@ LAYER, MAP = _Layer._backward_cls, _Map._backward_cls
 def convolved(
     x: Tensor, w: Tensor, b: Tensor | None, box: Box, dims: int, **geometry: Any
 ) -> Tensor:
-    """Return a convolution of x, with stride, padding, dilation, transposed, output_padding and
-    groups as torch has them."""
+    """Return a convolution of x, with every setting as torch has it."""
     return _Layer.apply(x, w, b, _Convolution(dims=dims, **geometry), box)  # type: ignore[no-any-return, no-untyped-call]
 
 
@@ -256,8 +254,7 @@ def projected(x: Tensor, w: Tensor, b: Tensor | None, box: Box) -> Tensor:
 def rectified(
     x: Tensor, f: Callable[..., Tensor], slope: Callable[[Tensor, Tensor], Tensor], in_place: bool
 ) -> Tensor:
-    """Return f(x, inplace=in_place), of which slope(t, y) is t times the slope that the output y
-    shows."""
+    """Return f(x, inplace=in_place), of which slope(t, y) is t times the output y's slope."""
     return _Map.apply(x, _Rectifier(f, slope, in_place))  # type: ignore[no-any-return, no-untyped-call]
 
 

@@ -80,8 +80,7 @@ def separate(
 def joined(
     game: Game, critic: Critic, points: Points, at: Context, parameters: Sequence[Tensor] | None
 ) -> Found:
-    """All batches through the critic in one pass, or in two where some of them need no input
-    gradient."""
+    """All batches in one pass, or in two where some of them need no input gradient."""
     scores: dict[str, Scores] = {}
     with parametrize.cached():
         for names, sloped in _groups(game, points):

@@ -23,8 +23,7 @@ Tree = dict[str, Any]
 
 
 def compiled(pure: Callable[[Tree], Tree], given: Tree) -> Callable[[Tree], Tree]:
-    """Return a function of trees, compiled for shapes as ``given`` has them; tracing runs it
-    once."""
+    """Return a function of trees, compiled for shapes as of ``given``; tracing runs it once."""
     leaves, shape = pytree.tree_flatten(given)
     after: list[Any] = []
 

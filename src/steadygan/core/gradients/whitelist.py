@@ -458,8 +458,7 @@ _NODES = frozenset(
 
 
 def unknown_node(logits: Tensor, x: Tensor) -> str:
-    """Return what stands between logits and x that no rule is known for, or '' where all is
-    known."""
+    """Return what stands between logits and x that no rule is known for, or ''."""
     source, found = x.view_as(x).grad_fn.next_functions[0][0], False  # type: ignore[union-attr]
     path, weights, seen = [logits.grad_fn], list[Node | None](), set[Node]()
     while path:

@@ -26,8 +26,7 @@ Values = dict[str, Tensor]
 
 
 class Batch(NamedTuple):
-    """What one update looks at: real samples, latents, and labels (y_real, y_fake) where the GAN is
-    conditional."""
+    """What one update looks at: real samples, latents, and labels (y_real, y_fake) or None."""
 
     real: Tensor
     latent: Tensor
@@ -70,8 +69,7 @@ class Players(ABC):
 
     @abstractmethod
     def gradient(self, player: Name, batch: Batch) -> Values:
-        """Return the partial gradient of a player's loss with respect to its own parameters, at the
-        present point."""
+        """Return the gradient of a player's loss in its own parameters, at the present point."""
 
     @abstractmethod
     def move(self, player: Name, gradient: Values) -> None:
@@ -90,8 +88,7 @@ class Players(ABC):
         """Return to a saved point."""
 
     def consensus_gradient(self, batch: Batch, gamma: float) -> dict[Name, Values]:
-        """Return both players' gradients plus gamma times the gradient of half the squared norm of
-        the joint field."""
+        """Return both gradients plus gamma times the gradient of half the joint field's square."""
         point: dict[Name, Values] = {name: self._alias(name) for name in PLAYERS}
         generator, critic = self._network("generator", point), self._network("critic", point)
         fake = generate(generator, batch)
@@ -121,8 +118,7 @@ class Players(ABC):
     def unrolled_gradient(
         self, batch: Batch, steps: int, step_size: float | None, backprop: bool
     ) -> Values:
-        """Return the generator's gradient against a critic that has taken ``steps`` further steps
-        of plain gradient descent."""
+        """Return the generator's gradient against a critic ``steps`` plain descent steps ahead."""
         size = self.learning_rate("critic") if step_size is None else step_size
         own, ahead = self._alias("generator"), self._alias("critic")
         # Without backprop the inner steps see the generator's own values, not this alias, so only

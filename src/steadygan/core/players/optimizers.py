@@ -15,8 +15,9 @@ from .base import PLAYERS, Batch, Name, Players, Values, differentiate, generate
 
 
 class OptimizerPlayers(Players):
-    """Parameters in the networks, moved by ``torch.optim``. optimizers: one for each player, over
-    its trainable parameters.
+    """Parameters in the networks, moved by ``torch.optim``.
+
+    optimizers: one for each player, over its trainable parameters.
 
     path: how the critic's gradient is computed (gradients.py). penalty_every: gradient penalties in
     every so many critic updates only, where they count as often; penalty_share: on this part of
@@ -133,8 +134,10 @@ class OptimizerPlayers(Players):
 
 
 def laid_out(value: Tensor, like: Tensor) -> Tensor:
-    """Return a value in the memory layout of a parameter: torch's fused optimizers pair elements by
-    their place in memory."""
+    """Return a value in the memory layout of a parameter.
+
+    torch's fused optimizers pair elements by their place in memory.
+    """
     same = value.shape != like.shape or value.stride() == like.stride()
     return value if same else torch.empty_like(like, dtype=value.dtype).copy_(value)
 

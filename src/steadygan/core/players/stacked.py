@@ -1,5 +1,6 @@
-"""The players of many GANs at once: K of one structure, whose parameters are stacked as (K, ...)
-and whose losses are taken by ``vmap``.
+"""The players of many GANs at once: K of one structure.
+
+Their parameters are stacked as (K, ...) and their losses are taken by ``vmap``.
 
 Members are independent, so that the gradient of the sum of their losses is the stack of their
 gradients, and every dynamics drives them as it drives one. Random draws are made outside of
@@ -28,8 +29,7 @@ from . import PLAYERS, Batch, FunctionalPlayers, Name, OptimizerPlayers, Values
 
 
 def stack(modules: Sequence[nn.Module]) -> nn.Module:
-    """Return a module of the same structure whose parameters and buffers are those of all modules,
-    (K, ...) each.
+    """Return a module whose parameters and buffers are those of all modules, (K, ...) each.
 
     It holds values and cannot be called as it is. Raises SteadyganError for modules of different
     structure.
@@ -52,8 +52,7 @@ def stack(modules: Sequence[nn.Module]) -> nn.Module:
 
 
 def game_of(games: Sequence[Game]) -> Game:
-    """Return the structure that all games share, every strength 0; raises SteadyganError where one
-    has another."""
+    """Return the structure that all games share, every strength 0; raises where one has another."""
     bare = [game.with_strengths(dict.fromkeys(game.strengths(), 0.0)) for game in games]
     for i, game in enumerate(bare):
         if game != bare[0]:
@@ -127,8 +126,7 @@ class FleetPlayers(OptimizerPlayers):
 
     @torch.no_grad()
     def move(self, player: Name, gradient: Values) -> None:
-        """Let the optimizer step; every member goes its own learning rate's way, and one that is
-        not alive stays."""
+        """Let the optimizer step; each member at its own learning rate, and the alive ones only."""
         values, alive, rate = self.values(player), bool(self.alive.all()), self._common[player]
         before = {} if alive and rate is not None else {key: p.clone() for key, p in values.items()}
         # The optimizers' moves are proportional to the learning rate: where rates differ, each
@@ -155,8 +153,7 @@ class FleetPlayers(OptimizerPlayers):
 
     @torch.no_grad()
     def slopes(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Return the input gradients (K, B, *event) of the critics at x, each at its own
-        samples."""
+        """Return the input gradients (K, B, *event) of the critics, each at its own x."""
 
         def one(critic: Callable[..., Tensor], x: Tensor, *labels: Tensor) -> Tensor:
             slope = score(critic, Samples(x, *labels), gradient=True, backend="func").gradient
@@ -170,8 +167,9 @@ class FleetPlayers(OptimizerPlayers):
 
     @torch.no_grad()
     def generate(self, values: Values, latents: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Return every generator's samples (K, N, *event), in evaluation mode, from latents (K, N,
-        latent) and labels (N,).
+        """Return every generator's samples (K, N, *event), in evaluation mode.
+
+        latents: (K, N, latent); labels: (N,).
 
         values: of the generators' state, such as moving averages; what is not named is as it is.
         """
@@ -185,8 +183,10 @@ class FleetPlayers(OptimizerPlayers):
         return found
 
     def prepare(self, batch: Batch) -> None:
-        """Look at a batch as in training, without any effect; raises SteadyganError for what cannot
-        be done for many GANs at once."""
+        """Look at a batch as in training, without any effect.
+
+        Raises SteadyganError for what cannot be done for many GANs at once.
+        """
         for name in PLAYERS:
             self._planned("gradient", batch, name)
 

@@ -13,8 +13,9 @@ from .base import Batch, Name, Players, Values, differentiate, generate, trainab
 
 
 class FunctionalPlayers(Players):
-    """Parameters as values: every step is a differentiable function of the start. Moves by plain
-    gradient descent.
+    """Parameters as values: every step is a differentiable function of the start.
+
+    Moves by plain gradient descent.
 
     point: the parameters of both players by name; by default those of the networks. lr: one
     learning rate, or one for each player.
