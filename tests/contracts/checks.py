@@ -19,6 +19,7 @@ from torch import Tensor
 from steadygan.core import Context, Game, SteadyganError, build, spec
 from steadygan.core.regularizers import Regularizer
 from steadygan.core.schedules import Cosine, Exponential
+from steadygan.core.slopes import AUTOGRAD, FUNC
 from support import Fixed
 
 EVENTS = [(1,), (3,), (3, 8, 8)]
@@ -259,17 +260,17 @@ def keeps_the_mixed_derivative(regularizer: Regularizer) -> None:
     torch.testing.assert_close(exact, numeric, rtol=1e-6, atol=1e-8)
 
 
-def agrees_between_backends(regularizer: Regularizer) -> None:
+def agrees_between_ways_to_slopes(regularizer: Regularizer) -> None:
     real, fake = batches((3, 8, 8))
     w = torch.tensor(1.3, dtype=torch.float64, requires_grad=True)
     found = []
-    for backend in ("autograd", "func"):
+    for slopes in (AUTOGRAD, FUNC):
         loss = Game("wasserstein", [regularizer]).critic_loss(
             lambda x: critic_of(w * x),
             real,
             fake,
             at=Context(rng=torch.Generator().manual_seed(4)),
-            backend=backend,
+            slopes=slopes,
         )
         found.append(torch.stack([loss, *torch.autograd.grad(loss, w)]))
     torch.testing.assert_close(found[0], found[1], rtol=1e-13, atol=0)
@@ -311,7 +312,7 @@ REGULARIZER_CHECKS = [
     leaves_the_caller_alone,
     works_without_a_graph,
     keeps_the_mixed_derivative,
-    agrees_between_backends,
+    agrees_between_ways_to_slopes,
     documents_itself,
     has_formula_and_units,
     spells_itself,

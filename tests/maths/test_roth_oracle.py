@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from steadygan.core import Context, Game, build, names
+from steadygan.core.slopes import FUNC
 from support import Fixed, with_gamma
 
 NODES, WEIGHTS = (torch.from_numpy(a) for a in np.polynomial.hermite_e.hermegauss(120))
@@ -30,7 +31,7 @@ def expectation(game: Game, part: str, critic=log_ratio, smoothed: float = 0.0) 
     real, fake = (m + math.sqrt(s * s + smoothed) * NODES for m, s in ((0.0, 1.0), (MEAN, STD)))
 
     def one(x, y):
-        return getattr(game.critic_terms(critic, x.view(1, 1), y.view(1, 1), backend="func"), part)
+        return getattr(game.critic_terms(critic, x.view(1, 1), y.view(1, 1), slopes=FUNC), part)
 
     return (torch.func.vmap(one)(real, fake) @ WEIGHTS).item()
 
@@ -132,7 +133,7 @@ def test_instance_noise_is_the_convolution():
             x.view(1, 1),
             y.view(1, 1),
             at=Context(rng=Fixed(e.view(1, 1))),
-            backend="func",
+            slopes=FUNC,
         )
         return terms.objective
 

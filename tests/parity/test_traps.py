@@ -15,6 +15,7 @@ from torch.nn.utils import parametrizations
 from steadygan.core import Context, Game, Samples, build, names, score
 from steadygan.core.players import PLAYERS, Players
 from steadygan.core.scores import safe_norm
+from steadygan.core.slopes import AUTOGRAD, FUNC
 from support import (
     dirac,
     field,
@@ -72,7 +73,7 @@ def test_trap_2_an_alternating_step_is_not_an_unrolled_one(monkeypatch):
 
 
 @pytest.mark.parametrize("name", names("regularizer"))
-def test_trap_3_the_func_backend_works_inside_transforms(name):
+def test_trap_3_func_slopes_work_inside_transforms(name):
     """torch.func.grad of the whole loss, and vmap over a fleet of critics, against plain autograd
     one by one."""
     arena, draws = (
@@ -85,17 +86,17 @@ def test_trap_3_the_func_backend_works_inside_transforms(name):
     class Same:
         uniform = staticmethod(lambda like: draws.flatten()[: like.numel()].reshape(like.shape))
 
-    def loss(parameters, backend):
+    def loss(parameters, slopes):
         critic = lambda x: torch.func.functional_call(arena.critic, parameters, (x,))  # noqa: E731
-        return game.critic_loss(critic, real, fake, at=Context(rng=Same()), backend=backend)
+        return game.critic_loss(critic, real, fake, at=Context(rng=Same()), slopes=slopes)
 
     parameters = {key: p.detach() for key, p in arena.critic.named_parameters()}
     fleet = {key: torch.stack([p, 0.5 * p, -1.3 * p + 0.1]) for key, p in parameters.items()}
-    together = torch.func.vmap(torch.func.grad(loss), in_dims=(0, None))(fleet, "func")
+    together = torch.func.vmap(torch.func.grad(loss), in_dims=(0, None))(fleet, FUNC)
     for i in range(3):
         member = {key: p[i].clone().requires_grad_() for key, p in fleet.items()}
         alone = torch.autograd.grad(
-            loss(member, "autograd"),
+            loss(member, AUTOGRAD),
             list(member.values()),
             allow_unused=True,
             materialize_grads=True,
@@ -104,8 +105,8 @@ def test_trap_3_the_func_backend_works_inside_transforms(name):
             torch.testing.assert_close(together[key][i], expected, rtol=1e-11, atol=1e-13)
 
 
-def test_trap_3_the_autograd_backend_does_not():
-    """Why there are two. If torch ever allows this, the second backend has lost its reason."""
+def test_trap_3_autograd_does_not():
+    """Why there are two. If torch ever allows this, the second way has lost its reason."""
     x = torch.randn(4, 3)
     with pytest.raises(RuntimeError):
         torch.func.grad(

@@ -30,6 +30,7 @@ from ..core.objectives import FGAN
 from ..core.registry import build, spec
 from ..core.regularizers import FGANPenalty, GradientPenalty, JensenShannon, Regularizer
 from ..core.scores import score, squared_norm
+from ..core.slopes import FUNC
 
 Critic = Callable[[Tensor], Tensor]
 
@@ -387,9 +388,7 @@ def penalised_lines(
 
     def loss(w: Tensor) -> Tensor:
         # In the units of the distance, so that both unknowns are logits.
-        return game.critic_loss(
-            lambda x: w[0] - w[1] * x[:, 0] / distance, real, fake, backend="func"
-        )
+        return game.critic_loss(lambda x: w[0] - w[1] * x[:, 0] / distance, real, fake, slopes=FUNC)
 
     def numbers(function: Callable[[Tensor], Tensor]) -> Callable[[np.ndarray], np.ndarray]:
         return lambda w: function(torch.from_numpy(w)).numpy()

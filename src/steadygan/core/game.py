@@ -20,7 +20,8 @@ from .objectives import Objective
 from .registry import build
 from .regularizers import POINTS, Regularizer
 from .schedules import Strength, scaled
-from .scores import Backend, Critic, Scores, score
+from .scores import Critic, Scores, score
+from .slopes import AUTOGRAD, Slopes
 from .smoothing import Smoothing
 
 Labels = tuple[Tensor, Tensor] | None
@@ -112,7 +113,7 @@ class Game:
         *,
         labels: Labels = None,
         at: Context = Context(),
-        backend: Backend = "autograd",
+        slopes: Slopes = AUTOGRAD,
     ) -> Tensor:
         """Return the discriminator's loss with its penalties, 0-d.
 
@@ -122,7 +123,7 @@ class Game:
         batches that cannot be interpolated or paired, and for an annealed strength without
         ``at.progress``.
         """
-        return self.critic_terms(critic, real, fake, labels=labels, at=at, backend=backend).loss
+        return self.critic_terms(critic, real, fake, labels=labels, at=at, slopes=slopes).loss
 
     def critic_terms(
         self,
@@ -132,17 +133,17 @@ class Game:
         *,
         labels: Labels = None,
         at: Context = Context(),
-        backend: Backend = "autograd",
+        slopes: Slopes = AUTOGRAD,
     ) -> CriticTerms:
         """Return the discriminator's loss in its parts, for logging, ``observe`` and diagnosis."""
-        points, slopes = self.points(real, fake, labels=labels, at=at), self.where
+        points, where = self.points(real, fake, labels=labels, at=at), self.where
         # Each batch passes through the critic on its own, because batch normalisation would couple
         # them; spectral normalisation
         # iterates once for all of them, because one step of the critic is one iteration of its
         # power method.
         with parametrize.cached():
             scores = {
-                name: score(critic, samples, gradient=name in slopes, backend=backend)
+                name: score(critic, samples, gradient=name in where, slopes=slopes)
                 for name, samples in points.items()
             }
         return self.value(scores, at=at)
@@ -155,12 +156,12 @@ class Game:
         *,
         labels: Labels = None,
         at: Context = Context(),
-        backend: Backend = "autograd",
+        slopes: Slopes = AUTOGRAD,
     ) -> Tensor:
         """Return the generator's loss, 0-d.
 
         ``real`` may be None unless the objective compares with real samples (relativistic ones) or
-        the generator is regularized. backend: of the input gradients, where it is.
+        the generator is regularized. slopes: how input gradients are taken, where it is.
         """
         assert isinstance(self.objective, Objective)
         if self.objective.uses_real and real is None:
@@ -173,7 +174,7 @@ class Game:
                     "regularize_generator: the generator's loss has the critic's penalty: pass"
                     " real samples, not None"
                 )
-            terms = self.critic_terms(critic, real, fake, labels=labels, at=at, backend=backend)
+            terms = self.critic_terms(critic, real, fake, labels=labels, at=at, slopes=slopes)
             return (
                 self.objective.generator(terms.scores["real"].logits, terms.scores["fake"].logits)
                 - terms.penalty

@@ -1,23 +1,20 @@
-"""The critic's logits and its input gradient, by the backend that the caller needs."""
+"""The critic's logits and its input gradient, taken the way that the caller needs."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from .context import Samples
 from .errors import SteadyganError
+from .slopes import AUTOGRAD, Slopes
 
 Critic = Callable[..., Tensor]
 """Any module or function D(x), or D(x, y) with labels, that returns one logit a sample, large on
 real samples."""
-
-Backend = Literal["autograd", "func"]
-"""``autograd`` for everyday and analysis; ``func`` (torch.func.vjp) inside torch.func transforms
-and torch.compile."""
 
 
 class Scores(NamedTuple):
@@ -42,7 +39,7 @@ class Scores(NamedTuple):
 
 
 def score(
-    critic: Critic, samples: Samples, *, gradient: bool = False, backend: Backend = "autograd"
+    critic: Critic, samples: Samples, *, gradient: bool = False, slopes: Slopes = AUTOGRAD
 ) -> Scores:
     r"""Evaluate a critic: logits D(x), and with ``gradient`` also :math:`\nabla_x D(x)`.
 
@@ -61,22 +58,8 @@ def score(
             f"the critic's input gradient needs floating-point samples, these are {x.dtype}:"
             " convert them with .float()"
         )
-    if backend == "func":
-        logits, pull = torch.func.vjp(lambda point: logits_of(critic, point, labels), x)  # type: ignore[misc]  # without has_aux it returns two
-        return Scores(x, logits, pull(torch.ones_like(logits))[0], labels)
-    differentiable = torch.is_grad_enabled()
-    with torch.enable_grad():
-        # An alias, so that the caller's tensor keeps its flags and the derivative is with respect
-        # to this use of it only.
-        x = x.view_as(x) if x.requires_grad else x.detach().requires_grad_()
-        logits = logits_of(critic, x, labels)
-        if not logits.requires_grad:
-            return Scores(x, logits, torch.zeros_like(x), labels)
-        (slope,) = torch.autograd.grad(
-            logits.sum(), x, create_graph=differentiable, allow_unused=True, materialize_grads=True
-        )
-    scores = Scores(x, logits, slope, labels)
-    return scores if differentiable else scores.detach()
+    x, (logits,), pull = slopes(lambda point: (logits_of(critic, point, labels),), x)
+    return Scores(x, logits, pull((torch.ones_like(logits),)), labels)
 
 
 def squared_norm(gradient: Tensor) -> Tensor:

@@ -25,6 +25,7 @@ from ..game import Game
 from ..gradients.tracing import Tree, compiled, to_terms, to_tree
 from ..schedules import at
 from ..scores import score
+from ..slopes import FUNC
 from . import PLAYERS, Batch, FunctionalPlayers, Name, OptimizerPlayers, Values
 
 
@@ -156,7 +157,7 @@ class FleetPlayers(OptimizerPlayers):
         """Return the input gradients (K, B, *event) of the critics, each at its own x."""
 
         def one(critic: Callable[..., Tensor], x: Tensor, *labels: Tensor) -> Tensor:
-            slope = score(critic, Samples(x, *labels), gradient=True, backend="func").gradient
+            slope = score(critic, Samples(x, *labels), gradient=True, slopes=FUNC).gradient
             assert slope is not None
             return slope
 
@@ -421,7 +422,7 @@ class _Members(FunctionalPlayers):
             network: Any, game: Game, context: Context, real: Tensor, fake: Tensor, *labels: Any
         ) -> Any:
             terms = game.critic_terms(
-                network, real, fake, labels=labels or None, at=context, backend="func"
+                network, real, fake, labels=labels or None, at=context, slopes=FUNC
             )
             return to_tree(terms), game.observe(terms.scores, context.memory)
 
@@ -434,7 +435,7 @@ class _Members(FunctionalPlayers):
             network: Any, game: Game, context: Context, real: Tensor, fake: Tensor, *labels: Any
         ) -> Tensor:
             return game.generator_loss(
-                network, real, fake, labels=labels or None, at=context, backend="func"
+                network, real, fake, labels=labels or None, at=context, slopes=FUNC
             )
 
         self.generator_loss = self._each(critic, one, batch.real, fake, *(batch.labels or ()))
