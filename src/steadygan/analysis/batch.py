@@ -150,7 +150,7 @@ def players(
     # interpolated ones: one is enough.
     quiet = game.smoothing is None and all(
         _own_samples(r) or not r.where for r in game.regularizers
-    )  # type: ignore[union-attr]
+    )
     nodes = 1 if quiet else nodes
     zeros = torch.zeros(count * nodes**2, 1, dtype=torch.float64)
     generator, critic = _Thetas(points[:, 0]), _Psis(points[:, 1])

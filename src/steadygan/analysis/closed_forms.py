@@ -103,13 +103,13 @@ def _penalties(game: Game, progress: float | None) -> float:
     """The regularizers' part of the damping."""
     total = 0.0
     for regularizer in game.regularizers:
-        if regularizer.not_smooth:  # type: ignore[union-attr]
-            raise SteadyganError(regularizer.not_smooth)  # type: ignore[union-attr]
+        if regularizer.not_smooth:
+            raise SteadyganError(regularizer.not_smooth)
         row = REGULARIZERS[_name(regularizer)]
         factor = (
             _divergence(regularizer.divergence)[1] if isinstance(regularizer, FGANPenalty) else row
         )
-        total += float(factor) * float(at(regularizer.gamma, progress))  # type: ignore[union-attr]
+        total += float(factor) * float(at(regularizer.gamma, progress))
     return total
 
 

@@ -180,7 +180,7 @@ def diagnose(
         )  # type: ignore[arg-type]
 
     looks: dict[str, Spectral] = {}
-    refused = next((r.not_smooth for r in game.regularizers if r.not_smooth), None)  # type: ignore[union-attr]
+    refused = next((r.not_smooth for r in game.regularizers if r.not_smooth), None)
     spectrum = speed = None
     products, notes = 0, []
     if refused is None:

@@ -65,8 +65,8 @@ class System:
         scale: Tensor | None = None,
     ) -> None:
         for regularizer in game.regularizers:
-            if regularizer.not_smooth:  # type: ignore[union-attr]
-                raise SteadyganError(regularizer.not_smooth)  # type: ignore[union-attr]
+            if regularizer.not_smooth:
+                raise SteadyganError(regularizer.not_smooth)
         self.game, self.dynamics, self.batch, self.lr = game, build("dynamics", dynamics), batch, lr
         self.generator, self.critic = (
             _thrice_differentiable(copied(network)) for network in (generator, critic)

@@ -59,7 +59,7 @@ class Subject:
     def path(self) -> GamePath | None:
         """Return the field between the earlier state and this one; None where there is none, or the
         penalty has a kink."""
-        if self.earlier is None or any(r.not_smooth for r in self.game.regularizers):  # type: ignore[union-attr]
+        if self.earlier is None or any(r.not_smooth for r in self.game.regularizers):
             return None
         context = Context(progress=self.progress, memory=self.memory)
         return game_path(

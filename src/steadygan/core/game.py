@@ -75,29 +75,35 @@ class Game:
     Reference: Roth et al. 2017, section 4.1 on the generator's part; Mescheder et al. 2018.
     """
 
-    objective: Objective | str = "nonsaturating"
-    regularizers: Sequence[Regularizer | str] = ()
-    smoothing: Smoothing | str | None = None
-    constraint: Constraint | str | None = None
-    regularize_generator: bool = False
+    objective: Objective
+    regularizers: tuple[Regularizer, ...]
+    smoothing: Smoothing | None
+    constraint: Constraint | None
+    regularize_generator: bool
 
-    def __post_init__(self) -> None:
-        regularizers = (
-            [self.regularizers]
-            if isinstance(self.regularizers, (str, Regularizer))
-            else self.regularizers
-        )
-        object.__setattr__(self, "objective", build("objective", self.objective))
-        object.__setattr__(
-            self, "regularizers", tuple(build("regularizer", r) for r in regularizers)
-        )
-        for kind in ("smoothing", "constraint"):
-            if getattr(self, kind) is not None:
-                object.__setattr__(self, kind, build(kind, getattr(self, kind)))
-        if self.regularize_generator and not any(r.sees_generated for r in self._regularizers):
+    def __init__(
+        self,
+        objective: Objective | str = "nonsaturating",
+        regularizers: Sequence[Regularizer | str] | Regularizer | str = (),
+        smoothing: Smoothing | str | None = None,
+        constraint: Constraint | str | None = None,
+        regularize_generator: bool = False,
+    ) -> None:
+        if isinstance(regularizers, str | Regularizer):
+            regularizers = [regularizers]
+        parts: dict[str, Any] = {
+            "objective": build("objective", objective),
+            "regularizers": tuple(build("regularizer", r) for r in regularizers),
+            "smoothing": None if smoothing is None else build("smoothing", smoothing),
+            "constraint": None if constraint is None else build("constraint", constraint),
+            "regularize_generator": regularize_generator,
+        }
+        for name, part in parts.items():
+            object.__setattr__(self, name, part)
+        if self.regularize_generator and not any(r.sees_generated for r in self.regularizers):
             seen = "; ".join(
                 f"{type(r).__name__} looks at {', '.join(r.where)} samples only"
-                for r in self._regularizers
+                for r in self.regularizers
             )
             raise SteadyganError(
                 "regularize_generator needs a penalty that depends on generated samples, such as"
@@ -163,7 +169,6 @@ class Game:
         ``real`` may be None unless the objective compares with real samples (relativistic ones) or
         the generator is regularized. slopes: how input gradients are taken, where it is.
         """
-        assert isinstance(self.objective, Objective)
         if self.objective.uses_real and real is None:
             raise SteadyganError(
                 "this objective's generator loss compares with real samples: pass them, not None"
@@ -190,7 +195,7 @@ class Game:
     @property
     def where(self) -> tuple[str, ...]:
         """The points at which some penalty needs the input gradient, each once."""
-        return tuple(dict.fromkeys(point for r in self._regularizers for point in r.where))
+        return tuple(dict.fromkeys(point for r in self.regularizers for point in r.where))
 
     def points(
         self, real: Tensor, fake: Tensor, *, labels: Labels = None, at: Context = Context()
@@ -218,10 +223,9 @@ class Game:
 
         penalized: what the regularizers look at, where that is not all of ``scores``.
         """
-        assert isinstance(self.objective, Objective)
         loss = self.objective.critic(scores["real"].logits, scores["fake"].logits)
         penalties = [
-            regularizer.penalty(penalized or scores, at) for regularizer in self._regularizers
+            regularizer.penalty(penalized or scores, at) for regularizer in self.regularizers
         ]
         penalty = torch.stack(penalties).sum() if penalties else torch.zeros_like(loss)
         return CriticTerms(loss + penalty if penalties else loss, loss, penalty, scores)
@@ -232,14 +236,14 @@ class Game:
         """Return the memory after a discriminator step, for the next ``Context``; pure."""
         return {
             key: value
-            for r in self._regularizers
+            for r in self.regularizers
             for key, value in r.observe(scores, memory).items()
         }
 
     @torch.no_grad()
     def constrain(self, critic: nn.Module) -> None:
         """Apply the constraint, if any, to a critic's parameters in place, as after a step."""
-        if isinstance(self.constraint, Constraint):
+        if self.constraint is not None:
             for parameter in critic.parameters():
                 parameter.copy_(self.constraint.project(parameter))
 
@@ -292,8 +296,8 @@ class Game:
                 " players would mostly play for two different values."
             )
         if update % every:
-            return replace(self, regularizers=tuple(r for r in self._regularizers if not r.where))
-        places = [f"regularizers.{i}." for i, r in enumerate(self._regularizers) if r.where]
+            return replace(self, regularizers=tuple(r for r in self.regularizers if not r.where))
+        places = [f"regularizers.{i}." for i, r in enumerate(self.regularizers) if r.where]
         strengths = self.strengths()
         return self.with_strengths(
             {
@@ -305,17 +309,13 @@ class Game:
 
     def _parts(self) -> Iterator[tuple[str, Any]]:
         yield from (
-            (f"regularizers.{i}", regularizer) for i, regularizer in enumerate(self._regularizers)
+            (f"regularizers.{i}", regularizer) for i, regularizer in enumerate(self.regularizers)
         )
         if self.smoothing is not None:
             yield "smoothing", self.smoothing
 
-    @property
-    def _regularizers(self) -> tuple[Regularizer, ...]:
-        return self.regularizers  # type: ignore[return-value]
-
     def _smooth(self, samples: Samples, at: Context) -> Samples:
-        return self.smoothing(samples, at) if isinstance(self.smoothing, Smoothing) else samples
+        return samples if self.smoothing is None else self.smoothing(samples, at)
 
 
 def _strengths(part: object) -> list[str]:

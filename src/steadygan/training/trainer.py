@@ -162,7 +162,7 @@ class Trainer:
             penalty_share=config.penalty_share,
             keep_fakes=self.dynamics.share,
         )
-        self.monitor = Monitor(self.game.objective.indifferent)  # type: ignore[union-attr]
+        self.monitor = Monitor(self.game.objective.indifferent)
         fixed = torch.Generator().manual_seed(self._seed("evaluation"))
         self.fixed = latents(config, self.evaluated, fixed), labels(problem.classes, self.evaluated)
         self.judge, self.best = judge, dict[str, float]()

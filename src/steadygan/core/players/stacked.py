@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from torch.utils import _pytree as pytree
 
-from ..constraints import Constraint
 from ..context import Context, Samples
 from ..errors import SteadyganError
 from ..game import Game
@@ -143,7 +142,7 @@ class FleetPlayers(OptimizerPlayers):
             p.grad = None
             if rate is None:
                 p.copy_(before[key].lerp(p, _spread(self.rates[player], p)))
-            if player == "critic" and isinstance(self.game.constraint, Constraint):
+            if player == "critic" and self.game.constraint is not None:
                 p.copy_(vmap(self.game.constraint.project)(p))
             if not alive:
                 p.copy_(torch.where(_spread(self.alive, p), p, before[key]))

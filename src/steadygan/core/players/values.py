@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 
 from torch import Tensor, nn
 
-from ..constraints import Constraint
 from ..context import Context
 from ..game import Game
 from .base import Batch, Name, Players, Values, differentiate, generate, trainable
@@ -65,7 +64,7 @@ class FunctionalPlayers(Players):
     def move(self, player: Name, gradient: Values) -> None:
         """Replace the player's values by values - lr * gradient."""
         moved = self._descended(self.point[player], gradient, self.learning_rate(player))
-        if player == "critic" and isinstance(self.game.constraint, Constraint):
+        if player == "critic" and self.game.constraint is not None:
             moved = {key: self.game.constraint.project(p) for key, p in moved.items()}
         self.point = {**self.point, player: moved}
 
