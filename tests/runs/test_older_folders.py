@@ -33,7 +33,8 @@ def numbers(row):
         if isinstance(value, dict):
             yield from ((f"{key}.{name}", number) for name, number in numbers(value))
         elif key != "seconds":
-            yield from enumerate(value) if isinstance(value, list) else [(key, value)]
+            values = value if isinstance(value, list) else [value]
+            yield from ((f"{key}.{i}", each) for i, each in enumerate(values))
 
 
 @pytest.mark.parametrize("name", ["single", "fleet"])
@@ -48,14 +49,17 @@ def test_an_older_folder_resumes_to_the_same_numbers(tmp_path, name):
     expected = load_file(FOLDERS / f"{name}-expected.safetensors")
     assert len(expected) > 40
     for key, value in expected.items():
-        # Another CPU rounds otherwise, and a few steps carry it on. A fallen member keeps its NaN.
+        # Another CPU rounds otherwise, most where a sum nearly cancels; a fallen member keeps NaN.
         scale = value[value.isfinite()].abs().max().item()
         torch.testing.assert_close(
-            found[key], value, rtol=0, atol=1e-5 * scale, equal_nan=True, msg=key
+            found[key], value, rtol=0, atol=1e-5 * scale + 1e-7, equal_nan=True, msg=key
         )
     wanted, written = rows(FOLDERS / f"{name}-expected.jsonl"), rows(run / "metrics.jsonl")
     assert written.keys() == wanted.keys()
     for step, row in wanted.items():
-        assert list(numbers(written[step])) == [
-            (key, pytest.approx(value, rel=1e-4, abs=1e-6)) for key, value in numbers(row)
-        ]
+        for (key, number), (place, value) in zip(numbers(written[step]), numbers(row), strict=True):
+            assert key == place and number == approximately(value), (step, key)
+
+
+def approximately(value):
+    return value if value is None else pytest.approx(value, rel=1e-4, abs=1e-6)
