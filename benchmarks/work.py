@@ -9,7 +9,6 @@ import torch
 from textbook import Textbook, dirac_autograd, dirac_floats, dirac_numpy
 from torch import Tensor, nn
 
-import steadygan.training  # noqa: F401  registers the optimizers
 from steadygan import Game, build
 from steadygan.analysis.portrait import simulate
 from steadygan.core.context import Context

@@ -8,28 +8,72 @@ The five lines for one's own loop::
     game.generator_loss(D, real, fake).backward()            # then step G's optimizer
 """
 
-from .core import (
-    Context,
-    Game,
-    SteadyganError,
-    build,
-    convert_gamma,
-    describe,
-    names,
-    register,
-    spec,
-)
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .core.exports import on_first_use
+
+if TYPE_CHECKING:
+    from .analysis import analyze_dirac as analyze_dirac
+    from .analysis import diagnose as diagnose
+    from .core.context import Context as Context
+    from .core.conventions import convert_gamma as convert_gamma
+    from .core.errors import SteadyganError as SteadyganError
+    from .core.game import Game as Game
+    from .core.gradients import critic_backward as critic_backward
+    from .core.objectives import Objective as Objective
+    from .core.players import Batch as Batch
+    from .core.registry import build as build
+    from .core.registry import describe as describe
+    from .core.registry import names as names
+    from .core.registry import register as register
+    from .core.registry import spec as spec
+    from .core.regularizers import GradientPenalty as GradientPenalty
+    from .core.regularizers import Regularizer as Regularizer
+    from .evaluation import Evaluator as Evaluator
+    from .evaluation import build_features as build_features
+    from .problems import Network as Network
+    from .problems import Problem as Problem
+    from .problems import Recipe as Recipe
+    from .runs.config import Config as Config
+    from .training import resume as resume
+    from .training import train as train
 
 __version__ = "0.1.0"
-__all__ = [
-    "Context",
-    "Game",
-    "SteadyganError",
-    "__version__",
-    "build",
-    "convert_gamma",
-    "describe",
-    "names",
-    "register",
-    "spec",
-]
+
+_HOMES = {
+    "Batch": "core.players",
+    "Config": "runs.config",
+    "Context": "core.context",
+    "Evaluator": "evaluation",
+    "Game": "core.game",
+    "GradientPenalty": "core.regularizers",
+    "Network": "problems",
+    "Objective": "core.objectives",
+    "Problem": "problems",
+    "Recipe": "problems",
+    "Regularizer": "core.regularizers",
+    "SteadyganError": "core.errors",
+    "analyze_dirac": "analysis",
+    "build": "core.registry",
+    "build_features": "evaluation",
+    "convert_gamma": "core.conventions",
+    "critic_backward": "core.gradients",
+    "describe": "core.registry",
+    "diagnose": "analysis",
+    "names": "core.registry",
+    "register": "core.registry",
+    "resume": "training",
+    "spec": "core.registry",
+    "train": "training",
+}
+"""Where each name is at home; its module is imported when the name is first used."""
+
+__all__ = ["__version__", *_HOMES]
+if not TYPE_CHECKING:  # a checker knows the names above and no others
+    __getattr__ = on_first_use(__name__, _HOMES)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

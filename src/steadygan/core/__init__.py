@@ -1,48 +1,75 @@
 """The mathematics of the game: no I/O, plotting, device or logging code."""
 
-from .context import Context, Draws, Samples
-from .conventions import CONVENTIONS, convert_gamma
-from .dynamics import (
-    Alternating,
-    Consensus,
-    Dynamics,
-    Extragradient,
-    Optimistic,
-    Simultaneous,
-    Unrolled,
-)
-from .errors import SteadyganError
-from .game import CriticTerms, Game
-from .players import Batch, FunctionalPlayers, OptimizerPlayers, Players
-from .registry import build, describe, names, register, spec, unregister
-from .scores import Scores, score
+from __future__ import annotations
 
-__all__ = [
-    "CONVENTIONS",
-    "Alternating",
-    "Batch",
-    "Consensus",
-    "Context",
-    "CriticTerms",
-    "Draws",
-    "Dynamics",
-    "Extragradient",
-    "FunctionalPlayers",
-    "Game",
-    "Optimistic",
-    "OptimizerPlayers",
-    "Players",
-    "Samples",
-    "Scores",
-    "Simultaneous",
-    "SteadyganError",
-    "Unrolled",
-    "build",
-    "convert_gamma",
-    "describe",
-    "names",
-    "register",
-    "score",
-    "spec",
-    "unregister",
-]
+from typing import TYPE_CHECKING
+
+from .exports import on_first_use
+
+if TYPE_CHECKING:
+    from .context import Context as Context
+    from .context import Draws as Draws
+    from .context import Samples as Samples
+    from .conventions import CONVENTIONS as CONVENTIONS
+    from .conventions import convert_gamma as convert_gamma
+    from .dynamics import Alternating as Alternating
+    from .dynamics import Consensus as Consensus
+    from .dynamics import Dynamics as Dynamics
+    from .dynamics import Extragradient as Extragradient
+    from .dynamics import Optimistic as Optimistic
+    from .dynamics import Simultaneous as Simultaneous
+    from .dynamics import Unrolled as Unrolled
+    from .errors import SteadyganError as SteadyganError
+    from .game import CriticTerms as CriticTerms
+    from .game import Game as Game
+    from .players import Batch as Batch
+    from .players import FunctionalPlayers as FunctionalPlayers
+    from .players import OptimizerPlayers as OptimizerPlayers
+    from .players import Players as Players
+    from .registry import build as build
+    from .registry import describe as describe
+    from .registry import names as names
+    from .registry import register as register
+    from .registry import spec as spec
+    from .registry import unregister as unregister
+    from .scores import Scores as Scores
+    from .scores import score as score
+
+_HOMES = {
+    "Alternating": "dynamics",
+    "Batch": "players",
+    "CONVENTIONS": "conventions",
+    "Consensus": "dynamics",
+    "Context": "context",
+    "CriticTerms": "game",
+    "Draws": "context",
+    "Dynamics": "dynamics",
+    "Extragradient": "dynamics",
+    "FunctionalPlayers": "players",
+    "Game": "game",
+    "Optimistic": "dynamics",
+    "OptimizerPlayers": "players",
+    "Players": "players",
+    "Samples": "context",
+    "Scores": "scores",
+    "Simultaneous": "dynamics",
+    "SteadyganError": "errors",
+    "Unrolled": "dynamics",
+    "build": "registry",
+    "convert_gamma": "conventions",
+    "describe": "registry",
+    "names": "registry",
+    "register": "registry",
+    "score": "scores",
+    "spec": "registry",
+    "unregister": "registry",
+}
+"""Where each name is at home."""
+
+__all__ = [*_HOMES]
+if not TYPE_CHECKING:  # a checker knows the names above and no others
+    __getattr__ = on_first_use(__name__, _HOMES)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -14,6 +14,7 @@ R1(gamma=10.0)
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import inspect
 import itertools
 import types
@@ -29,20 +30,28 @@ from .schedules import Schedule
 
 T = TypeVar("T", bound=type)
 
-KINDS = (
-    "objective",
-    "divergence",
-    "regularizer",
-    "smoothing",
-    "constraint",
-    "dynamics",
-    "problem",
-    "network",
-    "optimizer",
-    "features",
-)
+KINDS: dict[str, tuple[str, ...]] = {
+    "objective": ("core.objectives",),
+    "divergence": ("core.divergences",),
+    "regularizer": ("core.regularizers",),
+    "smoothing": ("core.smoothing",),
+    "constraint": ("core.constraints",),
+    "dynamics": ("core.dynamics",),
+    "problem": ("problems.toys", "problems.images"),
+    "network": ("problems.networks",),
+    "optimizer": ("runs.optimizers",),
+    "features": ("evaluation.features", "evaluation.extractors"),
+}
+"""Every kind, and the modules of this package that register its names.
+
+They are text, and imported when a name of that kind is first asked for: the core knows no other
+room, and nobody waits for what is not used.
+"""
+
+_PACKAGE = __name__.partition(".")[0]
 _entries: dict[str, dict[str, type]] = {kind: {} for kind in KINDS}
 _where: dict[type, tuple[str, str]] = {}
+_unread: dict[str, tuple[str, ...]] = dict(KINDS)
 
 
 @dataclass(frozen=True)
@@ -72,7 +81,9 @@ def register(kind: str, name: str) -> Callable[[T], T]:
         raise unknown("kind", kind, KINDS)
 
     def add(cls: T) -> T:
-        taken = _entries[kind].get(name)
+        # A class from outside comes after those of this package, or it would take their names.
+        ours = cls.__module__.startswith(f"{_PACKAGE}.")
+        taken = (_entries[kind] if ours else _known(kind)).get(name)
         # A module that is imported again under another name (a user's file, by path) defines the
         # same class again.
         if taken is not None and (taken.__qualname__, inspect.getsourcefile(taken)) != (
@@ -113,16 +124,15 @@ def unregister(cls: type) -> None:
 
 def names(kind: str) -> list[str]:
     """Return every registered name of a kind, in alphabetical order."""
-    if kind not in _entries:
-        raise unknown("kind", kind, KINDS)
-    return sorted(_entries[kind])
+    return sorted(_known(kind))
 
 
 def lookup(kind: str, name: str) -> type:
     """Return the class registered under ``name``; an unknown one raises with the choices."""
-    if name not in _entries.get(kind, {}):
-        raise unknown(kind, name, names(kind))
-    return _entries[kind][name]
+    entries = _known(kind)
+    if name not in entries:
+        raise unknown(kind, name, sorted(entries))
+    return entries[name]
 
 
 def build(kind: str, given: Any) -> Any:
@@ -234,7 +244,7 @@ def describe(kind: str) -> list[Entry]:
     """Return every registered name of a kind with its one-line summary and its settings."""
     found = []
     for name in names(kind):
-        cls = _entries[kind][name]
+        cls = lookup(kind, name)
         summary = (inspect.getdoc(cls) or "").strip().splitlines()[0].replace("``", "")
         defaults = {
             key: "" if p.default is p.empty else _format(p.default)
@@ -243,6 +253,15 @@ def describe(kind: str) -> list[Entry]:
         }
         found.append(Entry(name, summary, defaults))
     return found
+
+
+def _known(kind: str) -> dict[str, type]:
+    """Return every class of a kind by name, those of this package imported."""
+    if kind not in _entries:
+        raise unknown("kind", kind, KINDS)
+    for module in _unread.pop(kind, ()):
+        importlib.import_module(f"{_PACKAGE}.{module}")
+    return _entries[kind]
 
 
 def _settings(cls: type) -> dict[str, Any]:

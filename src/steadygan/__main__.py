@@ -1,0 +1,5 @@
+"""``python -m steadygan``: the command line."""
+
+from .cli import entry
+
+entry()

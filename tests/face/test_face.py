@@ -1,0 +1,53 @@
+"""The public face: every name is one import away, loads on first use, and nothing heavy before."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import steadygan
+import steadygan.core
+
+HEAVY = ("torch._dynamo", "torch._inductor", "matplotlib", "jinja2")
+
+BARE = f"""
+import sys
+import steadygan
+
+assert "torch" not in sys.modules, "a bare import waits for torch"
+assert steadygan.names("problem") == sorted(steadygan.names("problem"))
+assert {{"mixture3d", "images", "dirac"}} <= set(steadygan.names("problem"))
+assert {{"mlp", "dcgan", "resnet", "point"}} <= set(steadygan.names("network"))
+assert steadygan.build("problem", "mixture3d").event == (3,)
+for name in steadygan.__all__:
+    getattr(steadygan, name)
+print(*[m for m in {HEAVY} if m in sys.modules])
+"""
+
+
+def test_a_bare_import_is_light_and_finds_every_name():
+    done = subprocess.run([sys.executable, "-c", BARE], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == ""
+
+
+@pytest.mark.parametrize("package", [steadygan, steadygan.core])
+def test_what_a_checker_reads_is_what_runs(package):
+    """The imports under TYPE_CHECKING and the table of homes say the same."""
+    tree = ast.parse(Path(package.__file__).read_text())
+    (block,) = (
+        node
+        for node in tree.body
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+    )
+    read = {alias.asname: node.module for node in block.body for alias in node.names}
+    assert read == package._HOMES
+    assert {*package.__all__} - {"__version__"} == set(package._HOMES)
+    assert set(package.__all__) <= set(dir(package))
+
+
+def test_an_unknown_name_is_no_attribute():
+    with pytest.raises(AttributeError, match="no attribute 'Gmae'"):
+        steadygan.Gmae  # noqa: B018
