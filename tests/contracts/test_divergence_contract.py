@@ -121,6 +121,13 @@ def test_weight_is_what_the_chain_rule_gives(spelling):
 
 
 @every
+def test_root_is_that_of_the_weight(spelling):
+    divergence = build("divergence", spelling)
+    close(divergence.root(RAW).square(), divergence.weight(RAW))
+    assert (divergence.root(RAW) >= 0).all()
+
+
+@every
 def test_fake_score_is_the_conjugate_after_the_activation(spelling):
     divergence = build("divergence", spelling)
     v = raw(divergence)
@@ -179,7 +186,12 @@ def test_confident_raw_outputs_stay_finite(spelling, dtype):
     and slopes must survive."""
     divergence = build("divergence", spelling)
     v = torch.tensor([-30.0, -12.0, 0.5, 12.0, 30.0], dtype=dtype)
-    for function in (divergence.fake_score, divergence.activation, divergence.weight):
+    for function in (
+        divergence.fake_score,
+        divergence.activation,
+        divergence.weight,
+        divergence.root,
+    ):
         assert function(v).dtype == dtype and function(v).isfinite().all()
         assert derivative(function, v).isfinite().all()
     assert (divergence.weight(v) >= 0).all()
@@ -190,7 +202,7 @@ def test_third_derivatives_exist(spelling):
     """A penalty's gradient in the analysis differentiates the weight twice more."""
     divergence = build("divergence", spelling)
     v = torch.tensor([-0.4, 0.2, 0.35], dtype=torch.float64, requires_grad=True)
-    for function in (divergence.weight, divergence.fake_score):
+    for function in (divergence.weight, divergence.root, divergence.fake_score):
         # The square keeps a graph where the weight is constant.
         assert torch.autograd.gradcheck(lambda v, f=function: v.square() + f(v), v)
         assert torch.autograd.gradgradcheck(lambda v, f=function: v.square() + f(v), v)

@@ -114,6 +114,13 @@ class GradientPenalty(Regularizer):
         """Return the weight (B,) of each sample's squared norm, from its logit; None for 1."""
         return None
 
+    def root(self, point: str, logits: Tensor) -> Tensor | None:
+        """Return the square root of the weight, from logits of any shape; None for 1.
+
+        In closed form: the square root of a weight that vanishes has an infinite derivative.
+        """
+        return None
+
     def penalty(self, scores: Mapping[str, Scores], context: Context) -> Tensor:
         """Return the penalty, 0-d; an annealed gamma needs ``context.progress``."""
         terms = []
@@ -152,7 +159,11 @@ class JensenShannon(GradientPenalty):
 
     def weight(self, point: str, logits: Tensor) -> Tensor:
         """Return (1 - s)^2 on real samples, s^2 on fakes."""
-        return (-logits if point == "real" else logits).sigmoid().square()
+        return self.root(point, logits).square()
+
+    def root(self, point: str, logits: Tensor) -> Tensor:
+        """Return 1 - s on real samples, s on fakes."""
+        return (-logits if point == "real" else logits).sigmoid()
 
 
 @register("regularizer", "f-gan")
@@ -181,6 +192,10 @@ class FGANPenalty(GradientPenalty):
     def weight(self, point: str, logits: Tensor) -> Tensor:
         """Return the divergence's weight g'(v)^2 f*''(g(v))."""
         return self.divergence.weight(logits)
+
+    def root(self, point: str, logits: Tensor) -> Tensor:
+        """Return its square root."""
+        return self.divergence.root(logits)
 
 
 @register("regularizer", "r1")

@@ -1,10 +1,4 @@
-r"""f-divergences as data: the function f, its dual f*, the activation g, the regularizer's weight.
-
-Every row satisfies :math:`f^{*\prime\prime}(f'(r)) = 1/f''(r)` and :math:`w(v) = g'(v)^2
-f^{*\prime\prime}(g(v))`; the tests hold each against the numeric supremum :math:`f^*(t) = \sup_u ut
-- f(u)` and against automatic differentiation. Raw outputs v are what networks return; nothing is
-ever differentiated after the activation.
-"""
+"""f-divergences whose dual, activation and weight are elementary."""
 
 from __future__ import annotations
 
@@ -15,39 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .errors import SteadyganError
-from .registry import register
-
-
-class Divergence:
-    """An f-divergence D_f(P||Q) = E_Q[f(p/q)].
-
-    u = p/q is the density ratio, t the dual variable, v a raw network output.
-    """
-
-    def f(self, u: Tensor) -> Tensor:
-        """Return f(u) for u > 0, convex with f(1) = 0."""
-        raise NotImplementedError
-
-    def slope(self, u: Tensor) -> Tensor:
-        """Return f'(u): the optimal dual variable where the density ratio is u."""
-        raise NotImplementedError
-
-    def conjugate(self, t: Tensor) -> Tensor:
-        """Return the Fenchel dual f*(t) on its domain."""
-        raise NotImplementedError
-
-    def activation(self, v: Tensor) -> Tensor:
-        """Return g(v): raw outputs to the domain of f*."""
-        return v
-
-    def fake_score(self, v: Tensor) -> Tensor:
-        """Return f*(g(v)) in one stable expression."""
-        return self.conjugate(self.activation(v))
-
-    def weight(self, v: Tensor) -> Tensor:
-        """Return g'(v)^2 f*''(g(v)), the raw output's weight in Eq. 19."""
-        raise NotImplementedError
+from ..registry import register
+from .base import Divergence
 
 
 @register("divergence", "kl")
@@ -81,6 +44,10 @@ class KullbackLeibler(Divergence):
     def weight(self, v: Tensor) -> Tensor:
         """Return exp(v)."""
         return v.exp()
+
+    def root(self, v: Tensor) -> Tensor:
+        """Return exp(v/2)."""
+        return (v / 2).exp()
 
 
 @register("divergence", "reverse-kl")
@@ -121,6 +88,10 @@ class ReverseKullbackLeibler(Divergence):
         """Return 1."""
         return torch.ones_like(v)
 
+    def root(self, v: Tensor) -> Tensor:
+        """Return 1."""
+        return torch.ones_like(v)
+
 
 @register("divergence", "pearson")
 @dataclass(frozen=True)
@@ -152,6 +123,10 @@ class Pearson(Divergence):
     def weight(self, v: Tensor) -> Tensor:
         """Return 1/2."""
         return torch.full_like(v, 0.5)
+
+    def root(self, v: Tensor) -> Tensor:
+        """Return sqrt(1/2)."""
+        return torch.full_like(v, math.sqrt(0.5))
 
 
 @register("divergence", "neyman")
@@ -192,6 +167,10 @@ class Neyman(Divergence):
         """Return exp(-v/2)/2."""
         return (-v / 2).exp() / 2
 
+    def root(self, v: Tensor) -> Tensor:
+        """Return exp(-v/4)/sqrt(2)."""
+        return (-v / 4).exp() * math.sqrt(0.5)
+
 
 @register("divergence", "squared-hellinger")
 @dataclass(frozen=True)
@@ -230,6 +209,10 @@ class SquaredHellinger(Divergence):
     def weight(self, v: Tensor) -> Tensor:
         """Return 2 exp(v)."""
         return 2 * v.exp()
+
+    def root(self, v: Tensor) -> Tensor:
+        """Return sqrt(2) exp(v/2)."""
+        return math.sqrt(2) * (v / 2).exp()
 
 
 @register("divergence", "js")
@@ -271,6 +254,10 @@ class JensenShannonDivergence(Divergence):
     def weight(self, v: Tensor) -> Tensor:
         """Return sigmoid(v)."""
         return v.sigmoid()
+
+    def root(self, v: Tensor) -> Tensor:
+        """Return sqrt(sigmoid(v))."""
+        return (F.logsigmoid(v) / 2).exp()
 
 
 @register("divergence", "gan")
@@ -314,110 +301,6 @@ class GAN(Divergence):
         """Return sigmoid(v)."""
         return v.sigmoid()
 
-
-@register("divergence", "jeffrey")
-@dataclass(frozen=True)
-class Jeffrey(Divergence):
-    """Jeffrey: f(u) = (u - 1) log u, f*(t) = W + 1/W + t - 2, g(v) = v, w(v) = 1/(W(1 + W)).
-
-    W = LambertW(exp(1 - t)).
-
-    u is a density ratio and v a raw output, both without unit. Reference: Nowozin et al. 2016,
-    Table 1; Roth et al. 2017, Eq. 19.
-
-    >>> build("divergence", "jeffrey").weight(torch.zeros(1))
-    tensor([0.5000])
-    """
-
-    def f(self, u: Tensor) -> Tensor:
-        """Return (u - 1) log u."""
-        return (u - 1) * u.log()
-
-    def slope(self, u: Tensor) -> Tensor:
-        """Return log u + 1 - 1/u."""
-        return u.log() + 1 - 1 / u
-
-    def conjugate(self, t: Tensor) -> Tensor:
-        """Return W + 1/W + t - 2, W = LambertW(exp(1 - t))."""
-        log_w = log_lambert(1 - t)
-        return log_w.exp() + (-log_w).exp() + t - 2
-
-    def weight(self, v: Tensor) -> Tensor:
-        """Return 1/(W(1 + W))."""
-        log_w = log_lambert(1 - v)
-        return (-log_w - F.softplus(log_w)).exp()
-
-
-@register("divergence", "alpha")
-@dataclass(frozen=True)
-class Alpha(Divergence):
-    """Alpha: f(u) = (u^a - 1 - a(u - 1))/(a(a - 1)), g(v) = v, w(v) = r^(2 - a).
-
-    f*(t) = (1 + t(a - 1))^(a/(a - 1))/a - 1/a.
-
-    a is any number but 0 and 1. Outside density ratios r of 1e-4 to 1e4, f* continues as its
-    tangent.
-
-    u is a density ratio and v a raw output, both without unit. Reference: Cichocki and Amari 2010;
-    Roth et al. 2017, Eq. 19.
-
-    >>> build("divergence", "alpha").weight(torch.zeros(1))
-    tensor([1.])
-    """
-
-    alpha: float = 0.5
-
-    def __post_init__(self) -> None:
-        if not math.isfinite(self.alpha) or self.alpha in (0.0, 1.0):
-            raise SteadyganError(
-                "alpha is any finite number but 0 and 1 (those limits are reverse-kl and kl),"
-                f" not {self.alpha:g}"
-            )
-
-    def f(self, u: Tensor) -> Tensor:
-        """Return (u^a - 1 - a(u - 1)) / (a(a - 1))."""
-        a = self.alpha
-        return (u.pow(a) - 1 - a * (u - 1)) / (a * (a - 1))
-
-    def slope(self, u: Tensor) -> Tensor:
-        """Return (u^(a - 1) - 1)/(a - 1)."""
-        return (u.pow(self.alpha - 1) - 1) / (self.alpha - 1)
-
-    def conjugate(self, t: Tensor) -> Tensor:
-        """Return (1 + t(a - 1))^(a/(a - 1))/a - 1/a, and its tangent outside the guarded ratios."""
-        a, ratio = self.alpha, self._ratio(t)
-        return (ratio.pow(a) - 1) / a + ratio * (t - self.slope(ratio))
-
-    def weight(self, v: Tensor) -> Tensor:
-        """Return r^(2 - a), r the density ratio whose optimal output is v."""
-        return self._ratio(v).pow(2 - self.alpha)
-
-    def _ratio(self, t: Tensor) -> Tensor:
-        a = self.alpha
-        low, high = sorted((_RATIO_GUARD ** (a - 1), _RATIO_GUARD ** (1 - a)))
-        return (1 + t * (a - 1)).clamp(low, high).pow(1 / (a - 1))
-
-
-# A critic in training can leave the domain of f*; beyond these density ratios the tangent keeps its
-# gradient finite and pointing back.
-_RATIO_GUARD = 1e4
-
-
-def log_lambert(y: Tensor) -> Tensor:
-    """Return x = log W(exp(y)), the root of exp(x) + x = y; three times differentiable.
-
-    >>> x = log_lambert(torch.tensor([-800.0, 1.0, 800.0]))
-    >>> torch.allclose(x.exp() + x, torch.tensor([-800.0, 1.0, 800.0]))
-    True
-    """
-    fixed = y.detach()
-    x = torch.where(fixed > 1, fixed.clamp(min=1).log(), fixed)
-    # In this variable the function is convex and increasing; from these starts Newton's method is
-    # at rounding after 8 steps.
-    for _ in range(8):
-        x = x - (x.exp() + x - fixed) / (x.exp() + 1)
-    # A Newton step that keeps the graph doubles the order to which derivatives are right: the
-    # first, then the first three.
-    for _ in range(2):
-        x = x - (x.exp() + x - y) / (x.exp() + 1)
-    return x
+    def root(self, v: Tensor) -> Tensor:
+        """Return sqrt(sigmoid(v))."""
+        return (F.logsigmoid(v) / 2).exp()
