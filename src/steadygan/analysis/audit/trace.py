@@ -1,0 +1,507 @@
+"""What a training loop does to two networks, event by event, watched without changing a bit of it.
+
+Modules are watched by forward hooks, parameters by hooks after accumulation, optimizers by hooks
+around their steps, and operations on tensors by a torch function mode.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+
+from .marks import NOTHING, Mark, Marks, tensors, union
+
+Name = Literal["generator", "critic"]
+
+
+@dataclass
+class Call:
+    """One call of the critic: the kinds of its rows, its inputs while they live, and whether real
+    and generated samples were mixed in them."""
+
+    rows: tuple[tuple[str, int], ...]
+    inputs: list[weakref.ref[Tensor]]
+    mixed: bool
+
+    def saw(self, x: Tensor) -> bool:
+        """Whether a tensor, or the numbers that it is a view of, was an input."""
+        return any(seen is not None and _same(x, seen) for seen in (r() for r in self.inputs))
+
+
+@dataclass
+class Slope:
+    """One gradient of logits: of which calls, with respect to what, and how it was asked for."""
+
+    calls: frozenset[int]
+    variable: Literal["input", "parameters", "other"]
+    graph: bool
+    batch: int
+
+
+@dataclass
+class Backward:
+    """One backward: the loss's mark, whom it gave gradients, and its pull on logits by kind of row.
+
+    A pull is the mean of the loss's gradient in the logits: positive where the loss wants them
+    smaller. purpose: whose loss it was, known once somebody stepped.
+    """
+
+    mark: Mark
+    wrote: set[Name] = field(default_factory=set)
+    pulls: dict[str, list[float]] = field(default_factory=dict)
+    purpose: Name | None = None
+
+    def pull(self, kind: str) -> float:
+        """Return the whole pull on a kind of rows."""
+        return sum(self.pulls.get(kind, []))
+
+
+@dataclass
+class Step:
+    """One step of an optimizer, or one that a scaler skipped.
+
+    used: the backwards, by index, whose gradients it used. since: how many backwards there had been
+    at this player's previous step. unscaled: whether a scaler's factor was taken out. owned: how
+    many of the player's parameters the optimizer holds.
+    """
+
+    player: Name
+    used: frozenset[int]
+    since: int
+    until: int
+    unscaled: bool
+    owned: int
+    skipped: bool = False
+
+
+_SIGMOID = {torch.sigmoid, Tensor.sigmoid, F.sigmoid, torch.special.expit}
+_ON_LOGITS = {
+    F.binary_cross_entropy_with_logits,
+    torch.binary_cross_entropy_with_logits,
+    F.softplus,
+    F.logsigmoid,
+    *_SIGMOID,
+}
+_NORM = {
+    Tensor.norm,
+    torch.norm,
+    torch.linalg.vector_norm,
+    torch.linalg.norm,
+    torch.linalg.matrix_norm,
+}
+_ROOT = {torch.sqrt, Tensor.sqrt}
+_PRODUCT = {torch.mul, Tensor.mul, Tensor.__mul__, Tensor.__rmul__, Tensor.mul_, torch.multiply}
+_QUOTIENT = {torch.div, Tensor.div, Tensor.__truediv__, Tensor.div_, torch.true_divide}
+_POWER = {torch.pow, Tensor.pow, Tensor.__pow__, torch.square, Tensor.square}
+_CAT = {torch.cat, torch.concat, torch.concatenate}
+_RANDOM = {
+    torch.randn,
+    torch.rand,
+    torch.randn_like,
+    torch.rand_like,
+    torch.normal,
+    Tensor.normal_,
+    Tensor.uniform_,
+    torch.bernoulli,
+}
+_SET_GRAD = Tensor.grad.__set__  # type: ignore[attr-defined]
+_READS = {
+    Tensor.grad.__get__,  # type: ignore[attr-defined]
+    Tensor.item,
+    Tensor.size,
+    Tensor.dim,
+    Tensor.shape.__get__,  # type: ignore[attr-defined]
+    Tensor.dtype.__get__,  # type: ignore[attr-defined]
+    Tensor.device.__get__,  # type: ignore[attr-defined]
+}
+
+
+class Trace(TorchFunctionMode):
+    """The events of a loop, while it is entered."""
+
+    def __init__(
+        self,
+        networks: Mapping[Name, nn.Module],
+        optimizers: Mapping[Name, torch.optim.Optimizer],
+    ) -> None:
+        super().__init__()
+        self.networks, self.optimizers, self.marks = networks, optimizers, Marks()
+        self.calls: list[Call] = []
+        self.slopes: list[Slope] = []
+        self.backwards: list[Backward] = []
+        self.steps: list[Step] = []
+        self.differentiated: list[Mark] = []
+        self.owner = {
+            id(p): name for name, network in networks.items() for p in network.parameters()
+        }
+        self.made = 0
+        self._latents: list[weakref.ref[Tensor]] = []
+        self._inside = 0
+        self._stepping = 0
+        self._now: Backward | None = None
+        # Which backwards a parameter's gradient holds, since it was last cleared.
+        self._holds: dict[int, set[int]] = {}
+        self._before: dict[Name, int] = dict.fromkeys(networks, 0)
+        self._unscaled: set[int] = set()
+        self._unhook: list[Callable[[], None]] = []
+
+    # ------------------------------------------------------------ hooks
+
+    def __enter__(self) -> Trace:
+        for name, network in self.networks.items():
+            keep = self._unhook.append
+            keep(network.register_forward_pre_hook(self._into).remove)
+            out = self._generated if name == "generator" else self._judged
+            hook = network.register_forward_hook(out, with_kwargs=True, always_call=True)
+            keep(hook.remove)
+            for p in network.parameters():
+                if p.requires_grad or p.is_leaf:
+                    keep(p.register_post_accumulate_grad_hook(self._wrote).remove)
+        for name, optimizer in self.optimizers.items():
+            keep(optimizer.register_step_pre_hook(self._stepper(name, before=True)).remove)
+            keep(optimizer.register_step_post_hook(self._stepper(name, before=False)).remove)
+        self._unhook.append(self._watch_scalers())
+        super().__enter__()
+        return self
+
+    def __exit__(self, *given: Any) -> None:
+        super().__exit__(*given)
+        while self._unhook:
+            self._unhook.pop()()
+
+    def _into(self, module: nn.Module, args: Any) -> None:
+        self._inside += 1
+
+    def _generated(self, module: nn.Module, args: Any, kwargs: Any, out: Any) -> None:
+        self._inside -= 1
+        self.made += 1
+        self._latents += [weakref.ref(t) for t in tensors((args, kwargs))]
+        for t in tensors(out):
+            self.marks.set(t, Mark(generated=True))
+
+    def _judged(self, module: nn.Module, args: Any, kwargs: Any, out: Any) -> None:
+        self._inside -= 1
+        if out is None:  # it raised
+            return
+        given = [t for t in tensors((args, kwargs)) if t.is_floating_point()]
+        if not given:
+            return
+        index, mark = len(self.calls), self.marks.get(given[0]) or Mark()
+        rows = mark.rows or ((mark.kind, len(given[0]) if given[0].ndim else 1),)
+        for t in given:
+            if (known := self.marks.get(t)) and known.random:
+                self.marks.set(t, replace(known, random=False))  # data that the loop draws itself
+        seen = self.marks.of(given) or Mark()
+        logits = _logits(out)
+        squashed = any(_ends_in_sigmoid(t) for t in logits)
+        self.calls.append(Call(rows, [weakref.ref(t) for t in given], seen.mixed))
+        for t in tensors(out):
+            one = frozenset({index})
+            self.marks.set(
+                t,
+                replace(seen, rows=(), calls=one, squeezed=one if squashed else NOTHING),
+            )
+        for t in logits:
+            if t.requires_grad:
+                t.register_hook(self._puller(rows))
+
+    def _puller(self, rows: tuple[tuple[str, int], ...]) -> Callable[[Tensor], None]:
+        def hook(gradient: Tensor) -> None:
+            if self._now is None:  # of a penalty's input gradient
+                return
+            at = 0
+            with torch.no_grad():
+                for kind, n in rows:
+                    part = gradient[at : at + n] if len(rows) > 1 else gradient
+                    self._now.pulls.setdefault(kind, []).append(float(part.sum()))
+                    at += n
+
+        return hook
+
+    def _wrote(self, p: Tensor) -> None:
+        if self._now is None:
+            return
+        self._now.wrote.add(self.owner[id(p)])
+        self._holds.setdefault(id(p), set()).add(len(self.backwards) - 1)
+
+    def _stepper(self, name: Name, *, before: bool) -> Callable[..., None]:
+        def hook(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+            closure = bool(args) or kwargs.get("closure") is not None
+            if closure != before:  # a closure makes its gradients inside of the step
+                self._step(name, optimizer)
+            if not closure:
+                self._stepping += 1 if before else -1
+
+        return hook
+
+    def _step(self, name: Name, optimizer: torch.optim.Optimizer, skipped: bool = False) -> None:
+        mine = [
+            id(p)
+            for group in optimizer.param_groups
+            for p in group["params"]
+            if self.owner.get(id(p)) == name
+        ]
+        used = frozenset().union(*(self._holds.get(p, set()) for p in mine))
+        scaled = (
+            id(optimizer) in self._unscaled or getattr(optimizer, "grad_scale", None) is not None
+        )
+        self._unscaled.discard(id(optimizer))
+        until = len(self.backwards)
+        self.steps.append(Step(name, used, self._before[name], until, scaled, len(mine), skipped))
+        self._before[name] = until
+
+    def _watch_scalers(self) -> Callable[[], None]:
+        """Watch torch's gradient scalers: what they scale, and whose gradients they scale back."""
+        kind = torch.amp.GradScaler
+        scale, unscale, step, trace = kind.scale, kind.unscale_, kind.step, self
+
+        def scaling(scaler: Any, outputs: Any) -> Any:
+            scaled = scale(scaler, outputs)
+            factor = float(scaler.get_scale()) if scaler.is_enabled() else 1.0
+            for before, after in zip(tensors(outputs), tensors(scaled), strict=False):
+                mark = trace.marks.get(before) or Mark()
+                trace.marks.set(after, replace(mark, scale=mark.scale * factor))
+            return scaled
+
+        def unscaling(scaler: Any, optimizer: torch.optim.Optimizer) -> None:
+            unscale(scaler, optimizer)
+            if scaler.is_enabled():
+                trace._unscaled.add(id(optimizer))
+
+        def stepping(scaler: Any, optimizer: torch.optim.Optimizer, *args: Any, **more: Any) -> Any:
+            name = next((n for n, o in trace.optimizers.items() if o is optimizer), None)
+            steps = len(trace.steps)
+            try:
+                found = step(scaler, optimizer, *args, **more)
+            except AssertionError:  # there was not one gradient
+                if name is not None:
+                    trace._step(name, optimizer)
+                raise
+            if name is not None and len(trace.steps) == steps:
+                trace._step(name, optimizer, skipped=True)
+            return found
+
+        kind.scale, kind.unscale_, kind.step = scaling, unscaling, stepping  # type: ignore[method-assign]
+
+        def undo() -> None:
+            kind.scale, kind.unscale_, kind.step = scale, unscale, step  # type: ignore[method-assign]
+
+        return undo
+
+    # ------------------------------------------------------------ operations
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Let an operation happen and mark what comes out."""
+        kwargs = kwargs or {}
+        if func is Tensor.backward or func is torch.autograd.backward:
+            return self._backward(func, args, kwargs)
+        if func is torch.autograd.grad and not self._inside:
+            return self._slope(args, kwargs)
+        out = func(*args, **kwargs)
+        if self._stepping or self._inside or func in _READS:
+            return out
+        if func == _SET_GRAD:
+            self._assigned(args[0], args[1])
+        elif func is Tensor.zero_ or func is torch._foreach_zero_:
+            self._zeroed(args)
+        else:
+            self._mark(func, args, kwargs, out)
+        return out
+
+    def _assigned(self, p: Tensor, gradient: Tensor | None) -> None:
+        if id(p) not in self.owner:
+            return
+        self._holds[id(p)] = set()
+        if gradient is not None:
+            # Gradients made elsewhere: they count as a backward that began here.
+            name = self.owner[id(p)]
+            last = self.backwards[-1] if self.backwards else None
+            fresh = (
+                last is None or last.purpose != name or self._before[name] == len(self.backwards)
+            )
+            if fresh:
+                self.backwards.append(Backward(Mark(), purpose=name))
+            self.backwards[-1].wrote.add(name)
+            self._holds[id(p)].add(len(self.backwards) - 1)
+
+    def _zeroed(self, args: Any) -> None:
+        cleared = {id(t) for t in tensors(args)}
+        for name in self.networks:
+            for p in self.networks[name].parameters():
+                if p.grad is not None and id(p.grad) in cleared:
+                    self._holds[id(p)] = set()
+
+    def _backward(self, func: Any, args: Any, kwargs: Mapping[str, Any]) -> Any:
+        mark = self.marks.of(args[0] if args else kwargs.get("tensors", ())) or Mark()
+        outer, self._now = self._now, Backward(mark)
+        self.backwards.append(self._now)
+        try:
+            return func(*args, **kwargs)
+        finally:
+            self._now = outer
+
+    def _slope(self, args: Any, kwargs: Mapping[str, Any]) -> Any:
+        bound = dict(
+            zip(
+                ("outputs", "inputs", "grad_outputs", "retain_graph", "create_graph"),
+                args,
+                strict=False,
+            )
+        )
+        bound |= kwargs
+        outer, self._now = self._now, None
+        try:
+            found = torch.autograd.grad(*args, **kwargs)
+        finally:
+            self._now = outer
+        mark = self.marks.of(bound["outputs"]) or Mark()
+        variables = list(tensors(bound["inputs"]))
+        owners = {self.owner.get(id(v)) for v in variables} - {None}
+        if owners:
+            self.differentiated.append(mark)
+        kinds = {kind for i in mark.calls for kind, _ in self.calls[i].rows}
+        # Derivatives in parameters of what both kinds of samples went into, or in the generator's,
+        # are those of a loss.
+        if not mark.calls or "generator" in owners or (owners and len(kinds) > 1):
+            return found
+        variable = self._variable(mark, variables, bound, found)
+        index, graph = len(self.slopes), bool(bound.get("create_graph"))
+        batch = len(variables[0]) if variables[0].ndim else 1
+        self.slopes.append(Slope(mark.calls, variable, graph, batch))
+        live = frozenset({index}) if graph else NOTHING
+        dead = NOTHING if graph else frozenset({(index, "create_graph=False")})
+        for t in tensors(found):
+            self.marks.set(t, Mark(live=live, dead=dead, scale=mark.scale))
+        return found
+
+    def _variable(
+        self, mark: Mark, variables: list[Tensor], bound: Mapping[str, Any], found: Any
+    ) -> Literal["input", "parameters", "other"]:
+        if any(self.owner.get(id(v)) == "critic" for v in variables):
+            return "parameters"
+        lenient = bound.get("allow_unused") or bound.get("materialize_grads")
+        if any(each is None or (lenient and not each.any()) for each in found):
+            return "other"
+        calls = [self.calls[i] for i in mark.calls]
+        for v in variables:
+            if any(call.saw(v) for call in calls):
+                return "input"
+            known = self.marks.get(v) or Mark()
+            # Of mixed samples the derivative in one part alone is a share of the one that counts;
+            # of samples that were only augmented or cast, the derivative before that is as good.
+            if not (known.mixed or known.rows or not any(call.mixed for call in calls)):
+                return "other"
+            if any((z := r()) is not None and _same(v, z) for r in self._latents):
+                return "other"
+        return "input"
+
+    def _mark(self, func: Any, args: Any, kwargs: Mapping[str, Any], out: Any) -> None:
+        given = [*tensors(args), *tensors(kwargs)]
+        # What writes into its first argument and returns nothing, such as x[i] = y, made that one.
+        made = [*tensors(args[:1] if out is None else out)]
+        if func in _RANDOM:
+            for t in made:
+                self.marks.set(t, Mark(random=True))
+            return
+        marks = [mark for t in given if (mark := self.marks.get(t))]
+        if not marks or not made:
+            return
+        before = mark = union(marks)
+        foreign = [t for t in given if _is_sample(t, self.marks.get(t))]
+        mark = replace(mark, random=mark.random and not foreign)
+        if func not in _CAT and any(m.generated for m in marks):
+            mixes = any(t.ndim > 1 and t.shape == made[0].shape for t in foreign)
+            mark = replace(mark, mixed=mark.mixed or mixes)
+        if func in _SIGMOID:
+            mark = replace(mark, squeezed=mark.squeezed | mark.calls)
+        if func in _ON_LOGITS:
+            mark = replace(mark, doubled=mark.doubled | before.squeezed)
+        if mark.slopes:
+            mark = self._sloped(func, args, marks, mark, made[0])
+        mark = replace(mark, rows=self._rows(func, args, kwargs, marks, made))
+        for t in made:
+            lost = NOTHING if t.requires_grad else mark.live
+            why = "detached" if torch.is_grad_enabled() else "under no_grad"
+            dead = mark.dead | {(index, why) for index in lost}
+            self.marks.set(t, replace(mark, live=mark.live - lost, dead=dead))
+
+    def _rows(
+        self, func: Any, args: Any, kwargs: Mapping[str, Any], marks: list[Mark], made: list[Tensor]
+    ) -> tuple[tuple[str, int], ...]:
+        """Which samples lie in which rows, where generated ones and others were concatenated."""
+        if func in _CAT:
+            if kwargs.get("dim", [*args, 0][1]) or not any(m.generated for m in marks):
+                return ()
+            parts = [(self.marks.get(t) or Mark(), len(t)) for t in tensors(args[0])]
+            return tuple(row for m, n in parts for row in (m.rows or ((m.kind, n),)))
+        rows = marks[0].rows if len(marks) == 1 and len(made) == 1 and made[0].ndim else ()
+        return rows if rows and len(made[0]) == sum(n for _, n in rows) else ()
+
+    def _sloped(self, func: Any, args: Any, marks: list[Mark], mark: Mark, out: Tensor) -> Mark:
+        open_ = mark.slopes - mark.normed
+        if func in _NORM or func in _ROOT:
+            for index in open_:
+                batch = self.slopes[index].batch
+                if out.numel() == 1 and batch > 1:
+                    mark = replace(mark, whole=mark.whole | {index})
+                elif func in _NORM and batch > 1 and out.numel() > batch:
+                    mark = replace(mark, ragged=mark.ragged | {index})
+            mark = replace(mark, normed=mark.normed | open_)
+        if mark.scale != 1.0:
+            product, quotient = func in _PRODUCT, func in _QUOTIENT
+            squares = func in _POWER or func in _NORM or (product and len(marks) > 1)
+            if squares:
+                mark = replace(mark, swollen=mark.swollen | mark.slopes)
+            elif product or quotient:
+                factor = next((_number(a) for a in args[1:] if _number(a) is not None), None)
+                if factor:
+                    scale = mark.scale * factor if product else mark.scale / factor
+                    mark = replace(mark, scale=1.0 if abs(scale - 1) < 1e-3 else scale)
+        return mark
+
+
+def _is_sample(t: Tensor, mark: Mark | None) -> bool:
+    """Whether a tensor is of numbers that came neither from the generator nor from chance."""
+    made = mark is not None and (mark.generated or mark.random)
+    return t.is_floating_point() and t.numel() > 1 and not made
+
+
+def _number(value: Any) -> float | None:
+    if isinstance(value, (int, float)):
+        return float(value)
+    if isinstance(value, Tensor) and value.numel() == 1 and not value.requires_grad:
+        return float(value)
+    return None
+
+
+def _logits(out: Any) -> list[Tensor]:
+    """The critic's outputs whose pulls can be told from features': a tensor or a flat list."""
+    if isinstance(out, Tensor):
+        return [out]
+    if isinstance(out, (list, tuple)) and all(isinstance(t, Tensor) for t in out):
+        return list(out)
+    return []
+
+
+def _ends_in_sigmoid(t: Tensor) -> bool:
+    node = t.grad_fn
+    while node is not None and type(node).__name__.startswith(
+        ("View", "Squeeze", "Unsqueeze", "Reshape", "ToCopy", "UnsafeView", "Alias")
+    ):
+        node = node.next_functions[0][0] if node.next_functions else None
+    return node is not None and type(node).__name__.startswith("SigmoidBackward")
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    return a is b or (
+        a.numel() == b.numel() and a.untyped_storage().data_ptr() == b.untyped_storage().data_ptr()
+    )
