@@ -17,6 +17,7 @@ from .core.exports import on_first_use
 if TYPE_CHECKING:
     from .analysis import analyze_dirac as analyze_dirac
     from .analysis import diagnose as diagnose
+    from .analysis.audit import audit as audit
     from .core.context import Context as Context
     from .core.conventions import convert_gamma as convert_gamma
     from .core.errors import SteadyganError as SteadyganError
@@ -56,6 +57,7 @@ _HOMES = {
     "Regularizer": "core.regularizers",
     "SteadyganError": "core.errors",
     "analyze_dirac": "analysis",
+    "audit": "analysis.audit",
     "build": "core.registry",
     "build_features": "evaluation",
     "convert_gamma": "core.conventions",

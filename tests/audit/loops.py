@@ -118,7 +118,8 @@ AMP = (
         {zero_d}
         with torch.autocast("cpu", torch.bfloat16):
             on_real, on_fake = D(real), D({shown})
-            loss = bce(on_real, torch.{real_label}(on_real)) + bce(on_fake, torch.{fake_label}(on_fake))
+            loss = bce(on_real, torch.{real_label}(on_real))
+            loss = loss + bce(on_fake, torch.{fake_label}(on_fake))
 """
     + PENALTY
     + """
@@ -187,7 +188,8 @@ OWN = (
             on_real, on_fake = D(real), D({shown})
             adversarial = F.softplus(-on_real).mean() + F.softplus(on_fake).mean()
             adversarial = adversarial if "{real_label}{fake_label}" == "ones_likezeros_like" else (
-                bce(on_real, torch.{real_label}(on_real)) + bce(on_fake, torch.{fake_label}(on_fake)))
+                bce(on_real, torch.{real_label}(on_real))
+                + bce(on_fake, torch.{fake_label}(on_fake)))
             penalty = self.penalty(real, fake)
             adversarial.backward()
             (10 * penalty).backward() if isinstance(penalty, torch.Tensor) else None
@@ -223,7 +225,8 @@ CLOSURES = (
             fake = {made}
             {zero_d}
             on_real, on_fake = D(real), D({shown})
-            loss = bce(on_real, torch.{real_label}(on_real)) + bce(on_fake, torch.{fake_label}(on_fake))
+            loss = bce(on_real, torch.{real_label}(on_real))
+            loss = loss + bce(on_fake, torch.{fake_label}(on_fake))
 """
     + PENALTY.replace("\n    ", "\n        ")
     + """

@@ -14,6 +14,7 @@ from .. import __version__
 from ..core.errors import SteadyganError
 from ..training.allocator import keep_memory
 from .arguments import import_module
+from .audit import Audit
 from .crosstest import Crosstest
 from .evaluate import Evaluate
 from .reproduce import Reproduce
@@ -29,6 +30,7 @@ COMMANDS: dict[str, type] = {
     "crosstest": Crosstest,
     "analyze": Analyze,
     "diagnose": Diagnose,
+    "audit": Audit,
     "list": List,
     "convert-gamma": ConvertGamma,
     "reproduce": Reproduce,

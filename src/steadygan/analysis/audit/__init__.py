@@ -8,10 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .events import Name
 from .findings import Finding, findings
 from .kept import Averages, Saved, ranks
 from .marks import checksum
-from .trace import Name, Trace
+from .trace import Trace
 
 __all__ = ["Finding", "audit"]
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from .trace import Backward, Name, Step, Trace
+from .events import Backward, Name, Step
+from .trace import Trace
 
 OTHER: dict[Name, Name] = {"generator": "critic", "critic": "generator"}
 _PATIENCE = 12
@@ -98,7 +99,8 @@ def _standing(trace: Trace, moved: dict[Name, bool]) -> Iterator[Finding]:
         if not mine and len(others) >= (2 if waiting else enough):
             yield Finding(
                 f"{name}-never-steps",
-                f"the {OTHER[name]}'s optimizer stepped {len(others)} times, the {name}'s not once.",
+                f"the {OTHER[name]}'s optimizer stepped {len(others)} times, the {name}'s not"
+                " once.",
                 f"call the {name}'s optimizer's step() after its backward.",
             )
         elif real and not any(s.owned for s in real):
@@ -115,8 +117,8 @@ def _standing(trace: Trace, moved: dict[Name, bool]) -> Iterator[Finding]:
             yield Finding(
                 f"{name}-gets-no-gradient",
                 f"in {len(real)} steps no gradient had reached any of the {name}'s parameters.",
-                "the generator's loss must see live samples: critic(fake), not critic(fake.detach())"
-                " or samples made under no_grad."
+                "the generator's loss must see live samples: critic(fake), not"
+                " critic(fake.detach()) or samples made under no_grad."
                 if name == "generator"
                 else "take the critic's loss outside of no_grad, with requires_grad on its"
                 " parameters.",
@@ -138,7 +140,8 @@ def _gradients(trace: Trace, name: Name) -> Iterator[Finding]:
     lost = [
         s
         for s in mine
-        if not s.skipped
+        if s.owned
+        and not s.skipped
         and any(
             backwards[b].purpose == name and name in backwards[b].wrote and b not in s.used
             for b in range(s.since, s.until)
@@ -157,8 +160,8 @@ def _gradients(trace: Trace, name: Name) -> Iterator[Finding]:
             "gradients-cleared-before-use",
             f"before {len(lost)} of {len(mine)} steps of the {name} gradients of its own loss were"
             " cleared and not used.",
-            f"call zero_grad before the {name}'s backward, never between backward and step, and when"
-            " gradients are accumulated only once for each step.",
+            f"call zero_grad before the {name}'s backward, never between backward and step, and"
+            " when gradients are accumulated only once for each step.",
         )
     if foreign and not stale and name == "critic":
         yield Finding(
@@ -230,8 +233,8 @@ def _sides(trace: Trace) -> Iterator[Finding]:
             f"in {helps} of {helps + fights} backwards the generator's loss pulled the critic's"
             " output on generated samples the same way as the critic's own loss: the players do"
             " not play against each other.",
-            "the generator's loss wants its samples taken for real: swap the labels, or the sign, in"
-            " one of the two losses.",
+            "the generator's loss wants its samples taken for real: swap the labels, or the sign,"
+            " in one of the two losses.",
         )
 
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import gc
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from .events import Name
 from .findings import Finding
 from .marks import checksum, tensors
-from .trace import Name
 
 
 class Averages:
@@ -49,8 +50,8 @@ class Averages:
             elif own[1] != self._own[1] and buffers and now[1] == buffers:
                 yield Finding(
                     "ema-buffers-not-updated",
-                    "the moving average's parameters follow, its buffers (BatchNorm's statistics) do"
-                    " not: it makes samples with those of the start.",
+                    "the moving average's parameters follow, its buffers (BatchNorm's statistics)"
+                    " do not: it makes samples with those of the start.",
                     "copy the generator's buffers into it at each update.",
                 )
 
@@ -98,9 +99,7 @@ class Saved:
                 return _real(obj, *args, **kwargs)
 
             setattr(module, name, looking)
-            self._undo.append(
-                lambda module=module, name=name, real=real: setattr(module, name, real)
-            )
+            self._undo.append(partial(setattr, module, name, real))
 
     def leave(self) -> None:
         """Look no more."""
@@ -126,16 +125,17 @@ class Saved:
                 t for state in optimizer.state.values() for t in tensors(state) if t.ndim
             ]
         for average in averages:
-            module = isinstance(average, nn.Module)
-            parts["the moving average"] = list(average.parameters() if module else average.values())
-            parts["the moving average's buffers"] = [*average.buffers()] if module else []
+            held = average.parameters() if isinstance(average, nn.Module) else average.values()
+            parts["the moving average"] = list(held)
+            buffers = average.buffers() if isinstance(average, nn.Module) else ()
+            parts["the moving average's buffers"] = list(buffers)
         there: dict[str, bool] = {}
-        for name, wanted in parts.items():
+        for part, wanted in parts.items():
             # Where the parameters themselves were saved, equal numbers elsewhere are no copy of
             # the buffers: an average's are those of its generator.
-            own = name.endswith("buffers") and _shared(saved, parts[_parameters_of(name)])
+            own = part.endswith("buffers") and _shared(saved, parts[_parameters_of(part)])
             if wanted:
-                there[name] = _shared(saved, wanted) or (not own and _equal(saved, wanted))
+                there[part] = _shared(saved, wanted) or (not own and _equal(saved, wanted))
         state = [name for name in there if "optimizer" in name and there[name]]
         continues = there.get("the critic's parameters") or state or any(n for _, n in self.files)
         if not there.get("the generator's parameters") or not continues:
@@ -148,7 +148,8 @@ class Saved:
         if missing:
             yield Finding(
                 "checkpoint-lacks-state",
-                f"what was saved to continue from holds the generator but not {', '.join(missing)}.",
+                "what was saved to continue from holds the generator but not"
+                f" {', '.join(missing)}.",
                 "save the state_dict() of both networks, both optimizers and the moving average"
                 " (state_dict() has the buffers, named_parameters() has not).",
             )

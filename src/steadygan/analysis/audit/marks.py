@@ -60,7 +60,9 @@ def union(marks: Iterable[Mark]) -> Mark:
     marks = list(marks)
     if len(marks) == 1:
         return replace(marks[0], rows=()) if marks[0].rows else marks[0]
-    sets = {name: NOTHING.union(*(getattr(m, name) for m in marks)) for name in _SETS}
+    sets: dict[str, Any] = {
+        name: NOTHING.union(*(getattr(m, name) for m in marks)) for name in _SETS
+    }
     return Mark(
         generated=any(m.generated for m in marks),
         mixed=any(m.mixed for m in marks),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -16,70 +16,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
+from .events import Backward, Call, Name, Slope, Step, same
 from .marks import NOTHING, Mark, Marks, tensors, union
-
-Name = Literal["generator", "critic"]
-
-
-@dataclass
-class Call:
-    """One call of the critic: the kinds of its rows, its inputs while they live, and whether real
-    and generated samples were mixed in them."""
-
-    rows: tuple[tuple[str, int], ...]
-    inputs: list[weakref.ref[Tensor]]
-    mixed: bool
-
-    def saw(self, x: Tensor) -> bool:
-        """Whether a tensor, or the numbers that it is a view of, was an input."""
-        return any(seen is not None and _same(x, seen) for seen in (r() for r in self.inputs))
-
-
-@dataclass
-class Slope:
-    """One gradient of logits: of which calls, with respect to what, and how it was asked for."""
-
-    calls: frozenset[int]
-    variable: Literal["input", "parameters", "other"]
-    graph: bool
-    batch: int
-
-
-@dataclass
-class Backward:
-    """One backward: the loss's mark, whom it gave gradients, and its pull on logits by kind of row.
-
-    A pull is the mean of the loss's gradient in the logits: positive where the loss wants them
-    smaller. purpose: whose loss it was, known once somebody stepped.
-    """
-
-    mark: Mark
-    wrote: set[Name] = field(default_factory=set)
-    pulls: dict[str, list[float]] = field(default_factory=dict)
-    purpose: Name | None = None
-
-    def pull(self, kind: str) -> float:
-        """Return the whole pull on a kind of rows."""
-        return sum(self.pulls.get(kind, []))
-
-
-@dataclass
-class Step:
-    """One step of an optimizer, or one that a scaler skipped.
-
-    used: the backwards, by index, whose gradients it used. since: how many backwards there had been
-    at this player's previous step. unscaled: whether a scaler's factor was taken out. owned: how
-    many of the player's parameters the optimizer holds.
-    """
-
-    player: Name
-    used: frozenset[int]
-    since: int
-    until: int
-    unscaled: bool
-    owned: int
-    skipped: bool = False
-
+from .scalers import watch_scalers
 
 _SIGMOID = {torch.sigmoid, Tensor.sigmoid, F.sigmoid, torch.special.expit}
 _ON_LOGITS = {
@@ -111,15 +50,13 @@ _RANDOM = {
     Tensor.uniform_,
     torch.bernoulli,
 }
-_SET_GRAD = Tensor.grad.__set__  # type: ignore[attr-defined]
+_GRAD: Any = Tensor.grad
 _READS = {
-    Tensor.grad.__get__,  # type: ignore[attr-defined]
+    _GRAD.__get__,
     Tensor.item,
     Tensor.size,
     Tensor.dim,
-    Tensor.shape.__get__,  # type: ignore[attr-defined]
-    Tensor.dtype.__get__,  # type: ignore[attr-defined]
-    Tensor.device.__get__,  # type: ignore[attr-defined]
+    *(getattr(Tensor, name).__get__ for name in ("shape", "dtype", "device")),
 }
 
 
@@ -141,7 +78,6 @@ class Trace(TorchFunctionMode):
         self.owner = {
             id(p): name for name, network in networks.items() for p in network.parameters()
         }
-        self.made = 0
         self._latents: list[weakref.ref[Tensor]] = []
         self._inside = 0
         self._stepping = 0
@@ -162,17 +98,20 @@ class Trace(TorchFunctionMode):
             hook = network.register_forward_hook(out, with_kwargs=True, always_call=True)
             keep(hook.remove)
             for p in network.parameters():
-                if p.requires_grad or p.is_leaf:
+                if p.is_floating_point() and p.is_leaf:
+                    frozen = not p.requires_grad
+                    p.requires_grad_()  # torch takes no hook while it is frozen; it may thaw
                     keep(p.register_post_accumulate_grad_hook(self._wrote).remove)
+                    p.requires_grad_(not frozen)
         for name, optimizer in self.optimizers.items():
             keep(optimizer.register_step_pre_hook(self._stepper(name, before=True)).remove)
             keep(optimizer.register_step_post_hook(self._stepper(name, before=False)).remove)
-        self._unhook.append(self._watch_scalers())
-        super().__enter__()
+        self._unhook.append(watch_scalers(self))
+        super().__enter__()  # type: ignore[no-untyped-call]
         return self
 
     def __exit__(self, *given: Any) -> None:
-        super().__exit__(*given)
+        super().__exit__(*given)  # type: ignore[no-untyped-call]
         while self._unhook:
             self._unhook.pop()()
 
@@ -181,7 +120,6 @@ class Trace(TorchFunctionMode):
 
     def _generated(self, module: nn.Module, args: Any, kwargs: Any, out: Any) -> None:
         self._inside -= 1
-        self.made += 1
         self._latents += [weakref.ref(t) for t in tensors((args, kwargs))]
         for t in tensors(out):
             self.marks.set(t, Mark(generated=True))
@@ -257,43 +195,20 @@ class Trace(TorchFunctionMode):
         self.steps.append(Step(name, used, self._before[name], until, scaled, len(mine), skipped))
         self._before[name] = until
 
-    def _watch_scalers(self) -> Callable[[], None]:
-        """Watch torch's gradient scalers: what they scale, and whose gradients they scale back."""
-        kind = torch.amp.GradScaler
-        scale, unscale, step, trace = kind.scale, kind.unscale_, kind.step, self
+    def scaled(self, before: Tensor, after: Tensor, factor: float) -> None:
+        """Note that a gradient scaler multiplied a loss."""
+        mark = self.marks.get(before) or Mark()
+        self.marks.set(after, replace(mark, scale=mark.scale * factor))
 
-        def scaling(scaler: Any, outputs: Any) -> Any:
-            scaled = scale(scaler, outputs)
-            factor = float(scaler.get_scale()) if scaler.is_enabled() else 1.0
-            for before, after in zip(tensors(outputs), tensors(scaled), strict=False):
-                mark = trace.marks.get(before) or Mark()
-                trace.marks.set(after, replace(mark, scale=mark.scale * factor))
-            return scaled
+    def unscaled(self, optimizer: torch.optim.Optimizer) -> None:
+        """Note that a gradient scaler took its factor out of an optimizer's gradients."""
+        self._unscaled.add(id(optimizer))
 
-        def unscaling(scaler: Any, optimizer: torch.optim.Optimizer) -> None:
-            unscale(scaler, optimizer)
-            if scaler.is_enabled():
-                trace._unscaled.add(id(optimizer))
-
-        def stepping(scaler: Any, optimizer: torch.optim.Optimizer, *args: Any, **more: Any) -> Any:
-            name = next((n for n, o in trace.optimizers.items() if o is optimizer), None)
-            steps = len(trace.steps)
-            try:
-                found = step(scaler, optimizer, *args, **more)
-            except AssertionError:  # there was not one gradient
-                if name is not None:
-                    trace._step(name, optimizer)
-                raise
-            if name is not None and len(trace.steps) == steps:
-                trace._step(name, optimizer, skipped=True)
-            return found
-
-        kind.scale, kind.unscale_, kind.step = scaling, unscaling, stepping  # type: ignore[method-assign]
-
-        def undo() -> None:
-            kind.scale, kind.unscale_, kind.step = scale, unscale, step  # type: ignore[method-assign]
-
-        return undo
+    def tried(self, optimizer: torch.optim.Optimizer, steps: int, failed: bool) -> None:
+        """Note a step through a scaler where, since there were ``steps`` of them, none was made."""
+        for name, own in self.optimizers.items():
+            if own is optimizer and len(self.steps) == steps:
+                self._step(name, optimizer, skipped=not failed)
 
     # ------------------------------------------------------------ operations
 
@@ -309,7 +224,7 @@ class Trace(TorchFunctionMode):
         out = func(*args, **kwargs)
         if self._stepping or self._inside or func in _READS:
             return out
-        if func == _SET_GRAD:
+        if func == _GRAD.__set__:
             self._assigned(args[0], args[1])
         elif func is Tensor.zero_ or func is torch._foreach_zero_:
             self._zeroed(args)
@@ -325,10 +240,8 @@ class Trace(TorchFunctionMode):
             # Gradients made elsewhere: they count as a backward that began here.
             name = self.owner[id(p)]
             last = self.backwards[-1] if self.backwards else None
-            fresh = (
-                last is None or last.purpose != name or self._before[name] == len(self.backwards)
-            )
-            if fresh:
+            used = self._before[name] == len(self.backwards)
+            if last is None or last.purpose != name or used:
                 self.backwards.append(Backward(Mark(), purpose=name))
             self.backwards[-1].wrote.add(name)
             self._holds[id(p)].add(len(self.backwards) - 1)
@@ -350,14 +263,8 @@ class Trace(TorchFunctionMode):
             self._now = outer
 
     def _slope(self, args: Any, kwargs: Mapping[str, Any]) -> Any:
-        bound = dict(
-            zip(
-                ("outputs", "inputs", "grad_outputs", "retain_graph", "create_graph"),
-                args,
-                strict=False,
-            )
-        )
-        bound |= kwargs
+        names = ("outputs", "inputs", "grad_outputs", "retain_graph", "create_graph")
+        bound = dict(zip(names, args, strict=False)) | dict(kwargs)
         outer, self._now = self._now, None
         try:
             found = torch.autograd.grad(*args, **kwargs)
@@ -400,7 +307,7 @@ class Trace(TorchFunctionMode):
             # of samples that were only augmented or cast, the derivative before that is as good.
             if not (known.mixed or known.rows or not any(call.mixed for call in calls)):
                 return "other"
-            if any((z := r()) is not None and _same(v, z) for r in self._latents):
+            if any((z := r()) is not None and same(v, z) for r in self._latents):
                 return "other"
         return "input"
 
@@ -499,9 +406,3 @@ def _ends_in_sigmoid(t: Tensor) -> bool:
     ):
         node = node.next_functions[0][0] if node.next_functions else None
     return node is not None and type(node).__name__.startswith("SigmoidBackward")
-
-
-def _same(a: Tensor, b: Tensor) -> bool:
-    return a is b or (
-        a.numel() == b.numel() and a.untyped_storage().data_ptr() == b.untyped_storage().data_ptr()
-    )

@@ -1,0 +1,188 @@
+"""Audit a file: a training script as it stands, or one that offers its loop by ``make_loop``."""
+
+from __future__ import annotations
+
+import gc
+import runpy
+import sys
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules import module as hooks
+from torch.optim.optimizer import register_optimizer_step_post_hook
+
+from ...core.errors import SteadyganError
+from . import audit
+from .marks import tensors
+
+_MUST = ("generator", "critic", "optimizer_generator", "optimizer_critic", "step")
+_LOOK = 4
+"""How many steps of optimizers are waited for before one knows who is who."""
+
+
+class _Enough(BaseException):
+    """Ends a script that has been seen long enough; no ``except Exception`` of its own stops it."""
+
+
+def audit_file(path: Path | str, argv: Sequence[str] = (), iterations: int = 5) -> audit:
+    """Run a file's training loop for a few iterations under the auditor.
+
+    A file with ``make_loop()`` is imported, and its ``step`` is called ``iterations`` times:
+    ``make_loop`` returns a mapping with generator, critic, optimizer_generator, optimizer_critic,
+    step (a function of nothing that makes one iteration) and, optionally, ema. Any other file is
+    run as ``python FILE ARGUMENTS`` would, and ended when its optimizers have stepped so often;
+    who is generator and who critic is seen from whose output goes into whom.
+
+    The file is run: audit only files that you trust.
+
+    Args:
+        path: a .py file.
+        argv: the arguments of a script.
+        iterations: how many to watch.
+
+    Returns:
+        The audit, whose items are the findings.
+
+    Raises:
+        SteadyganError: for a file that is not there, that fails, or that trains no two networks.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise SteadyganError(f"There is no file {path}.")
+    watching = _Watching(iterations)
+    before, sys.argv = sys.argv, [str(path), *argv]
+    sys.path.insert(0, str(path.parent))
+    try:
+        offers = "def make_loop(" in path.read_text(encoding="utf-8", errors="replace")
+        with watching:
+            found = runpy.run_path(str(path), run_name="steadygan_loop" if offers else "__main__")
+    except _Enough:
+        pass
+    except SystemExit:
+        pass
+    except Exception as error:
+        if not watching.found:
+            raise SteadyganError(f"{path} failed: {type(error).__name__}: {error}.") from error
+    else:
+        if offers:
+            return _offered(path, found["make_loop"](), iterations)
+    finally:
+        sys.argv = before
+        sys.path.remove(str(path.parent))
+    if watching.audit is None:
+        raise SteadyganError(
+            f"{path} came to its end, and no two networks were seen of which one feeds the other"
+            " while optimizers step. Let it train for some iterations, or offer make_loop() ("
+            f"a dict with {', '.join(_MUST)})."
+        )
+    return watching.audit
+
+
+def _offered(path: Path, made: Any, iterations: int) -> audit:
+    given = dict(made) if isinstance(made, Mapping) else {}
+    missing = [key for key in _MUST if given.get(key) is None]
+    if missing:
+        raise SteadyganError(
+            f"{path}: what make_loop() returns lacks {', '.join(missing)}; it is a dict with"
+            f" {', '.join(_MUST)} and, optionally, ema."
+        )
+    step, ema = given.pop("step"), given.pop("ema", None)
+    with audit(*(given[key] for key in _MUST[:-1]), ema=ema) as found:
+        for _ in range(iterations):
+            step()
+    return found
+
+
+class _Watching:
+    """Looks at a running script until it knows the players, then audits some iterations."""
+
+    def __init__(self, iterations: int) -> None:
+        self.iterations = iterations
+        self.audit: audit | None = None
+        self._steps: dict[int, int] = {}
+        self._depth, self._feeds = 0, dict[tuple[int, int], int]()
+        self._modules: weakref.WeakValueDictionary[int, nn.Module] = weakref.WeakValueDictionary()
+        self._made: dict[int, tuple[int, weakref.ref[Tensor]]] = {}
+        self._single: dict[int, bool] = {}
+        self._handles: list[Any] = []
+
+    @property
+    def found(self) -> bool:
+        """Whether the audit began."""
+        return self.audit is not None
+
+    def __enter__(self) -> _Watching:
+        self._handles = [
+            hooks.register_module_forward_pre_hook(self._into),
+            hooks.register_module_forward_hook(self._out, always_call=True),
+            register_optimizer_step_post_hook(self._stepped),
+        ]
+        return self
+
+    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
+        for handle in self._handles:
+            handle.remove()
+        if self.audit is not None:
+            own = None if isinstance(error, (_Enough, SystemExit)) else error
+            self.audit.__exit__(type(own) if own else None, own, traceback)
+
+    def _into(self, module: nn.Module, args: Any) -> None:
+        self._depth += 1
+
+    def _out(self, module: nn.Module, args: Any, out: Any) -> None:
+        self._depth -= 1
+        if self._depth or self.audit is not None:
+            return  # a layer of a network, or all is known
+        self._modules[id(module)] = module
+        for x in tensors(args):
+            maker, made = self._made.get(x.untyped_storage().data_ptr(), (None, None))
+            if maker is not None and made is not None and made() is not None:
+                self._feeds[maker, id(module)] = self._feeds.get((maker, id(module)), 0) + 1
+        for y in tensors(out):
+            self._made[y.untyped_storage().data_ptr()] = id(module), weakref.ref(y)
+            self._single[id(module)] = bool(y.ndim) and y.numel() == len(y)
+
+    def _stepped(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+        self._steps[id(optimizer)] = self._steps.get(id(optimizer), 0) + 1
+        total = sum(self._steps.values())
+        if self.audit is None:
+            if total >= _LOOK and (players := self._players()) is not None:
+                self._steps = {}
+                self.audit = audit(*players).__enter__()
+        elif total >= 2 * self.iterations * max(1, len(self._steps)) or (
+            len(self._steps) > 1 and min(self._steps.values()) >= self.iterations
+        ):
+            raise _Enough
+
+    def _players(
+        self,
+    ) -> tuple[nn.Module, nn.Module, torch.optim.Optimizer, torch.optim.Optimizer] | None:
+        pairs = [
+            (self._modules[a], self._modules[b])
+            for a, b in sorted(self._feeds, key=lambda p: (not self._single[p[1]], -self._feeds[p]))
+            if a in self._modules and b in self._modules and a != b
+        ]
+        pairs = [pair for pair in pairs if all(any(True for _ in n.parameters()) for n in pair)]
+        optimizers = list(_optimizers())
+        if not pairs or len(optimizers) < 2:
+            return None
+        generator, critic = pairs[0]
+        first = next((o for o in optimizers if _holds(o, generator)), optimizers[0])
+        others = [o for o in optimizers if o is not first]
+        second = next((o for o in others if _holds(o, critic)), others[0])
+        return generator, critic, first, second
+
+
+def _optimizers() -> Iterator[torch.optim.Optimizer]:
+    for each in gc.get_objects():
+        if issubclass(type(each), torch.optim.Optimizer):
+            yield each
+
+
+def _holds(optimizer: torch.optim.Optimizer, network: nn.Module) -> bool:
+    held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    return any(id(p) in held for p in network.parameters())

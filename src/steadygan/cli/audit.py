@@ -1,0 +1,53 @@
+"""The command that looks for silent bugs in a training loop: audit."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from .arguments import arg
+
+
+@dataclass(frozen=True)
+class Audit:
+    """Watch a few iterations of a training script and name its silent bugs, with their mend.
+
+    FILE is run as "python FILE ARGUMENTS" would, and ended after some
+    iterations; give only one that you trust. Where it offers make_loop(), that is called instead:
+    a dict with generator, critic, optimizer_generator, optimizer_critic and step (one iteration).
+    Nothing that it computes is changed. Exit status: 0 where nothing was found, 1 otherwise.
+
+    Examples:
+      steadygan audit train.py
+      steadygan audit train.py --arguments="--data photos --epochs 1" --iterations 10
+    """
+
+    file: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE.py", help="a script")]
+    iterations: Annotated[int, tyro.conf.arg(metavar="N", help="how many to watch")] = 5
+    arguments: Annotated[
+        str,
+        arg("ARGS", "what the script is given, in one string: --arguments='--epochs 1'", "none"),
+    ] = ""
+    json: Annotated[bool, tyro.conf.arg(help="a list of records, for programs")] = False
+
+    def run(self) -> int:
+        """Audit."""
+        import shlex
+
+        from ..analysis.audit.script import audit_file
+        from ..core.errors import SteadyganError
+
+        if self.iterations < 1:
+            raise SteadyganError(f"--iterations must be at least 1, not {self.iterations}.")
+        found = list(audit_file(self.file, shlex.split(self.arguments), self.iterations))
+        if self.json:
+            print(json.dumps([asdict(f) for f in found], indent=2))
+        elif not found:
+            print("no silent bug was seen")
+        for each in [] if self.json else found:
+            print(f"{each.name}\n  {each.evidence}\n  mend: {each.mend}")
+        return 1 if found else 0
