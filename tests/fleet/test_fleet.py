@@ -12,7 +12,8 @@ from steadygan import SteadyganError, build
 from steadygan.core.players import PLAYERS
 from steadygan.problems import Images
 from steadygan.runs import checkpoint
-from steadygan.runs.members import grid, load_member
+from steadygan.runs.members import grid
+from steadygan.runs.models import load_member
 from steadygan.training import Config, train
 from steadygan.training.fleet import Fleet, resume_fleet, train_fleet
 from steadygan.training.trainer import Trainer

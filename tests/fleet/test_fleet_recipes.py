@@ -9,9 +9,9 @@ import pytest
 
 from steadygan import SteadyganError
 from steadygan.cli import main
-from steadygan.report import write_report
-from steadygan.report.fleet import FleetRun, quartiles, summary, table
-from steadygan.runs.members import load_member_sampler
+from steadygan.report import Run, write_report
+from steadygan.report.fleet import groups, quartiles, summary, table
+from steadygan.runs.models import load_sampler
 
 TINY = [
     "--network",
@@ -73,9 +73,9 @@ def test_a_grid_of_seeds_and_strengths_is_trained_resumed_and_reported(here, cap
     )
     assert main(["sample", str(path), "--member", "2", "--n", "7", "--seed", "1"]) == 0
     with np.load(path / "sample-member2-step4-seed1.npz") as drawn:
-        sample, _ = load_member_sampler(path, 2)
+        sample, _ = load_sampler(path, member=2)
         np.testing.assert_array_equal(drawn["samples"], sample(7, 1).numpy())
-        assert not np.allclose(drawn["samples"], load_member_sampler(path, 3)[0](7, 1).numpy())
+        assert not np.allclose(drawn["samples"], load_sampler(path, member=3)[0](7, 1).numpy())
     assert main(["report", str(path)]) == 0
     page = (path / "report.html").read_text()
     assert "4 GANs at once" in page and "adam:lr=0.1" in page and "<script" not in page
@@ -127,7 +127,7 @@ def test_a_member_that_diverges_is_named_on_the_page_and_on_the_terminal(here, c
         main(["train", "ring2d", *tiny, "--optimizer", "sgd:lr={0.01,1e30}", "--out", "run"]) == 0
     )
     assert "member 1 stopped at step" in capsys.readouterr().err
-    run = FleetRun.read(Path("run"))
+    run = Run.read(Path("run"))
     assert [row["state"] for row in table(run)] == [
         "finished",
         "stopped",
@@ -176,14 +176,14 @@ def test_settings_are_told_apart_and_summed_up(tmp_path):
         {"step": step, "critic_loss": [0.5] * 8, "metrics": {"sw1": [step * i for i in range(8)]}}
         for step in (1, 2)
     ]
-    run = FleetRun.read(fleet_folder(tmp_path / "run", members, rows))
-    assert list(run.groups) == [
+    run = Run.read(fleet_folder(tmp_path / "run", members, rows))
+    assert list(groups(run)) == [
         "js:gamma=1, adam",
         "js:gamma=1, adam, critic sgd",
         "js:gamma=2, adam",
         "js:gamma=2, adam, critic sgd",
     ]
-    assert run.groups["js:gamma=1, adam, critic sgd"] == [2, 3]
+    assert groups(run)["js:gamma=1, adam, critic sgd"] == [2, 3]
     assert summary(run)[1]["last"] == {"sw1": [4.5, 5.0, 5.5]} and summary(run)[1]["count"] == 2
     assert [row["last"] for row in table(run)] == [[2.0 * i] for i in range(8)]
 

@@ -10,8 +10,8 @@ from PIL import Image
 
 from steadygan import SteadyganError
 from steadygan.report import Run, comparison_picture, curves, write_report
-from steadygan.report.runs import Series
 from steadygan.report.views import View, aligned
+from steadygan.runs.reading import Series
 
 HOSTILE = """<script>alert("x")</script><img src=x onerror=alert(1)> $\\frac{1}{ {{ 7*7 }} & '"""
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from steadygan import SteadyganError
-from steadygan.runs import checkpoint
+from steadygan.runs import checkpoint, files
 
 
 def tree():
@@ -48,7 +48,7 @@ def test_tensors_that_share_memory_are_written(tmp_path):
     assert torch.equal(back["b"], x.T) and torch.equal(back["c"], x[1])
 
 
-@pytest.mark.parametrize("failing", ["save_file", "fsync", "replace"])
+@pytest.mark.parametrize("failing", ["open", "fsync", "replace"])
 def test_a_full_disk_leaves_the_last_good_checkpoint_alone(tmp_path, monkeypatch, failing):
     path = tmp_path / "c.safetensors"
     checkpoint.save(path, tree())
@@ -57,7 +57,10 @@ def test_a_full_disk_leaves_the_last_good_checkpoint_alone(tmp_path, monkeypatch
     def full(*args, **kwargs):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(checkpoint if failing == "save_file" else checkpoint.os, failing, full)
+    if failing == "open":
+        monkeypatch.setattr(files, "open", full, raising=False)
+    else:
+        monkeypatch.setattr(files.os, failing, full)
     with pytest.raises(SteadyganError, match=r"No space left on device.*untouched"):
         checkpoint.save(path, tree() | {"step": 8})
     assert path.read_bytes() == before

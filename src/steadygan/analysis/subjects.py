@@ -20,7 +20,7 @@ from ..core.game import Game
 from ..core.players import PLAYERS, Batch, Name
 from ..core.registry import build
 from ..runs import checkpoint
-from ..runs.config import Config, problem_from_json, stream_seed
+from ..runs.config import stream_seed
 from ..runs.folder import RunFolder
 from ..runs.models import build_networks, latents
 from .doctor import SAMPLES, Diagnosis, diagnose
@@ -98,11 +98,11 @@ def load_run(path: Path | str) -> Subject:
     Raises SteadyganError for a folder that is no run, or whose checkpoint does not fit.
     """
     folder = RunFolder.open(Path(path))
-    described = folder.read("config.json")
-    config = Config.from_json(described["config"])
+    about = folder.describe()
+    config = about.config
     tree = checkpoint.load(checkpoint.latest(folder.path))
-    problem = problem_from_json(described["problem"])
-    generator, critic = build_networks(config, tuple(described["event"]), described["classes"])
+    problem = about.problem()
+    generator, critic = build_networks(config, about.event, about.classes)
     optimizers: dict[Name, torch.optim.Optimizer] = {}
     for name, network, spelled in zip(
         PLAYERS, (generator, critic), (config.optimizer, config.critic_optimizer), strict=True
@@ -117,7 +117,7 @@ def load_run(path: Path | str) -> Subject:
                 f" {error}."
             ) from error
     oldest = checkpoint.checkpoints(folder.path)[0]
-    earlier = build_networks(config, tuple(described["event"]), described["classes"])
+    earlier = build_networks(config, about.event, about.classes)
     if oldest != checkpoint.latest(folder.path):
         before = checkpoint.load(oldest)
         for name, network in zip(PLAYERS, earlier, strict=True):

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
 import tyro
@@ -19,8 +19,9 @@ from ..evaluation.estimate import Estimate
 from ..evaluation.samples import load_samples
 from ..problems.images import to_floats
 from ..report.crosstest import picture
-from ..runs.config import problem_from_json
+from ..runs.description import Description
 from ..runs.folder import RunFolder
+from ..runs.format import CROSSTEST
 from ..runs.models import load_critic, load_sampler
 from .arguments import Modules, arg
 from .evaluate import bar
@@ -62,12 +63,11 @@ class Crosstest:
         """Cross-test."""
         if len(self.runs) < 2:
             raise SteadyganError("crosstest compares at least two runs: give two run folders.")
-        described = [RunFolder.open(run).read("config.json") for run in self.runs]
+        described = [RunFolder.open(run).describe() for run in self.runs]
         _comparable(self.runs, described)
         names = _names(self.runs)
         real = self._real(described[0])
-        batch = described[0]["config"]["batch"]
-        critics = [load_critic(run, batch) for run in self.runs]
+        critics = [load_critic(run, described[0].config.batch or 1) for run in self.runs]
         with bar("samples") as tell:
             samples = []
             for i, run in enumerate(self.runs):
@@ -78,7 +78,7 @@ class Crosstest:
         found = cross_test(names, *logits, self.seed)
         kept = {"data": self.data or "the problem's own", "seed": self.seed, **found.to_json()}
         for run in self.runs:
-            RunFolder.open(run).write("crosstest.json", kept)
+            RunFolder.open(run).write(CROSSTEST, kept)
         if self.picture:
             picture(kept).savefig(self.picture)
         if self.json:
@@ -87,39 +87,39 @@ class Crosstest:
             _show(found)
         return 0
 
-    def _real(self, described: dict[str, Any]) -> torch.Tensor:
-        event = tuple(described["event"])
+    def _real(self, described: Description) -> torch.Tensor:
+        event = described.event
         if self.data is None:
             if len(event) == 3:
                 raise SteadyganError(
                     "crosstest needs --data PATH: test images that no run was trained on."
                 )
-            return problem_from_json(described["problem"]).stream(self.seed).draw(self.samples).x
+            return described.problem().stream(self.seed).draw(self.samples).x
         with bar("reading data") as tell:
             found = torch.from_numpy(load_samples(self.data, self.samples, event, self.seed, tell))
         return to_floats(found) if len(event) == 3 else found.float()
 
 
-def _comparable(runs: Sequence[Path], described: Sequence[dict[str, Any]]) -> None:
+def _comparable(runs: Sequence[Path], described: Sequence[Description]) -> None:
     """Refuse runs that do not play the same problem: their discriminators would tell data sets
     apart, not models."""
     first = described[0]
     for run, other in zip(runs, described, strict=True):
-        if "config" not in other or "event" not in other:
+        if other.is_fleet:
             raise SteadyganError(f"{run} is no run of a single GAN.")
-        if other["event"] != first["event"]:
+        if other.event != first.event:
             raise SteadyganError(
-                f"{runs[0]} has samples of shape {tuple(first['event'])}, {run} of"
-                f" {tuple(other['event'])}: a discriminator judges samples "
+                f"{runs[0]} has samples of shape {first.event}, {run} of"
+                f" {other.event}: a discriminator judges samples "
                 "of its own shape only."
             )
-        if other["classes"]:
+        if other.classes:
             raise SteadyganError(
                 f"{run} is class-conditional: its discriminator judges pairs of image and label,"
                 " not images."
             )
         theirs, ours = (
-            {k: v for k, v in d["problem"].items() if k not in ("flip", "broken")}
+            {k: v for k, v in d.setting.items() if k not in ("flip", "broken")}
             for d in (other, first)
         )
         if theirs != ours:

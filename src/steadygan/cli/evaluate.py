@@ -35,8 +35,9 @@ from ..evaluation.result import Evaluation, Protocol, ranking, store
 from ..evaluation.samples import Event, load_samples, reduction, samples_event
 from ..problems import Problem
 from ..runs import checkpoint
-from ..runs.config import Config, problem_from_json
+from ..runs.config import Config
 from ..runs.folder import RunFolder
+from ..runs.format import BEST, CHECKPOINTS, is_run
 from ..runs.models import load_sampler
 from .arguments import Modules, arg
 
@@ -164,8 +165,8 @@ class Evaluate:
 
     def _subjects(self, run: str) -> Iterator[Subject]:
         folder = Path(run)
-        if not (folder / "config.json").is_file():
-            if folder.is_dir() and (folder / "checkpoints").is_dir():
+        if not is_run(folder):
+            if folder.is_dir() and (folder / CHECKPOINTS).is_dir():
                 RunFolder.open(
                     folder
                 )  # refuses it as a run that lost its configuration, rather than as images
@@ -174,11 +175,11 @@ class Evaluate:
                 name, None, None, samples_event(run), lambda n: load_samples(run, n, seed=self.seed)
             )
             return
-        event = tuple(RunFolder.open(folder).read("config.json")["event"])
+        event = RunFolder.open(folder).describe().event
         chosen = {
             "newest": [checkpoint.latest(folder)],
             "all": checkpoint.checkpoints(folder),
-            "best": [folder / checkpoint.BEST],
+            "best": [folder / BEST],
         }
         for path in chosen[self.checkpoints]:
             sample, step = load_sampler(folder, path)
@@ -192,12 +193,8 @@ class Evaluate:
     def _real(self, event: Event, tell: Callable[[int, int], None]) -> np.ndarray:
         if self.data is not None:
             return load_samples(self.data, self.samples, event, self.seed, tell)
-        configured = Path(self.runs[0]) / "config.json"
-        problem = (
-            problem_from_json(RunFolder.open(configured.parent).read("config.json")["problem"])
-            if configured.is_file()
-            else None
-        )
+        run = Path(self.runs[0])
+        problem = RunFolder.open(run).describe().problem() if is_run(run) else None
         if problem is None or len(event) == 3:
             raise SteadyganError(
                 "evaluate needs --data PATH: real samples to compare with, best some that the"
@@ -237,7 +234,7 @@ class Evaluate:
     def _notes(self, subject: Subject) -> tuple[str, ...]:
         if subject.folder is None or self.data is None:
             return ()
-        trained = RunFolder.open(subject.folder).read("config.json")["problem"].get("data")
+        trained = RunFolder.open(subject.folder).describe().setting.get("data")
         if (
             trained
             and Path(trained).exists()

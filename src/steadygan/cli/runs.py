@@ -15,16 +15,14 @@ from ..core.errors import SteadyganError
 from ..core.registry import build, lookup
 from ..experiments.demo import EXPECTED, demo
 from ..problems import Problem
-from ..runs.config import problem_from_json
-from ..runs.folder import RunFolder, write_samples
-from ..runs.members import load_member_sampler
+from ..runs.folder import RunFolder, is_fleet
 from ..runs.models import load_sampler
+from ..runs.samples import write_samples
 from ..training import (
     Config,
     FleetOutcome,
     Outcome,
     grid,
-    is_fleet,
     resume,
     resume_fleet,
     train,
@@ -254,10 +252,8 @@ class Resume:
         """Resume."""
         if is_fleet(self.path):
             return _finish(resume_fleet(self.path, steps=self.steps))
-        described = RunFolder.open(self.path).read("config.json")
-        measured = judge(
-            problem_from_json(described["problem"]), Config.from_json(described["config"])
-        )
+        about = RunFolder.open(self.path).describe()
+        measured = judge(about.problem(), about.config)
         return _finish(resume(self.path, steps=self.steps, judge=measured))
 
 
@@ -287,21 +283,8 @@ class Sample:
         """Sample."""
         if self.n < 1:
             raise SteadyganError(f"--n must be at least 1, not {self.n}.")
-        many = is_fleet(self.path)
-        if many and self.member is None:
-            raise SteadyganError(
-                f"{self.path} holds many GANs: say which with --member K, counted from 0 as in"
-                " its report."
-            )
-        if not many and self.member is not None:
-            raise SteadyganError(f"{self.path} holds one GAN: leave --member out.")
-        if self.member is None:
-            (sample, step), name = load_sampler(self.path, self.checkpoint), "sample"
-        else:
-            (sample, step), name = (
-                load_member_sampler(self.path, self.member, self.checkpoint),
-                f"sample-member{self.member}",
-            )
+        sample, step = load_sampler(self.path, self.checkpoint, member=self.member)
+        name = "sample" if self.member is None else f"sample-member{self.member}"
         x = sample(self.n, self.seed)
         out = (
             self.out

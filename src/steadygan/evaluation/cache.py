@@ -4,16 +4,16 @@ extractor."""
 from __future__ import annotations
 
 import hashlib
-import os
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
+from ..runs.files import Unwritable, make_folder, whole
 from .features import Features, Progress, extract, fingerprint
 from .folder import cache_folder
 from .statistics import Statistics
@@ -71,12 +71,10 @@ def _write(path: Path, held: Measured, key: str) -> None:
     }
     if held.probabilities is not None:
         tensors["probabilities"] = held.probabilities
-    aside = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    with suppress(OSError, SafetensorError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(
-            {name: tensor.contiguous() for name, tensor in tensors.items()},
-            aside,
-            metadata={"of": key},
-        )
-        os.replace(aside, path)
+    content = save(
+        {name: tensor.contiguous() for name, tensor in tensors.items()}, metadata={"of": key}
+    )
+    with suppress(Unwritable):
+        make_folder(path.parent)
+        with whole(path) as file:
+            file.write(content)

@@ -3,8 +3,6 @@ compared."""
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from itertools import pairwise
@@ -12,10 +10,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..core.errors import SteadyganError
+from ..runs.files import write_json
+from ..runs.format import EVALUATION
+from ..runs.reading import read_evaluations as read
 from .estimate import Estimate
 from .metrics import NUMBERS, number_name
-
-FILE = "evaluation.json"
 
 
 @dataclass(frozen=True)
@@ -115,7 +114,7 @@ def store(folder: Path, evaluation: Evaluation) -> Path:
     One of the same step under the same protocol is brought up to date: numbers that were taken
     again are replaced, the others stay.
     """
-    path, new = folder / FILE, evaluation.to_json()
+    path, new = folder / EVALUATION, evaluation.to_json()
     held = read(path)
     for old in held:
         if all(_plain(old.get(key)) == _plain(new[key]) for key in ("step", *_SHARED)):
@@ -126,34 +125,12 @@ def store(folder: Path, evaluation: Evaluation) -> Path:
     held = sorted(
         [*held, new], key=lambda e: (e["features"], e["data"], e["samples"], e["step"] or 0)
     )
-    aside = path.with_name(f"{path.name}.partial")
-    try:
-        aside.write_text(json.dumps({"evaluations": held}, indent=2) + "\n")
-        os.replace(aside, path)
-    except OSError as error:
-        raise SteadyganError(f"{path} cannot be written: {error.strerror}.") from error
+    write_json(path, {"evaluations": held})
     return path
-
-
-def read(path: Path) -> list[dict[str, Any]]:
-    """Return the evaluations in a file, none where there is no file; raises SteadyganError where it
-    is damaged."""
-    if not path.exists():
-        return []
-    try:
-        found = json.loads(path.read_text())["evaluations"]
-        if not all(
-            isinstance(e, dict)
-            and {"features", "data", "samples", "step", "numbers", "records"} <= set(e)
-            for e in found
-        ):
-            raise ValueError("an evaluation lacks its numbers")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise SteadyganError(
-            f"{path} is damaged ({error}): remove it and evaluate again."
-        ) from error
-    return list(found)
 
 
 def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
+
+
+__all__ = ["Evaluation", "Protocol", "comparable", "ranking", "read", "store"]

@@ -3,7 +3,6 @@ regularized one stands."""
 
 from __future__ import annotations
 
-import json
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -13,6 +12,8 @@ from statistics import median
 import torch
 
 from ..core.registry import build
+from ..runs.files import read_lines
+from ..runs.format import METRICS
 from ..training import Config, Outcome, train
 from ..training.allocator import keep_memory
 
@@ -74,7 +75,7 @@ def _run(out: Path, regularizer: tuple[str, ...], steps: int, seed: int) -> Outc
 def summary(run: Path) -> dict[str, float]:
     """Return the medians of a run's metrics and of its critic's loss without the penalty, over the
     last third of its evaluations."""
-    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    rows = read_lines(run / METRICS).rows
     evaluated = [row | row["metrics"] for row in rows if "metrics" in row]
     last = evaluated[-max(1, len(evaluated) // 3) :]
     names = ("modes", "hq10", "sw1", "critic_loss")

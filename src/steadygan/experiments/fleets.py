@@ -19,8 +19,11 @@ from ..evaluation.estimate import Estimate, share_of
 from ..problems.problem import Problem
 from ..runs import checkpoint
 from ..runs.config import problem_to_json
+from ..runs.files import read_lines
 from ..runs.folder import RunFolder
+from ..runs.format import METRICS, REAL, SAMPLES, STATUS, by_step, is_run
 from ..runs.members import alike
+from ..runs.samples import read_points, read_samples
 from ..training import Config, FleetOutcome, Outcome, resume_fleet, train_fleet
 
 _Outcome = Outcome | FleetOutcome
@@ -55,13 +58,12 @@ class Member:
     def samples(self, step: int) -> np.ndarray:
         """Return its samples (N, d) at an evaluation; one of NaN where the whole fleet had stopped
         before."""
-        path = self.folder / f"samples/step-{step:08d}.npz"
-        there = path.is_file()
-        with np.load(path if there else self.folder / "samples/real.npz") as held:
-            samples = held["samples"]
-        return np.asarray(
-            samples[self.place] if there else np.full_like(samples[:1], math.nan), dtype=np.float64
-        )
+        path = by_step(self.folder / SAMPLES, ".npz").get(step)
+        if path is None:
+            real = read_points(self.folder / SAMPLES / f"{REAL}.npz")
+            return np.full_like(real[:1], math.nan)
+        found: np.ndarray = read_samples(path)[self.place]
+        return found
 
 
 def fleet(
@@ -97,7 +99,7 @@ def make_or_continue(
     Raises SteadyganError where the folder holds another run, and KeyboardInterrupt where it was
     interrupted: the same call continues it.
     """
-    if (folder / "config.json").is_file():
+    if is_run(folder):
         same(problem, members, folder)
         state = ended(folder) or resume(folder).state
     else:
@@ -109,12 +111,12 @@ def make_or_continue(
 def ended(folder: Path) -> str | None:
     """Return how a run of one GAN or of many ended, None where it has steps to make."""
     run = RunFolder.open(folder)
-    status = run.read("status.json")
+    status = run.read(STATUS)
     if status["state"] in ("finished", "stopped"):
         return str(status["state"])
     tree = checkpoint.load(checkpoint.latest(folder))
     alive = "alive" not in tree or bool(tree["alive"].any())
-    if alive and tree["step"] < run.read("config.json")["config"]["steps"]:
+    if alive and tree["step"] < (run.describe().config.steps or 0):
         return None
     # Killed after its last checkpoint, which is complete, and before its status said so.
     state = "finished" if alive else "stopped"
@@ -127,14 +129,14 @@ def ended(folder: Path) -> str | None:
             {"state": "stopped" if why else state, "step": step, "reason": why}
             for step, why in endings
         ]
-    run.write("status.json", status)
+    run.write_status(status)
     return state
 
 
 def read(folder: Path, members: Sequence[Config]) -> list[Member]:
     """Return the members of a fleet's folder with their metrics at every planned evaluation: an
     interruption neither adds nor takes any."""
-    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    rows = read_lines(folder / METRICS).rows
     measured = {row["step"]: row["metrics"] for row in rows if "metrics" in row}
     total, every = members[0].steps or 0, members[0].evaluate_every
     steps = np.unique([*range(every, total + 1, every), total])
@@ -163,7 +165,7 @@ def read(folder: Path, members: Sequence[Config]) -> list[Member]:
 
 def seconds(*folders: Path) -> float:
     """Return the wall time of training the fleets in these folders."""
-    return float(sum(RunFolder.open(folder).read("status.json")["seconds"] for folder in folders))
+    return float(sum(RunFolder.open(folder).read(STATUS)["seconds"] for folder in folders))
 
 
 def share(yes: int, of: int, what: str = "seeds") -> str:
@@ -205,20 +207,17 @@ def spread(values: Sequence[float]) -> str:
 def same(problem: Problem, members: Sequence[Config], folder: Path) -> None:
     """Raise SteadyganError unless a run folder holds these members of this problem, given
     resolved."""
-    held = RunFolder.open(folder).read("config.json")
+    held = RunFolder.open(folder).describe()
     wanted = [m.to_json() for m in members]
     # Read and written again, so that a folder older than a setting has its default.
-    found = [
-        Config.from_json({**held["config"], **each}).to_json()
-        for each in held.get("fleet", {}).get("members", [{}])
-    ]
+    found = [m.to_json() for m in held.members]
 
     def essential(members: list[dict[str, Any]]) -> list[dict[str, Any]]:
         # The device may be another machine's, and how often a run is saved and logged changes
         # nothing.
         return [{key: value for key, value in m.items() if key not in _IDLE} for m in members]
 
-    if held["problem"] != json.loads(json.dumps(problem_to_json(problem))) or essential(
+    if held.setting != json.loads(json.dumps(problem_to_json(problem))) or essential(
         found
     ) != essential(wanted):
         raise SteadyganError(

@@ -3,7 +3,6 @@ and what is measured of them."""
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -14,7 +13,6 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from ..core.errors import SteadyganError
 from ..core.registry import build
@@ -23,9 +21,12 @@ from ..evaluation.features import build_features, to_bytes
 from ..evaluation.metrics import Pair, compute, take
 from ..evaluation.samples import load_samples
 from ..problems.images import Images
+from ..runs.files import read_lines
 from ..runs.folder import RunFolder
+from ..runs.format import METRICS, SAMPLES, STATUS, WARNINGS, by_step
 from ..runs.models import load_sampler
 from ..runs.monitor import Monitor
+from ..runs.samples import read_picture
 from ..training import Config, resume, train
 from .fleets import make_or_continue, share
 from .spec import Row
@@ -102,8 +103,8 @@ class Trained:
     def won(self) -> bool:
         """Whether the critic separates real from generated samples nearly perfectly in the last
         third of the run."""
-        config = json.loads((self.folder / "config.json").read_text())["config"]
-        indifferent = build("objective", config["objective"]).indifferent
+        config = RunFolder.open(self.folder).describe().config
+        indifferent = build("objective", config.objective).indifferent
         losses = [row["critic_loss"] for row in self.rows if row["critic_loss"] is not None]
         return (
             indifferent > 0
@@ -112,9 +113,8 @@ class Trained:
 
     def grid(self, side: int = 4) -> np.ndarray:
         """Return the picture (H, W, 3) uint8 of side x side of its last samples."""
-        path = sorted((self.folder / "samples").glob("step-*.png"))[-1]
-        with Image.open(path) as image:
-            picture = np.asarray(image.convert("RGB"))
+        pictures = by_step(self.folder / SAMPLES, ".png")
+        picture = np.asarray(read_picture(pictures[max(pictures)]))
         height, width = (n * side // 8 for n in picture.shape[:2])  # the trainer tiles 64 samples
         return picture[:height, :width]
 
@@ -202,8 +202,8 @@ def trained(name: str, problem: Images, config: Config, folder: Path) -> Trained
     make_or_continue(
         problem, [config.resolve(problem)], folder, lambda: train(problem, config, folder), resume
     )
-    status = RunFolder.open(folder).read("status.json")
-    warnings, rows = (_lines(folder / f"{kind}.jsonl") for kind in ("warnings", "metrics"))
+    status = RunFolder.open(folder).read(STATUS)
+    warnings, rows = (read_lines(folder / name).rows for name in (WARNINGS, METRICS))
     return Trained(
         name,
         config.seed,
@@ -221,10 +221,6 @@ def each_trained(
 ) -> list[Trained]:
     """Train a setting's runs, a folder each by its seed, or continue them."""
     return [trained(name, problem, each, folder / f"seed-{each.seed}") for each in configs]
-
-
-def _lines(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
 @dataclass(frozen=True)

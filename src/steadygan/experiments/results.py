@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from ..core.errors import SteadyganError
-from ..runs.folder import commit, environment
+from ..runs.environment import commit, environment
 from .registry import EXPERIMENTS
 from .spec import Experiment, Findings
 

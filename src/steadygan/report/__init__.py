@@ -1,7 +1,7 @@
 """Reports of run folders: a self-contained HTML page, and the picture that compares runs."""
 
+from ..runs.reading import Run
 from .figures import comparison_picture, curves
 from .page import write_report
-from .runs import Run
 
 __all__ = ["Run", "comparison_picture", "curves", "write_report"]

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Sequence
 from typing import Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from ..core.errors import SteadyganError
-from .runs import Run
+from ..runs.reading import Run, crosstest
 
 _MATRICES = {
     "false_positives": "taken for real (false positives)",
@@ -45,36 +44,11 @@ def picture(kept: dict[str, Any]) -> Figure:
     return figure
 
 
-def crosstests(runs: list[Run]) -> list[dict[str, Any]]:
-    """Return the cross-tests that runs keep, each once; raises SteadyganError for a damaged
-    crosstest.json."""
+def crosstests(runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """Return the cross-tests that runs keep, each once; raises SteadyganError for a damaged one."""
     found: list[dict[str, Any]] = []
     for run in runs:
-        path = run.folder / "crosstest.json"
-        if not path.is_file():
-            continue
-        try:
-            kept = json.loads(path.read_text(encoding="utf-8"))
-            complete = {
-                "names",
-                "confusion",
-                "false_positives",
-                "auc",
-                "scores",
-                "places",
-                "verdict",
-                "samples",
-                "data",
-            } <= set(kept)
-            if not complete or any(
-                len(kept[key]) != len(kept["names"])
-                for key in ("confusion", "false_positives", "auc", "scores")
-            ):
-                raise ValueError("a matrix is not complete")
-        except (OSError, ValueError, TypeError) as error:
-            raise SteadyganError(
-                f"{path} cannot be read as a cross-test ({error}); remove it and cross-test again"
-            ) from error
-        if kept not in found:
+        kept = crosstest(run.folder)
+        if kept is not None and kept not in found:
             found.append(kept)
     return found

@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from ..core.errors import SteadyganError
+from ..runs.files import make_folder, write_text
 from .figures import colours, png
 from .views import FRAME, QUIET, panel
 
@@ -60,14 +61,12 @@ def write_diagnosis(name: str, found: Mapping[str, Any], path: str | Path) -> Pa
         ),
         style=Markup((_HERE / "page.css").read_text(encoding="utf-8")),
     )
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(page, encoding="utf-8", errors="replace")
-    except OSError as error:
+    if path.is_dir():
         raise SteadyganError(
-            f"{path} cannot be written: {error.strerror}. Give a file, such as diagnosis.html,"
-            " with --out."
-        ) from error
+            f"{path} is a folder; give a file to write, such as {path / 'diagnosis.html'}"
+        )
+    make_folder(path.parent)
+    write_text(path, page)
     return path
 
 

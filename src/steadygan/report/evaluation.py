@@ -4,12 +4,11 @@ compared, each number with its interval."""
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from typing import Any
 
-from ..core.errors import SteadyganError
-from .runs import Run
+from ..runs.format import EVALUATION
+from ..runs.reading import Run, read_evaluations
 
 _PROTOCOL = ("features", "preparation", "fingerprint", "samples", "seed")
 _ARROWS = {"less": "↓", "more": "↑"}
@@ -25,7 +24,7 @@ def evaluation_tables(runs: Sequence[Run]) -> list[dict[str, Any]]:
     """
     groups: dict[str, list[tuple[int, dict[str, Any]]]] = {}
     for i, run in enumerate(runs):
-        for found in _read(run):
+        for found in read_evaluations(run.folder / EVALUATION):
             groups.setdefault(json.dumps([found[key] for key in _PROTOCOL]), []).append((i, found))
     return [_table(group) for group in groups.values()]
 
@@ -73,26 +72,3 @@ def _cell(
         "high": number["high"],
         "leads": bool(rivals) and leads,
     }
-
-
-def _read(run: Run) -> list[dict[str, Any]]:
-    path = run.folder / "evaluation.json"
-    if not path.is_file():
-        return []
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))["evaluations"]
-        for evaluation in found:
-            complete = {*_PROTOCOL, "data", "step", "notes"} <= set(evaluation) and all(
-                math.isfinite(number[end])
-                for number in evaluation["numbers"].values()
-                for end in ("value", "low", "high")
-            )
-            if not complete or not all(
-                {"name", "better"} <= set(number) for number in evaluation["numbers"].values()
-            ):
-                raise ValueError("an evaluation is not complete")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise SteadyganError(
-            f"{path} cannot be read as evaluations ({error}); remove it and evaluate again"
-        ) from error
-    return list(found)

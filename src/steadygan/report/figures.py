@@ -14,7 +14,9 @@ from matplotlib.ticker import EngFormatter, MaxNLocator
 from PIL import Image
 
 from ..core.errors import SteadyganError
-from .runs import Run, Series, load
+from ..runs.files import whole
+from ..runs.reading import Run, Series
+from ..runs.samples import read_shown
 from .views import FRAME, QUIET, aligned, panel, views
 
 # Okabe and Ito's colours, which colour-blind readers tell apart; their yellow is too light for
@@ -103,7 +105,7 @@ def comparison_picture(runs: Sequence[Run], path: str | Path, columns: int = 5) 
         for column, held in enumerate(row):
             if held is None:
                 continue
-            samples, left = load(held.path), margin + column * (width + gap)
+            samples, left = read_shown(held.path), margin + column * (width + gap)
             if isinstance(samples, np.ndarray):
                 view.draw(figure, left, top - height, width, samples, colour)
             else:
@@ -129,7 +131,8 @@ def comparison_picture(runs: Sequence[Run], path: str | Path, columns: int = 5) 
         image = image.resize(
             (round(image.width * shrink), round(image.height * shrink)), Image.Resampling.LANCZOS
         )
-    path.write_bytes(data)
+    with whole(path) as file:
+        file.write(data)
     return path
 
 

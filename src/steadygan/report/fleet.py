@@ -3,7 +3,6 @@ by side, and a table of them all."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +10,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ..core.errors import SteadyganError
+from ..runs.reading import Run
+from ..runs.samples import read_points, read_samples
 from .figures import colours, scale
-from .runs import LOGGED, json_lines, json_object, part, points, step_of
 from .views import INK, QUIET, View, panel
 
 MEMBERS = 64  # pictures of samples on a page
@@ -20,87 +20,26 @@ _TILES = 4  # images of a member across and down
 _PLAYERS = {"optimizer": "", "critic_optimizer": "critic "}
 
 
-@dataclass(frozen=True)
-class FleetRun:
-    """A fleet's folder. ``figures`` holds every quantity at its steps: (T,) and values (T, K), NaN
-    where a member had none.
-
-    ``settings`` names for each member what it is besides its seed; ``measured`` are the names of
-    the problem's metrics.
-    """
-
-    folder: Path
-    config: dict[str, Any]
-    status: dict[str, Any]
-    settings: tuple[str, ...]
-    seeds: tuple[int, ...]
-    figures: dict[str, tuple[np.ndarray, np.ndarray]]
-    measured: tuple[str, ...]
-    samples: Path | None
-
-    @classmethod
-    def read(cls, folder: Path) -> FleetRun:
-        """Read a fleet's folder; raises SteadyganError where it is damaged."""
-        config = json_object(folder / "config.json")
-        members = part(config, "fleet").get("members")
-        if not isinstance(members, list) or not members:
-            raise SteadyganError(
-                f"{folder / 'config.json'} names no members of its fleet; restore it or train"
-                " the fleet again"
-            )
-        columns: dict[str, dict[int, list[float]]] = {}
-        measured: dict[str, None] = {}
-        for at, line in json_lines(folder / "metrics.jsonl"):
-            metrics, step = part(line, "metrics"), step_of(line, at)
-            measured |= dict.fromkeys(metrics)
-            held = {
-                name: line[name] for name in LOGGED if isinstance(line.get(name), list)
-            } | metrics
-            for name, values in held.items():
-                columns.setdefault(name, {})[step] = _row(values, len(members), f"{at}: {name}")
-        figures = {}
-        for name, rows in columns.items():
-            steps = sorted(rows)
-            figures[name] = np.array(steps), np.array([rows[step] for step in steps])
-        found = sorted(folder.glob("samples/step-*.npz"))
-        return cls(
-            folder=folder,
-            config=config,
-            status=json_object(folder / "status.json"),
-            settings=tuple(_setting(member) for member in members),
-            seeds=tuple(member.get("seed", 0) for member in members),
-            figures=figures,
-            measured=tuple(measured),
-            samples=found[-1] if found else None,
-        )
-
-    @property
-    def groups(self) -> dict[str, list[int]]:
-        """The members of each setting."""
-        found: dict[str, list[int]] = {}
-        for i, setting in enumerate(self.settings):
-            found.setdefault(setting, []).append(i)
-        return found
+def groups(run: Run) -> dict[str, list[int]]:
+    """Return the members of each setting: what a member is besides its seed."""
+    found: dict[str, list[int]] = {}
+    for i, member in enumerate(run.members):
+        found.setdefault(_setting(member), []).append(i)
+    return found
 
 
-def is_fleet(folder: Path) -> bool:
-    """Return whether a folder holds many GANs trained at once."""
-    return (folder / "config.json").is_file() and "fleet" in json_object(folder / "config.json")
-
-
-def bands(run: FleetRun) -> dict[str, Figure]:
+def bands(run: Run) -> dict[str, Figure]:
     """Draw every quantity over the steps: for each setting the median of its members that are still
     training, and their quartiles."""
     drawn = {}
-    inks = dict(zip(run.groups, colours(len(run.groups)), strict=True))
-    for name in (*run.measured, *(name for name in LOGGED if name in run.figures)):
-        steps, values = run.figures[name]
-        if not np.isfinite(values).any():
+    inks = _inks(run)
+    for name, (steps, values) in {**run.metrics, **run.logged}.items():
+        if name == "seconds" or not np.isfinite(values).any():
             continue
         drawn[name.replace("_", " ")] = figure = Figure(figsize=(3.1, 1.9), dpi=160)
         axes = panel(figure, 0.5, 0.36, 2.5, 1.42)
         shown = []
-        for setting, members in run.groups.items():
+        for setting, members in groups(run).items():
             low, middle, high = quartiles(values[:, members])
             axes.fill_between(steps, low, high, color=inks[setting], alpha=0.2, linewidth=0)
             axes.plot(
@@ -133,18 +72,17 @@ def quartiles(values: np.ndarray) -> np.ndarray:
     ).T
 
 
-def multiples(run: FleetRun) -> Figure | None:
+def multiples(run: Run) -> Figure | None:
     """Draw the last samples of the members, a small picture each, those of one setting in one
     colour; None without samples."""
-    if run.samples is None:
+    if not run.samples:
         return None
-    samples = _members(run.samples, len(run.settings))[:MEMBERS]
-    inks = dict(zip(run.groups, colours(len(run.groups)), strict=True))
+    samples, settings = _members(run.samples[-1].path, len(run.members))[:MEMBERS], _settings(run)
+    inks = _inks(run)
     columns, width, gap, head = min(8, len(samples)), 1.05, 0.06, 0.2
     view = None
     if samples.ndim == 3:
-        real = run.folder / "samples/real.npz"
-        view = View.of(points(real) if real.is_file() else None, samples)
+        view = View.of(None if run.real is None else read_points(run.real), samples)
     height = width * (view.height if view else 1)
     rows = -(-len(samples) // columns)
     figure = Figure(figsize=(columns * (width + gap) + gap, rows * (height + head) + gap), dpi=150)
@@ -154,7 +92,7 @@ def multiples(run: FleetRun) -> Figure | None:
             gap + column * (width + gap),
             rows * (height + head) + gap - row * (height + head),
         )
-        ink = inks[run.settings[i]]
+        ink = inks[settings[i]]
         if view:
             view.draw(figure, left, top - head - height, width, each, ink)
         else:
@@ -174,22 +112,20 @@ def multiples(run: FleetRun) -> Figure | None:
     return figure
 
 
-def summary(run: FleetRun) -> list[dict[str, Any]]:
+def summary(run: Run) -> list[dict[str, Any]]:
     """Return a row for each setting: its colour, how many members it has, how many stopped, and
     quartiles of the last metrics."""
     rows = []
-    for (setting, members), colour in zip(
-        run.groups.items(), colours(len(run.groups)), strict=True
-    ):
+    for setting, members in groups(run).items():
         stopped = sum(_ending(run, i).get("state") == "stopped" for i in members)
         last = {
-            name: quartiles(run.figures[name][1][-1:, members])[:, 0].tolist()
-            for name in run.measured
+            name: quartiles(values[-1:, members])[:, 0].tolist()
+            for name, (_, values) in run.metrics.items()
         }
         rows.append(
             {
                 "name": setting,
-                "colour": colour,
+                "colour": _inks(run)[setting],
                 "count": len(members),
                 "stopped": stopped,
                 "last": last,
@@ -198,37 +134,33 @@ def summary(run: FleetRun) -> list[dict[str, Any]]:
     return rows
 
 
-def table(run: FleetRun) -> list[dict[str, Any]]:
+def table(run: Run) -> list[dict[str, Any]]:
     """Return a row for each member: setting, seed, how it ended and its last metrics."""
-    inks = dict(zip(run.groups, colours(len(run.groups)), strict=True))
+    inks = _inks(run)
     return [
         {
             "setting": setting,
             "colour": inks[setting],
-            "seed": run.seeds[i],
+            "seed": run.members[i].get("seed", 0),
             "state": _ending(run, i).get("state", "no status"),
             "step": _ending(run, i).get("step"),
             "reason": _ending(run, i).get("reason"),
-            "last": [float(run.figures[name][1][-1, i]) for name in run.measured],
+            "last": [float(values[-1, i]) for _, values in run.metrics.values()],
         }
-        for i, setting in enumerate(run.settings)
+        for i, setting in enumerate(_settings(run))
     ]
 
 
-def _row(values: Any, count: int, what: str) -> list[float]:
-    if (
-        not isinstance(values, list)
-        or len(values) != count
-        or not all(value is None or isinstance(value, int | float) for value in values)
-    ):
-        raise SteadyganError(
-            f"{what} must hold a number or null for each of the {count} members; the file is"
-            " damaged: remove that line"
-        )
-    return [np.nan if value is None else float(value) for value in values]
+def _settings(run: Run) -> list[str]:
+    return [_setting(member) for member in run.members]
 
 
-def _ending(run: FleetRun, i: int) -> dict[str, Any]:
+def _inks(run: Run) -> dict[str, str]:
+    settings = groups(run)
+    return dict(zip(settings, colours(len(settings)), strict=True))
+
+
+def _ending(run: Run, i: int) -> dict[str, Any]:
     members = run.status.get("members")
     return (
         members[i]
@@ -252,13 +184,7 @@ def _setting(member: dict[str, Any]) -> str:
 def _members(path: Path, count: int) -> np.ndarray:
     """Return samples (K, N, *event), float64; raises SteadyganError for a file that does not hold
     them."""
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as held:
-            samples = np.asarray(held["samples"], dtype=np.float64)
-    except Exception as error:  # numpy, zipfile and the file system each have their own
-        raise SteadyganError(
-            f"{path} cannot be read as samples ({error}); remove the file to report the rest"
-        ) from error
+    samples = read_samples(path)
     if samples.ndim < 3 or len(samples) != count:
         raise SteadyganError(
             f"{path} must hold `samples` of {count} members, not of shape {samples.shape};"

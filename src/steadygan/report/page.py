@@ -19,11 +19,14 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from ..core.errors import SteadyganError
+from ..runs.files import make_folder, write_text
+from ..runs.format import REPORT
+from ..runs.reading import Run, Series, part
+from ..runs.samples import read_shown
 from .crosstest import crosstests, picture
 from .evaluation import evaluation_tables
 from .figures import colours, curves, png
-from .fleet import MEMBERS, FleetRun, bands, is_fleet, multiples, summary, table
-from .runs import Run, Series, load, part
+from .fleet import MEMBERS, bands, multiples, summary, table
 from .views import aligned, scatter, views
 
 _HERE = Path(__file__).parent
@@ -64,28 +67,24 @@ def write_report(
     places = list(dict.fromkeys(Path(folder).resolve() for folder in folders))
     if not places:
         raise SteadyganError("a report needs at least one run folder; `steadygan train` makes them")
-    many = [place for place in places if is_fleet(place)]
-    if many and len(places) > 1:
+    runs = [Run.read(place) for place in places]
+    many = [run for run in runs if run.members]
+    if many and len(runs) > 1:
         raise SteadyganError(
-            f"{many[0]} holds many GANs trained at once, which fill a page of their own: report"
-            " it alone"
+            f"{many[0].folder} holds many GANs trained at once, which fill a page of their own:"
+            " report it alone"
         )
-    runs = [Run.read(place) for place in places if not many]
     common = (
         places[0]
         if len(places) == 1
         else Path(os.path.commonpath([place.parent for place in places]))
     )
-    path = Path(path) if path is not None else common / "report.html"
+    path = Path(path) if path is not None else common / REPORT
     if path.is_dir():
-        raise SteadyganError(
-            f"{path} is a folder; give the file to write, such as {path / 'report.html'}"
-        )
-    page = _fleet_page(FleetRun.read(many[0])) if many else _page(runs, common)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(
-        page, encoding="utf-8", errors="replace"
-    )  # JSON can spell half a character, UTF-8 cannot
+        raise SteadyganError(f"{path} is a folder; give the file to write, such as {path / REPORT}")
+    page = _fleet_page(many[0]) if many else _page(runs, common)
+    make_folder(path.parent)
+    write_text(path, page)
     return path
 
 
@@ -132,9 +131,9 @@ def _page(runs: Sequence[Run], common: Path) -> str:
     )
 
 
-def _fleet_page(run: FleetRun) -> str:
+def _fleet_page(run: Run) -> str:
     pictures, same = multiples(run), part(run.config, "config")
-    varied = {name for member in part(run.config, "fleet")["members"] for name in member}
+    varied = {name for member in run.members for name in member}
     return _template("fleet.html.jinja").render(
         name=run.folder.name,
         problem=part(run.config, "problem").get("name"),
@@ -142,7 +141,7 @@ def _fleet_page(run: FleetRun) -> str:
         reason=run.status.get("reason"),
         steps=run.status.get("step"),
         time=duration(run.status.get("seconds")),
-        metrics=run.measured,
+        metrics=list(run.metrics),
         summary=summary(run),
         shared={
             name: value
@@ -151,7 +150,7 @@ def _fleet_page(run: FleetRun) -> str:
         },
         bands=[(title, _source(png(figure))) for title, figure in bands(run).items()],
         pictures=None if pictures is None else _source(png(pictures)),
-        shown=min(len(run.settings), MEMBERS),
+        shown=min(len(run.members), MEMBERS),
         drawn=len(run.config.get("event", [])) != 3,
         members=table(run),
         config=json.dumps(run.config, indent=2, ensure_ascii=False),
@@ -186,12 +185,12 @@ def _frames(runs: Sequence[Run]) -> tuple[list[list[dict[str, Any] | None]], str
             if held is None:
                 frames[-1].append(None)
             elif held.path.suffix == ".png":
-                load(held.path)  # refuses what is no picture before it is embedded as one
+                read_shown(held.path)  # refuses what is no picture before it is embedded as one
                 frames[-1].append(
                     {"step": held.step, "source": _source(held.path.read_bytes()), "drawn": False}
                 )
             else:
-                picture = png(scatter(load(held.path), view, colour))
+                picture = png(scatter(read_shown(held.path), view, colour))
                 frames[-1].append({"step": held.step, "source": _source(picture), "drawn": True})
     captions = dict.fromkeys(view.caption for view in seen if view and view.caption)
     grey = ["grey: real samples"] if any(view and len(view.real) for view in seen) else []

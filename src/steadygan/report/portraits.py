@@ -15,6 +15,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
 from ..core.errors import SteadyganError
+from ..runs.files import make_folder, whole
 from .figures import colours, png
 from .views import FRAME, INK, QUIET, panel
 
@@ -255,16 +256,17 @@ def save_figure(figure: Figure, path: str | Path) -> Path:
     """Save a figure as PNG (256 colours), PDF or SVG by the ending, the same bytes for the same
     figure; raises as ``ending``."""
     path = ending(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     kind = path.suffix.lower()
-    if kind == ".png":
-        path.write_bytes(png(figure))
-    else:
-        figure.savefig(
-            path,
-            format=kind[1:],
-            metadata={"CreationDate": None} if kind == ".pdf" else {"Date": None},
-        )
+    with whole(path) as file:
+        if kind == ".png":
+            file.write(png(figure))
+        else:
+            figure.savefig(
+                file,
+                format=kind[1:],
+                metadata={"CreationDate": None} if kind == ".pdf" else {"Date": None},
+            )
     return path
 
 

@@ -12,7 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ..core.errors import SteadyganError
-from .runs import Run, Snapshot, points
+from ..runs.reading import Run, Snapshot
+from ..runs.samples import read_points
 
 INK, QUIET, FRAME, REAL = "#30363f", "#667080", "#d3d8df", "#8b95a3"
 """Text, secondary text, frames and real samples, in every picture."""
@@ -193,10 +194,11 @@ def views(runs: Sequence[Run], rows: Sequence[Sequence[Snapshot | None]]) -> lis
     chosen: list[View | None] = [None] * len(runs)
     for group in _by_problem(runs):
         real = next(
-            (points(path) for i in group if (path := runs[i].real) and path.suffix == ".npz"), None
+            (read_points(path) for i in group if (path := runs[i].real) and path.suffix == ".npz"),
+            None,
         )
         generated = [
-            points(held.path)
+            read_points(held.path)
             for i in group
             for held in rows[i]
             if held and held.path.suffix == ".npz"

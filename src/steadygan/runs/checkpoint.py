@@ -1,48 +1,37 @@
 """Checkpoints: one safetensors file with every tensor and, in its header, JSON for the rest.
-Written aside, then renamed; never pickle."""
+Never pickle."""
 
 from __future__ import annotations
 
 import json
-import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from ..core.errors import SteadyganError
 from ..core.players import laid_out
+from .files import whole
+from .format import BEST, CHECKPOINTS, by_step
 
 Tree = dict[str, Any]
 """Nested dictionaries with string keys whose leaves are tensors or JSON values."""
 
 
-BEST = Path("checkpoints") / "best.safetensors"
-"""Where in a run folder the checkpoint lies that measured best."""
-
-
 def save(path: Path, tree: Tree) -> None:
-    """Write a tree atomically: a crash or a full disk leaves the old file, and no half of the new
-    one."""
+    """Write a tree; raises SteadyganError where that cannot be, and an older file is then as it
+    was."""
     tensors: dict[str, Tensor] = {}
     plain = _split(tree, "", tensors)
-    aside = path.with_name(path.name + ".partial")
-    try:
-        save_file(tensors, aside, metadata={"state": json.dumps(plain)})
-        with open(aside, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(aside, path)
-    except (OSError, SafetensorError) as error:
-        aside.unlink(missing_ok=True)
-        raise SteadyganError(
-            f"The checkpoint {path} could not be written: {error}. Earlier checkpoints are"
-            " untouched."
-        ) from error
+    # Not by safetensors' own way to a file, which is readable by its owner only, whatever the umask
+    # says, and leaves its temporary file behind when the process is killed.
+    content = to_bytes(tensors, metadata={"state": json.dumps(plain)})
+    with whole(path) as file:
+        file.write(content)
 
 
 def load(path: Path) -> Tree:
@@ -65,11 +54,7 @@ def load(path: Path) -> Tree:
 
 def checkpoints(folder: Path) -> list[Path]:
     """Return a run's checkpoints, oldest first."""
-    return sorted(
-        p
-        for p in (folder / "checkpoints").glob("step-*.safetensors")
-        if re.fullmatch(r"step-\d+\.safetensors", p.name)
-    )
+    return list(by_step(folder / CHECKPOINTS, ".safetensors").values())
 
 
 def latest(folder: Path) -> Path:
@@ -77,10 +62,15 @@ def latest(folder: Path) -> Path:
     found = checkpoints(folder)
     if not found:
         raise SteadyganError(
-            f"{folder} holds no checkpoint: nothing to continue from or to sample. Did the run"
-            " fail at once?"
+            f"{folder} holds no checkpoint, so there is nothing to sample or to look at yet: start"
+            f" it again with 'steadygan resume {folder}'."
         )
     return found[-1]
+
+
+def best(folder: Path) -> Path:
+    """Return where the checkpoint lies that measured best, be it there or not."""
+    return folder / BEST
 
 
 def random_state(generators: Mapping[str, torch.Generator], device: str) -> Tree:

@@ -4,7 +4,7 @@ computed."""
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
 
 import torch
@@ -15,6 +15,10 @@ from ..core.gradients import Path
 from ..core.registry import build, lookup, spec
 from ..problems.problem import Problem
 from .monitor import KINDS
+
+VARIED = ("regularizer", "smoothing", "optimizer", "critic_optimizer", "seed")
+"""Where GANs that are trained at once may differ: within the specs in strengths and learning rates
+only."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,7 @@ class Config:
         """Return the configuration with every choice made and spelled canonically; raises
         SteadyganError for any that cannot be."""
         recipe = problem.recipe
-        given = {f.name: getattr(self, f.name) for f in fields(self)}
+        given: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
         for field in fields(recipe):
             if given[field.name] is None:
                 given[field.name] = getattr(recipe, field.name)
@@ -144,16 +148,10 @@ class Config:
     @staticmethod
     def from_json(data: dict[str, Any]) -> Config:
         """Read what ``to_json`` wrote."""
-        return Config(
-            **{
-                key: tuple(value) if isinstance(value, list) else value
-                for key, value in data.items()
-            }
-        )
-
-    def extended(self, steps: int) -> Config:
-        """Return the same configuration with more steps."""
-        return replace(self, steps=steps)
+        given: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in data.items()
+        }
+        return Config(**given)
 
 
 def problem_to_json(problem: Problem) -> dict[str, Any]:

@@ -4,24 +4,15 @@ rates."""
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import fields, replace
-from pathlib import Path
 from typing import Any
-
-from torch import Tensor, nn
 
 from ..core.errors import SteadyganError
 from ..core.registry import build, expand
 from ..problems.problem import Problem
-from . import checkpoint
-from .config import Config
-from .folder import RunFolder
-from .models import build_networks, sampler
+from .config import VARIED, Config
 from .optimizers import SGD, Adam, RMSProp
-
-VARIED = ("regularizer", "smoothing", "optimizer", "critic_optimizer", "seed")
-"""Where members may differ: within the specs in strengths and learning rates only."""
 
 
 def grid(config: Config, seeds: int | Iterable[int] = 1) -> list[Config]:
@@ -46,46 +37,6 @@ def grid(config: Config, seeds: int | Iterable[int] = 1) -> list[Config]:
         dict(zip(choices, each, strict=True)) for each in itertools.product(*choices.values())
     ]
     return [replace(config, **each, seed=seed) for each in combinations for seed in chosen]
-
-
-def load_member(
-    run: Path | str, member: int, path: Path | None = None
-) -> tuple[Config, nn.Module, nn.Module]:
-    """Return a member of a fleet's run folder: configuration, generator (its moving average where
-    there is one) and critic.
-
-    path: a checkpoint file, by default the newest. Raises SteadyganError for a folder that holds
-    one GAN, and a member that is not there.
-    """
-    return _member(Path(run), member, path)[:3]
-
-
-def load_member_sampler(
-    run: Path | str, member: int, path: Path | None = None
-) -> tuple[Callable[[int, int], Tensor], int]:
-    """Return a member's generator as ``sample(n, seed) -> (n, *event)``, and its step; arguments
-    and errors as ``load_member``."""
-    config, generator, _, classes, step = _member(Path(run), member, path)
-    return sampler(config, generator, classes), step
-
-
-def _member(
-    run: Path, member: int, path: Path | None
-) -> tuple[Config, nn.Module, nn.Module, int, int]:
-    description = RunFolder.open(run).read("config.json")
-    if "fleet" not in description:
-        raise SteadyganError(f"{run} holds one GAN, which has no members.")
-    members = description["fleet"]["members"]
-    if not 0 <= member < len(members):
-        raise SteadyganError(f"{run} holds the members 0 to {len(members) - 1}, not {member}.")
-    config = Config.from_json({**description["config"], **members[member]})
-    networks = build_networks(config, tuple(description["event"]), description["classes"])
-    tree = checkpoint.load(path or checkpoint.latest(run))
-    for network, values in zip(
-        networks, (tree.get("ema") or tree["generator"], tree["critic"]), strict=True
-    ):
-        network.load_state_dict({key: value[member] for key, value in values.items()})
-    return config, *networks, description["classes"], tree["step"]
 
 
 def alike(problem: Problem, members: Sequence[Config]) -> list[Config]:

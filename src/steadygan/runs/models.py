@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -98,45 +99,80 @@ class Average:
                 mine.copy_(theirs)
 
 
-def load_sampler(
-    run: Path, path: Path | None = None, *, averaged: bool = True
-) -> tuple[Callable[[int, int], Tensor], int]:
-    """Return a run's generator as ``sample(n, seed) -> (n, *event)``, and its step; the moving
-    average where the run keeps one.
+def load_generator(
+    run: Path | str,
+    path: Path | None = None,
+    *,
+    member: int | None = None,
+    averaged: bool = True,
+) -> nn.Module:
+    """Return a run's generator, called as G(z) or, with classes, as G(z, y); the moving average.
 
-    path: a checkpoint file, by default the newest. averaged=False: the generator itself in any
-    case. Raises SteadyganError for a folder or a file that is none of steadygan's.
+    It is on the CPU and in evaluation mode. Its ``latent`` is how many numbers a latent has, its
+    ``classes`` how many classes there are (0 without): z is (n, latent), y (n,) int64 below
+    classes, the samples are (n, *event), images in [-1, 1].
+
+    Args:
+        run: A run folder.
+        path: A checkpoint file, by default the newest.
+        member: Which of many GANs that were trained at once, counted from 0.
+        averaged: Take the moving average of the generator where the run keeps one.
+
+    Raises:
+        SteadyganError: For a folder or a file that is none of steadygan's.
     """
-    config, classes, generator, _, tree = _load(run, path)
-    _fill(generator, (averaged and tree.get("ema")) or tree["generator"], config)
-    return sampler(config, generator, classes), int(tree["step"])
+    loaded = _load(Path(run), path, member, averaged)
+    generator = loaded.generator.eval()
+    vars(generator).update(latent=loaded.config.latent, classes=loaded.classes)
+    return generator
 
 
-def sampler(config: Config, generator: nn.Module, classes: int) -> Callable[[int, int], Tensor]:
-    """Return a generator as ``sample(n, seed) -> (n, *event)``, from the configuration's latents;
-    labels run through the classes."""
+def load_sampler(
+    run: Path | str,
+    path: Path | None = None,
+    *,
+    member: int | None = None,
+    averaged: bool = True,
+) -> tuple[Callable[[int, int], Tensor], int]:
+    """Return a run's generator as ``sample(n, seed) -> (n, *event)``, and its step.
+
+    Latents are drawn as the run draws them, labels run through the classes. Arguments and errors
+    are those of ``load_generator``.
+    """
+    loaded = _load(Path(run), path, member, averaged)
 
     def sample(n: int, seed: int) -> Tensor:
-        z = latents(config, n, torch.Generator().manual_seed(stream_seed(seed, "sample")))
-        return generate(generator, z, labels(classes, n), "cpu")
+        z = latents(loaded.config, n, torch.Generator().manual_seed(stream_seed(seed, "sample")))
+        return generate(loaded.generator, z, labels(loaded.classes, n), "cpu")
 
-    return sample
+    return sample, loaded.step
 
 
-def load_critic(run: Path, batch: int, path: Path | None = None) -> Callable[[Tensor], Tensor]:
-    """Return a run's discriminator as ``critic(x) -> logits``, (N, *event) -> (N,), in batches of
-    that size.
+def load_critic(
+    run: Path | str,
+    batch: int,
+    path: Path | None = None,
+    *,
+    running: bool = False,
+) -> Callable[[Tensor], Tensor]:
+    """Return a run's discriminator as ``critic(x) -> logits``, (N, *event) -> (N,).
 
-    path: a checkpoint file, by default the newest. Batch normalisation takes the statistics of each
-    batch, as in training, where real and generated samples come apart; a moving average would be
-    that of a mixture which the discriminator never sees. Dropout is off. Raises SteadyganError as
-    ``load_sampler``.
+    Dropout is off. Batch normalisation takes the statistics of each batch, as in training, where
+    real and generated samples come apart.
+
+    Args:
+        run: A run folder.
+        batch: How many samples it looks at at a time.
+        path: A checkpoint file, by default the newest.
+        running: Take the moving averages of batch normalisation instead, which are those of real
+            and generated samples together, as the published code of Roth et al. 2017 infers.
+
+    Raises:
+        SteadyganError: As ``load_generator``.
     """
-    config, _, _, critic, tree = _load(run, path)
-    _fill(critic, tree["critic"], config)
-    critic.eval()
+    critic = _load(Path(run), path, None).critic.eval()
     for module in critic.modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and not running:
             module.train()
 
     @torch.no_grad()
@@ -150,25 +186,42 @@ def load_critic(run: Path, batch: int, path: Path | None = None) -> Callable[[Te
     return judge
 
 
-def _load(
-    run: Path, path: Path | None
-) -> tuple[Config, int, nn.Module, nn.Module, checkpoint.Tree]:
-    description = RunFolder.open(run).read("config.json")
-    config = Config.from_json(description["config"])
-    generator, critic = build_networks(config, tuple(description["event"]), description["classes"])
-    return (
-        config,
-        description["classes"],
-        generator,
-        critic,
-        checkpoint.load(path or checkpoint.latest(run)),
-    )
+def load_member(
+    run: Path | str, member: int, path: Path | None = None
+) -> tuple[Config, nn.Module, nn.Module]:
+    """Return one of many GANs: configuration, generator (its moving average where there is one) and
+    critic; arguments and errors as ``load_generator``."""
+    loaded = _load(Path(run), path, member)
+    return loaded.config, loaded.generator, loaded.critic
 
 
-def _fill(network: nn.Module, values: dict[str, Tensor], config: Config) -> None:
-    try:
-        network.load_state_dict(values)
-    except (RuntimeError, KeyError) as error:
+class _Loaded(NamedTuple):
+    config: Config
+    classes: int
+    generator: nn.Module
+    critic: nn.Module
+    step: int
+
+
+def _load(run: Path, path: Path | None, member: int | None, averaged: bool = True) -> _Loaded:
+    about = RunFolder.open(run).describe()
+    if about.is_fleet and member is None:
         raise SteadyganError(
-            f"The checkpoint does not fit the network {config.network!r}: {error}."
+            f"{run} holds many GANs: say which with --member K, counted from 0 as in its report."
+        )
+    config = about.config if member is None else about.config_of(member)
+    networks = build_networks(config, about.event, about.classes)
+    path = path or checkpoint.latest(run)
+    tree = checkpoint.load(path)
+    try:
+        states = ((averaged and tree.get("ema")) or tree["generator"], tree["critic"])
+        for network, values in zip(networks, states, strict=True):
+            network.load_state_dict(
+                values if member is None else {key: v[member] for key, v in values.items()}
+            )
+        step = int(tree["step"])
+    except (RuntimeError, KeyError, IndexError, TypeError, AttributeError) as error:
+        raise SteadyganError(
+            f"The checkpoint {path} does not fit the network {config.network!r}: {error}."
         ) from error
+    return _Loaded(config, about.classes, *networks, step)

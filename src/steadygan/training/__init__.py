@@ -2,8 +2,10 @@
 
 from ..runs import optimizers
 from ..runs.config import Config
-from ..runs.members import grid, load_member
-from .fleet import FleetOutcome, MemberOutcome, is_fleet, resume_fleet, train_fleet
+from ..runs.folder import is_fleet
+from ..runs.members import grid
+from ..runs.models import load_member
+from .fleet import FleetOutcome, MemberOutcome, resume_fleet, train_fleet
 from .trainer import Outcome, resume, train
 
 __all__ = [

@@ -21,16 +21,18 @@ from ..core.registry import build
 from ..core.scores import squared_norm
 from ..problems.problem import Problem
 from ..runs import checkpoint
-from ..runs.config import Config, problem_from_json, problem_to_json, stream_seed
-from ..runs.folder import RunFolder, finite, header
-from ..runs.members import VARIED, alike
+from ..runs.config import Config, stream_seed
+from ..runs.description import describe
+from ..runs.folder import RunFolder
+from ..runs.format import CONFIG
+from ..runs.members import alike
 from ..runs.models import Average, build_networks, labels, latents
 from ..runs.monitor import Monitor, Warning
 from ..runs.optimizers import Adam, OptimizerSpec
 from .drive import drive
 from .interrupt import Interrupt
 from .progress import Display, Show, load
-from .trainer import GRID, VECTORS
+from .trainer import GRID, VECTORS, finite
 
 _CHUNK = 512  # latents of a member that are turned into samples at a time
 
@@ -81,37 +83,15 @@ def train_fleet(
     RunFolder.check(path)
     load(problem, show)
     fleet = Fleet(problem, members, compiled=compiled)
-    folder = RunFolder.create(path)
-    base = fleet.members[0]
-    differing = [
-        name
-        for name in VARIED
-        if name == "seed" or any(getattr(m, name) != getattr(base, name) for m in fleet.members)
-    ]
     parameters = {
         name: sum(p[0].numel() for p in fleet.players.values(name).values()) for name in PLAYERS
     }
-    folder.write(
-        "config.json",
-        {
-            **header(problem_to_json(problem), base.to_json(), parameters),
-            "event": list(problem.event),
-            "classes": problem.classes,
-            "fleet": {
-                "compiled": compiled,
-                "members": [{name: m.to_json()[name] for name in differing} for m in fleet.members],
-            },
-        },
+    base = fleet.members[0]
+    folder = RunFolder.create(
+        path, describe(problem, fleet.members, parameters, fleet=True, compiled=compiled)
     )
-    folder.samples(
-        "real", problem.stream(stream_seed(base.seed, "picture")).draw(fleet.evaluated).x
-    )
+    folder.samples(None, problem.stream(stream_seed(base.seed, "picture")).draw(fleet.evaluated).x)
     return fleet.run(folder, show=show)
-
-
-def is_fleet(run: Path | str) -> bool:
-    """Return whether a run folder holds many GANs."""
-    return "fleet" in RunFolder.open(Path(run)).read("config.json")
 
 
 def resume_fleet(run: Path | str, *, steps: int | None = None, show: Show = True) -> FleetOutcome:
@@ -121,12 +101,12 @@ def resume_fleet(run: Path | str, *, steps: int | None = None, show: Show = True
     Members that had stopped stay so. Raises SteadyganError where there is nothing to continue.
     """
     folder = RunFolder.open(Path(run))
-    described = folder.read("config.json")
-    if "fleet" not in described:
+    about = folder.describe()
+    if not about.is_fleet:
         raise SteadyganError(
             f"{run} holds one GAN, not many: continue it with steadygan.training.resume."
         )
-    base = Config.from_json(described["config"])
+    base = about.config
     tree = checkpoint.load(checkpoint.latest(folder.path))
     total = (base.steps if steps is None else steps) or 0
     if tree["step"] >= total or not tree["alive"].any():
@@ -136,16 +116,13 @@ def resume_fleet(run: Path | str, *, steps: int | None = None, show: Show = True
             else "has no member left"
         )
         raise SteadyganError(f"{run} {done}.")
-    base = replace(base, steps=total)
-    members = [
-        Config.from_json({**base.to_json(), **each}) for each in described["fleet"]["members"]
-    ]
-    problem = problem_from_json(described["problem"])
+    members = [replace(member, steps=total) for member in about.members]
+    problem = about.problem()
     load(problem, show)
-    fleet = Fleet(problem, members, compiled=described["fleet"]["compiled"])
+    fleet = Fleet(problem, members, compiled=about.compiled)
     fleet.restore(tree)
     folder.rewind(fleet.step)
-    folder.write("config.json", {**described, "config": base.to_json()})
+    folder.write(CONFIG, {**about.raw, "config": members[0].to_json()})
     return fleet.run(folder, show=show)
 
 
@@ -226,7 +203,7 @@ class Fleet:
         started = time.perf_counter() - self.seconds
         if self.step == 0:
             self._save(folder)
-            folder.samples(f"step-{self.step:08d}", self.sample())
+            folder.samples(self.step, self.sample())
         while True:
             players.context = replace(players.context, progress=self.step / total)
             self.dynamics.step(players)
@@ -369,7 +346,7 @@ class Fleet:
         metrics: list[dict[str, float]] | None = None
         if evaluate:
             samples = self.sample()
-            folder.samples(f"step-{self.step:08d}", samples)
+            folder.samples(self.step, samples)
             metrics = [
                 {} if i in fallen else self.problem.measure(x, self._critic(i))
                 for i, x in enumerate(samples)
@@ -451,8 +428,8 @@ class Fleet:
             "seconds": round(self.seconds, 2),
             "members": members,
         }
-        with suppress(OSError):
-            folder.write("status.json", status)
+        with suppress(SteadyganError):
+            folder.write_status(status)
 
     def _save(self, folder: RunFolder) -> None:
         folder.save_checkpoint(self.step, self.tree(), self.config.keep_checkpoints)

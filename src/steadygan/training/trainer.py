@@ -20,8 +20,10 @@ from ..core.players import PLAYERS, Batch, OptimizerPlayers
 from ..core.registry import build
 from ..problems.problem import Problem
 from ..runs import checkpoint
-from ..runs.config import Config, problem_from_json, problem_to_json, stream_seed
-from ..runs.folder import RunFolder, finite, header
+from ..runs.config import Config, stream_seed
+from ..runs.description import describe
+from ..runs.folder import RunFolder
+from ..runs.format import CONFIG
 from ..runs.models import Average, build_networks, generate, labels, latents, slope_norm
 from ..runs.monitor import Monitor, Warning
 from .drive import drive
@@ -67,19 +69,15 @@ def train(
     )  # a resolution that the network cannot make is refused before images are read
     load(problem, show)
     trainer = Trainer(problem, config, judge=judge)
-    folder = RunFolder.create(path)
     parameters = {
         name: sum(p.numel() for p in getattr(trainer, name).parameters()) for name in PLAYERS
     }
-    described = header(problem_to_json(problem), config.to_json(), parameters)
-    described |= {
-        "event": list(problem.event),
-        "classes": problem.classes,
-        "critic_gradient": trainer.decision._asdict(),
-    }
-    folder.write("config.json", described)
+    decision = trainer.decision._asdict()
+    folder = RunFolder.create(
+        path, describe(problem, [config], parameters, fleet=False, critic_gradient=decision)
+    )
     folder.samples(
-        "real", problem.stream(stream_seed(config.seed, "picture")).draw(trainer.evaluated).x
+        None, problem.stream(stream_seed(config.seed, "picture")).draw(trainer.evaluated).x
     )
     return trainer.run(folder, show=show)
 
@@ -93,21 +91,21 @@ def resume(
     Raises SteadyganError where there is nothing to continue.
     """
     folder = RunFolder.open(Path(run))
-    described = folder.read("config.json")
-    config = Config.from_json(described["config"])
+    about = folder.describe()
+    config = about.config
     tree = checkpoint.load(checkpoint.latest(folder.path))
     total = config.steps if steps is None else steps
     if tree["step"] >= (total or 0):
         raise SteadyganError(
             f"{run} has already made its {tree['step']} steps: give more with --steps to extend it."
         )
-    config, problem = replace(config, steps=total), problem_from_json(described["problem"])
+    config, problem = replace(config, steps=total), about.problem()
     load(problem, show)
-    decided = described.get("critic_gradient")
+    decided = about.raw.get("critic_gradient")
     trainer = Trainer(problem, config, Decision(**decided) if decided else None, judge)
     trainer.restore(tree)
     folder.rewind(trainer.step)
-    folder.write("config.json", {**described, "config": config.to_json()})
+    folder.write(CONFIG, {**about.raw, "config": config.to_json()})
     return trainer.run(folder, show=show)
 
 
@@ -190,7 +188,7 @@ class Trainer:
         started = time.perf_counter() - self.seconds
         if self.step == 0:
             self._save(folder)
-            folder.samples("step-00000000", self.sample())
+            folder.samples(0, self.sample())
         while True:
             self.players.context = replace(self.players.context, progress=self.step / total)
             with torch.autocast(
@@ -222,7 +220,7 @@ class Trainer:
             kinds = [w.kind for w in self._log(folder, display, evaluate=due)] if logged else []
             stop = next((kind for kind in kinds if kind in config.stop_on), None)
             if stop and not due:
-                folder.samples(f"step-{self.step:08d}", self.sample())
+                folder.samples(self.step, self.sample())
             if (last or stop or self.step % config.checkpoint_every == 0) and not self._save(
                 folder
             ):
@@ -297,9 +295,8 @@ class Trainer:
 
     def write_status(self, folder: RunFolder, state: str, reason: str | None) -> None:
         """Write status.json; a folder that cannot be written is noticed elsewhere."""
-        with suppress(OSError):
-            folder.write(
-                "status.json",
+        with suppress(SteadyganError):
+            folder.write_status(
                 {
                     "state": state,
                     "step": self.step,
@@ -333,7 +330,7 @@ class Trainer:
         metrics = None
         if evaluate:
             samples = self.sample()
-            folder.samples(f"step-{self.step:08d}", samples)
+            folder.samples(self.step, samples)
             metrics = self.problem.measure(samples, self.critic) | self._judge(folder)
         logged: dict[str, Any] = {
             "step": self.step,
@@ -387,3 +384,8 @@ class Trainer:
             return False
         folder.save_checkpoint(self.step, self.tree(), self.config.keep_checkpoints)
         return True
+
+
+def finite(value: float | None) -> float | None:
+    """Return a number as JSON can hold it: NaN and infinity are null."""
+    return value if value is not None and math.isfinite(value) else None

@@ -8,6 +8,7 @@ old mistake that every FID in the literature shares.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import urllib.request
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 
 from ...core.errors import SteadyganError
 from ...core.registry import register
+from ...runs.files import make_folder, whole
 from ..features import Extracted, NetworkFeatures, Progress
 from ..folder import cache_folder
 from ..weights import fill, read_weights, sha256
@@ -227,26 +229,25 @@ def download(url: str = URL, progress: Progress | None = None) -> Path:
     path = cache_folder() / FILE
     if path.is_file() and sha256(path).startswith(HASH):
         return path
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(path.name + ".partial")
-    try:
-        with urllib.request.urlopen(url, timeout=60) as source, open(aside, "wb") as file:
-            total = int(source.headers.get("Content-Length") or 0)
-            while chunk := source.read(1 << 20):
-                file.write(chunk)
-                if progress is not None:
-                    progress(file.tell(), total)
-    except (OSError, ValueError) as error:
-        aside.unlink(missing_ok=True)
-        raise SteadyganError(
-            f"{url} could not be fetched: {error}. Fetch it elsewhere and set"
-            " STEADYGAN_INCEPTION to its path, or use effnet-lite0."
-        ) from error
-    if not (found := sha256(aside)).startswith(HASH):
-        aside.unlink()
-        raise SteadyganError(
-            f"What {url} sent has the SHA-256 {found[:8]}... instead of {HASH}...; it was"
-            " removed. Try again later."
-        )
-    os.replace(aside, path)
+    make_folder(path.parent)
+    with whole(path) as file:
+        digest = hashlib.sha256()
+        try:
+            with urllib.request.urlopen(url, timeout=60) as source:
+                total = int(source.headers.get("Content-Length") or 0)
+                while chunk := source.read(1 << 20):
+                    file.write(chunk)
+                    digest.update(chunk)
+                    if progress is not None:
+                        progress(file.tell(), total)
+        except (OSError, ValueError) as error:
+            raise SteadyganError(
+                f"{url} could not be fetched: {error}. Fetch it elsewhere and set"
+                " STEADYGAN_INCEPTION to its path, or use effnet-lite0."
+            ) from error
+        if not (found := digest.hexdigest()).startswith(HASH):
+            raise SteadyganError(
+                f"What {url} sent has the SHA-256 {found[:8]}... instead of {HASH}...; it was"
+                " removed. Try again later."
+            )
     return path

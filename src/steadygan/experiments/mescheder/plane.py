@@ -17,6 +17,7 @@ from ...core.registry import build
 from ...evaluation.estimate import Estimate, mean_of, normal
 from ...problems.measures import wasserstein
 from ...problems.problem import Problem
+from ...runs.format import STATUS
 from ...training import Config
 from ..fleets import Member, fleet, seconds, spread
 from ..spec import Experiment, Findings, Row
@@ -205,7 +206,7 @@ def run(settings: Mapping[str, Any], seeds: int, out: Path) -> Findings:
     }
     rows = [against(name, result, ours) for ours in OURS for name, result in results.items()]
     rows += [nearness(name, result) for name, result in results.items()]
-    folders = [path.parent for path in sorted(out.glob("*/*/*/status.json"))]
+    folders = [path.parent for path in sorted(out.glob(f"*/*/*/{STATUS}"))]
     return Findings(
         tuple(rows),
         "intervals",

@@ -14,7 +14,7 @@ from ...evaluation.crosstest import CrossTest, cross_test, judged
 from ...evaluation.estimate import Estimate
 from ...evaluation.samples import load_samples
 from ...problems.images import to_floats
-from ...runs import checkpoint
+from ...runs.format import CHECKPOINTS, by_step, checkpoint_path
 from ...runs.models import load_critic, load_sampler
 from ..images import (
     LARGE,
@@ -172,7 +172,7 @@ def _matrix(crossed: CrossTest, seed: str) -> str:
 def _crossed(
     runs: list[Trained], step: int, test: torch.Tensor, settings: Mapping[str, Any]
 ) -> CrossTest:
-    paths = [each.folder / "checkpoints" / f"step-{step:08d}.safetensors" for each in runs]
+    paths = [checkpoint_path(each.folder, step) for each in runs]
     critics = [
         load_critic(each.folder, settings["batch"], path)
         for each, path in zip(runs, paths, strict=True)
@@ -185,7 +185,7 @@ def _crossed(
 
 
 def _steps(run: Trained) -> list[int]:
-    return [int(path.stem.removeprefix("step-")) for path in checkpoint.checkpoints(run.folder)]
+    return list(by_step(run.folder / CHECKPOINTS, ".safetensors"))
 
 
 _CURVES = {

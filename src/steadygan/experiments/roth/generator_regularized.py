@@ -3,7 +3,6 @@ submanifold mixture."""
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -13,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from ...runs.files import read_lines
+from ...runs.format import WARNINGS
 from ..fleets import Member, majority, seconds, share, spread
 from ..mixture import PAPER, STANDS, TINIEST, budget, grouped, halfway, medians, members, trained
 from ..spec import Experiment, Findings, Row
@@ -140,10 +141,8 @@ def _row(
 
 def warnings(folder: Path) -> str:
     """Return how many members of a fleet the monitor warned of, by kind of trouble."""
-    path = folder / "warnings.jsonl"
-    lines = path.read_text().splitlines() if path.is_file() else []
     # A member is warned of a kind once, but in words that name it.
-    counts = Counter(json.loads(line)["kind"] for line in lines)
+    counts = Counter(row["kind"] for row in read_lines(folder / WARNINGS).rows)
     return ", ".join(f"{kind} in {count}" for kind, count in sorted(counts.items())) or "none"
 
 

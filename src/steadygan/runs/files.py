@@ -1,0 +1,200 @@
+"""Every file that is written is written here: whole or not at all, and so that it survives a crash.
+
+What cannot be written raises ``Unwritable``, with the reason that the system gives. Permissions
+follow the umask.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+from ..core.errors import SteadyganError
+
+PARTIAL = ".partial"
+"""How the name of a file ends that is not whole yet."""
+
+Row = dict[str, Any]
+
+
+class Unwritable(SteadyganError):
+    """A file that cannot be written: a full disk, a missing permission, a folder that is gone."""
+
+    def __init__(self, path: Path, error: OSError) -> None:
+        kept = "; what stood there is untouched" if path.is_file() else ""
+        super().__init__(f"{path} cannot be written: {error.strerror or error}{kept}.")
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[IO[bytes]]:
+    """Open a file to write; it takes its place at the end, whole and on the disk, or never.
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "a.txt"
+    >>> with whole(path) as file:
+    ...     _ = file.write(b"all of it")
+    >>> path.read_bytes(), [each.name for each in path.parent.iterdir()]
+    (b'all of it', ['a.txt'])
+    """
+    # Of this process only, so that two that write the same file do not write into each other.
+    aside = path.with_name(f"{path.name}.{os.getpid()}{PARTIAL}")
+    try:
+        with open(aside, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(aside, path)
+        _sync_folder(path.parent)
+    except BaseException as error:
+        with suppress(OSError):
+            aside.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise Unwritable(path, error) from error
+        raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text; half a character, which JSON can spell and UTF-8 cannot, becomes a ``?``."""
+    with whole(path) as file:
+        file.write(text.encode("utf-8", errors="replace"))
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Write a JSON file that a person can read."""
+    write_text(path, json.dumps(data, indent=2) + "\n")
+
+
+def append(path: Path, row: Row) -> None:
+    """Add a line to a file of JSON lines."""
+    try:
+        with open(path, "ab") as file:
+            file.write(json.dumps(row).encode() + b"\n")
+    except OSError as error:
+        raise Unwritable(path, error) from error
+
+
+def sync(path: Path) -> None:
+    """Have what was appended to a file on the disk, where there is the file."""
+    try:
+        with open(path, "rb") as file:
+            os.fsync(file.fileno())
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise Unwritable(path, error) from error
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those that it lies in, where they are not there."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Unwritable(path, error) from error
+
+
+def remove(path: Path) -> None:
+    """Remove a file, where it is there."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise SteadyganError(f"{path} cannot be removed: {error.strerror or error}.") from error
+
+
+def sweep(folder: Path) -> None:
+    """Remove what a process that was killed had not finished writing in a folder."""
+    for path in folder.iterdir() if folder.is_dir() else ():
+        # safetensors wrote its own files aside until version 0.1.0 of this package.
+        if path.name.endswith(PARTIAL) or path.name.startswith(".tmp"):
+            remove(path)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the object in a JSON file; raises SteadyganError where it is missing or damaged."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8", errors="replace"))
+    except OSError as error:
+        raise SteadyganError(f"{path} cannot be read: {error.strerror or error}.") from error
+    except (ValueError, RecursionError) as error:
+        raise SteadyganError(
+            f"{path} is not JSON and cannot be read ({error}): restore it, or remove it and make"
+            " it again."
+        ) from error
+    if not isinstance(value, dict):
+        raise SteadyganError(
+            f"{path} must hold a JSON object, not {type(value).__name__}: restore it, or remove"
+            " it and make it again."
+        )
+    return value
+
+
+class Lines(NamedTuple):
+    """The objects of JSON lines, and the byte where they end: where the next look begins."""
+
+    rows: list[Row]
+    end: int
+
+
+def read_lines(path: Path, since: int = 0) -> Lines:
+    """Return the objects of a file of JSON lines from a byte on; no file has none.
+
+    A last line without its end is still being written, or its process was killed: it is left for
+    the next look. Where the file was made anew since (a run that is resumed drops the steps that it
+    makes again), all of it is read. Raises SteadyganError for a line that is no JSON object.
+    """
+    if not path.is_file():
+        return Lines([], 0)
+    held = path.read_bytes()
+    if since and held[since - 1 : since] != b"\n":
+        since = 0
+    end = held.rfind(b"\n") + 1
+    first = held.count(b"\n", 0, since) + 1
+    rows = [
+        _row(line, f"{path}, line {number}")
+        for number, line in enumerate(held[since:end].splitlines(), first)
+        if line.strip()
+    ]
+    return Lines(rows, end)
+
+
+def keep_lines(path: Path, wanted: Callable[[Row], bool]) -> None:
+    """Keep the wanted ones of a file of JSON lines; what is damaged goes, and half a line too."""
+    if not path.is_file():
+        return
+    held, kept = path.read_bytes(), []
+    for line in held.splitlines(keepends=True):
+        with suppress(SteadyganError):
+            if line.endswith(b"\n") and line.strip() and wanted(_row(line, str(path))):
+                kept.append(line)
+    if b"".join(kept) != held:
+        with whole(path) as file:
+            file.writelines(kept)
+
+
+def _row(line: bytes, at: str) -> Row:
+    text = line.decode("utf-8", errors="replace")
+    try:
+        row = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise SteadyganError(
+            f"{at} is not JSON ({error}); the file is damaged: remove that line."
+        ) from error
+    if not isinstance(row, dict):
+        raise SteadyganError(
+            f"{at} must be a JSON object, not {text.strip()[:40]!r}; the file is damaged: remove"
+            " that line."
+        )
+    return row
+
+
+def _sync_folder(path: Path) -> None:
+    # A rename is on the disk when its folder is; a system that cannot open folders keeps its own.
+    with suppress(PermissionError, IsADirectoryError):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,65 @@
+"""The format of a run folder, said once: which file is where, and what its name tells.
+
+::
+
+    config.json      the whole resolved configuration, versions, commit, seeds    (description.py)
+    status.json      running, finished, interrupted, stopped or failed; step, reason, seconds
+    metrics.jsonl    a line for each logged step, ``metrics`` in those that were evaluated
+    warnings.jsonl   a line for each trouble that was named: step, kind, message
+    samples/         real, step-N: a PNG grid of images, an NPZ of vectors          (samples.py)
+    checkpoints/     step-N and the best one: safetensors                        (checkpoint.py)
+    evaluation.json, crosstest.json, report.html    made afterwards, by commands of these names
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+CONFIG, STATUS = "config.json", "status.json"
+METRICS, WARNINGS = "metrics.jsonl", "warnings.jsonl"
+SAMPLES, CHECKPOINTS = "samples", "checkpoints"
+EVALUATION, CROSSTEST, REPORT = "evaluation.json", "crosstest.json", "report.html"
+REAL, BEST = "real", f"{CHECKPOINTS}/best.safetensors"
+
+LOGGED = (
+    "seconds",
+    "critic_loss",
+    "penalty",
+    "generator_loss",
+    "gradient_norm_real",
+    "gradient_norm_fake",
+    "logit_real",
+    "logit_fake",
+)
+"""What a line of metrics.jsonl may hold beside its step and its ``metrics``: a number or null, or a
+list of them, one a member, where many GANs were trained at once."""
+
+
+def step_name(step: int) -> str:
+    """Return how a file of a step is called, without its ending.
+
+    >>> step_name(50)
+    'step-00000050'
+    """
+    return f"step-{step:08d}"
+
+
+def by_step(folder: Path, *endings: str) -> dict[int, Path]:
+    """Return the files of steps in a folder, by increasing step; of endings such as ``.png``."""
+    found = {
+        int(match[1]): path
+        for path in (folder.iterdir() if folder.is_dir() else ())
+        if (match := re.fullmatch(r"step-(\d+)(\.\w+)", path.name)) and match[2] in endings
+    }
+    return dict(sorted(found.items()))
+
+
+def checkpoint_path(folder: Path, step: int) -> Path:
+    """Return where a run's checkpoint of a step is."""
+    return folder / CHECKPOINTS / f"{step_name(step)}.safetensors"
+
+
+def is_run(folder: Path) -> bool:
+    """Return whether a folder is a run's."""
+    return (folder / CONFIG).is_file()

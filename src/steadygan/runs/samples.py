@@ -1,0 +1,103 @@
+"""Files of samples: a PNG grid of images, an NPZ with key ``samples`` of anything; written and read
+here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+from ..core.errors import SteadyganError
+from .files import whole
+
+
+def write_samples(path: Path, x: Tensor) -> None:
+    """Write images (B, C, H, W) in [-1, 1] as a PNG grid, or samples of any shape as an NPZ, by the
+    path's ending.
+
+    Raises SteadyganError for another ending, and where the file cannot be written.
+    """
+    endings = (".png", ".npz") if x.ndim == 4 else (".npz",)
+    if path.suffix not in endings:
+        raise SteadyganError(
+            f"{path}: these samples are written to a file that ends in {' or '.join(endings)}."
+        )
+    with whole(path) as file:
+        if path.suffix == ".png":
+            image_grid(x).save(file, "png")
+        else:
+            np.savez_compressed(file, samples=x.cpu().float().numpy())
+
+
+def image_grid(x: Tensor) -> Image.Image:
+    """Tile images (B, C, H, W) in [-1, 1] into a picture, as square as they allow.
+
+    >>> image_grid(torch.zeros(64, 3, 8, 8)).size
+    (64, 64)
+    """
+    n, channels, height, width = x.shape
+    columns = max(1, round(n**0.5))
+    rows = -(-n // columns)
+    tiles = x.new_full((rows * columns, channels, height, width), 1.0)
+    tiles[:n] = x.nan_to_num(0.0)
+    pixels = ((tiles.clamp(-1, 1) + 1) * 127.5).round().byte().cpu()
+    pixels = (
+        pixels.view(rows, columns, channels, height, width)
+        .permute(0, 3, 1, 4, 2)
+        .reshape(rows * height, columns * width, channels)
+    )
+    array = pixels.numpy()
+    return Image.fromarray(array[..., 0] if channels == 1 else array)
+
+
+def read_samples(path: Path) -> np.ndarray:
+    """Return the samples of an NPZ, float64 of any shape; raises SteadyganError where it holds
+    none."""
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as held:
+            samples = np.asarray(held["samples"], dtype=np.float64)
+    except Exception as error:  # numpy, zipfile and the file system each have their own
+        raise SteadyganError(
+            f"{path} cannot be read as samples ({error}): remove the file to see the rest of the"
+            " run."
+        ) from error
+    if not samples.size:
+        raise SteadyganError(
+            f"{path} holds no samples, shape {samples.shape}: remove the file to see the rest of"
+            " the run."
+        )
+    return samples
+
+
+def read_points(path: Path) -> np.ndarray:
+    """Return the samples (N, d) of an NPZ; raises SteadyganError where they are no vectors."""
+    samples = read_samples(path)
+    if samples.ndim != 2:
+        raise SteadyganError(
+            f"{path} must hold `samples` of shape (N, d), not {samples.shape}: remove the file to"
+            " see the rest of the run."
+        )
+    return samples
+
+
+def read_picture(path: Path) -> Image.Image:
+    """Return the picture of a PNG, in colour; raises SteadyganError for anything else, whatever its
+    name."""
+    try:
+        with Image.open(path, formats=("PNG",)) as image:
+            return image.convert("RGB")
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise SteadyganError(
+            f"{path} cannot be read as a picture ({error}): remove the file to see the rest of"
+            " the run."
+        ) from error
+
+
+def read_shown(path: Path) -> np.ndarray | Image.Image:
+    """Return what a report shows of a file of samples: points (N, d), or a picture.
+
+    Raises SteadyganError for a damaged one.
+    """
+    return read_points(path) if path.suffix == ".npz" else read_picture(path)

@@ -1,0 +1,159 @@
+"""Files are written whole or not at all, by one way; lines are read whatever a crash has cut off."""
+
+import errno
+import json
+import os
+import stat
+
+import pytest
+import torch
+
+from steadygan import SteadyganError
+from steadygan.runs import checkpoint, files
+from steadygan.runs.folder import RunFolder
+from steadygan.runs.format import by_step
+from steadygan.runs.monitor import Warning
+from steadygan.runs.reading import Run
+from steadygan.runs.samples import read_picture, write_samples
+
+
+def rows(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o077, 0o002])
+def test_every_kind_of_file_follows_the_umask(tmp_path, umask):
+    before = os.umask(umask)
+    try:
+        folder = RunFolder.create(tmp_path / "run", {})
+        folder.save_checkpoint(3, {"step": 3, "x": torch.zeros(2)}, keep=2)
+        folder.samples(3, torch.zeros(4, 2))
+        folder.samples(None, torch.zeros(4, 1, 8, 8))
+        folder.log({"step": 3})
+        folder.rewind(0)
+        folder.write_status({})
+    finally:
+        os.umask(before)
+    written = [path for path in folder.path.rglob("*") if path.is_file()]
+    assert len(written) == 5
+    assert {stat.S_IMODE(path.stat().st_mode) for path in written} == {0o666 & ~umask}
+
+
+def test_a_kill_while_writing_leaves_what_was_there_and_nothing_in_the_way(tmp_path):
+    folder = RunFolder.create(tmp_path / "run", {})
+    folder.samples(2, torch.zeros(4, 2))
+    samples, held = folder.path / "samples", folder.path / "checkpoints"
+    # What a killed process leaves, of this version and of earlier ones.
+    for place in (samples / "step-00000004.npz.partial", samples / "step-00000004.npz.71.partial"):
+        place.write_bytes(b"half")
+    (held / ".tmpAbCdEf").write_bytes(b"half")
+    (folder.path / "metrics.jsonl.partial").write_bytes(b"half")
+    folder.rewind(2)
+    left = {path.name for path in folder.path.rglob("*") if path.is_file()}
+    assert left == {"config.json", "step-00000002.npz"}
+
+
+def test_a_folder_where_a_run_was_killed_before_it_was_described_is_free(tmp_path):
+    path = tmp_path / "run"
+    (path / "samples").mkdir(parents=True)
+    (path / "config.json.71.partial").write_text("{")
+    RunFolder.create(path, {"a": 1})
+    assert json.loads((path / "config.json").read_text()) == {"a": 1}
+    assert sorted(each.name for each in path.iterdir()) == ["checkpoints", "config.json", "samples"]
+
+
+def test_rewinding_drops_later_lines_and_a_torn_one_and_never_truncates(tmp_path, monkeypatch):
+    folder = RunFolder.create(tmp_path / "run", {})
+    metrics = folder.path / "metrics.jsonl"
+    for step in (1, 2, 3, 4):
+        folder.log({"step": step, "penalty": 0.5})
+    folder.warn(Warning(3, "mode-loss", "gone"))
+    with metrics.open("a") as file:
+        file.write('{"step": 2, "pena')
+    held = metrics.read_bytes()
+
+    def full(*paths):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", full)
+        with pytest.raises(SteadyganError, match="No space left"):
+            folder.rewind(2)
+        assert metrics.read_bytes() == held
+    folder.rewind(2)
+    assert [row["step"] for row in rows(metrics)] == [1, 2]
+    assert rows(folder.path / "warnings.jsonl") == []
+    before = metrics.stat().st_ino
+    folder.rewind(2)
+    assert metrics.stat().st_ino == before  # nothing to drop, nothing written
+
+
+def test_steps_are_numbers_however_many_digits_they_have(tmp_path):
+    folder = RunFolder.create(tmp_path / "run", {})
+    steps = (99_999_998, 99_999_999, 100_000_000, 1_000_000_001)
+    for step in steps:
+        folder.save_checkpoint(step, {"step": step, "x": torch.zeros(1)}, keep=2)
+        folder.samples(step, torch.zeros(2, 2))
+    assert checkpoint.load(checkpoint.latest(folder.path))["step"] == steps[-1]
+    assert len(checkpoint.checkpoints(folder.path)) == 2
+    assert [held.step for held in Run.read(folder.path).samples] == list(steps)
+    folder.rewind(steps[1])
+    assert list(by_step(folder.path / "samples", ".npz")) == list(steps[:2])
+
+
+def test_a_follower_reads_what_is_new_since_its_last_look(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    assert files.read_lines(path) == ([], 0)
+    files.append(path, {"step": 1})
+    files.append(path, {"step": 2})
+    found, end = files.read_lines(path)
+    assert [row["step"] for row in found] == [1, 2] and end == path.stat().st_size
+    assert files.read_lines(path, end) == ([], end)
+    whole = path.read_bytes()
+    path.write_bytes(whole + b'{"step": 3, "pen')  # just being written
+    assert files.read_lines(path, end) == ([], end)
+    path.write_bytes(whole + b'{"step": 3, "penalty": 1}\n')
+    found, later = files.read_lines(path, end)
+    assert [row["step"] for row in found] == [3] and later == path.stat().st_size
+    # Resumed from an earlier step: the file is another one, and shorter.
+    files.keep_lines(path, lambda row: row["step"] < 2)
+    assert [row["step"] for row in files.read_lines(path, later).rows] == [1]
+
+
+def test_a_broken_line_is_named_by_its_number_from_wherever_one_looks(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 1}\n{"step": 2}\n{"step\n{"step": 4}\n')
+    for since in (0, 12):
+        with pytest.raises(SteadyganError, match=r"metrics\.jsonl, line 3 is not JSON"):
+            files.read_lines(path, since)
+    path.write_text("[" * 100_000 + "\n")
+    with pytest.raises(SteadyganError, match="line 1 is not JSON"):
+        files.read_lines(path)
+
+
+def test_what_fails_while_it_is_written_leaves_no_trace(tmp_path):
+    path = tmp_path / "a.json"
+    files.write_json(path, {"a": 1})
+    with pytest.raises(ZeroDivisionError), files.whole(path) as file:
+        file.write(b"half")
+        raise ZeroDivisionError
+    assert json.loads(path.read_text()) == {"a": 1} and len(list(tmp_path.iterdir())) == 1
+    with pytest.raises(SteadyganError, match=r"cannot be written: No such file or directory\."):
+        files.write_json(tmp_path / "nowhere/a.json", {})
+
+
+def test_a_picture_is_a_png_whatever_its_name(tmp_path):
+    write_samples(tmp_path / "a.png", torch.zeros(4, 1, 8, 8))
+    assert read_picture(tmp_path / "a.png").size == (16, 16)
+    (tmp_path / "b.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n")
+    with pytest.raises(SteadyganError, match="cannot be read as a picture"):
+        read_picture(tmp_path / "b.png")
+
+
+def test_a_run_that_was_killed_before_its_status_said_so_has_finished(tmp_path):
+    folder = RunFolder.create(tmp_path / "run", {"config": {"steps": 5}})
+    folder.write_status({"state": "running", "step": 0})
+    folder.save_checkpoint(4, {"step": 4}, keep=2)
+    assert Run.read(folder.path).status["state"] == "running"
+    folder.save_checkpoint(5, {"step": 5}, keep=2)
+    assert Run.read(folder.path).status == {"state": "finished", "step": 5}
