@@ -64,6 +64,10 @@ class Context:
             ).to(like.device)
         return self.rng.uniform(like)
 
+    def signs(self, like: Tensor) -> Tensor:
+        """Return signs, 1 or -1 with the same chance, shaped like ``like``."""
+        return (self.uniform(like) < 0.5).to(like.dtype) * 2 - 1
+
     def _device(self, like: Tensor) -> torch.device:
         # A generator draws on its own device only; the draws then move to the samples.
         return self.rng.device if isinstance(self.rng, torch.Generator) else like.device

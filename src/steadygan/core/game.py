@@ -5,8 +5,8 @@ Pure: it never detaches, calls backward, steps, logs or knows a device.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -17,10 +17,11 @@ from .constraints import Constraint
 from .context import Context, Samples
 from .errors import SteadyganError
 from .objectives import Objective
+from .outputs import Outputs, Probe
 from .registry import build
 from .regularizers import POINTS, Regularizer
-from .schedules import Strength, scaled
-from .scores import Critic, Scores, score
+from .schedules import Strength, scaled, strengths_of
+from .scores import Critic, Scores, by_output, by_view, join, look, of_output, score, split
 from .slopes import AUTOGRAD, Slopes
 from .smoothing import Smoothing
 
@@ -31,20 +32,32 @@ Labels = tuple[Tensor, Tensor] | None
 class CriticTerms(NamedTuple):
     """The discriminator's loss in its parts: ``loss = objective + penalty`` (0-d each).
 
-    scores: by point, what they came from.
+    scores: by point, what they came from. how: which logits of a critic of many outputs were
+    penalized, in words.
     """
 
     loss: Tensor
     objective: Tensor
     penalty: Tensor
     scores: dict[str, Scores]
+    how: str = ""
 
     def detach(self) -> CriticTerms:
         """Return the same figures without their graph."""
         scores = {name: score.detach() for name, score in self.scores.items()}
         return CriticTerms(
-            self.loss.detach(), self.objective.detach(), self.penalty.detach(), scores
+            self.loss.detach(), self.objective.detach(), self.penalty.detach(), scores, self.how
         )
+
+
+class GeneratorTerms(NamedTuple):
+    """The generator's loss, 0-d, and the scores that it came from, with the critic's features.
+
+    scores: of 'fake', and of 'real' where real samples were given.
+    """
+
+    loss: Tensor
+    scores: dict[str, Scores]
 
 
 @dataclass(frozen=True)
@@ -80,6 +93,7 @@ class Game:
     smoothing: Smoothing | None
     constraint: Constraint | None
     regularize_generator: bool
+    outputs: Outputs
 
     def __init__(
         self,
@@ -88,6 +102,7 @@ class Game:
         smoothing: Smoothing | str | None = None,
         constraint: Constraint | str | None = None,
         regularize_generator: bool = False,
+        outputs: Outputs | str = "each",
     ) -> None:
         if isinstance(regularizers, str | Regularizer):
             regularizers = [regularizers]
@@ -97,6 +112,7 @@ class Game:
             "smoothing": None if smoothing is None else build("smoothing", smoothing),
             "constraint": None if constraint is None else build("constraint", constraint),
             "regularize_generator": regularize_generator,
+            "outputs": build("outputs", outputs),
         }
         for name, part in parts.items():
             object.__setattr__(self, name, part)
@@ -142,16 +158,15 @@ class Game:
         slopes: Slopes = AUTOGRAD,
     ) -> CriticTerms:
         """Return the discriminator's loss in its parts, for logging, ``observe`` and diagnosis."""
-        points, where = self.points(real, fake, labels=labels, at=at), self.where
+        points = self.points(real, fake, labels=labels, at=at)
         # Each batch passes through the critic on its own, because batch normalisation would couple
         # them; spectral normalisation
         # iterates once for all of them, because one step of the critic is one iteration of its
         # power method.
+        scores: dict[str, Scores] = {}
         with parametrize.cached():
-            scores = {
-                name: score(critic, samples, gradient=name in where, slopes=slopes)
-                for name, samples in points.items()
-            }
+            for name, samples in points.items():
+                scores |= self.look(critic, {name: samples}, at=at, slopes=slopes)
         return self.value(scores, at=at)
 
     def generator_loss(
@@ -169,6 +184,24 @@ class Game:
         ``real`` may be None unless the objective compares with real samples (relativistic ones) or
         the generator is regularized. slopes: how input gradients are taken, where it is.
         """
+        if not self.objective.uses_real and not self.regularize_generator:
+            real = None
+        return self.generator_terms(critic, real, fake, labels=labels, at=at, slopes=slopes).loss
+
+    def generator_terms(
+        self,
+        critic: Critic,
+        real: Tensor | None,
+        fake: Tensor,
+        *,
+        labels: Labels = None,
+        at: Context = Context(),
+        slopes: Slopes = AUTOGRAD,
+    ) -> GeneratorTerms:
+        """Return the generator's loss with what it came from, as feature matching needs it.
+
+        The critic looks at real samples too where they are given, not None.
+        """
         if self.objective.uses_real and real is None:
             raise SteadyganError(
                 "this objective's generator loss compares with real samples: pass them, not None"
@@ -180,17 +213,18 @@ class Game:
                     " real samples, not None"
                 )
             terms = self.critic_terms(critic, real, fake, labels=labels, at=at, slopes=slopes)
-            return (
-                self.objective.generator(terms.scores["real"].logits, terms.scores["fake"].logits)
-                - terms.penalty
-            )
+            loss = self._over_outputs(self._generator, terms.scores)
+            return GeneratorTerms(loss - terms.penalty, terms.scores)
         y_real, y_fake = labels or (None, None)
+        given = {"fake": Samples(fake, y_fake)}
+        if real is not None:
+            given["real"] = Samples(real, y_real)
         with parametrize.cached():
-            theirs = score(critic, self._smooth(Samples(fake, y_fake), at)).logits
-            ours = theirs.new_empty(0)
-            if self.objective.uses_real and real is not None:
-                ours = score(critic, self._smooth(Samples(real, y_real), at)).logits
-        return self.objective.generator(ours, theirs)
+            scores = {
+                name: score(critic, self._smooth(samples, at), reading=self.outputs.reading)
+                for name, samples in given.items()
+            }
+        return GeneratorTerms(self._over_outputs(self._generator, scores), scores)
 
     @property
     def where(self) -> tuple[str, ...]:
@@ -223,21 +257,46 @@ class Game:
 
         penalized: what the regularizers look at, where that is not all of ``scores``.
         """
-        loss = self.objective.critic(scores["real"].logits, scores["fake"].logits)
-        penalties = [
-            regularizer.penalty(penalized or scores, at) for regularizer in self.regularizers
-        ]
+        loss = self._over_outputs(
+            lambda s, _: self.objective.critic(s["real"].logits, s["fake"].logits), scores
+        )
+        seen = penalized or scores
+        penalties = [self._penalty(i, seen, at) for i in range(len(self.regularizers))]
         penalty = torch.stack(penalties).sum() if penalties else torch.zeros_like(loss)
-        return CriticTerms(loss + penalty if penalties else loss, loss, penalty, scores)
+        outputs = scores["fake"].outputs
+        how = self.outputs.how([t.shape[1] for t in outputs]) if outputs and self.where else ""
+        return CriticTerms(loss + penalty if penalties else loss, loss, penalty, scores, how)
+
+    def look(
+        self,
+        critic: Critic,
+        points: Mapping[str, Samples],
+        *,
+        at: Context = Context(),
+        slopes: Slopes = AUTOGRAD,
+    ) -> dict[str, Scores]:
+        """Evaluate a critic at points, all in one pass, with the input gradients for penalties."""
+        reading = self.outputs.reading
+        if not set(points) & set(self.where):
+            whole = score(critic, join(points), reading=reading)
+            parts = split(whole, [len(samples.x) for samples in points.values()])
+            return dict(zip(points, parts, strict=True))
+
+        def probes(point: str, logits: Sequence[Tensor]) -> list[Probe]:
+            here = {i: r for i, r in enumerate(self.regularizers) if point in r.where}
+            return self.outputs.probes(logits, point, here, at)
+
+        return look(critic, points, probes, slopes=slopes, reading=reading)
 
     def observe(
         self, scores: Mapping[str, Scores], memory: Mapping[str, Tensor]
     ) -> dict[str, Tensor]:
         """Return the memory after a discriminator step, for the next ``Context``; pure."""
         return {
-            key: value
+            f"{key}@{o}" if o else key: value
             for r in self.regularizers
-            for key, value in r.observe(scores, memory).items()
+            for o, part in enumerate(by_output(scores))
+            for key, value in r.observe(part, of_output(memory, o)).items()
         }
 
     @torch.no_grad()
@@ -256,7 +315,7 @@ class Game:
         return {
             f"{place}.{name}": getattr(part, name)
             for place, part in self._parts()
-            for name in _strengths(part)
+            for name in strengths_of(part)
         }
 
     def with_strengths(self, values: Mapping[str, Strength]) -> Game:
@@ -265,7 +324,7 @@ class Game:
         for place, part in self._parts():
             here = {
                 name: values[f"{place}.{name}"]
-                for name in _strengths(part)
+                for name in strengths_of(part)
                 if f"{place}.{name}" in values
             }
             parts[place] = replace(part, **here) if here else part
@@ -307,6 +366,34 @@ class Game:
             }
         )
 
+    def _over_outputs(
+        self, term: Callable[[Mapping[str, Scores], int], Tensor], scores: Mapping[str, Scores]
+    ) -> Tensor:
+        """Return a term of the scores of one output and its place, added up over the outputs."""
+        parts = by_output(scores)
+        if not scores["fake"].outputs:
+            return term(scores, 0)
+        shares = self.outputs.shares(len(parts))
+        return torch.stack([share * term(parts[o], o) for o, share in enumerate(shares)]).sum()
+
+    def _generator(self, scores: Mapping[str, Scores], place: int = 0) -> Tensor:
+        fake = scores["fake"].logits
+        real = scores["real"].logits if "real" in scores else fake.new_empty(0)
+        return self.objective.generator(real, fake)
+
+    def _penalty(self, place: int, scores: Mapping[str, Scores], at: Context) -> Tensor:
+        """Return a regularizer's penalty, added up over what it sees of a critic's outputs."""
+        regularizer = self.regularizers[place]
+        if not regularizer.where:
+            return self._over_outputs(
+                lambda s, o: regularizer.penalty(s, replace(at, memory=of_output(at.memory, o))),
+                scores,
+            )
+        if not scores[regularizer.where[0]].outputs:
+            return regularizer.penalty(scores, at)
+        seen = by_view(scores, regularizer.where, place)
+        return torch.stack([share * regularizer.penalty(s, at) for share, s in seen]).sum()
+
     def _parts(self) -> Iterator[tuple[str, Any]]:
         yield from (
             (f"regularizers.{i}", regularizer) for i, regularizer in enumerate(self.regularizers)
@@ -316,13 +403,3 @@ class Game:
 
     def _smooth(self, samples: Samples, at: Context) -> Samples:
         return samples if self.smoothing is None else self.smoothing(samples, at)
-
-
-def _strengths(part: object) -> list[str]:
-    # A module of a third party may not postpone its annotations, and then they are types instead of
-    # strings.
-    return (
-        [f.name for f in fields(part) if f.type in ("Strength", Strength)]
-        if is_dataclass(part)
-        else []
-    )

@@ -35,6 +35,7 @@ KINDS: dict[str, tuple[str, ...]] = {
     "divergence": ("core.divergences",),
     "regularizer": ("core.regularizers",),
     "smoothing": ("core.smoothing",),
+    "outputs": ("core.outputs",),
     "constraint": ("core.constraints",),
     "dynamics": ("core.dynamics",),
     "problem": ("problems.toys", "problems.images"),
@@ -281,6 +282,8 @@ def _parse(hint: Any, text: str) -> Any:
     if type(None) in options and text.lower() == "none":
         return None
     for option in options:
+        if typing.get_origin(option) is tuple:
+            return tuple(_parse(typing.get_args(option)[0], part) for part in text.split("/"))
         if typing.get_origin(option) is typing.Literal:
             if text not in typing.get_args(option):
                 raise unknown("value", text, typing.get_args(option))
@@ -317,6 +320,8 @@ def _format(value: Any) -> str:
         return str(int(value))
     if type(value) in _where:
         return spec(value)
+    if isinstance(value, tuple):
+        return "/".join(map(_format, value))
     return "none" if value is None else str(value)
 
 

@@ -74,6 +74,11 @@ class Regularizer:
     """Why a game with it cannot be linearised at an equilibrium; empty where it can."""
 
     @property
+    def not_by_signs(self) -> str:
+        """Why signs cannot stand for a sum of its penalties (core/outputs.py); '' where they can."""
+        return "is no gradient penalty"
+
+    @property
     def sees_generated(self) -> bool:
         """Whether it depends on generated samples: by its points, or by both batches' logits."""
         return not self.where or not set(self.where) <= {"real", "around-real"}
@@ -84,6 +89,10 @@ class Regularizer:
         ``scores`` holds 'real', 'fake' and every point of ``where``, the latter with their
         gradient.
         """
+        raise NotImplementedError
+
+    def root(self, point: str, logits: Tensor) -> Tensor | None:
+        """Return the square root of the weight of squared gradient norms; None for 1."""
         raise NotImplementedError
 
     def observe(
@@ -121,6 +130,14 @@ class GradientPenalty(Regularizer):
         """
         return None
 
+    @property
+    def not_by_signs(self) -> str:
+        """A target other than 0 is not linear in the squared norm, and signs take the root."""
+        if self.target:
+            return "is not linear in the squared norm of the gradient"
+        said = next(vars(c) for c in type(self).__mro__ if {"root", "weight"} & vars(c).keys())
+        return "" if "root" in said else "declares a weight without its root(point, logits)"
+
     def penalty(self, scores: Mapping[str, Scores], context: Context) -> Tensor:
         """Return the penalty, 0-d; an annealed gamma needs ``context.progress``."""
         terms = []
@@ -128,7 +145,7 @@ class GradientPenalty(Regularizer):
             here = scores[point]
             assert here.gradient is not None
             size = self._size(here.gradient)
-            weight = self.weight(point, here.logits)
+            weight = None if here.weighted else self.weight(point, here.logits)
             terms.append((size if weight is None else weight * size).mean())
         return at(self.gamma, context.progress) / 2 * torch.stack(terms).sum()
 

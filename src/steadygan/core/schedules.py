@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import ClassVar
 
 from torch import Tensor
@@ -121,3 +121,11 @@ def at(value: Strength, progress: float | None) -> float | Tensor:
     if not 0 <= progress <= 1:
         raise SteadyganError(f"progress is t/T in [0, 1], not {progress}")
     return value(progress)
+
+
+def strengths_of(part: object) -> list[str]:
+    """Return the names of a dataclass's fields that are strengths."""
+    # A module of a third party may not postpone its annotations, and then they are types instead of
+    # strings.
+    kinds = ("Strength", Strength)
+    return [f.name for f in fields(part) if f.type in kinds] if is_dataclass(part) else []

@@ -2,64 +2,210 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from .context import Samples
 from .errors import SteadyganError
+from .outputs import Probe
+from .reading import Heads, Reading, read
 from .slopes import AUTOGRAD, Slopes
 
-Critic = Callable[..., Tensor]
-"""Any module or function D(x), or D(x, y) with labels, that returns one logit a sample, large on
-real samples."""
+Critic = Callable[..., Any]
+"""Any module or function D(x), or D(x, y) with labels, that returns logits, large on real samples:
+one a sample, or outputs as core/reading.py reads them."""
+
+
+class View(NamedTuple):
+    """What penalties see of many outputs at one point: the values and input gradients of a probe.
+
+    Args:
+        logits: (B,).
+        gradient: (B, *event).
+        share: what the penalty counts.
+        of: the regularizer that it is for, whose weight is in the gradient; None for all.
+    """
+
+    logits: Tensor
+    gradient: Tensor
+    share: float
+    of: int | None = None
 
 
 class Scores(NamedTuple):
     """Samples x (B, *event), the critic's logits (B,), the input gradient (B, *event), labels.
 
-    The gradient is there where a penalty asks for it.
+    The gradient is there where a penalty asks for it. A critic of many outputs has their logits
+    (B, K) each in ``outputs``, their mean in ``logits``, and what penalties look at in ``views``.
+
+    Args:
+        x: samples (B, *event).
+        logits: (B,), one for each sample.
+        gradient: of ``logits``, (B, *event).
+        labels: (B, ...), of a conditional GAN.
+        outputs: logits of each output (B, K); empty where there is one logit a sample.
+        features: feature maps, in groups, as the critic returned them.
+        views: of a critic of many outputs.
+        weighted: whether the gradient has the root of a penalty's weight in it.
     """
 
     x: Tensor
     logits: Tensor
     gradient: Tensor | None = None
     labels: Tensor | None = None
+    outputs: tuple[Tensor, ...] = ()
+    features: tuple[tuple[Tensor, ...], ...] = ()
+    views: tuple[View, ...] = ()
+    weighted: bool = False
 
     def detach(self) -> Scores:
-        """Return the same figures without their graph."""
+        """Return the same figures without their graph, and without features and views."""
         return Scores(
             self.x.detach(),
             self.logits.detach(),
             None if self.gradient is None else self.gradient.detach(),
             self.labels,
+            tuple(t.detach() for t in self.outputs),
         )
 
 
 def score(
-    critic: Critic, samples: Samples, *, gradient: bool = False, slopes: Slopes = AUTOGRAD
+    critic: Critic,
+    samples: Samples,
+    *,
+    gradient: bool = False,
+    slopes: Slopes = AUTOGRAD,
+    reading: Reading = "auto",
 ) -> Scores:
     r"""Evaluate a critic: logits D(x), and with ``gradient`` also :math:`\nabla_x D(x)`.
 
     The samples may be plain tensors or carry a graph; they are left as they were. A critic that
-    ignores its input has gradient zero. Raises SteadyganError where the critic returns anything but
-    one logit a sample.
+    ignores its input has gradient zero; of a critic of many outputs it is that of their mean.
+    Raises SteadyganError where the critic returns what cannot be read as logits.
 
     >>> score(lambda x: (x**2).sum(1), Samples(torch.tensor([[1.0, 2.0]])), gradient=True).gradient
     tensor([[2., 4.]], grad_fn=<...>)
     """
     x, labels = samples.x, samples.labels
     if not gradient:
-        return Scores(x, logits_of(critic, x, labels), None, labels)
-    if not x.is_floating_point():
-        raise SteadyganError(
-            f"the critic's input gradient needs floating-point samples, these are {x.dtype}:"
-            " convert them with .float()"
-        )
-    x, (logits,), pull = slopes(lambda point: (logits_of(critic, point, labels),), x)
+        heads = heads_of(critic, x, labels, reading)
+        return _scores(x, heads, labels)
+    _differentiable(x)
+    x, (logits,), pull = slopes(lambda point: (logits_of(critic, point, labels, reading),), x)
     return Scores(x, logits, pull((torch.ones_like(logits),)), labels)
+
+
+def look(
+    critic: Critic,
+    points: Mapping[str, Samples],
+    probes: Callable[[str, Sequence[Tensor]], Sequence[Probe]],
+    *,
+    slopes: Slopes = AUTOGRAD,
+    reading: Reading = "auto",
+) -> dict[str, Scores]:
+    """Evaluate a critic at points in one pass, with the input gradients that penalties look at.
+
+    Args:
+        critic: of one logit a sample, whose gradient it is then, or of many outputs.
+        points: samples by name.
+        probes: what is looked at at a point, from its name and the logits (B, K) of its outputs.
+        slopes: how gradients are taken.
+        reading: how nested lists are read.
+
+    Returns:
+        Scores by name; feature maps are in none of them where there are several points.
+    """
+    together, sizes = join(points), [len(samples.x) for samples in points.values()]
+    _differentiable(together.x)
+    seen: list[Heads] = []
+
+    def function(x: Tensor) -> tuple[Tensor, ...]:
+        seen.append(heads_of(critic, x, together.labels, reading))
+        return seen[-1].flat()
+
+    x, tensors, pull = slopes(function, together.x)
+    heads = seen[-1].like(tensors)
+    rest = [None] * (len(tensors) - len(heads.logits))
+    whole = _scores(x, heads, together.labels)
+    if heads.single:
+        gradient = pull((torch.ones_like(whole.logits), *rest))
+        return dict(zip(points, split(whole._replace(gradient=gradient), sizes), strict=True))
+    parts = dict(zip(points, split(whole, sizes), strict=True))
+    asked = {name: probes(name, part.outputs) for name, part in parts.items()}
+    for turn in itertools.zip_longest(*asked.values()):
+        cotangents = [
+            _rows([p and p.cotangents[o] for p in turn], [s.outputs[o] for s in parts.values()])
+            for o in range(len(heads.logits))
+        ]
+        gradients = pull((*cotangents, *rest)).split(sizes)
+        for name, probe, gradient in zip(points, turn, gradients, strict=True):
+            if probe:
+                part = parts[name]
+                view = View(probe.value(part.outputs), gradient, probe.share, probe.of)
+                parts[name] = part._replace(views=(*part.views, view))
+    return parts
+
+
+def join(points: Mapping[str, Samples]) -> Samples:
+    """Return the samples of all points as one batch."""
+    x, labels = zip(*points.values(), strict=True)
+    if len(x) == 1:
+        return Samples(x[0], labels[0])
+    return Samples(torch.cat(x), None if labels[0] is None else torch.cat(labels))
+
+
+def split(whole: Scores, sizes: Sequence[int]) -> list[Scores]:
+    """Return the scores of the points that ``join`` made one batch of."""
+    if len(sizes) == 1:
+        return [whole]
+    none = [None] * len(sizes)
+    x, logits, gradient, labels = (t.split(sizes) if t is not None else none for t in whole[:4])
+    outputs = zip(*(t.split(sizes) for t in whole.outputs), strict=True) if whole.outputs else none
+    parts = zip(x, logits, gradient, labels, outputs, strict=True)
+    return [Scores(*part[:4], part[4] or ()) for part in parts]
+
+
+def by_output(scores: Mapping[str, Scores]) -> list[dict[str, Scores]]:
+    """Return the scores of each output of a critic, its positions as a batch of logits."""
+    count = max(len(s.outputs) for s in scores.values())
+    if not count:
+        return [dict(scores)]
+    return [
+        {name: s._replace(logits=s.outputs[o].flatten(), outputs=()) for name, s in scores.items()}
+        for o in range(count)
+    ]
+
+
+def of_output(memory: Mapping[str, Tensor], place: int) -> dict[str, Tensor]:
+    """Return what is remembered about the output at a place, by the names of a single one."""
+    found = {key.partition("@"): value for key, value in memory.items()}
+    return {
+        key: value for (key, _, of), value in found.items() if of == (str(place) if place else "")
+    }
+
+
+def by_view(
+    scores: Mapping[str, Scores], where: Sequence[str], of: int
+) -> Iterator[tuple[float, dict[str, Scores]]]:
+    """Yield what a regularizer that looks at points sees of many outputs, and what it counts."""
+    views = [[v for v in scores[point].views if v.of in (None, of)] for point in where]
+    if len({len(seen) for seen in views}) > 1:
+        raise SteadyganError(
+            f"the critic returned different numbers of logits at {', '.join(where)} points, so that"
+            " their penalties do not add up: give samples of one size"
+        )
+    for turn in zip(*views, strict=True):
+        seen = {
+            point: scores[point]._replace(
+                logits=v.logits, gradient=v.gradient, weighted=v.of is not None
+            )
+            for point, v in zip(where, turn, strict=True)
+        }
+        yield turn[0].share, {**scores, **seen}
 
 
 def squared_norm(gradient: Tensor) -> Tensor:
@@ -74,20 +220,36 @@ def safe_norm(gradient: Tensor) -> Tensor:
     return torch.where(positive, torch.where(positive, squared, 1.0).sqrt(), 0.0)
 
 
-def logits_of(critic: Critic, x: Tensor, labels: Tensor | None) -> Tensor:
-    """Return one logit a sample, (B,), at least in single precision; anything else raises."""
-    out = critic(x) if labels is None else critic(x, labels)
-    n = len(x)
-    if not isinstance(out, Tensor):
+def heads_of(critic: Critic, x: Tensor, labels: Tensor | None, reading: Reading) -> Heads:
+    """Return a critic's outputs at samples."""
+    return read(critic(x) if labels is None else critic(x, labels), len(x), reading)
+
+
+def logits_of(
+    critic: Critic, x: Tensor, labels: Tensor | None, reading: Reading = "auto"
+) -> Tensor:
+    """Return one logit a sample, (B,), at least in single precision; of many outputs their mean."""
+    return _scores(x, heads_of(critic, x, labels, reading), labels).logits
+
+
+def _scores(x: Tensor, heads: Heads, labels: Tensor | None) -> Scores:
+    if heads.single:
+        return Scores(x, heads.logits[0], None, labels, (), heads.features)
+    mean = torch.stack([t.mean(1) for t in heads.logits]).mean(0)
+    return Scores(x, mean, None, labels, *heads)
+
+
+def _rows(given: Sequence[Tensor | None], like: Sequence[Tensor]) -> Tensor | None:
+    """Cotangents of one output at all points as one batch, 0 where there is none."""
+    if all(c is None for c in given):
+        return None
+    filled = [torch.zeros_like(t) if c is None else c for c, t in zip(given, like, strict=True)]
+    return torch.cat(filled) if len(filled) > 1 else filled[0]
+
+
+def _differentiable(x: Tensor) -> None:
+    if not x.is_floating_point():
         raise SteadyganError(
-            "the critic must return a tensor of one logit a sample, it returned"
-            f" {type(out).__name__}"
+            f"the critic's input gradient needs floating-point samples, these are {x.dtype}:"
+            " convert them with .float()"
         )
-    if tuple(out.shape) not in ((n,), (n, 1), (n, 1, 1, 1)):
-        raise SteadyganError(
-            f"the critic returned shape {tuple(out.shape)} for {n} samples; expected one logit a"
-            f" sample: ({n},), ({n}, 1) or ({n}, 1, 1, 1)"
-        )
-    return (
-        out.reshape(n).float() if out.dtype in (torch.float16, torch.bfloat16) else out.reshape(n)
-    )

@@ -4,17 +4,17 @@ of it back to x, such that the result is differentiable again."""
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-Outputs = tuple[Tensor, ...]
+Tensors = tuple[Tensor, ...]
 """What is differentiated in x: one logit a sample, or several tensors of a sample's outputs."""
-Pull = Callable[[Outputs], Tensor]
-"""Cotangents, one for each output, -> the gradient in x of their inner product with the outputs.
-It may be called again; cotangents are constants for it, and keep their own graph."""
+Pull = Callable[[Sequence[Tensor | None]], Tensor]
+"""Cotangents, one for each output or None for 0, -> the gradient in x of their inner product with
+the outputs. It may be called again; cotangents are constants for it, and keep their own graph."""
 
 
 class Slopes(ABC):
@@ -22,8 +22,8 @@ class Slopes(ABC):
 
     @abstractmethod
     def __call__(
-        self, function: Callable[[Tensor], Outputs], x: Tensor
-    ) -> tuple[Tensor, Outputs, Pull]:
+        self, function: Callable[[Tensor], Tensors], x: Tensor
+    ) -> tuple[Tensor, Tensors, Pull]:
         """Return the samples that were looked at (x or an alias of it), function(x), and the pull.
 
         Args:
@@ -44,8 +44,8 @@ class Autograd(Slopes):
     """
 
     def __call__(
-        self, function: Callable[[Tensor], Outputs], x: Tensor
-    ) -> tuple[Tensor, Outputs, Pull]:
+        self, function: Callable[[Tensor], Tensors], x: Tensor
+    ) -> tuple[Tensor, Tensors, Pull]:
         """Return an alias of x, function at it, and the pull by autograd."""
         differentiable = torch.is_grad_enabled()
         with torch.enable_grad():
@@ -54,9 +54,9 @@ class Autograd(Slopes):
             x = x.view_as(x) if x.requires_grad else x.detach().requires_grad_()
             outputs = function(x)
 
-        def pull(cotangents: Outputs) -> Tensor:
+        def pull(cotangents: Sequence[Tensor | None]) -> Tensor:
             pairs = zip(outputs, cotangents, strict=True)
-            reached = [(out, cotangent) for out, cotangent in pairs if out.requires_grad]
+            reached = [(out, c) for out, c in pairs if c is not None and out.requires_grad]
             if not reached:
                 return torch.zeros_like(x)
             (slope,) = torch.autograd.grad(
@@ -81,11 +81,19 @@ class Func(Slopes):
     batch normalisation in training mode."""
 
     def __call__(
-        self, function: Callable[[Tensor], Outputs], x: Tensor
-    ) -> tuple[Tensor, Outputs, Pull]:
+        self, function: Callable[[Tensor], Tensors], x: Tensor
+    ) -> tuple[Tensor, Tensors, Pull]:
         """Return x, function(x) and the pull by torch.func."""
         outputs, pull = torch.func.vjp(function, x)  # type: ignore[misc]  # without has_aux it returns two
-        return x, outputs, lambda cotangents: pull(cotangents)[0]
+
+        def filled(cotangents: Sequence[Tensor | None]) -> Tensor:
+            pairs = zip(cotangents, outputs, strict=True)
+            slope: Tensor = pull(
+                tuple(torch.zeros_like(out) if c is None else c for c, out in pairs)
+            )[0]
+            return slope
+
+        return x, outputs, filled
 
 
 AUTOGRAD, FUNC = Autograd(), Func()

@@ -25,7 +25,7 @@ from torch.overrides import TorchFunctionMode
 from ..context import Context, Samples
 from ..errors import SteadyganError, unknown
 from ..game import CriticTerms, Game, Labels
-from ..scores import Critic, logits_of, squared_norm
+from ..scores import Critic, heads_of, squared_norm
 from .compiled import compiled
 from .merged import Box
 from .paths import PATHS, NotExact, Points, parts_of, separate
@@ -269,18 +269,20 @@ def _candidates(game: Game, critic: nn.Module, few: Points) -> tuple[list[Path],
         )
     try:
         with _held(critic) as held, Merge(x, Box()) as merge, torch.enable_grad():
-            logits = logits_of(held, x, few["real"].labels)
+            heads = heads_of(held, x, few["real"].labels, game.outputs.reading)
     except Exception as error:
         return [], f"its copy does not run in double precision: {str(error).splitlines()[0]}"
-    lost = not merge.active(logits)
+    lost = not all(merge.active(logits) for logits in heads.logits)
     if merge.couples or lost:
         return (
             [],
             merge.couples or merge.why or "its logits come from something that cannot be followed",
         )
-    unseen = merge.why or unknown_node(logits, x)
     if not game.where:
         return ["joined"], ""
+    if not heads.single:
+        return ["joined"], "the losses of several logits a sample do not merge with their penalties"
+    unseen = merge.why or unknown_node(heads.logits[0], x)
     if unseen:
         return (
             ["joined"],

@@ -12,7 +12,8 @@ from torch.nn.utils import parametrize
 
 from ..context import Context, Samples
 from ..game import CriticTerms, Game
-from ..scores import Critic, Scores, logits_of, score
+from ..reading import Reading
+from ..scores import Critic, Scores, heads_of, join, score, split
 from .merged import Box
 from .whitelist import Merge, unknown_node
 
@@ -56,8 +57,13 @@ def _value(game: Game, scores: Mapping[str, Scores], at: Context) -> CriticTerms
                 if head.labels is None or rest.labels is None
                 else torch.cat([head.labels, rest.labels])
             )
+            outputs = zip(head.outputs, rest.outputs, strict=True)
             whole[name] = Scores(
-                torch.cat([head.x, rest.x]), torch.cat([head.logits, rest.logits]), None, labels
+                torch.cat([head.x, rest.x]),
+                torch.cat([head.logits, rest.logits]),
+                None,
+                labels,
+                tuple(torch.cat(pair) for pair in outputs),
             )
     terms = game.value(whole, at=at, penalized=heads)
     return terms._replace(
@@ -69,24 +75,21 @@ def separate(
     game: Game, critic: Critic, points: Points, at: Context, parameters: Sequence[Tensor] | None
 ) -> Found:
     """Each batch through the critic on its own, one backward."""
+    scores: dict[str, Scores] = {}
     with parametrize.cached():
-        scores = {
-            name: score(critic, samples, gradient=name in game.where)
-            for name, samples in points.items()
-        }
+        for name, samples in points.items():
+            scores |= game.look(critic, {name: samples}, at=at)
     return _backward(game, scores, at, parameters)
 
 
 def joined(
     game: Game, critic: Critic, points: Points, at: Context, parameters: Sequence[Tensor] | None
 ) -> Found:
-    """All batches in one pass, or in two where some of them need no input gradient."""
+    """All batches through the critic in one pass, or in two where some need no input gradient."""
     scores: dict[str, Scores] = {}
     with parametrize.cached():
-        for names, sloped in _groups(game, points):
-            together = _cat(points, names)
-            whole = score(critic, together, gradient=sloped)
-            scores |= _split(whole, points, names)
+        for names, _ in _groups(game, points):
+            scores |= game.look(critic, _together(points, names), at=at)
     return _backward(game, {name: scores[name] for name in points}, at, parameters)
 
 
@@ -99,16 +102,18 @@ def merged(
     passes: list[tuple[tuple[str, ...], Tensor, Tensor | None, Box | None]] = []
     with parametrize.cached():
         for names, sloped in _groups(game, points):
-            together = _cat(points, names)
+            parts = _together(points, names)
+            together = join(parts)
             if not sloped:
                 logits, slope, box = score(critic, together).logits, None, None
             else:
-                logits, slope, box = _forward(critic, together)
+                logits, slope, box = _forward(critic, together, game.outputs.reading)
             passes.append((names, logits, slope, box))
             whole = Scores(
                 together.x, _leaf(logits), None if slope is None else _leaf(slope), together.labels
             )
-            scores |= _split(whole, points, names)
+            sizes = [len(part.x) for part in parts.values()]
+            scores |= dict(zip(names, split(whole, sizes), strict=True))
         with torch.autocast(together.x.device.type, enabled=False):
             terms = _value(game, {name: scores[name] for name in points}, at)
         totals: list[Tensor | None] = [None] * len(parameters)
@@ -144,7 +149,7 @@ PATHS: dict[str, Callable[[Game, Critic, Points, Context, Sequence[Tensor] | Non
 }
 
 
-def _forward(critic: Critic, together: Samples) -> tuple[Tensor, Tensor, Box]:
+def _forward(critic: Critic, together: Samples, reading: Reading) -> tuple[Tensor, Tensor, Box]:
     """Return logits (B,), the input gradient, and the box in which its backward looks for
     dL/dlogits."""
     x, box = together.x.detach(), Box()
@@ -153,7 +158,10 @@ def _forward(critic: Critic, together: Samples) -> tuple[Tensor, Tensor, Box]:
         x = x.contiguous(memory_format=torch.channels_last)
     x.requires_grad_()
     with Merge(x, box) as merge:
-        logits = logits_of(critic, x, together.labels)
+        heads = heads_of(critic, x, together.labels, reading)
+    if not heads.single:
+        raise NotExact("it has several logits a sample, whose losses would not be merged")
+    (logits,) = heads.logits
     why = merge.why or (
         "" if merge.active(logits) else "its logits come from something that cannot be followed"
     )
@@ -208,24 +216,12 @@ def _groups(game: Game, points: Points) -> list[tuple[tuple[str, ...], bool]]:
     return [(names, flag) for names, flag in ((sloped, True), (plain, False)) if names]
 
 
-def _cat(points: Points, names: Sequence[str]) -> Samples:
-    parts = [points[name] for name in names]
-    if len(parts) == 1:
-        return parts[0]
-    if len({(p.x.shape[1:], p.x.dtype, p.labels is None) for p in parts}) > 1:
+def _together(points: Points, names: Sequence[str]) -> dict[str, Samples]:
+    """Points that can make up one batch."""
+    parts = {name: points[name] for name in names}
+    if len({(p.x.shape[1:], p.x.dtype, p.labels is None) for p in parts.values()}) > 1:
         raise NotExact("its batches are of different shape or type")
-    labels = (
-        None
-        if parts[0].labels is None
-        else torch.cat([p.labels for p in parts if p.labels is not None])
-    )
-    return Samples(torch.cat([p.x for p in parts]), labels)
-
-
-def _split(whole: Scores, points: Points, names: Sequence[str]) -> dict[str, Scores]:
-    sizes = [len(points[name].x) for name in names]
-    parts = [t.split(sizes) if t is not None else [None] * len(names) for t in whole]
-    return {name: Scores(*part) for name, part in zip(names, zip(*parts, strict=True), strict=True)}
+    return parts
 
 
 def _leaf(t: Tensor) -> Tensor:

@@ -43,9 +43,10 @@ def compiled(pure: Callable[[Tree], Tree], given: Tree) -> Callable[[Tree], Tree
 
 
 def to_tree(terms: CriticTerms) -> Tree:
-    """Return terms as a tree, without what is None."""
+    """Return terms as a tree, without what is None, features and views."""
+    kept = ("x", "logits", "gradient", "labels", "outputs")
     scores = {
-        name: {key: t for key, t in s._asdict().items() if t is not None}
+        name: {key: getattr(s, key) for key in kept if getattr(s, key) is not None}
         for name, s in terms.scores.items()
     }
     return {
