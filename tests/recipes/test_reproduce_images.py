@@ -14,12 +14,16 @@ from steadygan import SteadyganError
 from steadygan.cli import main
 from steadygan.evaluation.crosstest import cross_test, judged
 from steadygan.evaluation.estimate import Estimate
-from steadygan.experiments import images
-from steadygan.experiments.images import Quality, Trained
+from steadygan.experiments import images, pace, quality
+from steadygan.experiments.images import Trained
+from steadygan.experiments.quality import Quality
 from steadygan.experiments.roth import cost as roth_cost
 from steadygan.experiments.roth import crosstest as roth_crosstest
 from steadygan.experiments.roth import images as roth_images
+from steadygan.experiments.rules import Fate
+from steadygan.experiments.spec import Source
 from steadygan.experiments.timing import Job, ratio, rounds
+from steadygan.runs.samples import write_samples
 from steadygan.training import trainer
 
 
@@ -30,6 +34,7 @@ def run(
     seed=0,
     objective="nonsaturating",
     warnings=(),
+    step=9,
 ):
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps({"config": {"objective": objective}}))
@@ -38,70 +43,96 @@ def run(
         seed,
         folder,
         state,
-        9,
+        step,
         1.0,
         tuple(warnings),
         tuple({"critic_loss": loss} for loss in losses),
     )
 
 
-def quality(kid=0.3, spread=0.9):
+SOURCE = Source("")
+
+
+def found(kid=0.3, spread=0.9):
     return Quality(Estimate(kid, kid - 0.01, kid + 0.01), spread)
 
 
 # ------------------------------------------------------------ verdicts
 
 
-def test_what_is_alive_and_what_is_not(tmp_path):
+def fate(run, **more):
+    return quality.course(run, found(**more)).fate
+
+
+def test_how_runs_went(tmp_path):
     whole = run(tmp_path / "whole")
-    assert images.alive(whole, quality())
-    assert not images.alive(run(tmp_path / "stopped", state="stopped"), quality())
-    assert not images.alive(whole, quality(spread=0.24)) and images.alive(
-        whole, quality(spread=0.26)
-    )
+    assert fate(whole) is Fate.STANDS and fate(whole, spread=0.26) is Fate.STANDS
+    assert fate(run(tmp_path / "stopped", state="stopped")) is Fate.BLEW_UP
     # 2 % of 2 log 2 = 0.0277: the median over the last third decides, so that neither a moment nor
     # the start does.
-    assert not images.alive(run(tmp_path / "won", losses=[1.4] * 6 + [0.02, 0.5, 0.02]), quality())
-    assert images.alive(
-        run(tmp_path / "transient", losses=[0.02] * 6 + [1.2, 0.02, 1.2]), quality()
-    )
-    assert images.alive(
-        run(tmp_path / "wgan", losses=[-3.0] * 9, objective="wasserstein"), quality()
-    )
+    assert fate(run(tmp_path / "won", losses=[1.4] * 6 + [0.02, 0.5, 0.02])) is Fate.WON
+    assert fate(run(tmp_path / "moment", losses=[0.02] * 6 + [1.2, 0.02, 1.2])) is Fate.STANDS
+    assert fate(run(tmp_path / "wgan", losses=[-3.0] * 9, objective="wasserstein")) is Fate.STANDS
+
+
+def test_untrained_is_not_unstable(tmp_path):
+    grids = tmp_path / "alike/samples"
+    grids.mkdir(parents=True)
+    pictures = torch.rand(64, 3, 8, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    for name in ("real", "step-00000000"):
+        write_samples(grids / f"{name}.png", pictures)
+    for step in (3, 9):
+        write_samples(grids / f"step-{step:08d}.png", 0.1 * pictures)
+    alike = run(tmp_path / "alike")
+    assert not alike.had_varied, "the first grid is of random weights"
+    assert fate(alike, spread=0.1) is Fate.UNLEARNED
+    write_samples(grids / "step-00000003.png", 0.3 * pictures)
+    assert fate(run(tmp_path / "alike"), spread=0.1) is Fate.FELL
+    assert fate(run(tmp_path / "alike"), spread=0.3) is Fate.STANDS
 
 
 def test_rows_can_hold_and_fail(tmp_path):
-    good, dead = (
-        (run(tmp_path / "good"), quality()),
-        (run(tmp_path / "dead", state="stopped", seed=1), quality(spread=0.1)),
+    long, short = (
+        [(run(tmp_path / "good", seed=i, step=step), found()) for i in range(3)]
+        for step in (images.ENOUGH, images.ENOUGH - 1)
     )
-    assert images.stands("", [good, good], "").holds
-    row = images.stands("", [good, dead], "")
-    assert (
-        row.holds is False
-        and "seed 1: ended as stopped, its samples have 10% of the real spread" in row.why
-    )
-    assert "1 of 2 seeds" in row.measured
-    assert images.falls("", [good, dead], "", "short").holds is True
-    alive = images.falls("", [good, good], "", "short")
-    assert alive.holds is None and alive.why == "short"
+    dead = (run(tmp_path / "dead", state="stopped", seed=1), found(spread=0.1))
+    assert quality.stands("", long, SOURCE).holds is True
+    assert quality.falls("", long, SOURCE).holds is False, "as long as is asked for, and alive"
+    assert quality.stands("", short, SOURCE).holds is None
+    assert quality.falls("", short, SOURCE).holds is None
+    row = quality.stands("", [*short[:2], dead], SOURCE)
+    assert row.holds is False and "seed 1 blew up at 9, with 10% of the real spread" in row.why
+    assert "2 of 3 seeds" in row.measured
+    assert quality.falls("", [*short[:2], dead], SOURCE).holds is True
+    assert quality.stands("", short, SOURCE, enough=9).holds is True
 
 
 @pytest.mark.parametrize(
     ("ours", "theirs", "holds"),
     [
-        ((0.2, 0.2), (0.3, 0.3), True),
-        ((0.3, 0.3), (0.2, 0.2), False),
-        ((0.2, 0.3), (0.3, 0.2), None),
-        ((0.2, 0.2), (0.21, 0.3), None),
+        ((0.2, 0.21, 0.22), (0.3, 0.31, 0.32), True),
+        ((0.3, 0.31, 0.32), (0.2, 0.21, 0.22), False),
+        ((0.2, 0.21, 0.305), (0.3, 0.31, 0.32), None),
+        ((0.2, 0.2), (0.3, 0.3), None),
     ],
 )
-def test_nearer_needs_intervals_apart_in_every_seed(tmp_path, ours, theirs, holds):
-    groups = [[(run(tmp_path), quality(kid)) for kid in each] for each in (ours, theirs)]
-    assert images.nearer("", *groups, "").holds is holds
+def test_nearer_needs_trainings_apart(tmp_path, ours, theirs, holds):
+    groups = [[(run(tmp_path), found(kid)) for kid in each] for each in (ours, theirs)]
+    assert quality.nearer("", *groups, SOURCE).holds is holds
 
 
-def test_the_crosstest_rows_are_what_arithmetic_demands():
+def test_nearer_says_nothing_between_dead_runs(tmp_path):
+    def group(kid, state):
+        return [(run(tmp_path / state, state=state), found(kid)) for _ in range(3)]
+
+    dead = group(0.9, "stopped")
+    assert quality.nearer("", group(0.2, "stopped"), dead, SOURCE).holds is None
+    assert quality.nearer("", group(0.2, "finished"), dead, SOURCE).holds is True
+    assert quality.nearer("", dead, group(0.2, "finished"), SOURCE).holds is False
+
+
+def crossed(wins=True):
     torch.manual_seed(0)
     real = torch.randn(2, 50) + 3
     # The first discriminator rejects the second's samples, the second takes the first's for real.
@@ -111,14 +142,28 @@ def test_the_crosstest_rows_are_what_arithmetic_demands():
             torch.stack([torch.rand(60) + 1, -torch.rand(60) - 1]),
         ]
     )
-    wins = roth_crosstest.rows_of(
-        cross_test(["regularized", "unregularized"], real, ours), "seed 0"
-    )
-    assert [row.holds for row in wins] == [True, True, True, True]
-    loses = roth_crosstest.rows_of(
-        cross_test(["regularized", "unregularized"], real, ours.flip(0, 1)), "seed 0"
-    )
-    assert [row.holds for row in loses] == [False, False, False, False]
+    return cross_test(["regularized", "unregularized"], real, ours if wins else ours.flip(0, 1))
+
+
+def crosstest_rows(*outcomes):
+    along = [{1: crossed(not wins), 2: crossed(wins)} for wins in outcomes]
+    return [
+        quantity.row([roth_crosstest.late(each, quantity) for each in along], [0.5], "").holds
+        for quantity in roth_crosstest.QUANTITIES
+    ]
+
+
+def test_the_crosstest_rows_are_what_arithmetic_demands():
+    assert crosstest_rows(True, True, True) == [True] * 4
+    assert crosstest_rows(False, False, False) == [False] * 4
+    assert crosstest_rows(True, True, False) == [None] * 4
+    assert crosstest_rows(True, True) == [None] * 4, "two seeds are too few"
+
+
+def test_the_crosstest_is_judged_over_its_last_third():
+    along = {step: crossed(step in (1, 8, 9)) for step in range(1, 10)}
+    assert roth_crosstest.late(along, roth_crosstest.QUANTITIES[2]) > 0
+    assert roth_crosstest.late({**along, 8: crossed(False)}, roth_crosstest.QUANTITIES[2]) < 0
 
 
 def test_every_critic_judges_every_model():
@@ -139,20 +184,45 @@ def test_factors_come_from_the_times(monkeypatch):
             for name, cpu in each.items()
         }
 
-    assert [row.holds for row in roth_cost._factors("DCGAN", samples(1.4, 1.2, 6.0))] == [
-        True,
-        True,
-        True,
+    def holds(*times):
+        architecture = "no normalisation"
+        held = {f"{architecture}/{k.split('/')[1]}": v for k, v in samples(*times).items()}
+        return [row.holds for row in roth_cost._factors(architecture, held)]
+
+    assert holds(1.4, 1.2, 6.0) == [True, True] and holds(1.9, 2.0, 1.5) == [False, False]
+    assert holds(1.4, 1.4, 1.4) == [None, None]
+    assert len(roth_cost._factors("DCGAN", samples(1.4, 1.2, 6.0))) == 1, "the same passes"
+
+
+def test_who_is_sooner_is_judged_over_seeds():
+    def holds(*times):
+        races = [roth_cost.Race(0.3, {roth_cost._HERE: a, "WGAN-GP": b}, {}, 1.0) for a, b in times]
+        return roth_cost._sooner(races).holds
+
+    assert holds((1, 4), (2, 5), (3, 6)) is True and holds((4, 1), (5, 2), (6, 3)) is False
+    assert holds((1, 4), (2, 5), (7, 6)) is None and holds((1, 4)) is None
+
+
+def test_a_pace_is_measured_once(tmp_path, monkeypatch):
+    counted = []
+
+    def timed(jobs, *args):
+        counted.append(len(jobs))
+        return {"ours": [(1.0, 1.0)] * 3, "theirs": [(2.5, 1.0)] * 3}, {}
+
+    monkeypatch.setattr(pace, "rounds", timed)
+    paced = [
+        pace.as_long(steps, None, None, None, pace.PACED, tmp_path / "a/pace.json")
+        for steps in (100, 1000)
     ]
-    slow = roth_cost._factors("DCGAN", samples(1.9, 2.0, 1.5))
-    assert [row.holds for row in slow] == [False, False, False] and slow[0].why
+    assert paced == [40, 400] and counted == [2]
 
 
 def test_the_cost_is_timed_again_and_its_runs_are_kept(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for _ in range(2):
         assert main(["reproduce", "roth-cost", "--scale", "tiny", "--out", "out"]) == 0
-    assert len(json.loads(Path("out/result.json").read_text())["rows"]) == 4
+    assert len(json.loads(Path("out/result.json").read_text())["rows"]) == 2
 
 
 # ------------------------------------------------------------ timing
@@ -170,9 +240,9 @@ def test_rounds_count_a_unit_of_work_and_name_what_fails():
         Job("ten", lambda: lambda: [spin() for _ in range(10)], work=10),
         Job("broken", broken),
     ]
-    found, failed = rounds(jobs, 5, 0.02, lambda line: None)
-    assert failed == {"broken": "ValueError: no such thing"} and set(found) == {"one", "ten"}
-    assert 0.5 < ratio(found, "ten", "one")["median"] < 2 and ratio(found, "ten", "broken") is None
+    timed, failed = rounds(jobs, 5, 0.02, lambda line: None)
+    assert failed == {"broken": "ValueError: no such thing"} and set(timed) == {"one", "ten"}
+    assert 0.5 < ratio(timed, "ten", "one")["median"] < 2 and ratio(timed, "ten", "broken") is None
 
 
 # ------------------------------------------------------------ images, found and asked for

@@ -2,6 +2,7 @@
 whatever interrupted them."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,8 @@ from steadygan.experiments.fleets import Member
 from steadygan.experiments.roth import annealing as roth_annealing
 from steadygan.experiments.roth import f_divergences as roth_f_divergences
 from steadygan.experiments.roth import mixture as roth_mixture
+from steadygan.experiments.rules import Fate
+from steadygan.experiments.spec import Source
 from steadygan.runs import checkpoint
 from steadygan.runs.folder import RunFolder
 from steadygan.training import fleet
@@ -47,74 +50,85 @@ BLOWN = [7, 7, np.nan, np.nan, np.nan, np.nan]
 # ------------------------------------------------------------ who has fallen
 
 
-def test_a_short_run_that_stands_decides_nothing_and_a_long_one_speaks_against_the_claim():
-    def row(length, *modes):
-        return mixture.collapses(
-            "unregularized", [member(m, FAR, seed, last=length) for seed, m in enumerate(modes)], ""
-        )
+NEVER = [0] * 6
+SOURCE = Source("")
 
-    assert row(84_000, LATE, STOOD).holds is False
-    assert row(6_000, STOOD, FALLEN).holds is None and "too few" in row(6_000, STOOD, FALLEN).why
-    assert row(6_000, FALLEN, BLOWN).holds is True and not row(6_000, FALLEN).why
-    assert (
-        row(84_000, FALLEN, STOOD).holds is False
-        and "1 had not collapsed" in row(84_000, FALLEN, STOOD).why
-    )
-    late = row(84_000, FALLEN, LATE)
-    assert (
-        late.holds is None
-        and late.why == "collapsed too late for the median: seed 1 at 84,000"
-        and "1 of 2 seeds" in late.measured
-    )
+
+def rows(rule, length, *modes, sw1=NEAR):
+    group = [
+        member(m, BLOWN if m is BLOWN else sw1, seed, last=length) for seed, m in enumerate(modes)
+    ]
+    return rule("js", [group] if rule is mixture.keeps else group, SOURCE)
+
+
+def test_every_run_has_a_fate():
+    def fate(modes, sw1=NEAR, **more):
+        return mixture.course(member(modes, sw1, **more)).fate
+
+    assert fate(STOOD) is Fate.STANDS and fate(STOOD, FAR) is Fate.PARTLY
+    assert fate([6] * 6) is Fate.PARTLY and fate(FALLEN) is Fate.FELL
+    assert fate(BLOWN, BLOWN) is Fate.BLEW_UP and fate(NEVER) is Fate.UNLEARNED
+
+
+def test_a_critic_that_has_won_is_not_a_run_that_has_yet_to_learn():
+    def fate(loss, indifferent):
+        whole = member(NEVER, FAR)
+        held = {**whole.metrics, "critic_loss": np.array([0.001] * 3 + [loss] * 3)}
+        return mixture.course(replace(whole, metrics=held, indifferent=indifferent)).fate
+
+    assert fate(0.02, 1.386) is Fate.WON and fate(0.03, 1.386) is Fate.UNLEARNED
+    assert fate(-3.0, 0.0) is Fate.UNLEARNED, "a loss without a floor says nothing"
+
+
+def test_unregularized_runs_collapse_or_not():
+    def row(length, *modes):
+        return rows(mixture.collapses, length, *modes)
+
+    assert row(84_000, FALLEN, BLOWN, FALLEN).holds is True
+    assert row(84_000, FALLEN, FALLEN, STOOD).holds is False
+    assert row(6_000, FALLEN, FALLEN, STOOD).holds is None
+    assert row(84_000, FALLEN, FALLEN, LATE).holds is None, "down at the very end"
+    assert "seed 2 stands at 6,000, learned at 1,000" in row(6_000, FALLEN, FALLEN, STOOD).why
 
 
 def test_who_never_learned_has_not_collapsed():
-    def row(*modes):
-        return mixture.collapses(
-            "unregularized", [member(m, FAR, seed, last=72_000) for seed, m in enumerate(modes)], ""
-        )
-
-    never, once = [0] * 6, [0, 7, 0, 0, 0, 0]
-    assert (
-        mixture.learned(member(FALLEN, FAR)) == 1
-        and mixture.learned(member([0, 7, 0, 4, 5, 7], FAR)) == 4
-    )
-    assert (
-        mixture.learned(member(never, FAR)) is None and mixture.learned(member(once, FAR)) is None
-    )
-    assert row(never, once).holds is None and "none could collapse" in row(never, once).why
-    mixed = row(FALLEN, never)
-    assert (
-        mixed.holds is True
-        and mixed.measured.startswith("1 of 1 seeds")
-        and mixed.measured.endswith("1 more never had more than 3 modes twice in a row")
-    )
-    assert row(never, STOOD).holds is False
-    slow = row([0, 0, 7, 7, 7, 7], FALLEN)  # from 36,000 on
-    assert slow.holds is None and "36,000 iterations after learning at most" in slow.why
+    once = [0, 7, 0, 0, 0, 0]
+    assert mixture.learned(member(FALLEN, FAR)) == 1
+    assert mixture.learned(member([0, 7, 0, 4, 5, 7], FAR)) == 4
+    assert mixture.learned(member(NEVER, FAR)) is None
+    assert mixture.learned(member(once, FAR)) is None
+    assert rows(mixture.collapses, 84_000, NEVER, once, NEVER).holds is None
+    assert rows(mixture.collapses, 84_000, FALLEN, FALLEN, FALLEN, NEVER).holds is True
+    slow = [0, 0, 7, 7, 7, 7]  # from 36,000 on
+    assert rows(mixture.collapses, 72_000, FALLEN, FALLEN, FALLEN, slow).holds is None
 
 
 def test_whether_regularized_runs_keep_what_they_have_learned():
-    def row(length, *modes):
-        return mixture.keeps(
-            "js", [member(m, NEAR, seed, last=length) for seed, m in enumerate(modes)], ""
-        )
+    assert rows(mixture.keeps, 84_000, STOOD, STOOD, STOOD, NEVER).holds is True
+    assert rows(mixture.keeps, 84_000, STOOD, STOOD, FALLEN).holds is False
+    assert rows(mixture.keeps, 84_000, STOOD, STOOD, BLOWN).holds is False
+    assert rows(mixture.keeps, 6_000, STOOD, STOOD, STOOD).holds is None
+    assert rows(mixture.keeps, 84_000, NEVER, NEVER, NEVER).holds is None
+    assert rows(mixture.keeps, 84_000, STOOD, STOOD).holds is None, "two runs are too few"
 
-    never = [0] * 6
-    assert (
-        row(84_000, STOOD, never).holds is True
-        and "the longest 70,000 iterations" in row(84_000, STOOD, never).measured
-    )
-    assert (
-        row(84_000, STOOD, FALLEN).holds is False
-        and row(84_000, STOOD, FALLEN).why == "lost: js, seed 1"
-    )
-    assert (
-        row(84_000, STOOD, BLOWN).holds is False
-        and row(6_000, STOOD).holds is None
-        and row(6_000, FALLEN).holds is False
-    )
-    assert row(84_000, never).holds is None and "no run learned" in row(84_000, never).why
+
+def test_one_strength_does_not_speak_for_all():
+    strong, weak = ([member(m, NEAR, seed, last=84_000) for seed, m in enumerate(modes)]
+                    for modes in ([STOOD] * 3, [NEVER] * 3))  # fmt: skip
+    assert mixture.keeps("", [strong, strong], SOURCE).holds is True
+    assert mixture.keeps("", [strong, weak], SOURCE).holds is None
+    fallen = [*strong[:2], member(FALLEN, NEAR, 2, last=84_000)]
+    found = mixture.keeps("", [strong, fallen], SOURCE)
+    assert found.holds is False
+    assert "js, seed 2 had learned and lost it at 84,000, learned at 14,000" in found.why
+
+
+def test_whether_every_run_learns():
+    assert rows(mixture.learns, 6_000, STOOD, STOOD, STOOD).holds is True
+    assert rows(mixture.learns, 6_000, STOOD, STOOD, FALLEN).holds is False
+    assert rows(mixture.learns, 6_000, STOOD, STOOD, NEVER).holds is None
+    assert rows(mixture.learns, 84_000, STOOD, STOOD, NEVER).holds is False
+    assert rows(mixture.learns, 84_000, STOOD, STOOD, STOOD, sw1=FAR).holds is False
 
 
 @pytest.mark.parametrize(
@@ -131,23 +145,6 @@ def test_whether_regularized_runs_keep_what_they_have_learned():
 )
 def test_when_it_fell_for_good(modes, step):
     assert mixture.fell(member(modes, FAR)) == step
-
-
-def test_why_something_does_not_stand():
-    coming = member(STOOD, [0.6, 0.5, 0.4, 0.3, 0.2, 0.1])
-    assert mixture.stands("js", [coming], "").why.startswith(
-        "1 of the 1 that do not stand were still coming nearer: sw1 0.35"
-    )
-    blown = member(BLOWN, BLOWN, seed=1)
-    assert mixture.stands("js", [blown], "").why == "1 of the 1 that do not stand blew up"
-    both = mixture.stands("js", [coming, blown], "")
-    assert both.holds is False and both.why.startswith(
-        "1 of the 2 that do not stand blew up; 1 of the 1 that"
-    )
-    plateau = mixture.stands("js", [member([0] * 6, FAR)], "")
-    assert plateau.why.startswith(
-        "1 of the 1 that do not stand never had more than 3 modes twice in a row; 0 of the 1 that"
-    )
 
 
 def test_settings_have_names_for_readers():
@@ -172,17 +169,17 @@ def pairs(count, differences):
 
 
 def nearer(*groups, metric="sw1"):
-    return roth_annealing.nearer("js", metric, *groups, "")
+    return roth_annealing.nearer("js", metric, *groups, SOURCE)
 
 
 def test_the_annealed_run_is_compared_with_its_own_seed():
     closer, further = [-0.01] * 8, [0.01] * 8
     assert nearer(*pairs(8, closer)).holds is True and nearer(*pairs(8, further)).holds is False
     mixed = nearer(*pairs(8, [-0.01] * 5 + [0.01] * 3))
-    assert mixed.holds is None and "5 of 8 seeds" in mixed.measured and "chance" in mixed.why
+    assert mixed.holds is None and "5 of 8 seeds" in mixed.measured
     # By hand: seed 0 is 0.02 nearer, seed 1 0.01 further; unpaired, the two medians are equal to
     # within 0.005.
-    assert "difference -0.005 (-0.02 to 0.01)" in nearer(*pairs(2, [-0.02, 0.01])).measured
+    assert "gain 0.005 (-0.01 to 0.02)" in nearer(*pairs(2, [-0.02, 0.01])).measured
 
 
 def test_larger_shares_are_nearer_and_smaller_distances():
@@ -200,8 +197,18 @@ def test_runs_that_blew_up_are_infinitely_far():
     assert (
         nearer(good, blown).holds is False
         and nearer(blown, good).holds is True
-        and nearer(blown, blown).holds is True
+        and nearer(blown, blown).holds is None
     )
+
+
+def test_ties_are_ties_and_four_of_four_are_too_few_for_a_sign_test():
+    tied = nearer(*pairs(8, [0.0] * 8))
+    assert tied.holds is None and "8 equal" in tied.measured
+    assert nearer(*pairs(8, [-0.01] * 5 + [0.0] * 3)).holds is None
+    assert nearer(*pairs(8, [-0.01] * 6 + [0.0] * 2)).holds is True
+    # Four are judged by whether the runs lie apart, as said beforehand.
+    apart, mixed = pairs(4, [-0.01] * 4), pairs(4, [-0.01] * 3 + [0.001])
+    assert nearer(*apart).holds is True and nearer(*mixed).holds is None
 
 
 def test_an_exchanged_sign_is_seen(monkeypatch):
@@ -216,10 +223,9 @@ def test_better_than_without_can_fail():
     def row(plain, regularized):
         return roth_f_divergences.better("kl", [plain] * 3, [regularized] * 3)
 
-    good, bad, fewer = member(STOOD, NEAR), member(FALLEN, FAR), member([6] * 6, NEAR)
+    good, bad = member(STOOD, NEAR), member(FALLEN, FAR)
     assert row(bad, good).holds is True and row(member(BLOWN, BLOWN), good).holds is True
-    assert row(good, good).holds is False and "no nearer" in row(good, good).why
-    assert row(good, bad).holds is False and "fewer modes" in row(member(STOOD, FAR), fewer).why
+    assert row(good, good).holds is None and row(good, bad).holds is False
 
 
 def test_total_variation_has_no_regularizer(monkeypatch):
@@ -247,7 +253,9 @@ def test_every_divergence_is_trained_with_its_own_regularizer(tmp_path):
         ("unregularized", []),
         ("f-gan", ["f-gan:gamma=1,divergence=neyman"]),
     ):
-        held = json.loads((tmp_path / "neyman" / kind / "config.json").read_text())["config"]
+        held = json.loads((tmp_path / "neyman" / kind / "shard-00/config.json").read_text())[
+            "config"
+        ]
         assert held["objective"] == "f-gan:divergence=neyman" and held["regularizer"] == regularizer
         assert held["dynamics"] == "alternating:critic_steps=5"
 
@@ -260,23 +268,33 @@ def test_one_strength_runs_as_long_as_without_and_the_others_are_annealed_too(tm
     found = roth_mixture.fig1(settings, 2, tmp_path)
     config = {
         name: json.loads((tmp_path / name / "config.json").read_text())
-        for name in ("unregularized", "js", "js-long")
+        for name in ("unregularized/shard-00", "js/shard-00", "js/shard-01", "js-long/shard-00")
     }
-    assert [config[name]["config"]["steps"] for name in config] == [3, 2, 3]
-    assert [len(config[name]["fleet"]["members"]) for name in config] == [2, 6, 1]
-    members = [m["regularizer"][0] for m in config["js"]["fleet"]["members"]]
-    assert members == [
-        f"js:gamma={g}{a}" for a in ("", ",anneal=0.01") for g in ("0.01", "0.1", "1")
-    ]
-    assert len(found.rows) == 9 and "as long as unregularized" in found.rows[-1].claim
-    again = {**settings, "unregularized_steps": 2}
-    assert len(roth_mixture.fig1(again, 2, tmp_path / "short").rows) == 8
+    assert [each["config"]["steps"] for each in config.values()] == [3, 2, 2, 3]
+    members = [each["fleet"]["members"] for each in config.values()]
+    assert [len(each) for each in members] == [2, 3, 3, 1]
+    for each, more in zip(members[1:3], ("", ",anneal=0.01"), strict=True):
+        assert [m["regularizer"][0] for m in each] == [
+            f"js:gamma={g}{more}" for g in ("0.01", "0.1", "1")
+        ]
+    assert len(found.rows) == 9 and "γ = 0.1, 3 iterations" in found.rows[-1].claim
+
+
+def test_shards_hold_whole_seeds():
+    settings = {**mixture.TINY, "together": 8}
+    wanted = mixture.members(settings, ["js:gamma=1", "js:gamma=2", "js:gamma=3"], 1, 5)
+    resolved = [m.resolve(build("problem", "mixture3d")) for m in wanted]
+    groups = fleets._grouped(resolved, 8)
+    assert [sorted({m.seed for m in group}) for group in groups] == [[0, 1], [2, 3], [4]]
+    assert all(len(group) % 3 == 0 for group in groups)
+    assert len(fleets._grouped(resolved, None)) == 1 and len(fleets._grouped(resolved, 1)) == 5
 
 
 def test_a_wide_latent_is_in_every_fleet(tmp_path):
     found = roth_mixture.latent15(roth_mixture.LATENT15.settings("tiny"), 1, tmp_path)
     held = [
-        json.loads(path.read_text())["config"] for path in sorted(tmp_path.glob("*/*/config.json"))
+        json.loads(path.read_text())["config"]
+        for path in sorted(tmp_path.glob("*/*/shard-00/config.json"))
     ]
     assert [(c["latent"], c["dynamics"]) for c in held] == 2 * [
         (15, "alternating:critic_steps=5")
@@ -300,7 +318,7 @@ def same(one, other):
 @pytest.mark.parametrize("killed", ["before the status", "at the first status"])
 def test_a_fleet_that_was_killed_before_its_status_said_so_is_finished(tmp_path, killed):
     whole = tiny(tmp_path)
-    told = json.loads((tmp_path / "status.json").read_text())
+    told = json.loads((tmp_path / "shard-00/status.json").read_text())
     stale = {
         "state": "running",
         "step": 0,
@@ -308,17 +326,17 @@ def test_a_fleet_that_was_killed_before_its_status_said_so_is_finished(tmp_path,
         "seconds": 0.0,
         "members": [{"state": "running", "step": 0, "reason": None}] * 2,
     }
-    (tmp_path / "status.json").write_text(
+    (tmp_path / "shard-00/status.json").write_text(
         json.dumps(stale if killed == "at the first status" else {**told, "state": "running"})
     )
     assert same(tiny(tmp_path), whole)
-    assert json.loads((tmp_path / "status.json").read_text()) == told
+    assert json.loads((tmp_path / "shard-00/status.json").read_text()) == told
     assert fleets.seconds(tmp_path) == told["seconds"]
 
 
 def test_a_fleet_of_which_nothing_is_left_is_not_resumed(tmp_path):
     tiny(tmp_path)
-    newest = checkpoint.latest(tmp_path)
+    newest = checkpoint.latest(tmp_path / "shard-00")
     tree = checkpoint.load(newest)
     tree |= {
         "step": 2,
@@ -326,12 +344,12 @@ def test_a_fleet_of_which_nothing_is_left_is_not_resumed(tmp_path):
         "stopped": {"0": [1, "non-finite"], "1": [2, "non-finite"]},
     }
     checkpoint.save(newest, tree)
-    folder = RunFolder(tmp_path)
+    folder = RunFolder(tmp_path / "shard-00")
     folder.write("status.json", {**folder.read("status.json"), "state": "running"})
-    rows = (tmp_path / "metrics.jsonl").read_text().splitlines()
-    (tmp_path / "metrics.jsonl").write_text(rows[0] + "\n")
+    rows = (tmp_path / "shard-00/metrics.jsonl").read_text().splitlines()
+    (tmp_path / "shard-00/metrics.jsonl").write_text(rows[0] + "\n")
     for step in (2, 3):
-        (tmp_path / f"samples/step-{step:08d}.npz").unlink()
+        (tmp_path / f"shard-00/samples/step-{step:08d}.npz").unlink()
 
     members = tiny(tmp_path)
     assert folder.read("status.json")["state"] == "stopped"
@@ -344,22 +362,25 @@ def test_a_fleet_of_which_nothing_is_left_is_not_resumed(tmp_path):
         and np.isfinite(members[0].series("sw1")[0])
     )
     assert members[0].samples(3).shape == (1, 3) and np.isnan(members[0].samples(3)).all()
-    assert mixture.falls("js", members, "").holds is True
+    assert mixture.course(members[0]).fate is Fate.BLEW_UP
 
 
 def test_a_fleet_that_was_never_evaluated_has_fallen(tmp_path):
     tiny(tmp_path)
-    (tmp_path / "metrics.jsonl").write_text("")
+    (tmp_path / "shard-00/metrics.jsonl").write_text("")
     members = tiny(tmp_path)
-    assert np.isnan(members[0].late("modes")) and not mixture.stands("js", members, "").holds
+    assert np.isnan(members[0].late("modes"))
+    assert mixture.learns("js", members, SOURCE).holds is False
 
 
 def test_an_interruption_adds_no_evaluation(tmp_path):
     whole = tiny(tmp_path, steps=6)
-    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
-    assert [row["step"] for row in rows] == [2, 4, 6]
+    rows = [
+        json.loads(line) for line in (tmp_path / "shard-00/metrics.jsonl").read_text().splitlines()
+    ]
+    assert [row["step"] for row in rows] == [1, 2, 3, 4, 5, 6]
     between = {**rows[0], "step": 3, "metrics": {name: [0.0, 0.0] for name in rows[0]["metrics"]}}
-    (tmp_path / "metrics.jsonl").write_text(
+    (tmp_path / "shard-00/metrics.jsonl").write_text(
         "".join(json.dumps(row) + "\n" for row in (rows[0], between, *rows[1:]))
     )
     assert same(tiny(tmp_path, steps=6), whole)
@@ -386,7 +407,7 @@ def test_pictures_of_fleets_of_different_lengths(tmp_path):
     picture = mixture.clouds(groups)
     assert picture["titles"] == ["short, seed 0, 3 iterations", "long, seed 0, 6 iterations"]
     assert picture["heads"] == ["33 % of them", "67 % of them", "100 % of them"]
-    with np.load(tmp_path / "b/samples/step-00000006.npz") as held:
+    with np.load(tmp_path / "b/shard-00/samples/step-00000006.npz") as held:
         assert np.array_equal(picture["cells"][1][2], held["samples"][0])
 
 

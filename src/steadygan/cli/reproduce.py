@@ -23,22 +23,27 @@ class Reproduce:
     """Run an experiment of the two papers: what they claim beside what is measured, with the
     figure. Without a name it lists all.
 
-    A scale is quick (minutes on two CPU cores) or paper (the paper's own size); tiny is a smoke
-    test, whose verdicts mean nothing. Interrupted with Ctrl-C, the same command goes on where it
-    stopped.
+    A scale is quick (minutes on two CPU cores), long (the papers' length, hours on one core) or
+    paper (the papers' own size, for a GPU where it is images); tiny is a smoke test, whose verdicts
+    mean nothing. Interrupted or killed, the same command goes on where it stopped; with more
+    --seeds or --steps only what is missing is trained.
 
     Examples:
       steadygan reproduce
       steadygan reproduce mescheder-dirac
-      steadygan reproduce roth-fig6 --scale paper --seeds 8 --out results/fig6
+      steadygan reproduce roth-fig6 --scale long --seeds 8 --out results/fig6
       steadygan reproduce roth-fig4 --data train.zip test.zip
       steadygan reproduce --index docs/results
     """
 
     name: Annotated[str | None, tyro.conf.Positional, arg("NAME", "see --list", "list all")] = None
-    scale: Annotated[str, tyro.conf.arg(metavar="SCALE", help="quick or paper")] = "quick"
+    scale: Annotated[str, tyro.conf.arg(metavar="SCALE", help="quick, long or paper")] = "quick"
     seeds: Annotated[
         int | None, arg("N", "how many, where anything is random", "the experiment's own")
+    ] = None
+    steps: Annotated[
+        int | None,
+        arg("N", "at least so many iterations, where anything is trained", "the scale's own"),
     ] = None
     out: Annotated[
         Path | None,
@@ -65,14 +70,15 @@ class Reproduce:
 
     def run(self) -> int:
         """Run, list or gather."""
-        from ..experiments.results import listed, publish
+        from ..experiments.index import write
+        from ..experiments.results import listed
 
         if self.index is not None:
             if self.name or self.list:
                 raise SteadyganError(
                     "--index gathers what was run before: give no NAME and no --list with it."
                 )
-            print(publish(self.index))
+            print(write(self.index))
         elif self.name is None or self.list:
             found = listed()
             if self.json:
@@ -89,11 +95,13 @@ class Reproduce:
         from ..report.reproduction import draw, save_small
 
         spec = experiment(name)
-        settings, seeds = spec.settings(self.scale, self.data), spec.seeds(self.scale, self.seeds)
+        settings = spec.settings(self.scale, self.data, self.steps)
+        seeds = spec.seeds(self.scale, self.seeds)
         out = self.out or RUNS / folder_name(name, self.scale)
         start = time.perf_counter()
         findings = spec.run(settings, seeds, out / "fleets")
-        result = record(spec, self.scale, settings, seeds, findings, time.perf_counter() - start)
+        took = time.perf_counter() - start
+        result = record(spec, self.scale, settings, seeds, findings, took, self.steps)
         try:
             out.mkdir(parents=True, exist_ok=True)
             save_small(draw(findings.picture, findings.data), out / FIGURE)

@@ -1,10 +1,11 @@
-"""Fleets of an experiment: made once, continued where they were interrupted, and summed up seed by
-seed."""
+"""Fleets of an experiment: in shards to which seeds and steps can be added, continued where they
+stopped, and summed up seed by seed."""
 
 from __future__ import annotations
 
 import json
 import math
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,27 +16,45 @@ import numpy as np
 import torch
 
 from ..core.errors import SteadyganError
-from ..evaluation.estimate import Estimate, share_of
+from ..core.registry import build
+from ..core.schedules import Schedule
+from ..evaluation.estimate import share_of
 from ..problems.problem import Problem
 from ..runs import checkpoint
 from ..runs.config import problem_to_json
-from ..runs.files import read_lines
+from ..runs.files import PARTIAL, read_lines
 from ..runs.folder import RunFolder
-from ..runs.format import METRICS, REAL, SAMPLES, STATUS, by_step, is_run
-from ..runs.members import alike
+from ..runs.format import (
+    CHECKPOINTS,
+    CONFIG,
+    METRICS,
+    REAL,
+    SAMPLES,
+    STATUS,
+    WARNINGS,
+    by_step,
+    is_run,
+)
+from ..runs.monitor import Monitor
 from ..runs.samples import read_points, read_samples
 from ..training import Config, FleetOutcome, Outcome, resume_fleet, train_fleet
 
 _Outcome = Outcome | FleetOutcome
 _IDLE = ("device", "log_every", "checkpoint_every", "keep_checkpoints")
+"""Settings that change nothing: the device may be another machine's."""
+
+SAVED = 500
+"""Iterations after which a fleet is saved at the latest: two minutes of the slowest, eight GANs
+at batch 512 with five critic steps, and far below ten on a busy core."""
 
 
 @dataclass(frozen=True)
 class Member:
     """One GAN of a fleet: its regularizers, its seed, its metrics (T,) by name at ``steps`` (T,),
-    and a moment's samples by step.
+    the critic's loss among them, and a moment's samples by step.
 
     Where it had stopped, metrics are NaN. Samples (N, d) are of the steps that the fleet saved.
+    indifferent: the loss of a critic that cannot tell real from generated, 0 where there is none.
     """
 
     setting: str
@@ -44,6 +63,13 @@ class Member:
     metrics: dict[str, np.ndarray]
     folder: Path
     place: int
+    indifferent: float = 0.0
+
+    @property
+    def won(self) -> bool:
+        """Whether the critic separates real from generated nearly perfectly in the last third."""
+        least = Monitor.WON * self.indifferent
+        return self.indifferent > 0 and self.late("critic_loss") < least
 
     def late(self, name: str) -> float:
         """Return the median of a metric over the last third of the evaluations, because one
@@ -67,60 +93,182 @@ class Member:
 
 
 def fleet(
-    problem: Problem, members: Sequence[Config], folder: Path, *, compiled: bool = False
+    problem: Problem,
+    members: Sequence[Config],
+    folder: Path,
+    *,
+    compiled: bool = False,
+    together: int | None = None,
 ) -> list[Member]:
-    """Train a fleet in a folder, or continue the one that is there, and return its members.
-    compiled: as in ``train_fleet``.
+    """Return the members of a fleet, trained or continued in a folder of shards.
 
-    Raises SteadyganError where the folder holds another fleet, and KeyboardInterrupt where it was
-    interrupted: the same call continues it.
+    A shard is a fleet of some seeds. What the shards hold is used, shards with fewer steps are
+    continued, and the members that are in none make new ones: seeds and steps can be added. A
+    member with an annealed strength has another course with more steps, and is trained anew.
+    together: about how many members a new shard has at most, every seed whole; None for all in
+    one. compiled: as in ``train_fleet``.
+
+    Raises SteadyganError where a member has already made more steps, and KeyboardInterrupt where
+    it was interrupted: the same call continues it.
     """
-    resolved = alike(problem, members)
-    make_or_continue(
-        problem,
-        resolved,
-        folder,
-        lambda: train_fleet(problem, members, folder, compiled=compiled),
-        resume_fleet,
-    )
-    return read(folder, resolved)
+    resolved = [m.resolve(problem) for m in members]
+    wanted = {_identity(problem, m): m for m in resolved}
+    place: dict[str, tuple[Path, int]] = {}
+    for shard in _shards(folder):
+        _continue(problem, shard, wanted, place)
+    missing = [m for key, m in wanted.items() if key not in place]
+    for group in _grouped(missing, together):
+        shard = _free(folder)
+        outcome = train_fleet(problem, group, shard, compiled=compiled)
+        if outcome.state == "interrupted":
+            raise KeyboardInterrupt
+        place |= {_identity(problem, m): (shard, i) for i, m in enumerate(group)}
+    return [_read(m, *place[_identity(problem, m)]) for m in resolved]
+
+
+def _shards(folder: Path) -> list[Path]:
+    """Return the fleets of a folder that have a checkpoint; the folder itself where it is one, as
+    before there were shards. One that was killed before its first checkpoint is removed."""
+    found = []
+    for place in (folder, *sorted(folder.glob("shard-*"))):
+        if is_run(place) and checkpoint.checkpoints(place):
+            found.append(place)
+        elif place != folder or is_run(place):
+            _remove(place)
+    return found
+
+
+def _remove(folder: Path) -> None:
+    """Remove what a run that never had a checkpoint has left; raises SteadyganError for a folder
+    that holds anything else."""
+    ours = (CONFIG, STATUS, METRICS, WARNINGS, SAMPLES, CHECKPOINTS)
+    for path in folder.iterdir():
+        if path.name not in ours and not path.name.endswith(PARTIAL):
+            raise SteadyganError(
+                f"{folder} holds {path.name}, which no run makes: choose another folder with --out."
+            )
+    shutil.rmtree(folder)
+
+
+def _free(folder: Path) -> Path:
+    """Return the first folder of a shard that is not there."""
+    number = 0
+    while (shard := folder / f"shard-{number:02d}").exists():
+        number += 1
+    return shard
+
+
+def _grouped(members: Sequence[Config], together: int | None) -> list[list[Config]]:
+    """Return new shards: constant and annealed members apart, each of as many whole seeds as fit."""
+    found: list[list[Config]] = []
+    for kind in (False, True):
+        here = [m for m in members if annealed(m) is kind]
+        by_seed = {
+            seed: [m for m in here if m.seed == seed] for seed in sorted({m.seed for m in here})
+        }
+        shard: list[Config] = []
+        for group in by_seed.values():
+            if shard and together is not None and len(shard) + len(group) > together:
+                found.append(shard)
+                shard = []
+            shard = [*shard, *group]
+        if shard:
+            found.append(shard)
+    return found
+
+
+def _continue(
+    problem: Problem,
+    shard: Path,
+    wanted: dict[str, Config],
+    place: dict[str, tuple[Path, int]],
+) -> None:
+    """Note which of the wanted members a shard holds, and train it on where it has fewer steps."""
+    held = RunFolder.open(shard).describe()
+    keys = [_identity_of(held.setting, m) for m in held.members]
+    here = [i for i, key in enumerate(keys) if key in wanted and key not in place]
+    if not here:
+        return
+    go_on(shard, max(wanted[keys[i]].steps or 0 for i in here))
+    place |= {keys[i]: (shard, i) for i in here}
+
+
+def annealed(config: Config) -> bool:
+    """Return whether a strength changes over the length of a training, so that another length is
+    another training."""
+    return any(isinstance(value, Schedule) for value in config.game().strengths().values())
+
+
+def _identity(problem: Problem, config: Config) -> str:
+    return _identity_of(json.loads(json.dumps(problem_to_json(problem))), config)
+
+
+def _identity_of(problem: Any, config: Config) -> str:
+    # Read and written again, so that a folder older than a setting has its default.
+    idle = (*_IDLE, *(() if annealed(config) else ("steps",)))
+    essential = {key: value for key, value in config.to_json().items() if key not in idle}
+    return json.dumps([problem, essential], sort_keys=True)
+
+
+def go_on(folder: Path, steps: int, resume: Callable[..., _Outcome] = resume_fleet) -> None:
+    """Train the run of one GAN or of many in a folder up to so many steps, unless it has ended.
+
+    Raises SteadyganError where it has made more, and KeyboardInterrupt where it was interrupted.
+    """
+    made = RunFolder.open(folder).describe().config.steps or 0
+    if made > steps:
+        raise SteadyganError(
+            f"{folder} is trained for {made} iterations, and {steps} are asked for: give --steps"
+            f" {made} or more, or choose another folder with --out."
+        )
+    state = ended(folder, steps)
+    if (state or resume(folder, steps=steps).state) == "interrupted":
+        raise KeyboardInterrupt
 
 
 def make_or_continue(
     problem: Problem,
-    members: Sequence[Config],
+    config: Config,
     folder: Path,
-    make: Callable[[], _Outcome],
-    resume: Callable[[Path], _Outcome],
+    make: Callable[[], Outcome],
+    resume: Callable[..., Outcome],
 ) -> None:
-    """Make the run of one GAN or of many, given resolved, that belongs into a folder, or resume the
-    one that is there and not at its end.
+    """Make the run of one GAN, given resolved, that belongs into a folder, or go on with the one
+    that is there; one that was killed before its first checkpoint is made anew.
 
     Raises SteadyganError where the folder holds another run, and KeyboardInterrupt where it was
     interrupted: the same call continues it.
     """
-    if is_run(folder):
-        same(problem, members, folder)
-        state = ended(folder) or resume(folder).state
-    else:
-        state = make().state
-    if state == "interrupted":
-        raise KeyboardInterrupt
+    if folder.is_dir() and not checkpoint.checkpoints(folder):
+        _remove(folder)
+    if not folder.exists():
+        if make().state == "interrupted":
+            raise KeyboardInterrupt
+        return
+    held = RunFolder.open(folder).describe()
+    if [_identity_of(held.setting, m) for m in held.members] != [_identity(problem, config)]:
+        raise SteadyganError(
+            f"{folder} holds another run than this experiment's: choose another folder with"
+            " --out, or remove that one."
+        )
+    go_on(folder, config.steps or 0, resume)
 
 
-def ended(folder: Path) -> str | None:
+def ended(folder: Path, steps: int) -> str | None:
     """Return how a run of one GAN or of many ended, None where it has steps to make."""
-    run = RunFolder.open(folder)
-    status = run.read(STATUS)
-    if status["state"] in ("finished", "stopped"):
-        return str(status["state"])
-    tree = checkpoint.load(checkpoint.latest(folder))
+    run, tree = RunFolder.open(folder), checkpoint.load(checkpoint.latest(folder))
+    status = run.read(STATUS) if (folder / STATUS).is_file() else {}
     alive = "alive" not in tree or bool(tree["alive"].any())
-    if alive and tree["step"] < (run.describe().config.steps or 0):
+    if status.get("state") == "stopped" or (
+        status.get("state") == "finished" and tree["step"] >= steps
+    ):
+        return str(status["state"])
+    if alive and tree["step"] < steps:
         return None
     # Killed after its last checkpoint, which is complete, and before its status said so.
     state = "finished" if alive else "stopped"
     status |= {"state": state, "step": tree["step"], "seconds": round(tree["seconds"], 2)}
+    status.setdefault("reason", None)
     if "alive" in tree:
         endings = [
             tree["stopped"].get(str(i), (tree["step"], None)) for i in range(len(tree["alive"]))
@@ -133,39 +281,44 @@ def ended(folder: Path) -> str | None:
     return state
 
 
-def read(folder: Path, members: Sequence[Config]) -> list[Member]:
-    """Return the members of a fleet's folder with their metrics at every planned evaluation: an
+def _read(config: Config, folder: Path, place: int) -> Member:
+    """Return a member with its metrics and its critic's loss at every planned evaluation: an
     interruption neither adds nor takes any."""
     rows = read_lines(folder / METRICS).rows
-    measured = {row["step"]: row["metrics"] for row in rows if "metrics" in row}
-    total, every = members[0].steps or 0, members[0].evaluate_every
+    there = {
+        row["step"]: {**row["metrics"], "critic_loss": row["critic_loss"]}
+        for row in rows
+        if "metrics" in row
+    }
+    total, every = config.steps or 0, config.evaluate_every
     steps = np.unique([*range(every, total + 1, every), total])
-    names = list(dict.fromkeys(name for metrics in measured.values() for name in metrics))
+    names = list(dict.fromkeys(name for found in there.values() for name in found))
 
-    def column(name: str, place: int) -> np.ndarray:
-        values = [
-            measured.get(int(step), {}).get(name, [None] * len(members))[place] for step in steps
-        ]
-        return np.array(
-            [math.nan if value is None else value for value in values], dtype=np.float64
-        )
+    def column(name: str) -> np.ndarray:
+        values = [there.get(int(step), {}).get(name) for step in steps]
+        found = [None if value is None else value[place] for value in values]
+        return np.array([math.nan if v is None else v for v in found], dtype=np.float64)
 
-    return [
-        Member(
-            " + ".join(m.regularizer) or "unregularized",
-            m.seed,
-            steps,
-            {name: column(name, i) for name in names},
-            folder,
-            i,
-        )
-        for i, m in enumerate(members)
-    ]
+    return Member(
+        " + ".join(config.regularizer) or "unregularized",
+        config.seed,
+        steps,
+        {name: column(name) for name in names},
+        folder,
+        place,
+        build("objective", config.objective).indifferent,
+    )
 
 
 def seconds(*folders: Path) -> float:
     """Return the wall time of training the fleets in these folders."""
-    return float(sum(RunFolder.open(folder).read(STATUS)["seconds"] for folder in folders))
+    return float(
+        sum(
+            RunFolder.open(shard).read(STATUS)["seconds"]
+            for folder in folders
+            for shard in _shards(folder)
+        )
+    )
 
 
 def share(yes: int, of: int, what: str = "seeds") -> str:
@@ -176,23 +329,8 @@ def share(yes: int, of: int, what: str = "seeds") -> str:
 
     Reference: Wilson 1927.
     """
-    found = _interval(yes, of)
+    found = share_of(torch.arange(of) < yes)
     return f"{yes} of {of} {what} [{100 * found.low:.0f} %, {100 * found.high:.0f} %]"
-
-
-def majority(yes: int, of: int) -> bool | None:
-    """Return whether most seeds are on one side; None where the interval of their share holds one
-    half, so that chance can do it.
-
-    >>> majority(8, 8), majority(6, 8), majority(0, 8)
-    (True, None, False)
-    """
-    found = _interval(yes, of)
-    return None if found.low <= 0.5 <= found.high else yes > of / 2
-
-
-def _interval(yes: int, of: int) -> Estimate:
-    return share_of(torch.arange(of) < yes)
 
 
 def spread(values: Sequence[float]) -> str:
@@ -202,25 +340,3 @@ def spread(values: Sequence[float]) -> str:
     '2 (1 to 3)'
     """
     return f"{median(values):.3g} ({min(values):.3g} to {max(values):.3g})"
-
-
-def same(problem: Problem, members: Sequence[Config], folder: Path) -> None:
-    """Raise SteadyganError unless a run folder holds these members of this problem, given
-    resolved."""
-    held = RunFolder.open(folder).describe()
-    wanted = [m.to_json() for m in members]
-    # Read and written again, so that a folder older than a setting has its default.
-    found = [m.to_json() for m in held.members]
-
-    def essential(members: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        # The device may be another machine's, and how often a run is saved and logged changes
-        # nothing.
-        return [{key: value for key, value in m.items() if key not in _IDLE} for m in members]
-
-    if held.setting != json.loads(json.dumps(problem_to_json(problem))) or essential(
-        found
-    ) != essential(wanted):
-        raise SteadyganError(
-            f"{folder} holds another run than this experiment's: choose another folder with"
-            " --out, or remove that one."
-        )

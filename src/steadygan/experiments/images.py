@@ -1,5 +1,5 @@
-"""Image GANs of an experiment: where the images come from, runs that are made once and continued,
-and what is measured of them."""
+"""Image GANs of an experiment: where the images come from, and runs that are made once and
+continued."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -16,20 +16,14 @@ import numpy as np
 
 from ..core.errors import SteadyganError
 from ..core.registry import build
-from ..evaluation.estimate import Estimate
-from ..evaluation.features import build_features, to_bytes
-from ..evaluation.metrics import Pair, compute, take
-from ..evaluation.samples import load_samples
 from ..problems.images import Images
 from ..runs.files import read_lines
 from ..runs.folder import RunFolder
-from ..runs.format import METRICS, SAMPLES, STATUS, WARNINGS, by_step
-from ..runs.models import load_sampler
+from ..runs.format import METRICS, REAL, SAMPLES, STATUS, WARNINGS, by_step
 from ..runs.monitor import Monitor
 from ..runs.samples import read_picture
 from ..training import Config, resume, train
-from .fleets import make_or_continue, share
-from .spec import Row
+from .fleets import annealed, make_or_continue
 
 VARIED = 0.25
 """Standard deviation of a generator's pixels, over that of real ones, below which its samples are
@@ -39,9 +33,15 @@ ARCHITECTURES = {
     "DCGAN": "dcgan:width={width},norm={norm},critic_norm={critic_norm}",
     "no normalisation": "dcgan:width={width},norm=none,critic_norm=none,weight_std={std:g}",
     "tanh": "dcgan:width={width},activation=tanh,critic_activation=tanh,norm={norm},critic_norm={critic_norm}",
-    "ResNet": "resnet:width={narrow},norm={norm},critic_norm={critic_norm},residual_scale=1",
+    "ResNet": "resnet:width={narrow},activation=relu,norm={norm},critic_norm={critic_norm},residual_scale=1",
 }
-"""The four of Roth et al. 2017, section 5.2; ResNets are half as wide at quick scale."""
+"""The four of Roth et al. 2017, section 5.2. The ResNet has ReLU and, at 32 x 32, four blocks, as
+in the authors' code; at quick scale it is half as wide."""
+
+ENOUGH = 7812
+"""Iterations after which a run that is alive is stable and a claim that it is not fails: the
+authors' default on CIFAR-10, ten epochs of batches of 64. The papers' runs on larger images are
+100,000 and longer."""
 
 SMALL = {
     "data": ("cifar10/train.zip", "cifar10/test.zip"),
@@ -53,9 +53,13 @@ SMALL = {
     "latent": 128,
     "samples": 500,
     "features": "effnet-lite0",
+    "checkpoint_every": 100,
 }
 """What image experiments at quick scale share; the names of data are looked for under
-$STEADYGAN_DATA."""
+$STEADYGAN_DATA. A checkpoint is saved every 100 iterations: a minute or two of the slowest."""
+
+LONG = {**SMALL, "narrow": 16, "batch": 64, "samples": 2000, "steps": 10_000, "seeds": 3}
+"""What they share at the papers' length and batch, on 32 x 32 and 16 channels."""
 
 LARGE = {
     "data": ("celeba/train", "celeba/test"),
@@ -67,6 +71,7 @@ LARGE = {
     "latent": 128,
     "samples": 10_000,
     "features": "inception-2015",
+    "checkpoint_every": 500,
 }
 """The papers' size. The authors crop CelebA to 178 x 178 and LSUN to 256 x 256, which are the
 central squares that are taken here."""
@@ -81,6 +86,7 @@ TINY = {
     "latent": 4,
     "samples": 40,
     "features": "pixels",
+    "checkpoint_every": 2,
     "steps": 4,
     "seeds": 1,
 }
@@ -111,12 +117,30 @@ class Trained:
             and median(losses[-max(1, len(losses) // 3) :]) < Monitor.WON * indifferent
         )
 
+    @cached_property
+    def had_varied(self) -> bool:
+        """Whether its samples had the spread that they must have at an earlier evaluation."""
+        real = _tiles(self.folder / SAMPLES / f"{REAL}.png").std(axis=0).mean()
+        grids = by_step(self.folder / SAMPLES, ".png")
+        # The first is of random weights, whose noise may spread widely.
+        return any(
+            _tiles(path).std(axis=0).mean() >= VARIED * real for step, path in grids.items() if step
+        )
+
     def grid(self, side: int = 4) -> np.ndarray:
         """Return the picture (H, W, 3) uint8 of side x side of its last samples."""
         pictures = by_step(self.folder / SAMPLES, ".png")
         picture = np.asarray(read_picture(pictures[max(pictures)]))
         height, width = (n * side // 8 for n in picture.shape[:2])  # the trainer tiles 64 samples
         return picture[:height, :width]
+
+
+def _tiles(path: Path) -> np.ndarray:
+    """Return the 64 samples of a grid that the trainer wrote, (64, H, W, 3)."""
+    picture = np.asarray(read_picture(path))
+    height, width = (n // 8 for n in picture.shape[:2])
+    rows = picture.reshape(8, height, 8, width, 3).swapaxes(1, 2)
+    return rows.reshape(64, height, width, 3).astype(np.float64)
 
 
 def sources(settings: Mapping[str, Any]) -> tuple[str, str]:
@@ -141,14 +165,10 @@ def sources(settings: Mapping[str, Any]) -> tuple[str, str]:
     return found[0], found[1]
 
 
-def problem(settings: Mapping[str, Any]) -> Images:
-    """Return the training images as a problem."""
-    return Images(
-        sources(settings)[0],
-        settings["resolution"],
-        settings["channels"],
-        flip=settings["data"][0] != "digits",
-    )
+def problem(settings: Mapping[str, Any], flip: bool = False) -> Images:
+    """Return the training images as a problem; Roth et al. do not flip them."""
+    path = sources(settings)[0]
+    return Images(path, settings["resolution"], settings["channels"], flip=flip)
 
 
 def network(architecture: str, settings: Mapping[str, Any], penalizes_samples: bool = False) -> str:
@@ -173,9 +193,9 @@ def config(settings: Mapping[str, Any], architecture: str, seed: int, **more: An
         "batch": settings["batch"],
         "latent": settings["latent"],
         "ema": 0.0,
-        "log_every": max(1, steps // 60),
-        "evaluate_every": max(1, steps // 4),
-        "checkpoint_every": max(1, steps // 4),
+        "log_every": max(1, min(100, steps // 60)),
+        "evaluate_every": max(1, min(1000, steps // 4)),
+        "checkpoint_every": settings["checkpoint_every"],
         "keep_checkpoints": 1,
     }
     return Config(**{**chosen, **more}, steps=steps, seed=seed)
@@ -194,14 +214,16 @@ def wgan_gp(settings: Mapping[str, Any], architecture: str, seed: int, **more: A
 
 
 def trained(name: str, problem: Images, config: Config, folder: Path) -> Trained:
-    """Train a run in a folder, or continue the one that is there, and return it.
+    """Train a run in a folder, or go on with the one that is there, and return it. One with an
+    annealed strength has another course with more steps, and a folder of its own length.
 
     Raises SteadyganError where the folder holds another run, and KeyboardInterrupt where it was
     interrupted: the same call continues it.
     """
-    make_or_continue(
-        problem, [config.resolve(problem)], folder, lambda: train(problem, config, folder), resume
-    )
+    resolved = config.resolve(problem)
+    if annealed(resolved):
+        folder = folder / f"{resolved.steps}-iterations"
+    make_or_continue(problem, resolved, folder, lambda: train(problem, config, folder), resume)
     status = RunFolder.open(folder).read(STATUS)
     warnings, rows = (read_lines(folder / name).rows for name in (WARNINGS, METRICS))
     return Trained(
@@ -223,153 +245,9 @@ def each_trained(
     return [trained(name, problem, each, folder / f"seed-{each.seed}") for each in configs]
 
 
-@dataclass(frozen=True)
-class Quality:
-    """How near a run's samples are to test images: the kernel distance with its interval, and their
-    spread over the real one's."""
-
-    kid: Estimate
-    spread: float
-
-    @property
-    def varied(self) -> bool:
-        """Whether the samples differ from each other."""
-        return self.spread >= VARIED
-
-
-Group = list[tuple[Trained, Quality]]
-"""A setting's runs, one for each seed, with the quality of their samples."""
-
-
-def measured(
-    runs: Sequence[Trained],
-    settings: Mapping[str, Any],
-    seed: int = 0,
-    path: Path | None = None,
-    averaged: bool = True,
-) -> Group:
-    """Return runs with the quality of their samples, as ``steadygan evaluate`` measures it.
-
-    seed: of the latents and of the choice among the test images. path, averaged: as
-    ``load_sampler`` takes them.
-    """
-    features = build_features(settings["features"])
-    features.check()
-    real = _test_images(sources(settings)[1], settings["samples"], event(settings), seed)
-    x, found = take(real, features), []
-    for run in runs:
-        samples = load_sampler(run.folder, path, averaged=averaged)[0](settings["samples"], seed)
-        pixels = to_bytes(samples).numpy()
-        numbers, _ = compute(Pair(real, pixels, x, take(pixels, features)), ("kid",))
-        found.append(
-            (
-                run,
-                Quality(numbers["kid"], float(pixels.std(axis=0).mean() / real.std(axis=0).mean())),
-            )
-        )
-    return found
-
-
 def event(settings: Mapping[str, Any]) -> tuple[int, int, int]:
     """Return the shape of an image, (C, H, W)."""
     return settings["channels"], settings["resolution"], settings["resolution"]
-
-
-@lru_cache(maxsize=2)
-def _test_images(path: str, n: int, event: tuple[int, int, int], seed: int) -> np.ndarray:
-    # Kept, because an experiment asks for the same ones with every setting, and a zip is decoded
-    # whole.
-    return load_samples(path, n, event, seed)
-
-
-def alive(run: Trained, quality: Quality) -> bool:
-    """Return whether a run went through to its end with finite numbers, an undecided critic and
-    samples that differ."""
-    return run.state == "finished" and not run.won and quality.varied
-
-
-def stands(claim: str, group: Group, source: str) -> Row:
-    """Return the row of the claim that every seed of a setting is alive at the end."""
-    standing = [alive(run, quality) for run, quality in group]
-    return Row(
-        claim,
-        f"all {len(group)} seeds alive",
-        source,
-        f"finite to the end, critic's loss above {Monitor.WON:.0%} of an undecided one's,"
-        f" samples' spread above {VARIED:.0%} of the real",
-        said(group),
-        all(standing),
-        ""
-        if all(standing)
-        else "; ".join(
-            _trouble(*each) for each, stood in zip(group, standing, strict=True) if not stood
-        ),
-    )
-
-
-def falls(claim: str, group: Group, source: str, why: str) -> Row:
-    """Return the row of the claim that a setting is unstable: undecided where every seed is still
-    alive, because ``why``."""
-    fallen = sum(not alive(run, quality) for run, quality in group)
-    expected = "not every seed alive, sooner or later"
-    return Row(
-        claim,
-        expected,
-        source,
-        "as above",
-        said(group),
-        True if fallen else None,
-        "" if fallen else why,
-    )
-
-
-def nearer(claim: str, ours: Group, theirs: Group, source: str) -> Row:
-    """Return the row of the claim that samples are nearer to test images, seed by seed; undecided
-    where intervals overlap."""
-    pairs = [(a.kid, b.kid) for (_, a), (_, b) in zip(ours, theirs, strict=True)]
-    better, worse = (
-        sum(p.below(q) for p, q in each) for each in (pairs, [(b, a) for a, b in pairs])
-    )
-    holds = True if better == len(pairs) else (False if worse == len(pairs) else None)
-    beside = ", ".join(f"{a.value:.3g} against {b.value:.3g}" for a, b in pairs)
-    why = (
-        ""
-        if holds
-        else f"nearer in {better}, farther in {worse} of {len(pairs)} seeds, by intervals that"
-        " do not overlap"
-    )
-    return Row(
-        claim,
-        "nearer in every seed",
-        source,
-        "95 % intervals of the kernel distance apart",
-        f"kernel distance {beside}",
-        holds,
-        why,
-    )
-
-
-def said(group: Group) -> str:
-    """Return what was measured of a setting's seeds: how many are alive, kernel distances, and what
-    the monitor named."""
-    distances = ", ".join(
-        f"{quality.kid.value:.3g} [{quality.kid.low:.3g}, {quality.kid.high:.3g}]"
-        for _, quality in group
-    )
-    warnings = sorted({kind for run, _ in group for kind in run.warnings})
-    seen = share(sum(alive(*each) for each in group), len(group))
-    return f"{seen}; kernel distance {distances}" + (
-        f"; warnings: {', '.join(warnings)}" if warnings else ""
-    )
-
-
-def _trouble(run: Trained, quality: Quality) -> str:
-    kinds = {
-        f"ended as {run.state}": run.state != "finished",
-        "the critic has won": run.won,
-        f"its samples have {quality.spread:.0%} of the real spread": not quality.varied,
-    }
-    return f"seed {run.seed}: {', '.join(kind for kind, yes in kinds.items() if yes)}"
 
 
 def budget(settings: Mapping[str, Any], seeds: int, paper: str) -> tuple[str, ...]:

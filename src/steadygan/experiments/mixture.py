@@ -6,7 +6,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,9 @@ import numpy as np
 from ..core.registry import build
 from ..problems.toys import Mixture3D
 from ..training import Config
-from .fleets import Member, fleet, share, spread
-from .spec import Row
+from .fleets import SAVED, Member, fleet, share, spread
+from .rules import COLLAPSES, KEEPS, LEARNS, Course, Fate, Rule
+from .spec import Row, Source
 
 STANDS, FALLS = 7, 3
 """Modes of seven, in the median over the last third of the evaluations: a run that holds all
@@ -32,20 +32,28 @@ STRENGTHS = ("0.01", "0.1", "1")
 """Of the JS regularizer, in Figures 1 and 6."""
 
 LENGTH = 60_000
-"""Iterations with one critic step that an unregularized run must stand, once it has learned, to
-speak against collapse after 50,000."""
+"""Iterations that a run must stand, once it has learned, to speak for or against a collapse after
+50,000; and after which one that has not learned will not."""
 
-TINY = {"steps": 3, "batch": 16, "evaluations": 3, "seeds": 2, "network": "mlp:width=8"}
+TINY = {"steps": 3, "batch": 16, "evaluate_every": 1, "seeds": 2, "network": "mlp:width=8"}
 """The settings of a smoke test."""
 
-TINIEST = {**TINY, "steps": 2, "evaluations": 2, "seeds": 1}
+TINIEST = {**TINY, "steps": 2, "seeds": 1}
 """Those of an experiment with many settings."""
+
+LONG = {"batch": 512, "evaluate_every": 1000, "compiled": True, "together": 8}
+"""What experiments at the paper's length share; eight GANs at once are as fast as more at this
+batch, and what they find is there sooner."""
 
 
 def trained(settings: Mapping[str, Any], members: Sequence[Config], folder: Path) -> list[Member]:
     """Train a fleet on the mixture, or continue it, compiled where the settings say so."""
     return fleet(
-        build("problem", "mixture3d"), members, folder, compiled=settings.get("compiled", False)
+        build("problem", "mixture3d"),
+        members,
+        folder,
+        compiled=settings.get("compiled", False),
+        together=settings.get("together"),
     )
 
 
@@ -68,9 +76,9 @@ def members(
             latent=settings.get("latent"),
             network=settings.get("network"),
             steps=steps,
-            evaluate_every=max(1, steps // settings["evaluations"]),
+            evaluate_every=settings["evaluate_every"],
             log_every=steps,
-            checkpoint_every=max(1, steps // 20),
+            checkpoint_every=SAVED,
             keep_checkpoints=1,
             seed=seed,
         )
@@ -86,137 +94,102 @@ def final(member: Member, metric: str) -> float:
     return value if math.isfinite(value) else (math.inf if metric == "sw1" else 0.0)
 
 
-def _stands(member: Member) -> bool:
-    return member.late("modes") == STANDS and member.late("sw1") < CLOSE
+def course(member: Member) -> Course:
+    """Return how a run went: what it had learned at its end, in the median over the last third of
+    the evaluations, and how long it stood: 0 where it lies at the very end, by whatever chance."""
+    start, made = learned(member), int(member.steps[-1])
+    stood = 0 if start is None or fell(member) else made - start
+    if not math.isfinite(member.late("sw1")):
+        return Course(Fate.BLEW_UP, made, stood)
+    if member.late("modes") > FALLS:
+        whole = member.late("modes") == STANDS and member.late("sw1") < CLOSE
+        return Course(Fate.STANDS if whole else Fate.PARTLY, made, stood)
+    if start is not None:
+        return Course(Fate.FELL, made, stood)
+    return Course(Fate.WON if member.won else Fate.UNLEARNED, made, stood)
 
 
-def _seen(group: Sequence[Member], yes: int, what: str = "seeds") -> str:
-    words = (f"{name} {spread([final(m, name) for m in group])}" for name in ("modes", "sw1"))
-    return f"{share(yes, len(group), what)}; {', '.join(words)}"
-
-
-def _unfinished(group: Sequence[Member]) -> str:
-    """Explain settings that do not stand yet: who blew up, who never learned, and whether the
-    others were still coming nearer."""
-    left = [m for m in group if math.isfinite(m.late("sw1"))]
-    counts = {
-        "blew up": len(group) - len(left),
-        f"never had more than {FALLS} modes twice in a row": sum(learned(m) is None for m in left),
-    }
-    words = [
-        f"{count} of the {len(group)} that do not stand {what}"
-        for what, count in counts.items()
-        if count
-    ]
-    if left and len(left[0].steps) > 2:
-        thirds = [np.array_split(m.series("sw1"), 3) for m in left]
-        before, after = ([float(np.median(part[i])) for part in thirds] for i in (1, 2))
-        falling = sum(b > a for b, a in zip(before, after, strict=True))
-        words.append(
-            f"{falling} of the {len(left)} that do not stand were still coming nearer: sw1"
-            f" {spread(before)} in the second third,"
-            f" {spread(after)} in the last"
-        )
-    return "; ".join(words)
-
-
-def falls(name: str, group: Sequence[Member], source: str) -> Row:
-    """Return the row of the claim that every seed of a setting loses modes."""
-    fallen = sum(not m.late("modes") > FALLS for m in group)
+def _judged(
+    claim: str,
+    source: Source,
+    rule: Rule,
+    expected: str,
+    groups: Sequence[Sequence[Member]],
+    holds: bool | None,
+) -> Row:
+    """Return the row of a rule over single runs, with every run's fate where it is no yes."""
+    every = [m for group in groups for m in group]
+    tolerance = f"{LENGTH:,} iterations; more than {FALLS} of 7 modes are learned, 7 are all"
     return Row(
-        f"{name}: collapses, or never learns, in every run",
-        f"all {len(group)} seeds with at most {FALLS} of 7 modes",
+        claim,
         source,
-        "median over the last third of the evaluations, in every seed",
-        _seen(group, fallen),
-        fallen == len(group),
+        rule,
+        expected,
+        tolerance,
+        _seen(every),
+        holds,
+        "" if holds else _fates(groups),
     )
 
 
-def collapses(name: str, group: Sequence[Member], source: str) -> Row:
-    """Return the row of the claim that every run that has learned loses its modes again.
+def _seen(group: Sequence[Member]) -> str:
+    standing = sum(course(m).fate is Fate.STANDS for m in group)
+    numbers = (f"{name} {spread([final(m, name) for m in group])}" for name in ("modes", "sw1"))
+    return f"{share(standing, len(group), 'runs')} have learned all; {', '.join(numbers)}"
 
-    Seeds that never learned decide nothing, and neither do those that collapsed too late for the
-    median or have not stood ``LENGTH`` iterations since they learned.
-    """
-    able = [m for m in group if learned(m) is not None]
-    standing = [m for m in able if m.late("modes") > FALLS]
-    lasted = max((_lasted(m) for m in standing if fell(m) is None), default=0)
-    holds: bool | None = not standing
-    why = _standing(standing)
-    if standing and lasted < LENGTH:
-        holds = None
-        why += (
-            f", {lasted:,} iterations after learning at most, too few: in the paper collapse"
-            " came after about 50,000"
-            if lasted
-            else ""
-        )
-    return _of_those_that_learned(
-        Row(
-            f"{name}: every run that has learned collapses",
-            f"at most {FALLS} of 7 modes in all seeds that had more before",
-            source,
-            "more: at two evaluations in a row; at most: in the median over the last third of"
-            " the evaluations",
-            _seen(able, len(able) - len(standing)) if able else "",
-            holds,
-            why,
-        ),
-        group,
+
+def _fates(groups: Sequence[Sequence[Member]]) -> str:
+    """Say of every run how it ended."""
+    named = len(groups) > 1
+    return "; ".join(
+        f"{_title(m.setting) + ', ' if named else ''}seed {m.seed} {_fate(m)}"
+        for group in groups
+        for m in group
     )
 
 
-def keeps(name: str, group: Sequence[Member], source: str) -> Row:
-    """Return the row of the claim that no run that has learned loses its modes again, of which one
-    at least stood ``LENGTH`` iterations."""
-    able = [m for m in group if learned(m) is not None]
-    fallen = [m for m in able if not m.late("modes") > FALLS]
-    lasted = max((_lasted(m) for m in able), default=0)
-    lost = ", ".join(f"{_title(m.setting)}, seed {m.seed}" for m in fallen)
-    return _of_those_that_learned(
-        Row(
-            f"{name}: no run that has learned collapses",
-            f"more than {FALLS} of 7 modes in all runs that had more before, the longest for"
-            f" {LENGTH:,} iterations",
-            source,
-            "before: at two evaluations in a row; now: in the median over the last third of the"
-            " evaluations",
-            f"{_seen(able, len(able) - len(fallen), 'runs')}; the longest {lasted:,} iterations"
-            " after learning"
-            if able
-            else "",
-            False if fallen else None if lasted < LENGTH else True,
-            f"lost: {lost}" if fallen else "too short to tell" if lasted < LENGTH else "",
-        ),
-        group,
+def _fate(member: Member) -> str:
+    found, start, end = course(member), learned(member), fell(member)
+    words = f"{found.fate} at {found.made:,}"
+    if start is not None:
+        words += f", learned at {start:,}"
+    return words + (f", lost it at {end:,}" if start is not None and end is not None else "")
+
+
+def collapses(name: str, group: Sequence[Member], source: Source) -> Row:
+    """Return the row of the claim that every run that has learned loses its modes again."""
+    return _judged(
+        f"{name}: every run that has learned collapses",
+        source,
+        COLLAPSES,
+        f"at most {FALLS} of 7 modes at the end",
+        [group],
+        COLLAPSES([course(m) for m in group], LENGTH),
     )
 
 
-def _of_those_that_learned(row: Row, group: Sequence[Member]) -> Row:
-    """Say in a row how many runs never learned, and that without any that did nothing is
-    decided."""
-    slow = sum(learned(m) is None for m in group)
-    if slow == len(group):
-        return replace(
-            row,
-            measured=f"none of {slow} runs learned",
-            holds=None,
-            why="no run learned, so none could collapse",
-        )
-    return (
-        replace(
-            row,
-            measured=f"{row.measured}; {slow} more never had more than {FALLS} modes twice in a"
-            " row",
-        )
-        if slow
-        else row
+def keeps(name: str, groups: Sequence[Sequence[Member]], source: Source) -> Row:
+    """Return the row of the claim that no run of any setting that has learned loses its modes."""
+    return _judged(
+        f"{name}: no run that has learned collapses",
+        source,
+        KEEPS,
+        f"more than {FALLS} of 7 modes at the end, {LENGTH:,} iterations after having learned",
+        groups,
+        KEEPS([[course(m) for m in group] for group in groups], LENGTH),
     )
 
 
-def _lasted(member: Member) -> int:
-    return int(member.steps[-1]) - (learned(member) or 0)
+def learns(name: str, group: Sequence[Member], source: Source) -> Row:
+    """Return the row of the claim that every run holds all modes at the end, near the data."""
+    return _judged(
+        f"{name}: learns all modes and has them at the end",
+        source,
+        LEARNS,
+        f"7 of 7 modes and sw1 below {CLOSE}",
+        [group],
+        LEARNS([course(m) for m in group], LENGTH),
+    )
 
 
 def learned(member: Member) -> int | None:
@@ -233,50 +206,6 @@ def fell(member: Member) -> int | None:
     stood = np.flatnonzero(member.series("modes") > FALLS)
     first = stood[-1] + 1 if len(stood) else 0
     return int(member.steps[first]) if first < len(member.steps) else None
-
-
-def _standing(group: Sequence[Member]) -> str:
-    """Explain who has not fallen by the median: those that fell after all, too late for it, and
-    those that stood until the end."""
-    late = [f"seed {m.seed} at {step:,}" for m in group if (step := fell(m))]
-    words = [f"collapsed too late for the median: {', '.join(late)}"] if late else []
-    return "; ".join(
-        words
-        + (
-            [f"{len(group) - len(late)} had not collapsed at the end"]
-            if len(late) < len(group)
-            else []
-        )
-    )
-
-
-def stands(name: str, group: Sequence[Member], source: str) -> Row:
-    """Return the row of the claim that every seed of a setting holds all modes at the end, near the
-    data."""
-    others = [m for m in group if not _stands(m)]
-    return Row(
-        f"{name}: learns all modes and is stable",
-        f"all {len(group)} seeds with 7 of 7 modes and sw1 below {CLOSE}",
-        source,
-        "medians over the last third of the evaluations, in every seed",
-        _seen(group, len(group) - len(others)),
-        not others,
-        _unfinished(others) if others else "",
-    )
-
-
-def halfway(groups: Mapping[str, Sequence[Member]]) -> tuple[str, ...]:
-    """Say how many seeds of each setting stood after half of the evaluations, so that a reader sees
-    what the length decides."""
-    words = []
-    for name, group in groups.items():
-        half = (len(group[0].steps) + 1) // 2
-        early = [
-            replace(m, metrics={key: values[:half] for key, values in m.metrics.items()})
-            for m in group
-        ]
-        words.append(f"{name}: {sum(map(_stands, early))} of {len(group)}")
-    return (f"Stood by the same measure after half of the iterations: {'; '.join(words)}.",)
 
 
 def grouped(group: Sequence[Member]) -> dict[str, list[Member]]:

@@ -3,36 +3,68 @@ running it, expected beside measured."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple, get_args
 
 from ..core.errors import SteadyganError, unknown
+from .rules import FACT, WITHIN, Rule
 
-SCALES = ("quick", "paper", "tiny")
-"""quick: minutes on two CPU cores. paper: the paper's own size. tiny: a smoke test, whose verdicts
-mean nothing."""
+SCALES = ("quick", "long", "paper", "tiny")
+"""quick: minutes on two CPU cores. long: the papers' length, hours on one CPU core. paper: the
+papers' own size, for a GPU where it is images. tiny: a smoke test, whose verdicts mean nothing. An
+experiment has quick and tiny, and of the others those that differ."""
+
+Whose = Literal["papers", "ours"]
+"""Who claims something: one of the two papers, or this project."""
+
+Known = Literal["from the seed text", "from the authors' code", "derived here", "recalled"]
+"""Where an expected value comes from. The seed text is that of the papers with their formulas lost;
+recalled is from the literature, not re-read."""
+
+
+class Source(NamedTuple):
+    """Where a claim stands, whose it is, and where its expected value is known from."""
+
+    where: str
+    whose: Whose = "papers"
+    known: Known = "from the seed text"
 
 
 @dataclass(frozen=True)
 class Row:
-    """One claim: what is expected and who says so, how far off it may be, what was measured, and
+    """One claim: its source, what is expected, by which rule it is judged, what was measured, and
     whether it holds.
 
-    holds: None where this run cannot decide it; ``why`` then says why, and also explains what does
-    not hold.
+    tolerance: what the rule is given, in words. holds: None where this run cannot decide it;
+    ``why`` then says why, and also what was measured of that which does not hold.
     """
 
     claim: str
+    source: Source
+    rule: Rule
     expected: str
-    source: str
     tolerance: str
     measured: str
     holds: bool | None
     why: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain data."""
+        return {
+            "claim": self.claim,
+            "expected": self.expected,
+            "source": self.source.where,
+            "whose": self.source.whose,
+            "known": self.source.known,
+            "rule": self.rule.name,
+            "tolerance": self.tolerance,
+            "measured": self.measured,
+            "holds": self.holds,
+            "why": self.why,
+        }
 
 
 @dataclass(frozen=True)
@@ -50,16 +82,12 @@ class Findings:
     notes: tuple[str, ...] = ()
     seconds: float = 0.0
 
-    @property
-    def verdict(self) -> str:
-        """Whether the claims hold, in words."""
-        return verdict([row.holds for row in self.rows])
-
     def to_json(self) -> dict[str, Any]:
         """Return verdict, rows and notes as plain data."""
+        rows = [row.to_json() for row in self.rows]
         return {
-            "verdict": self.verdict,
-            "rows": [asdict(row) for row in self.rows],
+            "verdict": verdict(rows),
+            "rows": rows,
             "notes": list(self.notes),
         }
 
@@ -82,10 +110,11 @@ class Experiment:
     run: Callable[[Mapping[str, Any], int, Path], Findings]
 
     def __post_init__(self) -> None:
-        if set(self.scales) != set(SCALES) or set(self.cost) != set(SCALES):
+        there = set(self.scales)
+        if there != set(self.cost) or not {"quick", "tiny"} <= there <= set(SCALES):
             raise SteadyganError(
-                f"The experiment {self.name} needs settings and cost at each of"
-                f" {', '.join(SCALES)}."
+                f"The experiment {self.name} needs settings and cost at quick and tiny, and both"
+                f" wherever it has others of {', '.join(SCALES)}."
             )
 
     def command(self, scale: str = "quick") -> str:
@@ -94,20 +123,33 @@ class Experiment:
             "" if scale == "quick" else f" --scale {scale}"
         )
 
-    def settings(self, scale: str, data: tuple[str, str] | None = None) -> Mapping[str, Any]:
-        """Return the settings at a scale, with other training and test images where ``data`` names
-        some.
+    def settings(
+        self, scale: str, data: tuple[str, str] | None = None, steps: int | None = None
+    ) -> Mapping[str, Any]:
+        """Return the settings at a scale; with other training and test images where ``data`` names
+        some, and every length at least ``steps`` where that is given.
 
-        Raises SteadyganError for a scale that there is not, and for data where the experiment makes
-        its own.
+        Raises SteadyganError for a scale that there is not, for data where the experiment makes
+        its own, and for a length that lengthens nothing.
         """
         if scale not in self.scales:
-            raise unknown("scale", scale, SCALES)
-        if data is None:
-            return self.scales[scale]
-        if "data" not in self.scales[scale]:
-            raise SteadyganError(f"{self.name} makes its own data: leave --data out.")
-        return {**self.scales[scale], "data": data}
+            raise unknown("scale", scale, [each for each in SCALES if each in self.scales])
+        settings = self.scales[scale]
+        if data is not None:
+            if "data" not in settings:
+                raise SteadyganError(f"{self.name} makes its own data: leave --data out.")
+            settings = {**settings, "data": data}
+        if steps is not None:
+            lengths = {key: value for key, value in settings.items() if key.endswith("steps")}
+            if "seeds" not in settings or not lengths:
+                raise SteadyganError(f"{self.name} trains nothing: leave --steps out.")
+            if steps < min(lengths.values()):
+                raise SteadyganError(
+                    f"--steps lengthens what is trained: at least {min(lengths.values())} at"
+                    f" scale {scale}, not {steps}."
+                )
+            settings = {**settings, **{key: max(steps, n) for key, n in lengths.items()}}
+        return settings
 
     def seeds(self, scale: str, asked: int | None = None) -> int:
         """Return how many seeds it takes, 0 where nothing is random; raises SteadyganError for a
@@ -122,80 +164,84 @@ class Experiment:
         return asked
 
 
-def verdict(holds: Sequence[bool | None]) -> str:
-    """Return what the rows' verdicts come to.
+def verdict(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return what rows come to, as plain data; the papers' claims and ours apart where there are
+    both.
 
-    >>> verdict([True, True]), verdict([True, None, False])
+    >>> verdict([{"whose": "papers", "holds": True}, {"whose": "ours", "holds": False}])
+    'papers: holds; ours: does not hold'
+    """
+    counts = {whose: tally(rows, whose) for whose in get_args(Whose)}
+    there = {whose: each for whose, each in counts.items() if sum(each)}
+    return "; ".join(
+        f"{whose}: {words(*each)}" if len(there) > 1 else words(*each)
+        for whose, each in there.items()
+    )
+
+
+def tally(rows: Sequence[Mapping[str, Any]], whose: str) -> tuple[int, int, int]:
+    """Return how many claims of the papers or of ours hold, do not, and are undecided."""
+    holds = [row["holds"] for row in rows if row.get("whose", "papers") == whose]
+    return holds.count(True), holds.count(False), holds.count(None)
+
+
+def words(yes: int, no: int, undecided: int) -> str:
+    """Return a tally in words.
+
+    >>> words(2, 0, 0), words(1, 1, 1)
     ('holds', '1 of 3 hold, 1 not, 1 undecided')
     """
-    yes, no = holds.count(True), holds.count(False)
-    if yes == len(holds):
-        return "holds"
-    if no == len(holds):
-        return "does not hold"
-    open_ = len(holds) - yes - no
+    count = yes + no + undecided
+    if count in (yes, no):
+        return "holds" if yes else "does not hold"
     return (
-        f"{yes} of {len(holds)} hold"
+        f"{yes} of {count} hold"
         + (f", {no} not" if no else "")
-        + (f", {open_} undecided" if open_ else "")
+        + (f", {undecided} undecided" if undecided else "")
     )
 
 
 def number(
-    claim: str, source: str, expected: float, measured: float, within: float, why: str = ""
+    claim: str, source: Source, expected: float, measured: float | None, within: float
 ) -> Row:
     """Return the row of a claim that a number has a value, to within an absolute tolerance in its
-    own units.
+    own units; None where this run does not measure it.
 
-    >>> number("the damping", "Eq. 1", 1.0, 1.2, within=0.1).holds
+    >>> number("the damping", Source("Eq. 1"), 1.0, 1.2, within=0.1).holds
     False
     """
-    holds = bool(abs(measured - expected) <= within)
-    return Row(
-        claim,
-        f"{expected:.7g}",
-        source,
-        f"± {within:.2g}",
-        f"{measured:.7g}",
-        holds,
-        "" if holds else why,
-    )
+    found = "not measured" if measured is None else f"{measured:.7g}"
+    holds = WITHIN(measured, expected, within)
+    return Row(claim, source, WITHIN, f"{expected:.7g}", f"± {within:.2g}", found, holds)
 
 
-def printed(claim: str, source: str, text: str, measured: float, why: str = "") -> Row:
+def printed(claim: str, source: Source, text: str, measured: float) -> Row:
     """Return the row of a claim that a number rounds to what was printed: it may be 0.6 units of
     the last printed digit away.
 
-    >>> printed("the radius", "table", "2.6e4", 25_610.0).holds, printed("the radius", "table", ".64", 0.65).holds
+    >>> one = Source("table")
+    >>> printed("the radius", one, "2.6e4", 25_610.0).holds, printed("the radius", one, ".64", 0.65).holds
     (True, False)
     """
-    unit = 10.0 ** int(Decimal(text).as_tuple().exponent)
-    holds = bool(math.isfinite(measured) and abs(measured - float(text)) <= 0.6 * unit)
-    return Row(
-        claim,
-        text,
-        source,
-        "0.6 units of the last digit",
-        f"{measured:.3g}",
-        holds,
-        "" if holds else why,
-    )
+    within = 0.6 * 10.0 ** int(Decimal(text).as_tuple().exponent)
+    holds = WITHIN(measured, float(text), within)
+    return Row(claim, source, WITHIN, text, "0.6 units of the last digit", f"{measured:.3g}", holds)
 
 
-def bound(claim: str, source: str, expected: str, worst: float, limit: float, why: str = "") -> Row:
+def bound(claim: str, source: Source, expected: str, worst: float, limit: float) -> Row:
     """Return the row of a claim that two sides agree: the worst of their differences must not
     exceed a limit, in their own units.
 
-    >>> bound("the two sides", "Eq. 2", "equal", worst=3e-16, limit=1e-12).measured
+    >>> bound("the two sides", Source("Eq. 2"), "equal", worst=3e-16, limit=1e-12).measured
     'largest difference 3e-16'
     """
-    holds = bool(worst <= limit)
-    return Row(
-        claim,
-        expected,
-        source,
-        f"{limit:.0e}",
-        f"largest difference {worst:.2g}",
-        holds,
-        "" if holds else why,
-    )
+    holds = WITHIN(worst, 0.0, limit)
+    found = f"largest difference {worst:.2g}"
+    return Row(claim, source, WITHIN, expected, f"{limit:.0e}", found, holds)
+
+
+def fact(
+    claim: str, source: Source, expected: str, tolerance: str, measured: str, holds: bool | None
+) -> Row:
+    """Return the row of a claim that is so or not so, as computed."""
+    return Row(claim, source, FACT, expected, tolerance, measured, FACT(holds))

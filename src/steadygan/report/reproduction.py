@@ -3,13 +3,16 @@ curves, intervals and clouds of samples."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator
+from matplotlib.ticker import LogLocator, NullLocator
 
 from ..core.errors import unknown
 from .figures import colours
@@ -140,30 +143,13 @@ def _verdicts(data: Mapping[str, Any]) -> Figure:
 
 
 def _lines(data: Mapping[str, Any]) -> Figure:
-    """Draw panels of curves beside each other."""
+    """Draw panels of curves beside each other; those of categories as bars."""
     panels = data["panels"]
     figure = Figure(figsize=(3.4 * len(panels), 3.3), dpi=150, layout="constrained")
     for panel, axes in zip(panels, figure.subplots(1, len(panels), squeeze=False)[0], strict=True):
         styled(axes)
-        for i, ((name, (x, y)), colour) in enumerate(
-            zip(panel["lines"].items(), colours(len(panel["lines"])), strict=True)
-        ):
-            axes.plot(
-                x,
-                y,
-                color=colour,
-                linewidth=1.2,
-                marker="o",
-                markersize=2.5,
-                label=name,
-                linestyle="--" if i >= 7 else "-",
-            )
-        if panel["log"]:
-            axes.set(xscale="log", yscale="log")
-            axes.minorticks_off()
+        _bars(axes, panel["bars"]) if "bars" in panel else _curves(axes, panel)
         axes.set(xlabel=panel["x"], ylabel=panel["y"])
-        if "ticks" in panel:
-            axes.set_xticks(range(len(panel["ticks"])), panel["ticks"])
         axes.set_title(panel["title"], size=8, color=INK, loc="left")
         axes.legend(
             fontsize=6,
@@ -174,6 +160,47 @@ def _lines(data: Mapping[str, Any]) -> Figure:
             ncols=3,
         )
     return figure
+
+
+def _curves(axes: Axes, panel: Mapping[str, Any]) -> None:
+    for i, ((name, (x, y)), colour) in enumerate(
+        zip(panel["lines"].items(), colours(len(panel["lines"])), strict=True)
+    ):
+        axes.plot(
+            x,
+            y,
+            color=colour,
+            linewidth=1.2,
+            marker="o",
+            markersize=2.5,
+            label=name,
+            linestyle="--" if i >= 7 else "-",
+        )
+    if panel["log"]:
+        axes.set(xscale="log", yscale="log")
+        for axis in (axes.xaxis, axes.yaxis):
+            _several(axis)
+
+
+def _several(axis: Axis) -> None:
+    """Give a logarithmic axis more than one tick with a number, however short it is."""
+    low, high = sorted(axis.get_view_interval())
+    decades = math.log10(high / low)
+    if decades < 3:
+        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if decades < 2 else (1.0, 3.0)))
+        axis.set_major_formatter("{x:.3g}")
+    axis.set_minor_locator(NullLocator())
+
+
+def _bars(axes: Axes, bars: Mapping[str, tuple[Sequence[str], Sequence[float]]]) -> None:
+    """Draw a group of bars for each category."""
+    width = 0.8 / len(bars)
+    for i, ((name, (categories, values)), colour) in enumerate(
+        zip(bars.items(), colours(len(bars)), strict=True)
+    ):
+        places = np.arange(len(categories)) + (i - (len(bars) - 1) / 2) * width
+        axes.bar(places, values, width, color=colour, label=name)
+        axes.set_xticks(range(len(categories)), [c.replace(" ", "\n") for c in categories])
 
 
 def _clouds(data: Mapping[str, Any]) -> Figure:

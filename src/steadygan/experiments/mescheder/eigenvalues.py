@@ -19,7 +19,7 @@ from ...analysis.portrait import field
 from ...core.errors import SteadyganError
 from ...core.game import Game
 from ...core.registry import build, names
-from ..spec import Experiment, Findings, Row, bound, number
+from ..spec import Experiment, Findings, Row, Source, bound, fact, number
 
 GAMMAS = (0.1, 0.3, 0.5, 1.0, 2.0, 5.0)
 _DOUBLE_ROOT = 1e-7
@@ -34,7 +34,7 @@ class Form:
 
     method: str
     formula: str
-    source: str
+    source: Source
     game: Callable[[float], Game]
     values: Callable[[float], list[complex]]
     dynamics: Callable[[float], str] = lambda g: "simultaneous"
@@ -50,60 +50,62 @@ def damped(a: float, q: float) -> list[complex]:
     return [-q / 2 + root, -q / 2 - root]
 
 
-_M, _R = "Mescheder et al. 2018, ", "Roth et al. 2017, Eq. 20, linearised at the equilibrium"
+_M = "Mescheder et al. 2018, "
+_TEXT = Source(_M + "section 3")
+_HERE = Source(_M + "sections 2 and 3", known="derived here")
+_OURS = Source("docs/derivations.md", "ours", "derived here")
+_R = Source("Roth et al. 2017, Eq. 20, linearised at the equilibrium", "ours", "derived here")
 _STEPS, _SIZE = 5, 0.1
 
 FORMS = (
-    Form(
-        "GAN", "±ia, a = ½", _M + "section 2", lambda g: Game("minimax"), lambda g: damped(0.5, 0)
-    ),
+    Form("GAN", "±ia, a = ½", _HERE, lambda g: Game("minimax"), lambda g: damped(0.5, 0)),
     Form(
         "non-saturating GAN",
         "±ia, a = ½",
-        _M + "section 2",
+        _HERE,
         lambda g: Game("nonsaturating"),
         lambda g: damped(0.5, 0),
     ),
-    Form("WGAN", "±i", _M + "section 3", lambda g: Game("wasserstein"), lambda g: damped(1, 0)),
+    Form("WGAN", "±i", _HERE, lambda g: Game("wasserstein"), lambda g: damped(1, 0)),
     Form(
         "WGAN, clipped at 1",
         "±i: inactive there",
-        _M + "section 3",
+        _HERE,
         lambda g: Game("wasserstein", constraint="clip:c=1"),
         lambda g: damped(1, 0),
     ),
     Form(
         "WGAN-LP",
         "±i: vanishes there",
-        "derived",
+        _OURS,
         lambda g: Game("wasserstein", f"wgan-lp:gamma={g}"),
         lambda g: damped(1, 0),
     ),
     Form(
         "instance noise, σ² = γ",
         "bσ² ± √(b²σ⁴ − a²), b = −¼",
-        _M + "section 3",
+        _TEXT,
         lambda g: Game("minimax", smoothing=f"instance-noise:sigma={math.sqrt(g)!r}"),
         lambda g: damped(0.5, g / 2),
     ),
     Form(
         "R1",
         "−γ/2 ± √(γ²/4 − a²)",
-        _M + "section 3",
+        _TEXT,
         lambda g: Game("minimax", f"r1:gamma={g}"),
         lambda g: damped(0.5, g),
     ),
     Form(
         "R2",
         "−γ/2 ± √(γ²/4 − a²)",
-        _M + "section 3",
+        _TEXT,
         lambda g: Game("minimax", f"r2:gamma={g}"),
         lambda g: damped(0.5, g),
     ),
     Form(
         "R1 + R2",
         "−γ ± √(γ² − a²)",
-        "derived",
+        _OURS,
         lambda g: Game("minimax", f"r1r2:gamma={g}"),
         lambda g: damped(0.5, 2 * g),
     ),
@@ -117,14 +119,14 @@ FORMS = (
     Form(
         "f-GAN with its regularizer, KL",
         "−γw/2 ± √(γ²w²/4 − a²), a = w = 1",
-        "Roth et al. 2017, Eq. 19, linearised",
+        _OURS,
         lambda g: Game("f-gan:divergence=kl", f"f-gan:gamma={g},divergence=kl"),
         lambda g: damped(1, g),
     ),
     Form(
         "consensus optimisation",
         "−γa² ± ia",
-        _M + "section 3",
+        _HERE,
         lambda g: Game("minimax"),
         lambda g: [complex(-g / 4, 0.5), complex(-g / 4, -0.5)],
         lambda g: f"consensus:gamma={g}",
@@ -132,7 +134,7 @@ FORMS = (
     Form(
         f"unrolled by {_STEPS} steps of {_SIZE}",
         "−eka² ± √(e²k²a⁴ − a²)",
-        "derived; Metz et al. 2017",
+        _OURS,
         lambda g: Game("minimax"),
         lambda g: damped(0.5, 2 * _STEPS * _SIZE / 4),
         lambda g: f"unrolled:steps={_STEPS},step_size={_SIZE}",
@@ -154,15 +156,18 @@ def run(settings: Mapping[str, Any], seeds: int, out: Path) -> Findings:
             np.concatenate([np.array(pair[side]) for pair in pairs]) for side in (0, 1)
         )
     rows += [
-        _kink(name, objective, settings["strength"])
-        for name, objective in (("wgan-gp", "wasserstein"), ("dragan", "minimax"))
+        _kink(name, objective, source, settings["strength"])
+        for name, objective, source in (
+            ("wgan-gp", "wasserstein", _HERE),
+            ("dragan", "minimax", _OURS),
+        )
     ]
     for name, expected in {"r1": 1.0, "r2": 1.0, "r1r2": 0.5, "js": 2.0}.items():
         found = critical_gamma(Game("minimax", f"{name}:gamma=1"))
         rows.append(
             number(
                 f"{name}: critical γ",
-                _M + "section 3, and derived",
+                _TEXT if name in ("r1", "r2") else _OURS,
                 expected,
                 math.nan if found is None else found,
                 1e-6,
@@ -178,7 +183,7 @@ def run(settings: Mapping[str, Any], seeds: int, out: Path) -> Findings:
     rows.append(
         bound(
             "JS with 2γ has the eigenvalues of R1 with γ",
-            "derived",
+            _OURS,
             "equal",
             max(twins),
             _DOUBLE_ROOT,
@@ -213,7 +218,7 @@ def gap(one: list[complex], other: list[complex]) -> float:
     return min(max(abs(a - c), abs(b - d)), max(abs(a - d), abs(b - c)))
 
 
-def _kink(name: str, objective: str, gamma: float) -> Row:
+def _kink(name: str, objective: str, source: Source, gamma: float) -> Row:
     game = Game(objective, f"{name}:gamma={gamma}")
     try:
         measured(game)
@@ -221,10 +226,10 @@ def _kink(name: str, objective: str, gamma: float) -> Row:
     except SteadyganError:
         refused = True
     above, below = field(game, "simultaneous", [[0.0, 1e-9], [0.0, -1e-9]])[:, 1].tolist()
-    return Row(
+    return fact(
         f"{name}: the field is discontinuous at ψ = 0, so there are no eigenvalues",
+        source,
         f"v_ψ jumps by 2γg₀ = {2 * gamma:g}; the analysis refuses",
-        _M + "section 3, and derived",
         "1e-6",
         f"jump {above - below:.7g}; " + ("refused" if refused else "NOT refused"),
         refused and abs(above - below - 2 * gamma) < 1e-6,
@@ -258,7 +263,7 @@ def _largest_rates(count: int) -> list[Row]:
         rows.append(
             number(
                 words,
-                "derived from " + _M + "section 2",
+                _OURS,
                 expected,
                 record.max_stable_lr or math.nan,
                 1e-6 * expected,
@@ -286,7 +291,7 @@ def _all_combinations(objectives: tuple[str, ...]) -> Row:
         f"all registered objectives × regularizers × dynamics: {count} closed forms,"
         f" {refused} refused for a kink"
     )
-    return bound(words, "docs/derivations.md", "equal", worst, _DOUBLE_ROOT)
+    return bound(words, _OURS, "equal", worst, _DOUBLE_ROOT)
 
 
 def _curves(count: int) -> dict[str, tuple[np.ndarray, ...]]:

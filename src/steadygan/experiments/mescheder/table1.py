@@ -4,11 +4,12 @@ playing."""
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ...analysis.table1 import CASES, METHODS, Verdict, table1
-from ..spec import Experiment, Findings, Row
+from ..spec import Experiment, Findings, Row, Source, fact
 
 
 def run(settings: Mapping[str, Any], seeds: int, out: Path) -> Findings:
@@ -56,16 +57,15 @@ def words(cell: Verdict) -> str:
 def row(cell: Verdict) -> Row:
     """Return the row of one cell."""
     answer = {True: "converges locally", False: "does not converge"}
-    why = "" if cell.agrees else f"measured otherwise than recalled from the paper: {cell.reason}"
-    return Row(
+    found = fact(
         f"{cell.method}, {cell.case}",
+        Source("Mescheder et al. 2018, Table 1", known="recalled"),
         answer[cell.recalled],
-        "Mescheder et al. 2018, Table 1",
         "yes or no",
         f"{answer[cell.converges]}: {words(cell)}",
         cell.agrees,
-        why,
     )
+    return found if cell.agrees else replace(found, why=cell.reason or "")
 
 
 EXPERIMENT = Experiment(

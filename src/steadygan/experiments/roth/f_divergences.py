@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import torch
@@ -13,10 +12,11 @@ import torch
 from ...core.registry import names
 from ...problems.toys import Mixture3D
 from ..fleets import Member, seconds, spread
-from ..mixture import PAPER, TINIEST, budget, final, members, stands, trained
-from ..spec import Experiment, Findings, Row, bound
+from ..mixture import PAPER, TINIEST, budget, final, learns, members, trained
+from ..rules import SMALLER
+from ..spec import Experiment, Findings, Row, Source, bound
 
-_SOURCE = PAPER + "Eq. 19; on the mixture: this project's claim"
+_SOURCE = Source("on the mixture; the regularizer: " + PAPER + "Eq. 19", "ours", "derived here")
 
 
 def f_divergences(settings: Mapping[str, Any], seeds: int, out: Path) -> Findings:
@@ -34,7 +34,7 @@ def f_divergences(settings: Mapping[str, Any], seeds: int, out: Path) -> Finding
             )
             folders.append(out / name / kind)
             group[name] = trained(settings, configs, folders[-1])
-    rows = [row for name in chosen for row in (stands(f"{name}, γ = {gamma}", regularized[name], _SOURCE),
+    rows = [row for name in chosen for row in (learns(f"{name}, γ = {gamma}", regularized[name], _SOURCE),
                                               better(name, plain[name], regularized[name]))]  # fmt: skip
     notes = (
         *budget(settings, seeds),
@@ -60,32 +60,23 @@ def f_divergences(settings: Mapping[str, Any], seeds: int, out: Path) -> Finding
 
 
 def better(name: str, plain: Sequence[Member], regularized: Sequence[Member]) -> Row:
-    """Return the row of the claim that the regularizer brings samples nearer to the data, with no
-    mode less."""
+    """Return the row of the claim that the regularizer brings samples nearer to the data."""
     ends = {
         metric: [[final(m, metric) for m in group] for group in (plain, regularized)]
         for metric in ("modes", "sw1")
     }
-    (modes, more), (far, near) = (
-        [median(values) for values in ends[metric]] for metric in ("modes", "sw1")
-    )
     words = [
         f"{metric} {spread(values[1])} against {spread(values[0])} without"
         for metric, values in ends.items()
     ]
-    holds = more >= modes and near < far
     return Row(
-        f"{name}: better than without the regularizer",
-        "no mode less, and a smaller sw1",
+        f"{name}: nearer to the data than without the regularizer",
         _SOURCE,
-        "medians over seeds of medians over the last third of the evaluations",
+        SMALLER,
+        "a smaller sw1",
+        "medians over the last third of the evaluations",
         "; ".join(words),
-        holds,
-        ""
-        if holds
-        else "with it there are fewer modes"
-        if more < modes
-        else "with it samples are no nearer to the data",
+        SMALLER(ends["sw1"][1], ends["sw1"][0]),
     )
 
 
@@ -102,7 +93,7 @@ def total_variation() -> Row:
     )
     return bound(
         claim,
-        "derived from " + PAPER + "Eq. 19",
+        Source("derived from " + PAPER + "Eq. 19", "ours", "derived here"),
         "f*″ = 0 on |t| < ½",
         float(curvature.abs().max()),
         1e-9,
@@ -118,23 +109,23 @@ EXPERIMENT = Experiment(
             "gamma": 1,
             "steps": 2400,
             "batch": 64,
-            "evaluations": 20,
-            "seeds": 2,
+            "evaluate_every": 120,
+            "seeds": 3,
             "compiled": True,
         },
-        "paper": {
+        "long": {
             "gamma": 1,
             "steps": 100_000,
-            "batch": 512,
-            "evaluations": 100,
-            "seeds": 8,
+            "batch": 64,
+            "evaluate_every": 1000,
+            "seeds": 3,
             "compiled": True,
         },
         "tiny": {**TINIEST, "gamma": 1, "divergences": ("gan", "kl")},
     },
     cost={
-        "quick": "20 minutes of one core",
-        "paper": "a GPU for hours (not measured)",
+        "quick": "half an hour of one core",
+        "long": "5 core-hours (estimated)",
         "tiny": "two seconds",
     },
     run=f_divergences,

@@ -16,6 +16,7 @@ from ...problems.measures import mode_occupancy
 from ...problems.toys import Mixture3D
 from ..fleets import Member, seconds
 from ..mixture import (
+    LONG,
     PAPER,
     STRENGTHS,
     TINIEST,
@@ -23,17 +24,13 @@ from ..mixture import (
     budget,
     clouds,
     collapses,
-    falls,
-    fell,
     grouped,
-    halfway,
     keeps,
-    learned,
+    learns,
     members,
-    stands,
     trained,
 )
-from ..spec import Experiment, Findings, Row, number
+from ..spec import Experiment, Findings, Row, Source, number
 
 
 def fig5(settings: Mapping[str, Any], seeds: int, out: Path) -> Findings:
@@ -56,7 +53,7 @@ def fig5(settings: Mapping[str, Any], seeds: int, out: Path) -> Findings:
     # A share of n draws strays by sqrt(p (1 - p)/n), a standard deviation by s/sqrt(2 n) for its 2
     # n numbers: three and a half of them.
     slack = 3.5 * math.sqrt(6 / 49 / n)
-    source = PAPER + "sections 5.1 and 7.3"
+    source = Source(PAPER + "sections 5.1 and 7.3", known="from the authors' code")
     measure = problem.measure(x.float(), torch.nn.Identity())
     rows = (
         number("modes", source, 7, measure["modes"], 0),
@@ -120,50 +117,36 @@ class _Figure:
         return Findings(self.rows, "clouds", picture, self.notes, seconds(*self.folders))
 
 
-def _one_step(settings: Mapping[str, Any], seeds: int, out: Path, source: str) -> _Figure:
+def _one_step(settings: Mapping[str, Any], seeds: int, out: Path, source: Source) -> _Figure:
     """Train with one critic step: unregularized, with every strength, constant and annealed, and
-    one strength as long as unregularized."""
-    long = {**settings, "steps": settings["unregularized_steps"]}
+    one strength for longer."""
+    plain_settings = {**settings, "steps": settings["unregularized_steps"]}
     some = min(seeds, settings.get("regularized_seeds", seeds))
-    few = min(seeds, settings.get("long_seeds", 0)) if long["steps"] > settings["steps"] else 0
-    strengths = [
-        f"js:gamma={gamma}{annealed}" for annealed in ("", ",anneal=0.01") for gamma in STRENGTHS
-    ]
-    plain = grouped(trained(long, members(long, [""], 1, seeds), out / "unregularized"))
+    strengths = [f"js:gamma={gamma}" for gamma in STRENGTHS]
+    strengths += [f"{js},anneal=0.01" for js in strengths]
+    plain = grouped(
+        trained(plain_settings, members(plain_settings, [""], 1, seeds), out / "unregularized")
+    )
     regularized = grouped(trained(settings, members(settings, strengths, 1, some), out / "js"))
-    rows = [collapses(name, group, source) for name, group in plain.items()]
-    rows += [stands(name, group, source) for name, group in regularized.items()]
-    notes = budget(long, seeds, "Unregularized") + budget(settings, some, "Regularized", 200_000)
     groups, folders = plain | regularized, ["unregularized", "js"]
+    notes = budget(plain_settings, seeds, "Unregularized")
+    notes += budget(settings, some, "Regularized", 200_000)
     drawn = ["unregularized", "JS, γ = 0.01", "JS, γ = 1", "JS, γ = 1, annealed"]
-    if few:
+    if few := min(seeds, settings.get("long_seeds", 0)):
+        long = {**settings, "steps": settings["long_steps"]}
         name = f"JS, γ = 0.1, {long['steps']:,} iterations"
         groups[name] = trained(long, members(long, ["js:gamma=0.1"], 1, few), out / "js-long")
-        rows.append(stands(f"{name}, as long as unregularized", groups[name], source))
-        notes += budget(long, few, "One strength as long as unregularized", 200_000)
+        notes += budget(long, few, "One strength for longer", 200_000)
         drawn.insert(1, name)
         folders.append("js-long")
-    every = [m for name, group in groups.items() if name not in plain for m in group]
-    rows.insert(1, keeps("regularized, all strengths", every, source))
-    ends = ", ".join(_end(m) for m in plain["unregularized"])
-    notes += (
-        "Unregularized, from having learned until at most 3 of 7 modes were left for good, by"
-        f" seed: {ends}.",
-        *halfway(groups),
-    )
+    others = {name: group for name, group in groups.items() if name not in plain}
+    rows = [collapses(name, group, source) for name, group in plain.items()]
+    rows.append(keeps("regularized, all strengths", list(others.values()), source))
+    rows += [learns(name, group, source) for name, group in others.items()]
     return _Figure(groups, tuple(rows), notes, tuple(drawn), tuple(out / name for name in folders))
 
 
-def _end(member: Member) -> str:
-    start, end = learned(member), fell(member)
-    return (
-        "never learned"
-        if start is None
-        else f"{start:,} to {'the end' if end is None else f'{end:,}'}"
-    )
-
-
-def _five_steps(settings: Mapping[str, Any], seeds: int, out: Path, source: str) -> _Figure:
+def _five_steps(settings: Mapping[str, Any], seeds: int, out: Path, source: Source) -> _Figure:
     """Train with five critic steps: unregularized, and with every strength."""
     plain = grouped(trained(settings, members(settings, [""], 5, seeds), out / "unregularized"))
     regularized = grouped(
@@ -173,26 +156,26 @@ def _five_steps(settings: Mapping[str, Any], seeds: int, out: Path, source: str)
             out / "js",
         )
     )
-    rows = [falls(name, group, source) for name, group in plain.items()]
-    rows += [stands(name, group, source) for name, group in regularized.items()]
-    groups = plain | regularized
-    notes = budget(settings, seeds) + halfway(groups)
+    rows = [collapses(name, group, source) for name, group in plain.items()]
+    rows += [learns(name, group, source) for name, group in regularized.items()]
+    rows.append(keeps("regularized, all strengths", list(regularized.values()), source))
+    groups, notes = plain | regularized, budget(settings, seeds)
     return _Figure(groups, tuple(rows), notes, tuple(groups), (out / "unregularized", out / "js"))
 
 
 def fig1(settings: Mapping[str, Any], seeds: int, out: Path) -> Findings:
     """Train with one critic step, with and without the regularizer."""
-    return _one_step(settings, seeds, out, PAPER + "section 5.1, Figure 1").findings()
+    return _one_step(settings, seeds, out, Source(PAPER + "section 5.1, Figure 1")).findings()
 
 
 def fig6(settings: Mapping[str, Any], seeds: int, out: Path) -> Findings:
     """Train with five critic steps, with and without the regularizer."""
-    return _five_steps(settings, seeds, out, PAPER + "section 7.3, Figure 6").findings()
+    return _five_steps(settings, seeds, out, Source(PAPER + "section 7.3, Figure 6")).findings()
 
 
 def latent15(settings: Mapping[str, Any], seeds: int, out: Path) -> Findings:
     """Train as for Figures 1 and 6, from a latent with more dimensions than the data."""
-    source = PAPER + "section 7.3"
+    source = Source(PAPER + "section 7.3")
     five = {**settings, "steps": settings["five_steps"]}
     parts = {
         "1 critic step": _one_step(settings, seeds, out / "one", source),
@@ -238,26 +221,28 @@ FIG1 = Experiment(
         "quick": {
             "unregularized_steps": 70_000,
             "steps": 10_000,
+            "long_steps": 70_000,
             "batch": 64,
-            "evaluations": 30,
+            "evaluate_every": 500,
             "seeds": 8,
             "regularized_seeds": 3,
             "long_seeds": 1,
             "compiled": True,
         },
-        "paper": {
+        "long": {
+            **LONG,
             "unregularized_steps": 100_000,
-            "steps": 200_000,
-            "batch": 512,
-            "evaluations": 100,
+            "steps": 100_000,
+            "long_steps": 200_000,
             "seeds": 8,
-            "compiled": True,
+            "regularized_seeds": 3,
+            "long_seeds": 3,
         },
-        "tiny": {**TINIEST, "unregularized_steps": 3, "long_seeds": 1},
+        "tiny": {**TINIEST, "unregularized_steps": 3, "long_steps": 3, "long_seeds": 1},
     },
     cost={
         "quick": "25 minutes of one core",
-        "paper": "a GPU for hours (not measured)",
+        "long": "7 to 9 core-hours (estimated)",
         "tiny": "a second",
     },
     run=fig1,
@@ -269,13 +254,13 @@ FIG6 = Experiment(
     " stand",
     source="Roth et al. 2017, section 7.3, Figure 6",
     scales={
-        "quick": {"steps": 3000, "batch": 128, "evaluations": 30, "seeds": 3},
-        "paper": {"steps": 100_000, "batch": 512, "evaluations": 100, "seeds": 8},
+        "quick": {"steps": 3000, "batch": 128, "evaluate_every": 100, "seeds": 3},
+        "long": {**LONG, "steps": 100_000, "seeds": 3},
         "tiny": TINY,
     },
     cost={
         "quick": "25 minutes of wall time on one busy core",
-        "paper": "a GPU for hours (not measured)",
+        "long": "7 core-hours (estimated)",
         "tiny": "a second",
     },
     run=fig6,
@@ -292,25 +277,23 @@ LATENT15 = Experiment(
             "steps": 10_000,
             "five_steps": 4000,
             "batch": 64,
-            "evaluations": 20,
-            "seeds": 2,
+            "evaluate_every": 500,
+            "seeds": 3,
             "compiled": True,
         },
-        "paper": {
+        "long": {
+            **LONG,
             "latent": 15,
             "unregularized_steps": 100_000,
-            "steps": 200_000,
+            "steps": 100_000,
             "five_steps": 100_000,
-            "batch": 512,
-            "evaluations": 100,
-            "seeds": 8,
-            "compiled": True,
+            "seeds": 3,
         },
         "tiny": {**TINIEST, "latent": 15, "unregularized_steps": 2, "five_steps": 2},
     },
     cost={
-        "quick": "15 minutes of one core",
-        "paper": "a GPU for hours (not measured)",
+        "quick": "20 minutes of one core",
+        "long": "14 core-hours (estimated)",
         "tiny": "a second",
     },
     run=latent15,

@@ -1,0 +1,237 @@
+"""The page about all results: do the two papers hold, by which rules, what was run and what is
+left."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from .registry import EXPERIMENTS
+from .results import FIGURE, KEPT, NUMBERS, folder_name, load, publish
+from .rules import RULES
+from .spec import Experiment, tally, verdict
+
+_SIGN = {True: "yes", False: "**no**", None: "undecided"}
+_BEFORE = {"whose": "papers", "known": "not said", "rule": "another day's"}
+"""What a row does not say that is older than the rules."""
+
+_WHOSE = {"papers": "the papers'", "ours": "ours"}
+
+SCHEDULE = (
+    "roth-fig1",
+    "roth-fig6",
+    "roth-crosstest",
+    "mescheder-2d",
+    "roth-fig2-fig3",
+    "roth-annealing",
+    "roth-generator-regularized",
+    "roth-latent15",
+    "roth-fig4",
+    "mescheder-images",
+    "roth-f-divergences",
+)
+"""What is run at the papers' length, by what decides most an hour."""
+
+Results = Mapping[tuple[str, str], dict[str, Any]]
+
+
+def write(docs: Path) -> Path:
+    """Gather the latest results under docs/reproduction, and write docs/index.md about them."""
+    shelf = publish(docs)
+    docs.mkdir(parents=True, exist_ok=True)
+    page = docs / "index.md"
+    page.write_text(index(shelf))
+    return page
+
+
+def index(shelf: Path) -> str:
+    """Return the page about the results in a folder: totals, a table of all experiments, the
+    schedule, the rules, then every claim of each; what was not run is said."""
+    held = {
+        (name, scale): load(shelf / folder_name(name, scale))
+        for name in EXPERIMENTS
+        for scale in KEPT
+    }
+    there = {key: result for key, result in held.items() if result}
+    lines = [
+        "# The two papers, claim by claim",
+        "",
+        "Roth, Lucchi, Nowozin and Hofmann 2017 (arXiv 1705.09367), and Mescheder, Geiger and"
+        " Nowozin 2018 (arXiv 1801.04406).",
+        "Run one with `steadygan reproduce NAME`; what it measured stands here, whether the"
+        " claim holds or not. This page is made by",
+        "`steadygan reproduce --index docs/results`.",
+        "",
+        *_totals(there),
+        *_overview(there),
+        *_schedule(there),
+        *_rules(),
+    ]
+    for (name, scale), result in there.items():
+        lines += _section(folder_name(name, scale), result)
+    others = sorted(path.parent.name for path in shelf.parent.glob("*/README.md"))
+    if others:
+        lines += ["", "## Further results", "", *(f"* [{n}]({n}/README.md)" for n in others)]
+    return "\n".join(lines) + "\n"
+
+
+def longest(there: Results) -> list[dict[str, Any]]:
+    """Return of each experiment the result at its longest scale that has one."""
+    return [
+        next(there[name, scale] for scale in reversed(KEPT) if (name, scale) in there)
+        for name in EXPERIMENTS
+        if any((name, scale) in there for scale in KEPT)
+    ]
+
+
+def _totals(there: Results) -> list[str]:
+    rows = [row for result in longest(there) for row in result["rows"]]
+    lines = [
+        "| claims | hold | do not | undecided | of all |",
+        "|---|---|---|---|---|",
+    ]
+    for whose, words in _WHOSE.items():
+        counts = tally(rows, whose)
+        lines.append(_line(words, *map(str, counts), str(sum(counts))))
+    return [
+        *lines,
+        "",
+        "Of an experiment that was run at several scales the longest counts. Expected values are"
+        " *from the seed text* (the papers, whose formulas it has lost),",
+        "*from the authors' code*, *derived here* or *recalled* from the literature and not"
+        " re-read; what a claim is judged by stands under [the rules](#the-rules).",
+        "",
+    ]
+
+
+def _overview(there: Results) -> list[str]:
+    lines = [
+        "| experiment | what | source | verdict | cost | picture |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, experiment in EXPERIMENTS.items():
+        scales = [scale for scale in KEPT if (name, scale) in there]
+        for scale in scales or ["quick"]:
+            result, title = there.get((name, scale)), folder_name(name, scale)
+            lines.append(
+                _line(
+                    f"[`{title}`](#{title})" if result else f"`{title}`",
+                    experiment.what,
+                    experiment.source,
+                    verdict(result["rows"]) if result else "not run yet",
+                    experiment.cost.get(scale, ""),
+                    f"[picture](reproduction/{title}/{FIGURE})" if result else "",
+                )
+            )
+    return lines
+
+
+def _schedule(there: Results) -> list[str]:
+    """Return what is run at the papers' length, in which order, and what is left."""
+    lines = [
+        "",
+        "## The schedule",
+        "",
+        "What is trained at the papers' length, by what decides most an hour, on CPU cores; each"
+        " goes on where it stopped, and takes more `--seeds` and `--steps`. Undecided is what the"
+        " newest result leaves open of the papers' claims and of ours.",
+        "",
+        "| experiment | settings | cost | run | undecided |",
+        "|---|---|---|---|---|",
+    ]
+    for name in SCHEDULE:
+        experiment, result = EXPERIMENTS[name], there.get((name, "long"))
+        rows = [row for each in longest(there) if each["name"] == name for row in each["rows"]]
+        open_ = ", ".join(f"{tally(rows, whose)[2]} of {_WHOSE[whose]}" for whose in _WHOSE)
+        lines.append(
+            _line(
+                f"`{name}`",
+                _size(experiment.scales["long"]),
+                experiment.cost["long"],
+                _done(experiment, result),
+                open_,
+            )
+        )
+    return lines
+
+
+def _done(experiment: Experiment, result: Mapping[str, Any] | None) -> str:
+    if result is None:
+        return "not yet"
+    wanted, seeds = experiment.seeds("long"), result["seeds"]
+    state = "all of it" if seeds >= wanted else f"{seeds} of {wanted} seeds"
+    return f"{state}, {result['seconds'] / 3600:.1f} hours of training, {result['date'][:10]}"
+
+
+def _rules() -> list[str]:
+    return [
+        "",
+        "## The rules",
+        "",
+        "Written before anything is run (`experiments/rules.py`), each with a test of every answer.",
+        "",
+        "| rule | yes | no | undecided | seeds |",
+        "|---|---|---|---|---|",
+        *(
+            _line(f"*{rule.name}*", rule.yes, rule.no, rule.undecided, str(rule.seeds or "none"))
+            for rule in RULES.values()
+        ),
+    ]
+
+
+def _section(title: str, result: Mapping[str, Any]) -> list[str]:
+    at, settings = result["environment"], _settings(result["settings"])
+    numbers = f" [Its numbers](reproduction/{title}/{NUMBERS})." if result.get("numbers") else ""
+    lines = [
+        "",
+        f"## {title}",
+        "",
+        f"{result['what'][0].upper()}{result['what'][1:]}: **{verdict(result['rows'])}.**",
+        "",
+        f"`{result['command']}`; made on {result['date'][:10]} in {result['seconds']:.0f} s with"
+        f" torch {at['torch']} on"
+        f" {at['device']}, {at['threads']} thread(s) of a shared machine."
+        + (f" Settings: {settings}." if settings else "")
+        + numbers,
+        "",
+        f"![{result['what']}](reproduction/{title}/{FIGURE})",
+        "",
+        "| claim | whose | expected | known | source | rule | measured | holds? |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for held in result["rows"]:
+        row = {**_BEFORE, **held}
+        sign = _SIGN[row["holds"]] + (f": {row['why']}" if row["why"] else "")
+        lines.append(
+            _line(
+                row["claim"],
+                _WHOSE[row["whose"]],
+                row["expected"],
+                row["known"],
+                row["source"],
+                f"*{row['rule']}*: {row['tolerance']}",
+                row["measured"],
+                sign,
+            )
+        )
+    return [*lines, "", *(f"* {note}" for note in result["notes"])]
+
+
+def _size(settings: Mapping[str, Any]) -> str:
+    """Return the settings that say how much is trained."""
+    named = ("batch", "resolution", "width", "widths")
+    return ", ".join(
+        f"{key.replace('_', ' ')} {f'{value:,}' if isinstance(value, int) else value}"
+        for key, value in settings.items()
+        if (key in named and not (key == "width" and "widths" in settings))
+        or key.endswith(("steps", "seeds"))
+    )
+
+
+def _settings(settings: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in settings.items() if value not in ([], ()))
+
+
+def _line(*cells: str) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"

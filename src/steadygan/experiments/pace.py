@@ -1,0 +1,58 @@
+"""How many iterations of one image GAN take as long as those of another: measured once, and kept."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ..problems.images import Images
+from ..training import Config
+from ..training.trainer import Trainer
+from .timing import Job, ratio, rounds
+
+PACED = {"rounds": 7, "seconds": 1.0}
+"""Interleaved rounds, and seconds of each sample, by which a pace is measured."""
+
+
+def iteration(images: Images, config: Config) -> Callable[[], Callable[[], None]]:
+    """Return what makes a function that trains for one iteration."""
+
+    def make() -> Callable[[], None]:
+        trainer = Trainer(images, config.resolve(images))
+        return lambda: trainer.dynamics.step(trainer.players)
+
+    return make
+
+
+def as_long(
+    steps: int,
+    ours: Config,
+    theirs: Config,
+    images: Images,
+    settings: Mapping[str, Any],
+    path: Path,
+) -> int:
+    """Return how many iterations of ``theirs`` take the time of so many of ``ours``.
+
+    The ratio of their CPU times is measured at the first call and kept at ``path``: another one
+    would make another run of it each time.
+    """
+    if not path.is_file():
+        jobs = [
+            Job(name, iteration(images, c)) for name, c in {"ours": ours, "theirs": theirs}.items()
+        ]
+        found, failed = rounds(jobs, settings["rounds"], settings["seconds"], say)
+        assert not failed, failed
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside = path.with_name(f"{path.name}.partial")
+        aside.write_text(json.dumps(ratio(found, "theirs", "ours")))
+        aside.replace(path)
+    return max(1, round(steps / json.loads(path.read_text())["median"]))
+
+
+def say(line: str) -> None:
+    """Show a line of progress."""
+    print(line, file=sys.stderr)
