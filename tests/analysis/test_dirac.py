@@ -1,15 +1,23 @@
 """Autodiff of the objects that train against the closed forms, for every registered name and many
 random settings."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
 from steadygan import Game, SteadyganError, build
 from steadygan.analysis import analyze_dirac, closed_forms, jacobian
-from steadygan.analysis.convergence import dirac_system, eigenvalues
+from steadygan.analysis.convergence import Quadrature, dirac_system, eigenvalues
+from steadygan.analysis.linearize import System
+from steadygan.core import Batch, register, unregister
+from steadygan.core.linear import Linear
 from steadygan.core.registry import lookup, names
+from steadygan.core.regularizers import GradientPenalty, Regularizer
 
 OBJECTIVES = [o for o in names("objective") if o != "f-gan"] + [
     f"f-gan:divergence={d}" for d in names("divergence")
@@ -38,14 +46,18 @@ def agree(game, dynamics, h):
     return field, step
 
 
-def test_the_tables_have_a_row_for_every_registered_name():
-    assert set(closed_forms.REGULARIZERS) == set(names("regularizer"))
-    assert set(closed_forms.OBJECTIVES) | {"f-gan"} == set(names("objective"))
-    assert set(closed_forms.DIVERGENCES) == set(names("divergence"))
-    assert set(closed_forms.SMOOTHINGS) == set(names("smoothing"))
-    assert {lookup("dynamics", d) for d in names("dynamics")} == set(closed_forms.STEPS)
-    refused = {r for r, row in closed_forms.REGULARIZERS.items() if row == "refused"}
-    assert refused == {r for r in names("regularizer") if lookup("regularizer", r).not_smooth}
+def test_every_name_declares_its_mathematics():
+    for name in names("objective"):
+        made = build("objective", name)
+        assert made.coupling is not None and made.curvature is not None
+    for name in names("regularizer"):
+        made = build("regularizer", name)
+        assert (made.damping() is None) == bool(made.not_smooth)
+    assert None not in {build("smoothing", name).noise(0.0) for name in names("smoothing")}
+    for name in names("dynamics"):
+        dynamics, game = build("dynamics", name), closed_forms.linear(Game("minimax"))
+        assert dynamics.linear_field(game, 0.1) is not None
+        assert dynamics.linear_step(game, 0.1) is not None
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
@@ -73,7 +85,8 @@ def test_the_f_gan_weights(divergence, gamma):
         f"f-gan:divergence={divergence}", [f"f-gan:gamma={gamma!r},divergence={divergence}"]
     )
     field, _ = agree(game, "simultaneous", 0.1)
-    assert -field[1, 1] == pytest.approx(gamma * closed_forms.DIVERGENCES[divergence][1], abs=1e-9)
+    weight = build("divergence", divergence).weight(torch.zeros((), dtype=torch.float64)).item()
+    assert -field[1, 1] == pytest.approx(gamma * weight, abs=1e-9)
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
@@ -81,6 +94,9 @@ def test_the_f_gan_weights(divergence, gamma):
 @some
 def test_every_objective_under_instance_noise_is_exact(objective, sigma, h):
     agree(Game(objective, [], f"instance-noise:sigma={sigma!r}"), "simultaneous", h)
+    for regularizer in DAMPING:
+        noisy = Game(objective, [f"{regularizer}:gamma=0.9"], f"instance-noise:sigma={sigma!r}")
+        agree(noisy, "simultaneous", h)
     agree(
         Game(objective, ["js:gamma=0.7"], f"explicit-noise:variance={sigma!r},nsr=4"),
         f"unrolled:steps=2,step_size={h!r}",
@@ -116,6 +132,48 @@ def test_every_dynamics(gamma, h, n, m, first, size):
             Game("hinge"), f"unrolled:steps={n},step_size={size!r},backprop={backprop}", h
         )
         assert field[0, 0] == pytest.approx(-(2 if backprop == "true" else 1) * size * n, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    "dynamics",
+    [
+        "simultaneous",
+        "alternating:critic_steps=2,generator_steps=3,order=generator-first",
+        "consensus:gamma=0.3",
+        "consensus:gamma=0.3,alternating=true,critic_steps=2",
+        "extragradient",
+        "optimistic",
+        "unrolled:steps=3,step_size=0.2,backprop=true",
+        "unrolled:steps=2,backprop=false",
+    ],
+)
+def test_what_a_dynamics_declares_holds_for_any_linear_game(dynamics):
+    """G(z) = A z + b against D(x) = psi x with noise: a linear field of five variables."""
+    rng = torch.Generator().manual_seed(5)
+    latent = torch.randn(16, 2, generator=rng, dtype=torch.float64)
+    latent -= latent.mean(0)
+    generator, critic = nn.Linear(2, 1).double(), nn.Linear(1, 1, bias=False).double()
+    for p in (*generator.parameters(), *critic.parameters()):
+        nn.init.zeros_(p)
+    game = Game("wasserstein", ["r1:gamma=0.3", "lecam:gamma=0.8"], "instance-noise:sigma=0.7")
+    rest = {
+        "draws": lambda: Quadrature(4),
+        "memory": {f"lecam.{name}": torch.zeros(()).double() for name in ("real", "fake")},
+    }
+    batch, h, made = Batch(torch.zeros(16, 1).double(), latent), 0.35, build("dynamics", dynamics)
+    plain = System(game, "simultaneous", generator, critic, batch, lr=h, **rest)
+    linear = Linear(jacobian(plain.field, plain.point()), plain.split, torch.zeros(1, 1).double())
+    system = System(game, made, generator, critic, batch, lr=h, **rest)
+    assert linear.split == 3 and linear.jacobian.abs().sum() > 1
+    torch.testing.assert_close(
+        made.linear_field(linear, h), jacobian(system.field, system.point()), atol=1e-12, rtol=1e-12
+    )
+    torch.testing.assert_close(
+        made.linear_step(linear, h),
+        jacobian(system.step, system.step_state(system.point())),
+        atol=1e-12,
+        rtol=1e-12,
+    )
 
 
 def record(objective="minimax", regularizer=(), smoothing=None, dynamics="simultaneous", lr=0.2):
@@ -185,9 +243,6 @@ def test_a_kink_is_refused_with_the_reason(regularizer):
 def test_the_largest_stable_learning_rate(regularizer, dynamics, limit):
     row = record(regularizer=regularizer, dynamics=dynamics)
     assert row.max_stable_lr == pytest.approx(limit, rel=1e-6, abs=1e-12)
-    assert closed_forms.max_stable_lr(
-        Game("minimax", regularizer), build("dynamics", dynamics)
-    ) == pytest.approx(limit, rel=1e-9)
     if limit and regularizer:
         assert record(regularizer=regularizer, dynamics=dynamics, lr=0.98 * limit).converges is True
         assert (
@@ -213,6 +268,53 @@ def test_records_serve_programs():
     assert list(row) == [*keys.split(), "reason", "closed_form_eigenvalues"]
     assert row["regularizer"] == "r1:gamma=0.25 + r2:gamma=0.05" and row["smoothing"] is None
     assert row["eigenvalues"][0] == pytest.approx([-0.15, np.sqrt(0.25 - 0.0225)])
+
+
+def registered(request, name, cls):
+    made = register("regularizer", name)(dataclass(frozen=True)(cls))
+    request.addfinalizer(lambda: unregister(made))
+    return made
+
+
+def test_what_declares_no_mathematics_is_measured_all_the_same(request):
+    class Silent(Regularizer):
+        """(D(x)^2 + D(G)^2)/2. Reference: none 2031."""
+
+        def penalty(self, scores, context):
+            return sum(scores[name].logits.square().mean() for name in ("real", "fake")) / 2
+
+    registered(request, "silent", Silent)
+    row = record(regularizer=["silent"], smoothing="instance-noise:sigma=1")
+    assert row.closed_form_eigenvalues is None and row.critical_gamma is None
+    assert "there is no closed form: Silent declares no damping" in row.reason
+    assert sum(row.eigenvalues).real == pytest.approx(-2.5)
+
+
+def test_a_wrong_declaration_is_told(request):
+    class Off(GradientPenalty):
+        """gamma/2 E_real ||grad D||^2, and a wrong number. Reference: none 2031."""
+
+        where = ("real",)
+
+        def damping(self, progress=None, variance=0.0):
+            return 1.01 * self.gamma
+
+    registered(request, "off", Off)
+    row = record(regularizer=["off:gamma=0.5"])
+    assert "the declared field and step is WRONG" in row.reason
+    assert sum(row.eigenvalues).real == pytest.approx(-0.5)
+    assert "WRONG" not in record(regularizer=["r1:gamma=0.5"]).reason
+
+
+def test_a_penalty_with_a_kink_says_so_of_itself(request):
+    class Shy(GradientPenalty):
+        """gamma/2 E_real (||grad D|| - 3)^2. Reference: none 2031."""
+
+        where = ("real",)
+        target = 3.0
+
+    registered(request, "shy", Shy)
+    assert "Shy pulls the norm" in record(regularizer=["shy"]).reason
 
 
 def test_a_mistake_in_the_last_name_is_told_before_anything_is_computed():

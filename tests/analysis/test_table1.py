@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from steadygan import Game, SteadyganError
-from steadygan.analysis import closed_forms
 from steadygan.analysis.table1 import CASES, METHODS, Method, measure, players, table1
 
 # The penalty's kink is at the equilibrium in both games, and the critic's own curvature does not
@@ -44,9 +43,9 @@ def test_spectra_with_densities(name, table):
     """Blocks of (mu, psi_1) and (s, psi_2): k = 1, 2, features x^k with second moments 1 and 3,
     slopes k under the data."""
     game = Game(**BY_NAME[name].game)
-    a, c, _ = closed_forms.OBJECTIVES[closed_forms._name(game.objective)]
-    variance = closed_forms._variance(game, None)
-    penalty = closed_forms.damping(game) - c * variance
+    a, c = game.objective.coupling, game.objective.curvature.critic
+    variance = 0.0 if game.smoothing is None else game.smoothing.noise()
+    penalty = sum(regularizer.damping() for regularizer in game.regularizers)
     roots = []
     for k, moment in ((1, 1 + variance), (2, 3 * (1 + variance) ** 2)):
         roots.extend(np.roots([1, c * moment + penalty * k**2, (k * a) ** 2]))

@@ -1,5 +1,5 @@
 """The Dirac-GAN in closed form (equations.md, section 2): one row for every registered regularizer,
-or it does not merge.
+objective and divergence, or it does not merge. Written apart from what the classes declare.
 
 At the equilibrium the field's Jacobian in (theta, psi) is [[0, a], [-a, -q]]: a is the objective's
 coupling, q what the regularizer damps. (The papers print [[0, -a], [a, -q]], with logits large on
@@ -41,40 +41,49 @@ DAMPING: dict[str, Callable[..., float] | Refused] = {
     "dragan": refused("as wgan-gp"),
 }
 
-# w(0) = g'(0)^2 f*''(g(0)).
-WEIGHT = {
-    "kl": 1.0,
-    "reverse-kl": 1.0,
-    "pearson": 0.5,
-    "neyman": 0.5,
-    "squared-hellinger": 2.0,
-    "js": 0.5,
-    "gan": 0.5,
-    "jeffrey": 0.5,
-    "alpha": 1.0,
-}
+# What a penalty damps per unit of variance where all samples carry noise: it squares logits.
+UNDER_NOISE: dict[str, Callable[[float], float]] = {"lecam": lambda gamma: 2 * gamma}
 
-HALF = (
-    "minimax",
-    "nonsaturating",
-    "relativistic",
-    "relativistic-average",
-    "f-gan:divergence=gan",
-    "f-gan:divergence=js",
-)
-COUPLING = {spelling: 0.5 if spelling in HALF else 1.0 for spelling in specs("objective")}
+# a = g'(0), w(0) = g'(0)^2 f*''(g(0)), and (f* g)''(0); the critic's loss curves by w(0).
+DIVERGENCES = {
+    "kl": (1.0, 1.0, 1.0),
+    "reverse-kl": (1.0, 1.0, 0.0),
+    "pearson": (1.0, 0.5, 0.5),
+    "neyman": (1.0, 0.5, -0.5),
+    "squared-hellinger": (1.0, 2.0, 1.0),
+    "js": (0.5, 0.5, 0.25),
+    "gan": (0.5, 0.5, 0.25),
+    "jeffrey": (1.0, 0.5, 0.5),
+    "alpha": (1.0, 1.0, 1.0),
+}
+WEIGHT = {name: w for name, (_, w, _) in DIVERGENCES.items()}
+
+# a, and how the losses of critic and generator curve in psi per unit of noise: on real and on fake
+# samples each f''(0) = -1/4 of equations.md; relativistic losses see the variance of a difference.
+OBJECTIVES = {
+    "minimax": (0.5, 0.5, -0.25),
+    "nonsaturating": (0.5, 0.5, 0.25),
+    "relativistic": (0.5, 0.5, 0.5),
+    "relativistic-average": (0.5, 0.25, 0.25),
+    "least-squares": (1.0, 2.0, 1.0),
+    "hinge": (1.0, 0.0, 0.0),
+    "wasserstein": (1.0, 0.0, 0.0),
+    **{f"f-gan:divergence={name}": (a, w, -b) for name, (a, w, b) in DIVERGENCES.items()},
+}
+COUPLING = {spelling: a for spelling, (a, _, _) in OBJECTIVES.items()}
 
 LINEARISABLE = [
     s for s in specs("regularizer") if not isinstance(DAMPING.get(s.partition(":")[0]), Refused)
 ]
 
 
-def damping(spelling: str, gamma: float) -> float:
-    """q of a regularizer's spec."""
+def damping(spelling: str, gamma: float, variance: float = 0.0) -> float:
+    """q of a regularizer's spec, under noise of a variance."""
     name, _, setting = spelling.partition(":")
     row = DAMPING[name]
     assert not isinstance(row, Refused)
-    return row(gamma, *([setting.partition("=")[2]] if setting else []))
+    more = UNDER_NOISE[name](gamma) * variance if name in UNDER_NOISE else 0.0
+    return row(gamma, *([setting.partition("=")[2]] if setting else [])) + more
 
 
 def eigenvalues(a: float, q: float) -> list[complex]:

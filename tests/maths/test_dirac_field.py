@@ -5,12 +5,22 @@ import math
 
 import pytest
 import torch
-from closed_forms import COUPLING, DAMPING, LINEARISABLE, WEIGHT, Refused, damping, eigenvalues
+from closed_forms import (
+    COUPLING,
+    DAMPING,
+    DIVERGENCES,
+    LINEARISABLE,
+    OBJECTIVES,
+    WEIGHT,
+    Refused,
+    damping,
+    eigenvalues,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from steadygan.core import Context, Game, names
-from support import Fixed, dirac, field, field_jacobian, functional, normal_nodes, with_gamma
+from steadygan.core import Context, Game, build, names
+from support import Fixed, dirac, field, field_jacobian, functional, normal_nodes, specs, with_gamma
 
 few = settings(deadline=None, max_examples=8)
 
@@ -33,9 +43,28 @@ def spectrum(found: torch.Tensor) -> list[complex]:
     )
 
 
-def test_every_regularizer_has_its_row():
+def test_every_name_has_its_row():
     assert set(DAMPING) == set(names("regularizer"))
-    assert set(WEIGHT) == set(names("divergence"))
+    assert set(DIVERGENCES) == set(names("divergence"))
+    assert set(OBJECTIVES) == set(specs("objective"))
+
+
+@pytest.mark.parametrize("spelling", OBJECTIVES)
+def test_what_an_objective_declares(spelling):
+    objective, (a, critic, generator) = build("objective", spelling), OBJECTIVES[spelling]
+    assert objective.coupling == a
+    assert objective.curvature[:2] == pytest.approx((critic, generator), abs=1e-15)
+
+
+@pytest.mark.parametrize("spelling", LINEARISABLE)
+@pytest.mark.parametrize("variance", [0.0, 0.49])
+def test_what_a_regularizer_declares(spelling, variance):
+    regularizer = build("regularizer", with_gamma(spelling, 0.37))
+    expected = damping(spelling, 0.37, variance)
+    assert regularizer.damping(variance=variance) == pytest.approx(expected, rel=1e-14)
+    if len(regularizer.where):
+        annealed = build("regularizer", with_gamma(spelling, "0.37,anneal=0.01"))
+        assert annealed.damping(0.5) == pytest.approx(0.1 * expected, rel=1e-14)
 
 
 @pytest.mark.parametrize("objective", COUPLING)

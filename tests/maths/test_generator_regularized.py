@@ -35,7 +35,7 @@ from support import (
     with_gamma,
 )
 
-SEEING = [s for s in LINEARISABLE if s not in ("r1",)]
+SEEING = [s for s in LINEARISABLE if build("regularizer", s).sees_generated]
 """Penalties that depend on generated samples."""
 
 

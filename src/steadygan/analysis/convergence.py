@@ -9,7 +9,7 @@ learning rate, a verdict in words.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +29,9 @@ from .linearize import System, jacobian
 
 MARGIN = 1e-9
 """How far from 1 a spectral radius must be before linearisation decides anything."""
+
+DECLARED = 1e-6
+"""How far an entry of a declared Jacobian may be from automatic differentiation."""
 
 NODES = 16
 _ROUNDING = 1e-13
@@ -190,9 +193,13 @@ def _record(
             )
         )
         return Record(**names, **absent, converges=False, reason=str(refusal))
-    field = eigenvalues(jacobian(system.field, system.point()))
-    step = eigenvalues(jacobian(system.step, system.step_state(system.point())))
+    found = {
+        "field": jacobian(system.field, system.point()),
+        "step": jacobian(system.step, system.step_state(system.point())),
+    }
+    field, step = (eigenvalues(matrix) for matrix in found.values())
     radius = max(abs(value) for value in step)
+    closed, note = _closed(game, dynamics, lr, progress, found)
 
     def at_lr(h: float) -> float:
         system.lr = h
@@ -203,10 +210,6 @@ def _record(
 
     limit = max_stable_lr(at_lr)
     converges = None if abs(radius - 1) <= MARGIN else radius < 1
-    try:
-        closed = eigenvalues(closed_forms.field_matrix(game, dynamics, lr, progress))
-    except (SteadyganError, KeyError):
-        closed = None  # a regularizer of the user's own: measured all the same
     return Record(
         **names,
         eigenvalues=field,
@@ -215,9 +218,36 @@ def _record(
         critical_gamma=critical_gamma(game, progress),
         max_stable_lr=limit,
         converges=converges,
-        reason=_verdict(field, radius, converges, limit, lr),
+        reason=_verdict(field, radius, converges, limit, lr) + note,
         closed_form_eigenvalues=closed,
     )
+
+
+def _closed(
+    game: Game,
+    dynamics: Dynamics,
+    lr: float,
+    progress: float | None,
+    measured: Mapping[str, Tensor],
+) -> tuple[list[complex] | None, str]:
+    """Return the declared eigenvalues of the field, and what is to be said of the declarations."""
+    try:
+        declared = {
+            "field": closed_forms.field_matrix(game, dynamics, lr, progress),
+            "step": closed_forms.step_matrix(game, dynamics, lr, progress),
+        }
+    except closed_forms.Undeclared as absent:
+        return None, f"; there is no closed form: {absent}"
+    wrong = [
+        name
+        for name, matrix in measured.items()
+        if not np.allclose(matrix, declared[name], rtol=DECLARED, atol=DECLARED)
+    ]
+    note = (
+        f"; the declared {' and '.join(wrong)} is WRONG: automatic differentiation differs from"
+        " what this game and dynamics declare of themselves"
+    )
+    return eigenvalues(declared["field"]), note if wrong else ""
 
 
 def critical_gamma(game: Game, progress: float | None = None) -> float | None:
@@ -227,13 +257,12 @@ def critical_gamma(game: Game, progress: float | None = None) -> float | None:
     The Jacobian is affine in gamma, so three of them determine the discriminant tr² - 4 det, a
     parabola; its first positive root is meant.
     """
-    if len(game.regularizers) != 1 or game.smoothing is not None:
+    alone = Game(game.objective, game.regularizers)
+    if not len(alone.strengths()) == len(game.regularizers) == 1 or game.smoothing is not None:
         return None
-    kind = type(game.regularizers[0])
-    settings = {key: value for key, value in vars(game.regularizers[0]).items() if key != "gamma"}
     values = []
     for gamma in (0.0, 1.0, 2.0):
-        other = Game(game.objective, [kind(gamma=gamma, **settings)])
+        other = alone.with_strengths(dict.fromkeys(alone.strengths(), gamma))
         system = dirac_system(other, "simultaneous", 0.1, progress)
         matrix = jacobian(system.field, system.point()).numpy()
         values.append(np.trace(matrix) ** 2 - 4 * np.linalg.det(matrix))

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from .errors import SteadyganError
-from .registry import register
+from .registry import base, register
 
 
+@base("constraint")
 class Constraint:
     """Base of every constraint; a subclass is a registered frozen dataclass."""
 

@@ -9,11 +9,16 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
+from torch import Tensor
+
 from .errors import SteadyganError
+from .linear import Linear
 from .players import PLAYERS, Batch, Name, Players, Values
-from .registry import register
+from .registry import base, register
 
 
+@base("dynamics")
 class Dynamics:
     """Base of every dynamics; a subclass is a registered frozen dataclass.
 
@@ -32,6 +37,14 @@ class Dynamics:
         for name in PLAYERS:
             players.move(name, field[name])
 
+    def linear_field(self, game: Linear, lr: float) -> Tensor | None:
+        """Return the Jacobian (n, n) of the field -``field`` where v(w) = J w, or None."""
+        return None
+
+    def linear_step(self, game: Linear, lr: float) -> Tensor | None:
+        """Return the Jacobian of one step where v(w) = J w, of the size of its state, or None."""
+        return None
+
 
 @register("dynamics", "simultaneous")
 @dataclass(frozen=True)
@@ -46,6 +59,14 @@ class Simultaneous(Dynamics):
     >>> build("dynamics", "simultaneous")
     Simultaneous()
     """
+
+    def linear_field(self, game: Linear, lr: float) -> Tensor:
+        """Return J."""
+        return game.jacobian
+
+    def linear_step(self, game: Linear, lr: float) -> Tensor:
+        """Return 1 + h J."""
+        return _one(game.jacobian) + lr * game.jacobian
 
 
 @register("dynamics", "alternating")
@@ -91,6 +112,16 @@ class Alternating(Dynamics):
             players.move(name, players.gradient(name, batch))
             before = name, batch
 
+    def linear_field(self, game: Linear, lr: float) -> Tensor:
+        """Return J."""
+        return game.jacobian
+
+    def linear_step(self, game: Linear, lr: float) -> Tensor:
+        """Return (1 + h J_G)^m (1 + h J_D)^n, or the other order; J_G has the generator's rows."""
+        return _in_turn(
+            game, lr, self.critic_steps, self.generator_steps, self.order == "critic-first"
+        )
+
 
 @register("dynamics", "consensus")
 @dataclass(frozen=True)
@@ -131,6 +162,17 @@ class Consensus(Dynamics):
         for name in (*critic, "generator"):
             players.move(name, self.field(players, players.draw())[name])
 
+    def linear_field(self, game: Linear, lr: float) -> Tensor:
+        """Return J - gamma J^T J."""
+        return game.jacobian - self.gamma * game.jacobian.T @ game.jacobian
+
+    def linear_step(self, game: Linear, lr: float) -> Tensor:
+        """Return the step of a game with that field."""
+        here = game._replace(jacobian=self.linear_field(game, lr))
+        if self.alternating:
+            return _in_turn(here, lr, self.critic_steps, 1, critic_first=True)
+        return _one(here.jacobian) + lr * here.jacobian
+
 
 @register("dynamics", "extragradient")
 @dataclass(frozen=True)
@@ -153,6 +195,15 @@ class Extragradient(Dynamics):
         for name in PLAYERS:
             players.move(name, ahead[name])
 
+    def linear_field(self, game: Linear, lr: float) -> Tensor:
+        """Return J."""
+        return game.jacobian
+
+    def linear_step(self, game: Linear, lr: float) -> Tensor:
+        """Return 1 + h J + h^2 J^2."""
+        j = lr * game.jacobian
+        return _one(j) + j + j @ j
+
 
 @register("dynamics", "optimistic")
 @dataclass(frozen=True)
@@ -173,6 +224,15 @@ class Optimistic(Dynamics):
         for name in PLAYERS:
             players.move(name, {key: 2 * g - before[name][key] for key, g in now[name].items()})
         players.previous = now
+
+    def linear_field(self, game: Linear, lr: float) -> Tensor:
+        """Return J."""
+        return game.jacobian
+
+    def linear_step(self, game: Linear, lr: float) -> Tensor:
+        """Return [[1 + 2h J, h], [-J, 0]] (2n, 2n): the state also holds the previous gradients."""
+        j, one = game.jacobian, _one(game.jacobian)
+        return torch.cat([torch.cat([one + 2 * lr * j, lr * one], 1), torch.cat([-j, 0 * one], 1)])
 
 
 @register("dynamics", "unrolled")
@@ -206,8 +266,47 @@ class Unrolled(Dynamics):
         ahead = players.unrolled_gradient(batch, self.steps, self.step_size, self.backprop)
         return {"generator": ahead, "critic": players.gradient("critic", batch)}
 
+    def linear_field(self, game: Linear, lr: float) -> Tensor:
+        """Return J whose generator sees psi_k = R^k psi + P theta, R = 1 + e E, P = e sum R^i C.
+
+        J = [[A, B], [C, E]]: its rows become [A + B P, B R^k]; with backprop a further
+        P^T (B^T theta - N psi_k), N the bend of its loss in psi.
+        """
+        j, m = game.jacobian, game.split
+        coupled, pull, own = j[:m, m:], j[m:, :m], j[m:, m:]
+        size = lr if self.step_size is None else self.step_size
+        grown, ahead = _one(own), torch.zeros_like(pull)
+        for _ in range(self.steps):
+            ahead = ahead + size * grown @ pull
+            grown = grown + size * own @ grown
+        seen = coupled - ahead.T @ game.bend if self.backprop else coupled
+        back = ahead.T @ coupled.T if self.backprop else 0.0
+        rows = torch.cat([j[:m, :m] + seen @ ahead + back, seen @ grown], 1)
+        return torch.cat([rows, j[m:]])
+
+    def linear_step(self, game: Linear, lr: float) -> Tensor:
+        """Return 1 + h times that."""
+        return _one(game.jacobian) + lr * self.linear_field(game, lr)
+
 
 def _at_least_one(**counts: int) -> None:
     for name, count in counts.items():
         if count < 1:
             raise SteadyganError(f"{name} must be a whole number >= 1, not {count}")
+
+
+def _one(like: Tensor) -> Tensor:
+    return torch.eye(len(like), dtype=like.dtype)
+
+
+def _in_turn(
+    game: Linear, lr: float, critic_steps: int, generator_steps: int, critic_first: bool
+) -> Tensor:
+    moves = [
+        torch.linalg.matrix_power(_one(game.jacobian) + lr * game.only(name), count)
+        for name, count in (("critic", critic_steps), ("generator", generator_steps))
+    ]
+    if not critic_first:
+        moves.reverse()
+    whole: Tensor = moves[1] @ moves[0]
+    return whole

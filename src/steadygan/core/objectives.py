@@ -16,13 +16,28 @@ from torch import Tensor
 
 from .divergences import GAN, Divergence
 from .errors import SteadyganError
-from .registry import build, register
+from .linear import Curvature
+from .registry import base, build, register
 
 
+@base("objective")
 class Objective:
-    """Base of every objective; a subclass is a registered frozen dataclass."""
+    """Base of every objective; a subclass is a registered frozen dataclass.
+
+    It may declare its mathematics near flat logits (``core.linear``), for the closed forms.
+    """
 
     uses_real: ClassVar[bool] = False
+
+    @property
+    def coupling(self) -> float | None:
+        """Slope a of the fakes' term in the logit at 0, and of the generator's loss -a, or None."""
+        return None
+
+    @property
+    def curvature(self) -> Curvature | None:
+        """How both losses bend in flat logits, or None where it is not declared."""
+        return None
 
     @property
     def indifferent(self) -> float:
@@ -45,9 +60,13 @@ class Minimax(Objective):
 
     Logits have no unit. Reference: Goodfellow et al. 2014, Eq. 1.
 
-    >>> build("objective", "minimax").critic(torch.tensor([2.0, -1.0]), torch.tensor([-0.5, 1.5]))
+    >>> real, fake = torch.tensor([2.0, -1.0]), torch.tensor([-0.5, 1.5])
+    >>> build("objective", "minimax").critic(real, fake)
     tensor(1.8078)
     """
+
+    coupling: ClassVar[float] = 1 / 2
+    curvature: ClassVar[Curvature] = Curvature(critic=1 / 2, generator=-1 / 4)
 
     def critic(self, real: Tensor, fake: Tensor) -> Tensor:
         """Return the cross entropy of real against fake."""
@@ -65,9 +84,12 @@ class NonSaturating(Minimax):
 
     Logits have no unit. Reference: Goodfellow et al. 2014, section 3; Roth et al. 2017, Alg. 1.
 
-    >>> build("objective", "nonsaturating").critic(torch.tensor([2.0, -1.0]), torch.tensor([-0.5, 1.5]))
+    >>> real, fake = torch.tensor([2.0, -1.0]), torch.tensor([-0.5, 1.5])
+    >>> build("objective", "nonsaturating").critic(real, fake)
     tensor(1.8078)
     """
+
+    curvature: ClassVar[Curvature] = Curvature(critic=1 / 2, generator=1 / 4)
 
     def generator(self, real: Tensor, fake: Tensor) -> Tensor:
         """Return -E log sigmoid(D(G))."""
@@ -81,9 +103,13 @@ class Wasserstein(Objective):
 
     Logits have no unit. Reference: Arjovsky et al. 2017.
 
-    >>> build("objective", "wasserstein").critic(torch.tensor([2.0, -1.0]), torch.tensor([-0.5, 1.5]))
+    >>> real, fake = torch.tensor([2.0, -1.0]), torch.tensor([-0.5, 1.5])
+    >>> build("objective", "wasserstein").critic(real, fake)
     tensor(0.)
     """
+
+    coupling: ClassVar[float] = 1.0
+    curvature: ClassVar[Curvature] = Curvature(critic=0.0, generator=0.0)
 
     def critic(self, real: Tensor, fake: Tensor) -> Tensor:
         """Return the negative dual estimate of the Wasserstein-1 distance."""
@@ -101,9 +127,13 @@ class LeastSquares(Objective):
 
     Logits have no unit. Reference: Mao et al. 2017 (a=-1, b=c=1).
 
-    >>> build("objective", "least-squares").critic(torch.tensor([2.0, -1.0]), torch.tensor([-0.5, 1.5]))
+    >>> real, fake = torch.tensor([2.0, -1.0]), torch.tensor([-0.5, 1.5])
+    >>> build("objective", "least-squares").critic(real, fake)
     tensor(2.8750)
     """
+
+    coupling: ClassVar[float] = 1.0
+    curvature: ClassVar[Curvature] = Curvature(critic=2.0, generator=1.0)
 
     def critic(self, real: Tensor, fake: Tensor) -> Tensor:
         """Return half the squared distances to the labels 1 and -1."""
@@ -121,9 +151,13 @@ class Hinge(Objective):
 
     Logits have no unit. Reference: Lim and Ye 2017; Miyato et al. 2018.
 
-    >>> build("objective", "hinge").critic(torch.tensor([2.0, -1.0]), torch.tensor([-0.5, 1.5]))
+    >>> real, fake = torch.tensor([2.0, -1.0]), torch.tensor([-0.5, 1.5])
+    >>> build("objective", "hinge").critic(real, fake)
     tensor(2.5000)
     """
+
+    coupling: ClassVar[float] = 1.0
+    curvature: ClassVar[Curvature] = Curvature(critic=0.0, generator=0.0)
 
     def critic(self, real: Tensor, fake: Tensor) -> Tensor:
         """Return the margins that are not met."""
@@ -143,11 +177,15 @@ class Relativistic(Objective):
 
     Logits have no unit. Reference: Jolicoeur-Martineau 2018; Huang et al. 2024 (R3GAN, with r1r2).
 
-    >>> build("objective", "relativistic").critic(torch.tensor([2.0, -1.0]), torch.tensor([-0.5, 1.5]))
+    >>> real, fake = torch.tensor([2.0, -1.0]), torch.tensor([-0.5, 1.5])
+    >>> build("objective", "relativistic").critic(real, fake)
     tensor(1.3289)
     """
 
     uses_real: ClassVar[bool] = True
+    coupling: ClassVar[float] = 1 / 2
+    # The variance of a difference is twice that of a logit.
+    curvature: ClassVar[Curvature] = Curvature(critic=1 / 2, generator=1 / 2, centred=True)
 
     def critic(self, real: Tensor, fake: Tensor) -> Tensor:
         """Return the loss over pairs; raises where real and fake differ in number."""
@@ -168,11 +206,14 @@ class RelativisticAverage(Objective):
     Logits have no unit. Reference: Jolicoeur-Martineau 2018 (RaSGAN), as the mean of its two
     halves.
 
-    >>> build("objective", "relativistic-average").critic(torch.tensor([2.0, -1.0]), torch.tensor([-0.5, 1.5]))
+    >>> real, fake = torch.tensor([2.0, -1.0]), torch.tensor([-0.5, 1.5])
+    >>> build("objective", "relativistic-average").critic(real, fake)
     tensor(0.8823)
     """
 
     uses_real: ClassVar[bool] = True
+    coupling: ClassVar[float] = 1 / 2
+    curvature: ClassVar[Curvature] = Curvature(critic=1 / 4, generator=1 / 4, centred=True)
 
     def critic(self, real: Tensor, fake: Tensor) -> Tensor:
         """Return the mean of the real and the fake half."""
@@ -190,7 +231,8 @@ class FGAN(Objective):
 
     Logits have no unit. Reference: Nowozin et al. 2016, Eq. 6.
 
-    >>> build("objective", "f-gan").critic(torch.tensor([2.0, -1.0]), torch.tensor([-0.5, 1.5]))
+    >>> real, fake = torch.tensor([2.0, -1.0]), torch.tensor([-0.5, 1.5])
+    >>> build("objective", "f-gan").critic(real, fake)
     tensor(1.8078)
     """
 
@@ -198,6 +240,18 @@ class FGAN(Objective):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "divergence", build("divergence", self.divergence))
+
+    @property
+    def coupling(self) -> float | None:
+        """Return g'(0), because f*'(f'(1)) = 1."""
+        return self.divergence.coupling
+
+    @property
+    def curvature(self) -> Curvature | None:
+        """Return w(0), which is -g''(0) + (f* g)''(0), and -(f* g)''(0)."""
+        bend = self.divergence.curvature
+        weight = self.divergence.weight(torch.zeros((), dtype=torch.float64)).item()
+        return None if bend is None else Curvature(critic=weight, generator=-bend)
 
     def critic(self, real: Tensor, fake: Tensor) -> Tensor:
         """Return the negative variational bound of the divergence."""

@@ -52,6 +52,7 @@ room, and nobody waits for what is not used.
 _PACKAGE = __name__.partition(".")[0]
 _entries: dict[str, dict[str, type]] = {kind: {} for kind in KINDS}
 _where: dict[type, tuple[str, str]] = {}
+_bases: dict[str, type] = {}
 _unread: dict[str, tuple[str, ...]] = dict(KINDS)
 
 
@@ -64,15 +65,27 @@ class Entry:
     settings: dict[str, str]
 
 
+def base(kind: str) -> Callable[[T], T]:
+    """Make a class the base of a kind (class decorator): ``register`` takes its subclasses only."""
+
+    def add(cls: T) -> T:
+        _bases[kind] = cls
+        return cls
+
+    return add
+
+
 def register(kind: str, name: str) -> Callable[[T], T]:
     """Make a frozen dataclass available under ``name`` (class decorator).
 
-    Raises where the name is taken or the docstring has no Reference.
+    Raises where the name is taken, the class is not of the kind's base, or the docstring has no
+    Reference.
 
     >>> from dataclasses import dataclass
+    >>> from steadygan.core.constraints import Constraint
     >>> @register("constraint", "nothing-at-all")
     ... @dataclass(frozen=True)
-    ... class Nothing:
+    ... class Nothing(Constraint):
     ...     '''No constraint. Reference: none needed.'''
     >>> build("constraint", "nothing-at-all")
     Nothing()
@@ -104,6 +117,12 @@ def register(kind: str, name: str) -> Callable[[T], T]:
             raise SteadyganError(
                 f"The {kind} {name!r} must be a frozen dataclass: put @dataclass(frozen=True)"
                 " under @register."
+            )
+        if kind in _bases and not issubclass(cls, _bases[kind]):
+            wanted = _bases[kind]
+            raise SteadyganError(
+                f"The {kind} {name!r} must be a {wanted.__name__}: derive {cls.__name__} from"
+                f" {wanted.__module__}.{wanted.__name__}, which says what a {kind} has to do."
             )
         if "Reference" not in (cls.__doc__ or ""):
             raise SteadyganError(
@@ -328,6 +347,7 @@ def _format(value: Any) -> str:
 __all__ = [
     "KINDS",
     "Entry",
+    "base",
     "build",
     "describe",
     "expand",

@@ -23,7 +23,7 @@ from torch import Tensor
 from .context import Context, Samples
 from .divergences import GAN, Divergence
 from .errors import SteadyganError
-from .registry import build, register
+from .registry import base, build, register
 from .schedules import Strength, at, strength
 from .scores import Scores, safe_norm, squared_norm
 
@@ -49,9 +49,9 @@ def around_real(real: Samples, fake: Samples, context: Context) -> Samples:
 
 
 _KINK = (
-    "{0} pulls the norm of the critic's gradient towards 1, and at an equilibrium that gradient"
+    "{0} pulls the norm of the critic's gradient towards {1:g}, and at an equilibrium that gradient"
     " is 0, where the norm has a kink:"
-    " the field is discontinuous there, has no eigenvalues and does not converge ({1})"
+    " the field is discontinuous there, has no eigenvalues and does not converge ({2})"
 )
 
 POINTS: dict[str, Callable[[Samples, Samples, Context], Samples]] = {
@@ -63,6 +63,7 @@ POINTS: dict[str, Callable[[Samples, Samples, Context], Samples]] = {
 """Where a penalty may look; a regularizer's ``where`` names them."""
 
 
+@base("regularizer")
 class Regularizer:
     """Base of every regularizer: a registered frozen dataclass.
 
@@ -72,6 +73,13 @@ class Regularizer:
     where: ClassVar[tuple[str, ...]] = ()
     not_smooth: ClassVar[str] = ""
     """Why a game with it cannot be linearised at an equilibrium; empty where it can."""
+
+    def damping(self, progress: float | None = None, variance: float = 0.0) -> float | None:
+        """Return q, the penalty's second derivative in psi where D(x) = psi x, at psi = 0.
+
+        variance: of the noise on all samples, which are 0 else. None where it is not declared.
+        """
+        return None
 
     @property
     def not_by_signs(self) -> str:
@@ -116,6 +124,11 @@ class GradientPenalty(Regularizer):
     anneal: InitVar[float | None] = None
     schedule: InitVar[str] = "exponential"
 
+    def __init_subclass__(cls) -> None:
+        if cls.target and not cls.one_sided and not cls.not_smooth:
+            reference = "as Mescheder et al. 2018 show of WGAN-GP"
+            cls.not_smooth = _KINK.format(cls.__name__, cls.target, reference)
+
     def __post_init__(self, anneal: float | None, schedule: str) -> None:
         object.__setattr__(self, "gamma", strength(self.gamma, anneal, schedule, "gamma"))
 
@@ -137,6 +150,15 @@ class GradientPenalty(Regularizer):
             return "is not linear in the squared norm of the gradient"
         said = next(vars(c) for c in type(self).__mro__ if {"root", "weight"} & vars(c).keys())
         return "" if "root" in said else "declares a weight without its root(point, logits)"
+
+    def damping(self, progress: float | None = None, variance: float = 0.0) -> float | None:
+        """Return gamma times the sum over points of weight(0); 0 where no slope below 1 counts."""
+        if self.target:
+            return 0.0 if self.one_sided else None
+        logit = torch.zeros(1, dtype=torch.float64)
+        weights = (self.weight(point, logit) for point in self.where)
+        total = sum(1.0 if w is None else w.item() for w in weights)
+        return float(at(self.gamma, progress)) * total
 
     def penalty(self, scores: Mapping[str, Scores], context: Context) -> Tensor:
         """Return the penalty, 0-d; an annealed gamma needs ``context.progress``."""
@@ -291,7 +313,7 @@ class WGANGP(GradientPenalty):
 
     where: ClassVar[tuple[str, ...]] = ("between",)
     target: ClassVar[float] = 1.0
-    not_smooth: ClassVar[str] = _KINK.format("wgan-gp", "Mescheder et al. 2018, on WGAN-GP")
+    not_smooth: ClassVar[str] = _KINK.format("wgan-gp", 1, "Mescheder et al. 2018, on WGAN-GP")
     gamma: Strength = 20.0
 
 
@@ -328,7 +350,7 @@ class DRAGAN(GradientPenalty):
     where: ClassVar[tuple[str, ...]] = ("around-real",)
     target: ClassVar[float] = 1.0
     not_smooth: ClassVar[str] = _KINK.format(
-        "dragan", "by the argument of Mescheder et al. 2018 for WGAN-GP"
+        "dragan", 1, "by the argument of Mescheder et al. 2018 for WGAN-GP"
     )
     gamma: Strength = 20.0
 
@@ -360,6 +382,10 @@ class LeCam(Regularizer):
                 "decay is the share of a moving average that stays each step, in [0, 1), not"
                 f" {self.decay:g}"
             )
+
+    def damping(self, progress: float | None = None, variance: float = 0.0) -> float:
+        """Return 2 gamma variance: it squares logits, and without noise these are psi theta."""
+        return 2 * float(at(self.gamma, progress)) * variance
 
     def penalty(self, scores: Mapping[str, Scores], context: Context) -> Tensor:
         """Return the penalty, 0-d, with 'lecam.real' and 'lecam.fake' from ``context.memory``."""

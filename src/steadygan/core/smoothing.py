@@ -8,16 +8,21 @@ from torch import Tensor
 
 from .context import Context, Samples
 from .errors import SteadyganError
-from .registry import register
+from .registry import base, register
 from .schedules import Strength, at, strength
 
 
+@base("smoothing")
 class Smoothing:
     """Base of every smoothing; a subclass is a registered frozen dataclass."""
 
     def __call__(self, samples: Samples, context: Context) -> Samples:
         """Return the samples as the critic shall see them; labels travel along."""
         raise NotImplementedError
+
+    def noise(self, progress: float | None = None) -> float | None:
+        """Return the variance that each sample gains, or None where it is not declared."""
+        return None
 
 
 @register("smoothing", "instance-noise")
@@ -44,6 +49,10 @@ class InstanceNoise(Smoothing):
         return samples._replace(
             x=samples.x + at(self.sigma, context.progress) * context.normal(samples.x)
         )
+
+    def noise(self, progress: float | None = None) -> float:
+        """Return sigma^2."""
+        return float(at(self.sigma, progress)) ** 2
 
 
 @register("smoothing", "explicit-noise")
@@ -90,3 +99,7 @@ class ExplicitNoise(Smoothing):
         variance = at(self.variance, context.progress)
         std = variance.sqrt() if isinstance(variance, Tensor) else variance**0.5
         return Samples(x + std * context.normal(x), labels)
+
+    def noise(self, progress: float | None = None) -> float:
+        """Return the variance."""
+        return float(at(self.variance, progress))

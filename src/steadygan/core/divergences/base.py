@@ -8,16 +8,24 @@ ever differentiated after the activation.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from torch import Tensor
 
 from ..errors import SteadyganError
+from ..registry import base
 
 
+@base("divergence")
 class Divergence:
     """An f-divergence D_f(P||Q) = E_Q[f(p/q)].
 
-    u = p/q is the density ratio, t the dual variable, v a raw network output.
+    u = p/q is the density ratio, t the dual variable, v a raw network output. coupling, curvature:
+    g'(0) and (f* g)''(0), for the closed forms; None where they are not declared.
     """
+
+    coupling: ClassVar[float | None] = None
+    curvature: ClassVar[float | None] = None
 
     def f(self, u: Tensor) -> Tensor:
         """Return f(u) for u > 0, convex with f(1) = 0."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -24,6 +25,9 @@ class KullbackLeibler(Divergence):
     >>> build("divergence", "kl").weight(torch.zeros(1))
     tensor([1.])
     """
+
+    coupling: ClassVar[float] = 1.0
+    curvature: ClassVar[float] = 1.0
 
     def f(self, u: Tensor) -> Tensor:
         """Return u log u."""
@@ -63,6 +67,9 @@ class ReverseKullbackLeibler(Divergence):
     >>> build("divergence", "reverse-kl").weight(torch.zeros(1))
     tensor([1.])
     """
+
+    coupling: ClassVar[float] = 1.0
+    curvature: ClassVar[float] = 0.0
 
     def f(self, u: Tensor) -> Tensor:
         """Return -log u."""
@@ -105,6 +112,9 @@ class Pearson(Divergence):
     tensor([0.5000])
     """
 
+    coupling: ClassVar[float] = 1.0
+    curvature: ClassVar[float] = 1 / 2
+
     def f(self, u: Tensor) -> Tensor:
         """Return (u - 1)^2."""
         return (u - 1).square()
@@ -142,6 +152,9 @@ class Neyman(Divergence):
     >>> build("divergence", "neyman").weight(torch.zeros(1))
     tensor([0.5000])
     """
+
+    coupling: ClassVar[float] = 1.0
+    curvature: ClassVar[float] = -1 / 2
 
     def f(self, u: Tensor) -> Tensor:
         """Return (1 - u)^2 / u."""
@@ -185,6 +198,9 @@ class SquaredHellinger(Divergence):
     >>> build("divergence", "squared-hellinger").weight(torch.zeros(1))
     tensor([2.])
     """
+
+    coupling: ClassVar[float] = 1.0
+    curvature: ClassVar[float] = 1.0
 
     def f(self, u: Tensor) -> Tensor:
         """Return (sqrt(u) - 1)^2."""
@@ -231,6 +247,9 @@ class JensenShannonDivergence(Divergence):
     tensor([0.5000])
     """
 
+    coupling: ClassVar[float] = 1 / 2
+    curvature: ClassVar[float] = 1 / 4
+
     def f(self, u: Tensor) -> Tensor:
         """Return u log u - (u + 1) log((1 + u)/2)."""
         return u * u.log() - (u + 1) * ((1 + u) / 2).log()
@@ -276,6 +295,9 @@ class GAN(Divergence):
     >>> build("divergence", "gan").weight(torch.zeros(1))
     tensor([0.5000])
     """
+
+    coupling: ClassVar[float] = 1 / 2
+    curvature: ClassVar[float] = 1 / 4
 
     def f(self, u: Tensor) -> Tensor:
         """Return u log u - (u + 1) log(u + 1)."""

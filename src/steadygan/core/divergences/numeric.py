@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -27,6 +28,9 @@ class Jeffrey(Divergence):
     >>> build("divergence", "jeffrey").weight(torch.zeros(1))
     tensor([0.5000])
     """
+
+    coupling: ClassVar[float] = 1.0
+    curvature: ClassVar[float] = 1 / 2
 
     def f(self, u: Tensor) -> Tensor:
         """Return (u - 1) log u."""
@@ -68,6 +72,9 @@ class Alpha(Divergence):
     >>> build("divergence", "alpha").weight(torch.zeros(1))
     tensor([1.])
     """
+
+    coupling: ClassVar[float] = 1.0
+    curvature: ClassVar[float] = 1.0
 
     alpha: float = 0.5
 

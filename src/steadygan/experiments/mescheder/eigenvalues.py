@@ -273,7 +273,7 @@ def _largest_rates(count: int) -> list[Row]:
 
 
 def _all_combinations(objectives: tuple[str, ...]) -> Row:
-    worst, count, refused = 0.0, 0, 0
+    worst, count, refused, silent = 0.0, 0, 0, set()
     for objective in objectives or names("objective"):
         for regularizer in ("", *names("regularizer")):
             game = Game(objective, f"{regularizer}:gamma=0.7" if regularizer else [])
@@ -283,13 +283,17 @@ def _all_combinations(objectives: tuple[str, ...]) -> Row:
                 except SteadyganError:
                     refused += 1
                     continue
-                form = eigenvalues(
-                    closed_forms.field_matrix(game, build("dynamics", dynamics), 0.2)
-                )
+                try:
+                    form = eigenvalues(
+                        closed_forms.field_matrix(game, build("dynamics", dynamics), 0.2)
+                    )
+                except closed_forms.Undeclared as absent:
+                    silent.add(str(absent))
+                    continue
                 worst, count = max(worst, gap(form, found)), count + 1
     words = (
         f"all registered objectives × regularizers × dynamics: {count} closed forms,"
-        f" {refused} refused for a kink"
+        f" {refused} refused for a kink" + "".join(f"; {words}" for words in sorted(silent))
     )
     return bound(words, _OURS, "equal", worst, _DOUBLE_ROOT)
 
