@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from steadygan.core import Game, SteadyganError, build, describe, names, register, spec, unregister
+from steadygan.core.constraints import Constraint
 from steadygan.core.divergences import Divergence
 from steadygan.core.registry import KINDS, expand, lookup
 from steadygan.core.schedules import Cosine, Exponential, Schedule
@@ -213,22 +214,22 @@ def test_objects_of_another_kind_are_refused():
 
 
 @dataclass(frozen=True)
-class One:
+class One(Constraint):
     """One. Reference: a test of 2024."""
 
 
 @dataclass(frozen=True)
-class Other:
+class Other(Constraint):
     """Other. Reference: a test of 2024."""
 
 
 @dataclass
-class Melting:
+class Melting(Constraint):
     """Not frozen. Reference: a test of 2024."""
 
 
 @dataclass(frozen=True)
-class Silent:
+class Silent(Constraint):
     """Where is it from."""
 
 
@@ -258,6 +259,17 @@ def test_entries_are_frozen_and_say_where_they_come_from():
     with pytest.raises(SteadyganError, match="Reference"):
         register("constraint", "silent")(Silent)
     assert not {"melting", "silent"} & set(names("constraint"))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_class_is_of_its_kind_s_base(kind):
+    @dataclass(frozen=True)
+    class Stranger:
+        """Nothing that anybody could play with. Reference: none 2031."""
+
+    with pytest.raises(SteadyganError, match=rf"The {kind} 'stranger' must be a .*derive Stranger"):
+        register(kind, "stranger")(Stranger)
+    assert "stranger" not in names(kind)
 
 
 @pytest.mark.parametrize("kind, name", ENTRIES)

@@ -100,10 +100,7 @@ def register(kind: str, name: str) -> Callable[[T], T]:
         taken = (_entries[kind] if ours else _known(kind)).get(name)
         # A module that is imported again under another name (a user's file, by path) defines the
         # same class again.
-        if taken is not None and (taken.__qualname__, inspect.getsourcefile(taken)) != (
-            cls.__qualname__,
-            inspect.getsourcefile(cls),
-        ):
+        if taken is not None and _origin(taken) != _origin(cls):
             raise SteadyganError(
                 f"The {kind} {name!r} is already registered by"
                 f" {taken.__module__}.{taken.__qualname__}."
@@ -282,6 +279,15 @@ def _known(kind: str) -> dict[str, type]:
     for module in _unread.pop(kind, ()):
         importlib.import_module(f"{_PACKAGE}.{module}")
     return _entries[kind]
+
+
+def _origin(cls: type) -> tuple[str, str]:
+    """Return a class's name and where it was written: its file, or its module in a notebook."""
+    try:
+        file = inspect.getsourcefile(cls)
+    except (TypeError, OSError):
+        file = None
+    return cls.__qualname__, file or cls.__module__
 
 
 def _settings(cls: type) -> dict[str, Any]:

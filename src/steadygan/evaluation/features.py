@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..core.errors import SteadyganError
-from ..core.registry import build, register, spec
+from ..core.registry import base, build, register, spec
 from .weights import sha256
 
 Progress = Callable[[int, int], None]
@@ -72,6 +72,7 @@ def to_bytes(x: Tensor) -> Tensor:
     return ((x.clamp(-1, 1) + 1) * 127.5).round().byte()
 
 
+@base("features")
 class Features:
     """Base of every extractor: a registered frozen dataclass that turns images (B, C, H, W) in [-1,
     1] into features (B, D).

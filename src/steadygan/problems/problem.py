@@ -5,10 +5,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
+
+from ..core.registry import base
 
 
 class Draw(NamedTuple):
@@ -66,6 +68,7 @@ class Recipe:
     ema: float = 0.0
 
 
+@base("problem")
 class Problem:
     """Base of every problem. A subclass is a registered frozen dataclass with ``event``, ``recipe``
     and ``stream``.
@@ -91,6 +94,8 @@ class Problem:
         return {}
 
 
+@base("network")
+@runtime_checkable
 class Network(Protocol):
     """A pair of architectures. A registered frozen dataclass whose fields (width, activation, norm,
     ...) serve every resolution."""

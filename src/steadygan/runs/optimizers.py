@@ -10,9 +10,10 @@ import torch
 from torch import nn
 
 from ..core.errors import SteadyganError
-from ..core.registry import register
+from ..core.registry import base, register
 
 
+@base("optimizer")
 class OptimizerSpec:
     """Base of every optimizer's settings; calling one makes the ``torch.optim`` optimizer over
     parameters."""

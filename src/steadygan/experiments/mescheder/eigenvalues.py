@@ -276,7 +276,8 @@ def _all_combinations(objectives: tuple[str, ...]) -> Row:
     worst, count, refused, silent = 0.0, 0, 0, set()
     for objective in objectives or names("objective"):
         for regularizer in ("", *names("regularizer")):
-            game = Game(objective, f"{regularizer}:gamma=0.7" if regularizer else [])
+            game = Game(objective, regularizer or ())
+            game = game.with_strengths(dict.fromkeys(game.strengths(), 0.7))
             for dynamics in names("dynamics"):
                 try:
                     found = measured(game, dynamics)
