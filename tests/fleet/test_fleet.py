@@ -2,15 +2,17 @@
 fleet continues with the same bits."""
 
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 import torch
 
-from steadygan import SteadyganError, build
+from steadygan import SteadyganError, build, register
 from steadygan.core.players import PLAYERS
+from steadygan.core.registry import unregister
 from steadygan.problems import Images
+from steadygan.problems.networks import MLP
 from steadygan.runs import checkpoint
 from steadygan.runs.members import grid
 from steadygan.runs.models import load_member
@@ -125,6 +127,43 @@ GAMES = {
 def test_a_member_is_the_same_gan_trained_alone(double, game):
     members = grid(replace(SMALL, **GAMES[game]), seeds=(0, 7))
     assert differences(fleet_of(members)) < 1e-10
+
+
+@dataclass(frozen=True)
+class ManyHeaded(MLP):
+    """An MLP whose critic has a map of five logits and one logit more. Reference: a test."""
+
+    def critic(self, event, classes=None):
+        """Return both heads on one body."""
+        return _Heads(super().critic(event, classes), self.width)
+
+
+class _Heads(torch.nn.Module):
+    def __init__(self, whole, width):
+        super().__init__()
+        self.body, self.whole = whole.features, whole.head
+        self.map = torch.nn.Linear(width, 5)
+
+    def forward(self, x):
+        h = self.body(x)
+        return {"whole": self.whole(h), "map": self.map(h)}
+
+
+@pytest.fixture
+def many_headed():
+    yield register("network", "many-headed")(ManyHeaded)
+    unregister(ManyHeaded)
+
+
+@pytest.mark.parametrize("regularizer", [("js:gamma={0.5,2}", "lecam"), ("gp0", "r1:gamma={1,9}")])
+def test_a_member_of_many_outputs_is_the_same_gan_trained_alone(double, many_headed, regularizer):
+    """Its signs, too, come from its own stream of noise."""
+    members = grid(
+        replace(SMALL, network="many-headed:width=8", regularizer=regularizer), seeds=(0, 7)
+    )
+    fleet = fleet_of(members)
+    assert differences(fleet) < 1e-10
+    assert {s.outputs[1].shape[1:] for s in fleet.players.terms.scores.values()} == {(8, 5)}
 
 
 def test_members_differ_from_each_other(double):

@@ -175,7 +175,7 @@ class Mean(Outputs):
 
     1/K of it where the positions look at different places, all of it where they agree. Wasserstein
     losses are linear, so that nothing but the mean enters them. over, weights, reading: see
-    ``Outputs``. Reference: docs/derivations.md, section 7.
+    ``Outputs``. Reference: docs/derivations.md, section 7; Arjovsky et al. 2017 on the dual.
 
     >>> build("outputs", "mean").how([900, 225])
     'the mean of each of 2 outputs, 1125 logits in all'
@@ -202,7 +202,7 @@ class Sum(Outputs):
     """The penalty of the sum of each output's logits, as most public codes take it.
 
     K^2 times that of ``mean`` for unit weights. over, weights, reading: see ``Outputs``. Reference:
-    docs/derivations.md, section 7.
+    docs/derivations.md, section 7; Isola et al. 2017 on maps of logits.
 
     >>> build("outputs", "sum").how([900])
     'the sum of 900 logits'
