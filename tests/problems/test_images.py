@@ -783,7 +783,7 @@ def test_the_problem_loads_once_on_first_use(tmp_path, monkeypatch):
     assert not calls and problem.classes == 3
     batch = problem.stream(0).draw(4)
     assert len(calls) == 1 and batch.x.shape == (4, 3, 8, 8) and batch.labels.shape == (4,)
-    assert problem.load() is problem.load() and problem.measure(batch.x, torch.nn.Identity()) == {}
+    assert problem.load() is problem.load()
     assert problem == Images(data=str(path), resolution=8, conditional=True)
     assert torch.equal(problem.stream(1).draw(9).x, problem.stream(1).draw(9).x)
     plain = Images(data=str(path), resolution=8)

@@ -11,6 +11,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from steadygan.core.errors import SteadyganError
+from steadygan.core.game import Game
+from steadygan.core.gradients import critic_backward
 from steadygan.core.registry import build, names, spec
 from steadygan.problems.networks import DCGAN, MLP, Point, Residual, ResNet, count_parameters
 from steadygan.problems.networks.blocks import GAINS, activation
@@ -293,12 +295,8 @@ def test_spectral_critics_have_weights_of_norm_one(network):
     for _ in range(30):
         critic(torch.randn(2, 3, 16, 16), *labels(2, 3))
     critic(torch.randn(2, 3, 16, 16), *y)
-    weighted = [
-        layer
-        for layer in critic.modules()
-        if isinstance(layer, nn.Conv2d | nn.Linear | nn.Embedding)
-    ]
-    assert len(weighted) >= 4
+    weighted = [layer for layer in critic.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
+    assert len(weighted) >= 4 and critic.class_heads in weighted
     for layer in weighted:
         assert torch.linalg.matrix_norm(layer.weight.flatten(1), 2).item() == pytest.approx(
             1, rel=0.05
@@ -361,7 +359,7 @@ def test_the_critic_projects_on_the_class(network):
         torch.randn(4, 3, 16, 16).double(),
     )
     of = [critic(x, torch.full((4,), y)) for y in range(3)]
-    h, e = critic.features(x), critic.embedding.weight
+    h, e = critic.features(x), critic.class_heads.weight
     torch.testing.assert_close(of[1] - of[2], h @ (e[1] - e[2]))
     torch.testing.assert_close(of[0], critic.head(h).squeeze(1) + h @ e[0])
     assert (of[1] - of[2]).abs().min() > 0
@@ -377,6 +375,44 @@ def test_the_generator_follows_the_class(network):
     assert (one - two).abs().amax((1, 2, 3)).min() > 0
 
 
+@pytest.mark.parametrize("network", IMAGE_NETWORKS)
+def test_the_class_is_as_long_as_one_latent_whatever_its_embedding_learns(network):
+    generator, seen = build("network", network).generator((3, 16, 16), 6, 3), []
+    generator.body.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    z, y = torch.randn(4, 6), torch.tensor([2, 0, 1, 2])
+    generator(z, y)
+    with torch.no_grad():
+        generator.class_embedding.weight *= 50
+    generator(z, y)
+    torch.testing.assert_close(seen[0], seen[1])
+    assert torch.equal(seen[0][:, :6], z)
+    torch.testing.assert_close(seen[0][:, 6:].norm(dim=1), torch.ones(4))
+    assert torch.equal(seen[0][0, 6:], seen[0][3, 6:])
+    assert not torch.equal(seen[0][0, 6:], seen[0][1, 6:])
+
+
+@pytest.mark.parametrize("network", ["dcgan:width=4,critic_norm=none", "resnet:width=2"])
+def test_the_penalty_of_a_conditional_critic_is_as_cheap_as_without_classes(network):
+    critic, x = build("network", network).critic((3, 8, 8), 3), torch.randn(4, 3, 8, 8)
+    labels = torch.tensor([0, 1, 2, 2]), torch.tensor([1, 1, 0, 2])
+    found = critic_backward(Game("minimax", "r1:gamma=2"), critic, x, x.flip(0), labels=labels)
+    assert found.path == "merged"
+
+
+@pytest.mark.parametrize("norm", ["none", "spectral"])
+def test_checkpoints_of_drowned_latents_are_refused(norm):
+    pair = settings("mlp:width=4", critic_norm=norm)
+    for network, old in (
+        (pair.generator((3,), 2, 4), "embedding.weight"),
+        (pair.critic((3,), 4), "embedding.weight"),
+        (pair.critic((3,), 4), "embedding.parametrizations.weight.original"),
+    ):
+        state = {k: v for k, v in network.state_dict().items() if not k.startswith("class_")}
+        with pytest.raises(SteadyganError, match=r"one image a class.*train the run anew"):
+            network.load_state_dict(state | {old: torch.zeros(4, 2)})
+        network.load_state_dict(network.state_dict())
+
+
 def test_labels_that_do_not_fit_the_network_are_refused():
     plain, conditional = MLP(width=4), MLP(width=4)
     y = torch.zeros(2, dtype=torch.int64)
@@ -386,6 +422,9 @@ def test_labels_that_do_not_fit_the_network_are_refused():
         conditional.generator((3,), 2, 4)(torch.randn(2, 2))
     with pytest.raises(SteadyganError, match=r"conditional.*D\(x, y\)"):
         conditional.critic((3,), 4)(torch.randn(2, 3))
+    for wrong in (torch.tensor([0, 4]), torch.tensor([0, -1])):
+        with pytest.raises(IndexError):
+            conditional.critic((3,), 4)(torch.randn(2, 3), wrong)
 
 
 # The point

@@ -2,7 +2,17 @@
 
 import math
 
+import pytest
+import torch
+
+from steadygan.problems.images import Images
+from steadygan.problems.measures import spread
+from steadygan.problems.networks import blocks
+from steadygan.runs.config import Config
 from steadygan.runs.monitor import Monitor
+from steadygan.training import train
+
+DIGITS = Images(data="digits", resolution=8, channels=1, flip=False, conditional=True)
 
 
 def row(**given):
@@ -15,8 +25,10 @@ def row(**given):
     } | given
 
 
-def kinds(monitor, rows):
-    return [(w.step, w.kind) for step, r in enumerate(rows) for w in monitor.observe(step, r)]
+def kinds(monitor, rows, first=0):
+    return [
+        (w.step, w.kind) for step, r in enumerate(rows, first) for w in monitor.observe(step, r)
+    ]
 
 
 def test_a_healthy_run_is_left_in_peace():
@@ -68,3 +80,87 @@ def test_a_restored_monitor_says_nothing_twice_and_keeps_its_window():
     second.restore(first.state())
     assert second.state() == first.state()
     assert kinds(second, [row(gradient_norm_real=99.0)]) == []
+
+
+# Samples that lose their spread
+
+
+def spreads(*values, first=1000):
+    return kinds(Monitor(), [row(spread=v) for v in values], first)
+
+
+def test_samples_that_stay_or_become_alike_are_named_and_a_young_generator_is_not():
+    assert spreads(0.06, 0.05) == [(1001, "collapse")]
+    assert spreads(0.8, 0.6, 0.2, 0.1) == [(1003, "collapse")]
+    assert spreads(0.06, 0.05, 0.05, first=497) == []
+    assert spreads(0.06, 0.05, 0.05, first=498) == [(500, "collapse")]
+    assert spreads(0.01, 0.06, 0.18, 0.2, 0.5, 0.9) == []
+    assert spreads(0.3, 0.26, 0.3, 0.26) == []
+    assert spreads(0.8, 0.1, 0.8, 0.1, 0.8) == []  # one bad snapshot, twice
+    assert spreads(math.nan, 0.1, math.nan, 0.11) == []
+
+
+def test_one_class_that_collapses_is_enough():
+    rows = [row(spread=0.7, least_spread=v) for v in (0.6, 0.1, 0.04)]
+    monitor = Monitor()
+    (warning,) = [w for step, r in enumerate(rows, 500) for w in monitor.observe(step, r)]
+    assert warning.kind == "collapse" and "of one class spread 0.04 times" in warning.message
+
+
+def test_the_spread_is_remembered_and_older_runs_had_none():
+    first, second = Monitor(), Monitor()
+    kinds(first, [row(spread=0.1)])
+    second.restore(first.state())
+    assert kinds(second, [row(spread=0.1)], 500) == [(500, "collapse")]
+    older = {k: v for k, v in first.state().items() if k != "last_spread"}
+    third = Monitor()
+    third.restore(older)
+    assert kinds(third, [row(spread=0.1)], 500) == []
+
+
+def test_spread_is_the_mean_of_the_components_deviations():
+    x = torch.tensor([[[0.0, 5.0]], [[3.0, 5.0]], [[3.0, 6.5]]])
+    assert spread(x) == pytest.approx((math.sqrt(3) + math.sqrt(0.75)) / 2)
+
+
+def test_real_images_spread_as_real_ones_do():
+    x, y = DIGITS.stream(seed=1).draw(1797)
+    within = DIGITS.measure(x, None, y)
+    assert within["spread"] == pytest.approx(1, abs=0.02)
+    assert 0.9 < within["least_spread"] <= within["spread"]
+    assert DIGITS.measure(x, None) == pytest.approx({"spread": 1}, abs=0.02)
+    assert DIGITS.measure(x / 2, None, y)["spread"] == pytest.approx(within["spread"] / 2)
+
+
+def test_one_image_a_class_has_no_spread_although_the_images_differ():
+    x, y = DIGITS.stream(seed=1).draw(1797)
+    means = torch.stack([x[y == c].mean(0) for c in range(10)])
+    alike = means[y] + 0.001 * torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
+    assert DIGITS.measure(alike, None)["spread"] > 0.5
+    found = DIGITS.measure(alike, None, y)
+    assert found["least_spread"] <= found["spread"] < 0.01
+    # One class alone that has collapsed: what the average hides.
+    one = torch.where((y == 3)[:, None, None, None], alike, x)
+    found = DIGITS.measure(one, None, y)
+    assert found["least_spread"] < 0.01 and found["spread"] == pytest.approx(0.9, abs=0.02)
+    # A class of one sample says nothing of itself.
+    first = torch.cat([torch.where(y == 3)[0][:1], torch.where(y != 3)[0]])
+    assert DIGITS.measure(one[first], None, y[first])["least_spread"] > 0.9
+
+
+def test_a_run_whose_latents_are_drowned_is_stopped_where_that_was_asked_for(tmp_path, monkeypatch):
+    config = Config(
+        network="mlp:width=32,activation=leaky-relu",
+        batch=16,
+        latent=4,
+        steps=560,
+        log_every=100,
+        evaluate_every=260,
+        stop_on=("collapse",),
+    )
+    free = train(DIGITS, config, tmp_path / "free", show=False)
+    forward = blocks.Generator.forward
+    monkeypatch.setattr(blocks.Generator, "forward", lambda self, z, y: forward(self, 0 * z, y))
+    drowned = train(DIGITS, config, tmp_path / "drowned", show=False)
+    assert (free.state, drowned.state, drowned.step) == ("finished", "stopped", 520)
+    assert "collapse" in drowned.reason

@@ -17,6 +17,7 @@ from ..experiments.demo import EXPECTED, demo
 from ..problems import Problem
 from ..runs.folder import RunFolder, is_fleet
 from ..runs.models import load_sampler
+from ..runs.monitor import KINDS as TROUBLES
 from ..runs.samples import write_samples
 from ..training import (
     Config,
@@ -177,7 +178,7 @@ class Train:
         tuple[str, ...],
         arg(
             "KIND",
-            "stop at this trouble, repeatable: exploding-gradient, critic-won, mode-loss",
+            f"stop at this trouble, repeatable: {', '.join(k for k in TROUBLES if k != 'non-finite')}",
             "only non-finite losses stop a run",
         ),
         tyro.conf.UseAppendAction,

@@ -8,15 +8,17 @@ import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Literal
 
 import numpy as np
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..core.errors import SteadyganError, unknown
 from ..core.registry import register
+from .measures import spread
 from .problem import Draw, Problem, Recipe
 from .readers import open_source
 
@@ -308,6 +310,44 @@ class Images(Problem):
                 )
             self.__dict__["_loaded"] = loaded
         return self.__dict__["_loaded"]
+
+    def measure(
+        self, samples: Tensor, critic: nn.Module, labels: Tensor | None = None
+    ) -> dict[str, float]:
+        """Return how widely samples spread, as a share of what real images do.
+
+        ``spread``: the mean over pixels of the standard deviation over samples, over that of real
+        images; with classes within each of them, where a sample has company, and averaged over
+        them. ``least_spread``: that of the class which has the least. Real images are at most 256
+        of a class, without their mirror images.
+
+        Args:
+            samples: (n, C, H, W) in [-1, 1].
+            critic: not used.
+            labels: the classes (n,) that were asked for.
+        """
+        found = []
+        for group in [None] if labels is None else labels.unique().tolist():
+            alike = samples if labels is None else samples[labels == group]
+            real = self._real_spread(group)
+            if len(alike) > 1 and real > 0:
+                found.append(spread(alike) / real)
+        if not found:
+            return {}
+        return {"spread": fmean(found)} | ({} if labels is None else {"least_spread": min(found)})
+
+    def _real_spread(self, group: int | None) -> float:
+        known: dict[int | None, float] = self.__dict__.setdefault("_spreads", {})
+        if group not in known:
+            loaded = self.load()
+            of = np.arange(len(loaded))
+            if group is not None and loaded.labels is not None:
+                of = of[loaded.labels == group]
+            # Evenly from all of them: the order of the files may be that of a film.
+            of = of[:: -(-len(of) // 256) or 1]
+            pixels = torch.from_numpy(loaded.pixels[of])
+            known[group] = spread(to_floats(pixels)) if len(of) > 1 else 0.0
+        return known[group]
 
     def stream(self, seed: int) -> EpochStream:
         """Return a fresh stream of the images; the same seed gives the same order and the same

@@ -1,7 +1,7 @@
 """Metrics of point clouds whose truth is known: modes held, distance between clouds, closeness to a
 curve.
 
-Every function takes samples (N, d), works in float64 on the CPU and keeps no state. A sample that
+Every function takes samples (N, d), ``spread`` those of any shape, works in float64 on the CPU and keeps no state. A sample that
 is not finite lies in no mode and near no
 curve, and a distance between distributions that meets one is inf: a run that has blown up is
 measured as infinitely bad, without a crash.
@@ -24,6 +24,18 @@ class Foot(NamedTuple):
 
     distance: Tensor
     position: Tensor
+
+
+def spread(samples: Tensor) -> float:
+    """Return how widely samples (N, *event), N >= 2, differ from each other, in their own units.
+
+    The mean over the event's components of the standard deviation over the samples (of N - 1
+    degrees of freedom, so that few samples spread as many do); nan where a sample is not finite.
+
+    >>> round(spread(torch.tensor([[0.0, 7.0], [2.0, 7.0]])), 4)  # sqrt 2 and 0
+    0.7071
+    """
+    return samples.double().std(0).mean().item()
 
 
 def mode_occupancy(samples: Tensor, centres: Tensor, radius: float) -> Tensor:

@@ -88,9 +88,16 @@ class Problem:
         """Return a fresh stream of real samples; the same seed gives the same samples."""
         raise NotImplementedError
 
-    def measure(self, samples: Tensor, critic: nn.Module) -> dict[str, float]:
-        """Return the problem's own metrics of generated samples (n, *event); empty where it has
-        none."""
+    def measure(
+        self, samples: Tensor, critic: nn.Module, labels: Tensor | None = None
+    ) -> dict[str, float]:
+        """Return the problem's own metrics of generated samples; empty where it has none.
+
+        Args:
+            samples: (n, *event).
+            critic: what they were trained against.
+            labels: the classes (n,) that were asked for, where the problem has any.
+        """
         return {}
 
 

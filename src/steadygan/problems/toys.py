@@ -78,7 +78,9 @@ class Mixture(Toy):
         modes = torch.randint(len(self.centres), (n,), generator=rng)
         return self.centres[modes] + self.std * torch.randn(n, 2, generator=rng) @ self.plane
 
-    def measure(self, samples: Tensor, critic: nn.Module) -> dict[str, float]:
+    def measure(
+        self, samples: Tensor, critic: nn.Module, labels: Tensor | None = None
+    ) -> dict[str, float]:
         """Return the metrics of samples (n, d).
 
         ``modes``: how many hold at least 1 % of the samples within the first radius; each name of
@@ -216,7 +218,9 @@ class Gaussian2D(Toy):
         """Return n independent samples (n, 2) from ``rng``."""
         return torch.randn(n, 2, generator=rng)
 
-    def measure(self, samples: Tensor, critic: nn.Module) -> dict[str, float]:
+    def measure(
+        self, samples: Tensor, critic: nn.Module, labels: Tensor | None = None
+    ) -> dict[str, float]:
         """Return ``sw1``, sliced Wasserstein-1 of samples (n, 2) to n fresh real samples; inf where
         a sample is not finite."""
         return {"sw1": self._sw1(samples)}
@@ -235,7 +239,9 @@ class Curve(Toy):
         points along it."""
         raise NotImplementedError
 
-    def measure(self, samples: Tensor, critic: nn.Module) -> dict[str, float]:
+    def measure(
+        self, samples: Tensor, critic: nn.Module, labels: Tensor | None = None
+    ) -> dict[str, float]:
         """Return the metrics of samples (n, 2).
 
         ``near``: the share of samples within 0.05 of the curve; ``coverage``: the share of 50 equal
@@ -330,7 +336,9 @@ class PointGame(Toy):
         """Return n zeros (n, *event)."""
         return torch.zeros(n, *self.event)
 
-    def measure(self, samples: Tensor, critic: nn.Module) -> dict[str, float]:
+    def measure(
+        self, samples: Tensor, critic: nn.Module, labels: Tensor | None = None
+    ) -> dict[str, float]:
         """Return ``distance`` = E||x|| of samples (n, d), which is ||theta|| for the network
         ``point``, and ``radius``.
 

@@ -41,9 +41,15 @@ def latents(config: Config, n: int, rng: torch.Generator) -> Tensor:
     )
 
 
-def labels(classes: int, n: int) -> Tensor | None:
-    """Return labels (n,) that run through the classes, or None without classes."""
-    return torch.arange(n) % classes if classes else None
+def labels(classes: int, n: int, times: int = 1) -> Tensor | None:
+    """Return labels (n,) that run through the classes, or None without classes.
+
+    Args:
+        classes: how many there are.
+        n: how many labels.
+        times: how often each that occurs must, even if not all classes do.
+    """
+    return torch.arange(n) % min(classes, max(n // times, 1)) if classes else None
 
 
 @torch.no_grad()

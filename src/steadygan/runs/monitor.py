@@ -14,6 +14,8 @@ KINDS: dict[str, str] = {
     "critic-won": "the critic separates real from generated samples almost perfectly, so the"
     " generator has no direction left",
     "mode-loss": "modes that the generator had covered are gone",
+    "collapse": "images, or those of one class, hardly differ from each other: the generator makes"
+    " the same one whatever the latents are",
 }
 
 
@@ -36,12 +38,15 @@ class Monitor:
     GRADIENT_FLOOR = 10.0
     WON = 0.02
     WINDOW = 20
+    SPREAD = 0.25
+    YOUNG = 500
 
     def __init__(self, indifferent: float = 0.0) -> None:
         self._indifferent = indifferent
         self._losses: deque[float] = deque(maxlen=5)
         self._slopes: deque[float] = deque(maxlen=200)
         self._most_modes = self._last_modes = 0.0
+        self._last_spread: float | None = None
         self._named: set[str] = set()
 
     def observe(self, step: int, row: dict[str, float | None]) -> list[Warning]:
@@ -83,6 +88,16 @@ class Monitor:
                 found["mode-loss"] = f"{modes:g} modes are covered, {self._most_modes:g} were"
             self._most_modes = max(self._most_modes, min(modes, self._last_modes))
             self._last_modes = modes
+        of_class = row.get("least_spread")
+        spread = row.get("spread") if of_class is None else of_class
+        if spread is not None and math.isfinite(spread):
+            # A young generator blurs everything too; a slow one spreads more at each evaluation.
+            last, self._last_spread = self._last_spread, spread
+            if step >= self.YOUNG and last is not None and spread <= last < self.SPREAD:
+                found["collapse"] = (
+                    f"samples{'' if of_class is None else ' of one class'} spread {spread:.2g}"
+                    " times as widely as real ones"
+                )
         new = [
             Warning(step, kind, message)
             for kind, message in found.items()
@@ -98,6 +113,7 @@ class Monitor:
             "slopes": list(self._slopes),
             "most_modes": self._most_modes,
             "last_modes": self._last_modes,
+            "last_spread": self._last_spread,
             "named": sorted(self._named),
         }
 
@@ -106,4 +122,5 @@ class Monitor:
         self._losses.extend(state["losses"])  # type: ignore[arg-type]
         self._slopes.extend(state["slopes"])  # type: ignore[arg-type]
         self._most_modes, self._last_modes = float(state["most_modes"]), float(state["last_modes"])  # type: ignore[arg-type]
+        self._last_spread = state.get("last_spread")  # type: ignore[assignment]
         self._named = set(state["named"])  # type: ignore[call-overload]

@@ -173,7 +173,7 @@ class Fleet:
             )
             for m in self.members
         ]
-        self.fixed = torch.stack(fixed), labels(problem.classes, self.evaluated)
+        self.fixed = torch.stack(fixed), labels(problem.classes, self.evaluated, times=2)
         indifferent = build("objective", config.objective).indifferent
         self.monitors = [Monitor(indifferent) for _ in self.members]
         self.stopped: dict[int, tuple[int, str]] = {}
@@ -348,7 +348,7 @@ class Fleet:
             samples = self.sample()
             folder.samples(self.step, samples)
             metrics = [
-                {} if i in fallen else self.problem.measure(x, self._critic(i))
+                {} if i in fallen else self.problem.measure(x, self._critic(i), self.fixed[1])
                 for i, x in enumerate(samples)
             ]
             self.metrics = [{key: finite(value) for key, value in each.items()} for each in metrics]

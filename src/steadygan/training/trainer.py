@@ -162,7 +162,10 @@ class Trainer:
         )
         self.monitor = Monitor(self.game.objective.indifferent)
         fixed = torch.Generator().manual_seed(self._seed("evaluation"))
-        self.fixed = latents(config, self.evaluated, fixed), labels(problem.classes, self.evaluated)
+        self.fixed = (
+            latents(config, self.evaluated, fixed),
+            labels(problem.classes, self.evaluated, times=2),
+        )
         self.judge, self.best = judge, dict[str, float]()
         self.judged = (
             None
@@ -331,7 +334,9 @@ class Trainer:
         if evaluate:
             samples = self.sample()
             folder.samples(self.step, samples)
-            metrics = self.problem.measure(samples, self.critic) | self._judge(folder)
+            metrics = self.problem.measure(samples, self.critic, self.fixed[1]) | self._judge(
+                folder
+            )
         logged: dict[str, Any] = {
             "step": self.step,
             "seconds": round(self.seconds, 3),

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import math
 import typing
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm
 
 from ...core.errors import SteadyganError, unknown
@@ -55,13 +57,12 @@ def vector_norm(name: CriticNorm, features: int) -> list[nn.Module]:
 
 
 def spectral(critic: nn.Module) -> nn.Module:
-    """Divide every weight matrix of a critic by its largest singular value, class embedding
-    included.
+    """Divide every weight matrix of a critic by its largest singular value, the classes' included.
 
     Reference: Miyato et al. 2018, Spectral Normalization for Generative Adversarial Networks.
     """
     for layer in list(critic.modules()):
-        if isinstance(layer, nn.Conv2d | nn.Linear | nn.Embedding):
+        if isinstance(layer, nn.Conv2d | nn.Linear):
             spectral_norm(layer)
     return critic
 
@@ -127,32 +128,36 @@ def _zero_bias(layer: Any) -> None:
 
 
 class Generator(nn.Module):
-    """G(z) = body(z), or G(z, y) = body([z, e(y)]) with a learned embedding e of the class as long
-    as z.
+    """G(z) = body(z), or G(z, y) = body([z, e(y)/‖e(y)‖]) with a learned embedding e of the class.
 
-    z is (B, latent), y (B,) int64. Raises SteadyganError where labels are missing, or given to a
-    generator without classes.
+    z is (B, latent), y (B,) int64, e(y) (latent,). Every sample of a class brings the same e(y), so
+    that its weights learn from all of them what those of z learn from each: an e(y) as long as z
+    drowns it within a hundred steps, and all latents make one image. Raises SteadyganError where labels are missing, or given to a generator without classes.
+    Reference: Mescheder et al. 2018, the published code for ImageNet.
     """
 
     def __init__(self, body: nn.Module, latent: int, classes: int) -> None:
         super().__init__()
-        self.latent = latent
-        self.embedding = nn.Embedding(classes, latent) if classes else None
+        self.latent, self.classes = latent, classes
+        self.class_embedding = nn.Embedding(classes, latent) if classes else None
         self.body = body
+        self.register_load_state_dict_pre_hook(_refuse_drowned)
 
     def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
         """Return samples (B, *event)."""
         _check_input("generator", "latents", z, (self.latent,))
-        _check_labels("generator", "G(z, y)", self.embedding, y)
-        return self.body(z if self.embedding is None else torch.cat([z, self.embedding(y)], 1))
+        _check_labels("generator", "G(z, y)", self.class_embedding, y)
+        if self.class_embedding is None:
+            return self.body(z)
+        return self.body(torch.cat([z, F.normalize(self.class_embedding(y))], 1))
 
 
 class Critic(nn.Module):
-    """D(x) = w·h(x) + b, or the projection D(x, y) = w·h(x) + b + ⟨e(y), h(x)⟩ with a learned
-    embedding e of the class.
+    """D(x) = w·h(x) + b, or the projection D(x, y) = w·h(x) + b + e(y)·h(x) with learned weights
+    e(y) of each class.
 
-    x is (B, *event), h(x) (B, size), y (B,) int64. Raises SteadyganError where labels are missing,
-    or given to a critic without classes.
+    x is (B, *event), h(x) (B, size), y (B,) int64. The weights of the classes start as those of the
+    head do. Raises SteadyganError where labels are missing, or given to a critic without classes.
     Reference: Miyato and Koyama 2018, cGANs with Projection Discriminator.
     """
 
@@ -163,19 +168,33 @@ class Critic(nn.Module):
         self.event = tuple(event)
         self.features = features
         self.head = nn.Linear(size, 1)
-        self.embedding = nn.Embedding(classes, size) if classes else None
-        if self.embedding is not None:
-            # Like the head's weights: the inner product is then as large as the unconditional
-            # logit.
-            nn.init.normal_(self.embedding.weight, 0.0, size**-0.5)
+        self.class_heads = nn.Linear(size, classes, bias=False) if classes else None
+        self.register_load_state_dict_pre_hook(_refuse_drowned)
 
     def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         """Return logits (B,), large on real samples."""
         _check_input("critic", "samples", x, self.event)
-        _check_labels("critic", "D(x, y)", self.embedding, y)
+        _check_labels("critic", "D(x, y)", self.class_heads, y)
         h = self.features(x)
         logits = self.head(h).squeeze(1)
-        return logits if self.embedding is None else logits + (self.embedding(y) * h).sum(1)
+        if self.class_heads is None:
+            return logits
+        # All classes and then one of them, instead of a row of weights for each sample: layers and
+        # sums are what the merged penalty is exact for.
+        of_classes = self.class_heads(h)
+        each = torch.eye(of_classes.shape[1], dtype=of_classes.dtype, device=y.device)
+        return logits + (of_classes * F.embedding(y, each)).sum(1)
+
+
+def _refuse_drowned(
+    module: nn.Module, state: Mapping[str, Tensor], prefix: str, *rest: Any
+) -> None:
+    if any(key.startswith(f"{prefix}embedding.") for key in state):
+        raise SteadyganError(
+            "this checkpoint is of an older conditional network, whose class embedding drowned the"
+            " latents: its samples are one image a class, and it cannot be used any more; train"
+            " the run anew"
+        )
 
 
 def _check_input(who: str, what: str, given: Tensor, shape: tuple[int, ...]) -> None:
@@ -186,13 +205,13 @@ def _check_input(who: str, what: str, given: Tensor, shape: tuple[int, ...]) -> 
         )
 
 
-def _check_labels(who: str, call: str, embedding: nn.Module | None, y: Tensor | None) -> None:
-    if embedding is None and y is not None:
+def _check_labels(who: str, call: str, of_class: nn.Module | None, y: Tensor | None) -> None:
+    if of_class is None and y is not None:
         raise SteadyganError(
             f"this {who} has no classes and takes no labels: build it with classes=..., or leave"
             " the labels out"
         )
-    if embedding is not None and y is None:
+    if of_class is not None and y is None:
         raise SteadyganError(f"this {who} is conditional: call it with the labels, {call}")
 
 
