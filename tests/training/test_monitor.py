@@ -153,14 +153,15 @@ def test_a_run_whose_latents_are_drowned_is_stopped_where_that_was_asked_for(tmp
         network="mlp:width=32,activation=leaky-relu",
         batch=16,
         latent=4,
-        steps=560,
+        steps=60,
         log_every=100,
-        evaluate_every=260,
+        evaluate_every=25,
         stop_on=("collapse",),
     )
+    monkeypatch.setattr(Monitor, "YOUNG", 50)
     free = train(DIGITS, config, tmp_path / "free", show=False)
     forward = blocks.Generator.forward
     monkeypatch.setattr(blocks.Generator, "forward", lambda self, z, y: forward(self, 0 * z, y))
     drowned = train(DIGITS, config, tmp_path / "drowned", show=False)
-    assert (free.state, drowned.state, drowned.step) == ("finished", "stopped", 520)
+    assert (free.state, drowned.state, drowned.step) == ("finished", "stopped", 50)
     assert "collapse" in drowned.reason
