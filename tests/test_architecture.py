@@ -11,6 +11,7 @@ SOURCE = Path(__file__).parent.parent / "src" / "steadygan"
 
 ROOMS = (
     "core",
+    "adversarial",
     "problems",
     "runs",
     "analysis",
@@ -23,6 +24,7 @@ ROOMS = (
 # error.
 MAY_IMPORT: dict[str, set[str]] = {
     "core": set(),
+    "adversarial": {"core"},
     "problems": {"core"},
     "analysis": {"core", "problems", "runs"},
     "runs": {"core", "problems"},

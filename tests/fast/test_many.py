@@ -4,8 +4,8 @@ import copy
 
 import pytest
 import torch
-from many import MANY
 
+from many_outputs import MANY
 from steadygan.core import Context, Game, build
 from steadygan.core.gradients import critic_backward
 from steadygan.core.reading import read

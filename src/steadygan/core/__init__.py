@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .errors import SteadyganError as SteadyganError
     from .game import CriticTerms as CriticTerms
     from .game import Game as Game
+    from .game import GeneratorTerms as GeneratorTerms
     from .players import Batch as Batch
     from .players import FunctionalPlayers as FunctionalPlayers
     from .players import OptimizerPlayers as OptimizerPlayers
@@ -47,6 +48,7 @@ _HOMES = {
     "Extragradient": "dynamics",
     "FunctionalPlayers": "players",
     "Game": "game",
+    "GeneratorTerms": "game",
     "Optimistic": "dynamics",
     "OptimizerPlayers": "players",
     "Players": "players",
