@@ -25,7 +25,7 @@ from torch import Tensor
 from .context import Context
 from .errors import SteadyganError
 from .reading import Reading
-from .registry import register
+from .registry import base, register
 
 if TYPE_CHECKING:
     from .regularizers import Regularizer
@@ -49,6 +49,7 @@ class Probe(NamedTuple):
         return torch.stack([(c * t).sum(1) for c, t in pairs if c is not None]).sum(0)
 
 
+@base("outputs")
 @dataclass(frozen=True)
 class Outputs:
     """Base of every rule for many outputs: a registered frozen dataclass.
