@@ -2,7 +2,7 @@
 equations.md."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -16,9 +16,12 @@ from steadygan.analysis.convergence import NODES, Quadrature
 from steadygan.analysis.portrait import basin, field, mesh, simulate, spectrum
 from steadygan.cli import main
 from steadygan.core import Batch, Context, OptimizerPlayers
+from steadygan.core.constraints import Constraint
+from steadygan.core.dynamics import Dynamics
+from steadygan.core.objectives import Minimax
 from steadygan.core.players import PLAYERS
 from steadygan.core.registry import register, unregister
-from steadygan.core.regularizers import R1
+from steadygan.core.regularizers import R1, Regularizer
 from steadygan.problems.networks import Point
 from steadygan.report import portraits
 from support import specs
@@ -179,20 +182,12 @@ def test_fields_follow_their_formulas():
         )
 
 
-def test_who_shares_a_batch(request):
+def test_who_shares_a_batch():
     simultaneous = build("dynamics", "simultaneous")
-
-    @register("regularizer", "mine")
-    @dataclass(frozen=True)
-    class Mine(R1):
-        """Anything. Reference: none."""
-
-    request.addfinalizer(lambda: unregister(Mine))
     for game in (
         Game("relativistic-average"),
         Game("minimax", "lecam"),
         Game(smoothing="explicit-noise:nsr=2"),
-        Game("minimax", [Mine()]),
     ):
         assert shared(game, simultaneous)
         with pytest.raises(
@@ -206,6 +201,36 @@ def test_who_shares_a_batch(request):
         Game("minimax", "dragan", constraint="clip"),
     ):
         assert not shared(game, simultaneous)
+
+
+def test_what_is_not_declared_is_seen(request):
+    def registered(kind, base, **body):
+        made = type("Mine", (base,), {"__doc__": "Anything. Reference: none 2031.", **body})
+        request.addfinalizer(lambda: unregister(made))
+        return register(kind, "mine")(dataclass(frozen=True)(made))()
+
+    plain, alternating = Game("minimax", "r1"), build("dynamics", "alternating")
+    assert not shared(Game("minimax", [registered("regularizer", R1)]), alternating)
+
+    def spread(self, scores, context):
+        return scores["fake"].logits.std(correction=0)
+
+    drawn = registered("objective", Minimax, critic=lambda self, r, f: f.mean().exp())
+    assert "declares no couples" in shared(Game(drawn), alternating)
+    assert shared(
+        Game("minimax", [registered("regularizer", Regularizer, penalty=spread)]), alternating
+    )
+    unit = registered("constraint", Constraint, project=lambda self, p: p / p.norm())
+    assert shared(replace(plain, constraint=unit), alternating)
+
+    def step(self, players):
+        for name in PLAYERS:
+            g = players.gradient(name, players.draw())
+            size = sum(value.square().sum() for value in g.values()).sqrt()
+            players.move(name, {key: value / (1 + size) for key, value in g.items()})
+
+    assert shared(plain, registered("dynamics", Dynamics, step=step))
+    agree(Game("minimax", [registered("regularizer", Regularizer, penalty=spread)]), "optimistic")
 
 
 @pytest.mark.parametrize(

@@ -15,74 +15,43 @@ import torch
 from torch import Tensor, nn
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from ..core.constraints import Clip
 from ..core.context import Context
-from ..core.dynamics import (
-    Alternating,
-    Consensus,
-    Dynamics,
-    Extragradient,
-    Optimistic,
-    Simultaneous,
-    Unrolled,
-)
+from ..core.couples import couples_in
+from ..core.dynamics import Dynamics
+from ..core.errors import SteadyganError
 from ..core.game import CriticTerms, Game
-from ..core.objectives import (
-    FGAN,
-    Hinge,
-    LeastSquares,
-    Minimax,
-    NonSaturating,
-    Relativistic,
-    Wasserstein,
-)
 from ..core.players import PLAYERS, Batch, FunctionalPlayers, Name, OptimizerPlayers
 from ..core.regularizers import GradientPenalty, Regularizer
 from ..core.schedules import Schedule, at
-from ..core.smoothing import ExplicitNoise, InstanceNoise
 from .convergence import Quadrature
 
 Rates = float | dict[Name, float]
-
-# Only what is known to treat each sample, and each parameter, on its own is run in one batch;
-# anything else is run one by one.
-_OBJECTIVES = (Minimax, NonSaturating, Wasserstein, LeastSquares, Hinge, Relativistic, FGAN)
-_DYNAMICS = (Simultaneous, Alternating, Consensus, Extragradient, Optimistic, Unrolled)
 
 
 def shared(game: Game, dynamics: Dynamics) -> str:
     """Return what lets the samples of a batch see each other, so that trajectories cannot share
     one; empty where nothing does.
 
-    A batch's mean or deviation does (relativistic-average, lecam), samples that stand in for others
-    do (explicit-noise with nsr > 1), and so may anything that is not this library's own. DRAGAN's
-    deviation is of real samples, which are those of every trajectory.
+    A game's parts declare it (``core.couples``); what they, a dynamics or a constraint of somebody
+    else's leave unsaid is seen in two steps of two trajectories. What looks at real samples only
+    does no harm: those are the same of every trajectory.
 
     >>> shared(Game("minimax", "lecam"), build("dynamics", "simultaneous"))
-    'LeCam(gamma=0.6, decay=0.99)'
+    'LeCam, by mean logits of the batch,'
     """
-    regularizers: list[Any] = [r for r in game.regularizers if not _own_samples(r)]
-    smoothing, constraint = game.smoothing, game.constraint
-    quiet = (
-        smoothing is None
-        or type(smoothing) is InstanceNoise
-        or (type(smoothing) is ExplicitNoise and smoothing.nsr == 1)
-    )
-    found = [
-        *([] if type(game.objective) in _OBJECTIVES else [game.objective]),
-        *regularizers,
-        *([] if quiet else [smoothing]),
-        *([] if constraint is None or type(constraint) is Clip else [constraint]),
-        *([] if type(dynamics) in _DYNAMICS else [dynamics]),
-    ]
-    return " and ".join(map(repr, found))
-
-
-def _own_samples(regularizer: Regularizer | str) -> bool:
-    return (
-        isinstance(regularizer, GradientPenalty)
-        and type(regularizer).__module__ == GradientPenalty.__module__
-    )
+    found = couples_in(game)
+    told = [f"{name}, by {c.what}," for name, c in found.items() if c.samples != "real"]
+    if told:
+        return " and ".join(told)
+    starts = torch.tensor([[0.7, -0.4], [-0.3, 1.1]], dtype=torch.float64)
+    try:
+        together = follow(game, dynamics, starts, 0.3, 2, 1, 2)
+        alone = [follow(game, dynamics, start[None], 0.3, 2, 1, 2) for start in starts]
+    except SteadyganError:
+        return ""  # it will be said where the work begins
+    if torch.allclose(together, torch.cat(alone, 1), rtol=1e-9, atol=1e-12):
+        return ""
+    return f"{game} with {dynamics} declares no couples, and yet"
 
 
 @dataclass(frozen=True)
@@ -146,11 +115,7 @@ def players(
     """Return the players of all trajectories, at their points (N, 2); ``nodes``² samples a
     trajectory where there is noise."""
     count = len(points)
-    # Without noise all samples of a trajectory are equal, and so are the critic's slopes at all
-    # interpolated ones: one is enough.
-    quiet = game.smoothing is None and all(
-        _own_samples(r) or not r.where for r in game.regularizers
-    )
+    quiet = game.smoothing is None and all(_alike(r) for r in game.regularizers)
     nodes = 1 if quiet else nodes
     zeros = torch.zeros(count * nodes**2, 1, dtype=torch.float64)
     generator, critic = _Thetas(points[:, 0]), _Psis(points[:, 1])
@@ -163,6 +128,15 @@ def players(
     context = Context(progress=progress, rng=_Tiled(count, nodes))
     return OptimizerPlayers(
         summed, generator, critic, lambda: Batch(zeros, zeros), context, optimizers=optimizers
+    )
+
+
+def _alike(regularizer: Regularizer) -> bool:
+    """Whether one sample of a trajectory tells a penalty all, without noise: real samples are
+    equal, generated ones are, and so are the critic's slopes at all others."""
+    return set(regularizer.where) <= {"real", "fake"} or (
+        isinstance(regularizer, GradientPenalty)
+        and type(regularizer).weight is GradientPenalty.weight
     )
 
 

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .couples import Couples
 from .divergences import GAN, Divergence
 from .errors import SteadyganError
 from .linear import Curvature
@@ -28,6 +29,8 @@ class Objective:
     """
 
     uses_real: ClassVar[bool] = False
+    couples: ClassVar[Couples | None] = None
+    """What lets samples of a batch see each other, None for a mean over samples or pairs."""
 
     @property
     def coupling(self) -> float | None:
@@ -212,6 +215,7 @@ class RelativisticAverage(Objective):
     """
 
     uses_real: ClassVar[bool] = True
+    couples: ClassVar[Couples] = Couples("mean logits of the batch", "means")
     coupling: ClassVar[float] = 1 / 2
     curvature: ClassVar[Curvature] = Curvature(critic=1 / 4, generator=1 / 4, centred=True)
 

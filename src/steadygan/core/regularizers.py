@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from .context import Context, Samples
+from .couples import Couples
 from .divergences import GAN, Divergence
 from .errors import SteadyganError
 from .registry import base, build, register
@@ -71,6 +72,8 @@ class Regularizer:
     """
 
     where: ClassVar[tuple[str, ...]] = ()
+    couples: ClassVar[Couples | None] = None
+    """What lets samples of a batch see each other, None for a mean over samples or pairs."""
     not_smooth: ClassVar[str] = ""
     """Why a game with it cannot be linearised at an equilibrium; empty where it can."""
 
@@ -348,6 +351,7 @@ class DRAGAN(GradientPenalty):
     """
 
     where: ClassVar[tuple[str, ...]] = ("around-real",)
+    couples: ClassVar[Couples] = Couples("deviation of the real batch", "means", "real")
     target: ClassVar[float] = 1.0
     not_smooth: ClassVar[str] = _KINK.format(
         "dragan", 1, "by the argument of Mescheder et al. 2018 for WGAN-GP"
@@ -370,6 +374,7 @@ class LeCam(Regularizer):
     ()
     """
 
+    couples: ClassVar[Couples] = Couples("mean logits of the batch", "means")
     gamma: Strength = 0.6
     decay: float = 0.99
     anneal: InitVar[float | None] = None

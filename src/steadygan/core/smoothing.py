@@ -7,6 +7,7 @@ from dataclasses import InitVar, dataclass
 from torch import Tensor
 
 from .context import Context, Samples
+from .couples import Couples
 from .errors import SteadyganError
 from .registry import base, register
 from .schedules import Strength, at, strength
@@ -15,6 +16,11 @@ from .schedules import Strength, at, strength
 @base("smoothing")
 class Smoothing:
     """Base of every smoothing; a subclass is a registered frozen dataclass."""
+
+    @property
+    def couples(self) -> Couples | None:
+        """What lets samples of a batch see each other, None where each is smoothed on its own."""
+        return None
 
     def __call__(self, samples: Samples, context: Context) -> Samples:
         """Return the samples as the critic shall see them; labels travel along."""
@@ -81,6 +87,11 @@ class ExplicitNoise(Smoothing):
             raise SteadyganError(
                 f"nsr counts the noise vectors for each sample: a whole number >= 1, not {self.nsr}"
             )
+
+    @property
+    def couples(self) -> Couples | None:
+        """The first samples of a batch stand in for the others, where nsr > 1."""
+        return None if self.nsr == 1 else Couples("first samples of the batch", "batch")
 
     def __call__(self, samples: Samples, context: Context) -> Samples:
         """Return as many samples, made of the first B/nsr."""

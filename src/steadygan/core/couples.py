@@ -1,0 +1,67 @@
+"""What lets the samples of a batch see each other, declared by the objects that do it.
+
+A loss is else a mean over samples (over pairs of a real with a generated one, where it compares):
+the loss of a batch is the mean of the losses of its parts, so that parts may be looked at together,
+apart, on several processes or for many GANs at once.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from torch import nn
+
+if TYPE_CHECKING:
+    from .game import Game
+
+
+class Couples(NamedTuple):
+    """A declaration, as the attribute ``couples`` of a part of a game or of a network's module.
+
+    what: in words, for messages. by: 'means' where a sample sees the others only through means over
+    the batch, so that processes that average these means compute exactly what one would; 'batch'
+    where it sees them in any other way. samples: whose: all, or real ones only.
+    """
+
+    what: str
+    by: Literal["means", "batch"]
+    samples: Literal["all", "real"] = "all"
+
+
+BATCH_NORM = Couples("means and variances of batch normalisation", "means")
+
+
+def couples_of(network: nn.Module) -> dict[str, Couples]:
+    """Return what couples the samples that pass through a network now, by the path of the module.
+
+    It knows declarations and torch's own batch normalisation. A module of somebody else's that
+    declares nothing may couple all the same; the gradient paths look at what it does.
+
+    >>> couples_of(nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3)))["1"].by
+    'means'
+    """
+    found = {path: getattr(module, "couples", None) for path, module in network.named_modules()}
+    for path, module in network.named_modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and (
+            module.training or module.running_mean is None
+        ):
+            found[path] = BATCH_NORM
+    return {path: couples for path, couples in found.items() if isinstance(couples, Couples)}
+
+
+def couples_in(game: Game) -> dict[str, Couples]:
+    """Return what couples the samples of a game's batch, by the name of the part that declares it.
+
+    >>> from steadygan.core.game import Game
+    >>> couples_in(Game("relativistic-average", "r1"))["RelativisticAverage"].by
+    'means'
+    """
+    parts = (game.objective, *game.regularizers, game.smoothing)
+    return {
+        type(part).__name__: part.couples
+        for part in parts
+        if part is not None and part.couples is not None
+    }
+
+
+__all__ = ["BATCH_NORM", "Couples", "couples_in", "couples_of"]
