@@ -46,18 +46,33 @@ def activation(name: Activation) -> nn.Module:
 
 
 def map_norm(name: CriticNorm, channels: int) -> list[nn.Module]:
-    """Return the layers that normalise feature maps (B, channels, H, W): none, BatchNorm2d, or
-    GroupNorm over one group ("layer")."""
+    """Return the layers that normalise feature maps (B, channels, H, W).
+
+    Args:
+        name: "batch" is BatchNorm2d, "layer" GroupNorm over one group; others add no layer.
+        channels: of the maps.
+    """
     return {"batch": [nn.BatchNorm2d(channels)], "layer": [nn.GroupNorm(1, channels)]}.get(name, [])
 
 
 def vector_norm(name: CriticNorm, features: int) -> list[nn.Module]:
-    """Return the layers that normalise vectors (B, features): none, BatchNorm1d or LayerNorm."""
+    """Return the layers that normalise vectors (B, features).
+
+    Args:
+        name: "batch" is BatchNorm1d, "layer" LayerNorm; others add no layer.
+        features: length of the vectors.
+    """
     return {"batch": [nn.BatchNorm1d(features)], "layer": [nn.LayerNorm(features)]}.get(name, [])
 
 
 def spectral(critic: nn.Module) -> nn.Module:
     """Divide every weight matrix of a critic by its largest singular value, the classes' included.
+
+    Args:
+        critic: whose convolutions and linear layers are parametrized anew, in place.
+
+    Returns:
+        The critic.
 
     Reference: Miyato et al. 2018, Spectral Normalization for Generative Adversarial Networks.
     """
@@ -68,11 +83,15 @@ def spectral(critic: nn.Module) -> nn.Module:
 
 
 def scaled_init(module: nn.Module, name: Activation) -> None:
-    """Draw weights that keep the signal's scale at every width and depth: w ~ N(0, g²/fan_in),
-    biases 0.
+    """Draw w ~ N(0, g²/fan_in), biases 0, which keep the signal's scale at every width and depth.
 
     g = 1/√E[a(z)²], z ~ N(0, 1), undoes what the activation a takes (√2 for ReLU); g = 1 in the
     first layer, which follows none.
+
+    Args:
+        module: its linear and convolutional layers are drawn in order, in place.
+        name: the activation a.
+
     Reference: He et al. 2015, Delving Deep into Rectifiers.
     """
     for index, layer in enumerate(_weighted(module)):
@@ -83,8 +102,11 @@ def scaled_init(module: nn.Module, name: Activation) -> None:
 
 
 def dcgan_init(module: nn.Module, std: float = 0.02) -> None:
-    """Draw the weights of Radford et al.: w ~ N(0, std²), biases 0, scales of the normalisation
-    N(1, 0.02²).
+    """Draw the weights of Radford et al.: w ~ N(0, std²), biases 0, the norms' scales N(1, 0.02²).
+
+    Args:
+        module: drawn in place.
+        std: standard deviation of the weights of all layers.
 
     Reference: Radford et al. 2016, Unsupervised Representation Learning with Deep Convolutional
     GANs.
@@ -98,8 +120,13 @@ def dcgan_init(module: nn.Module, std: float = 0.02) -> None:
 
 
 def truncated_init(module: nn.Module) -> None:
-    """Draw w ~ N(0, 0.1²) cut at ±0.2, biases 0. Reference: the published code of Roth et al. 2017
-    for the 3-D mixture."""
+    """Draw w ~ N(0, 0.1²) cut at ±0.2, biases 0.
+
+    Args:
+        module: drawn in place.
+
+    Reference: the published code of Roth et al. 2017 for the 3-D mixture.
+    """
     for layer in _weighted(module):
         nn.init.trunc_normal_(layer.weight, std=0.1, a=-0.2, b=0.2)
         _zero_bias(layer)
@@ -132,7 +159,13 @@ class Generator(nn.Module):
 
     z is (B, latent), y (B,) int64, e(y) (latent,). Every sample of a class brings the same e(y), so
     that its weights learn from all of them what those of z learn from each: an e(y) as long as z
-    drowns it within a hundred steps, and all latents make one image. Raises SteadyganError where labels are missing, or given to a generator without classes.
+    drowns it within a hundred steps, and all latents make one image (docs/conditional.md).
+
+    Args:
+        body: (B, latent) -> (B, *event), with classes (B, 2·latent) -> (B, *event).
+        latent: length of z.
+        classes: how many there are, 0 for none.
+
     Reference: Mescheder et al. 2018, the published code for ImageNet.
     """
 
@@ -144,7 +177,12 @@ class Generator(nn.Module):
         self.register_load_state_dict_pre_hook(_refuse_drowned)
 
     def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
-        """Return samples (B, *event)."""
+        """Return samples (B, *event).
+
+        Raises:
+            SteadyganError: for latents of another length, and for labels that are missing, or given
+                to a generator without classes.
+        """
         _check_input("generator", "latents", z, (self.latent,))
         _check_labels("generator", "G(z, y)", self.class_embedding, y)
         if self.class_embedding is None:
@@ -153,11 +191,17 @@ class Generator(nn.Module):
 
 
 class Critic(nn.Module):
-    """D(x) = w·h(x) + b, or the projection D(x, y) = w·h(x) + b + e(y)·h(x) with learned weights
-    e(y) of each class.
+    """D(x) = w·h(x) + b, or D(x, y) = (w + e(y))·h(x) + b with learned weights e of each class.
 
     x is (B, *event), h(x) (B, size), y (B,) int64. The weights of the classes start as those of the
-    head do. Raises SteadyganError where labels are missing, or given to a critic without classes.
+    head do.
+
+    Args:
+        features: h, (B, *event) -> (B, size).
+        size: how many features there are.
+        event: shape of one sample.
+        classes: how many there are, 0 for none.
+
     Reference: Miyato and Koyama 2018, cGANs with Projection Discriminator.
     """
 
@@ -172,7 +216,12 @@ class Critic(nn.Module):
         self.register_load_state_dict_pre_hook(_refuse_drowned)
 
     def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
-        """Return logits (B,), large on real samples."""
+        """Return logits (B,), large on real samples.
+
+        Raises:
+            SteadyganError: for samples of another shape, and for labels that are missing, or given
+                to a critic without classes.
+        """
         _check_input("critic", "samples", x, self.event)
         _check_labels("critic", "D(x, y)", self.class_heads, y)
         h = self.features(x)
@@ -216,8 +265,10 @@ def _check_labels(who: str, call: str, of_class: nn.Module | None, y: Tensor | N
 
 
 def check_choices(network: Any) -> None:
-    """Refuse a value that a Literal field of a dataclass does not list; the registry checks specs,
-    this checks calls from Python."""
+    """Refuse a value that a Literal field of a dataclass does not list, in calls from Python.
+
+    The registry checks specs.
+    """
     for name, hint in typing.get_type_hints(type(network)).items():
         choices, value = typing.get_args(hint), getattr(network, name)
         if typing.get_origin(hint) is Literal and value not in choices:
@@ -231,8 +282,12 @@ def check_count(what: str, value: int, least: int) -> None:
 
 
 def latent_size(latent: int, classes: int) -> int:
-    """Return how many numbers enter a generator: the latents and, with classes, as many for the
-    embedding of the class."""
+    """Return how many numbers enter a generator.
+
+    Args:
+        latent: the latents.
+        classes: with classes, their embedding has as many numbers.
+    """
     check_count("latent", latent, 1)
     check_count("classes", classes, 0)
     return latent * (2 if classes else 1)
