@@ -11,7 +11,7 @@ import math
 import typing
 from collections.abc import Mapping
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -33,7 +33,7 @@ _ACTIVATIONS = {
 # 1 / sqrt(E[a(z)^2]) for z ~ N(0, 1): the weights' factor that undoes what the activation takes
 # from the second moment.
 GAINS = {"relu": math.sqrt(2), "leaky-relu": math.sqrt(2 / 1.04), "tanh": 1.5925, "silu": 1.6765}
-_SIDES = (8, 16, 32, 64, 128)
+_LEAST, _MOST = 8, 256
 
 
 def activation(name: Activation) -> nn.Module:
@@ -304,21 +304,44 @@ def check_event(event: tuple[int, ...]) -> None:
         check_count("every dimension of the event, the shape of one sample,", size, 1)
 
 
-def stages(event: tuple[int, ...]) -> int:
-    """Return how many times 4x4 maps must be doubled to reach an image (C, R, R): log2(R/4). Raises
-    where R is not 8, 16, 32, 64 or 128.
+class Pyramid(NamedTuple):
+    """How maps grow to an image: ``stages`` doublings from ``height`` x ``width`` on."""
 
-    >>> stages((3, 64, 64))
-    4
+    stages: int
+    height: int
+    width: int
+
+
+def pyramid(event: tuple[int, ...]) -> Pyramid:
+    """Return the doublings that reach an image (C, H, W), from maps with a shorter side of 4 to 7.
+
+    Args:
+        event: the shape of an image, whose sides are 8 to 256.
+
+    Raises:
+        SteadyganError: for what is no image, and for sides that the doublings do not reach.
+
+    >>> pyramid((3, 64, 64)), pyramid((1, 28, 28))
+    (Pyramid(stages=4, height=4, width=4), Pyramid(stages=2, height=7, width=7))
+    >>> pyramid((3, 96, 128))
+    Pyramid(stages=4, height=6, width=8)
     """
     check_event(event)
-    if len(event) != 3 or event[1] != event[2] or event[1] not in _SIDES:
+    sides = event[1:]
+    if len(event) != 3 or min(sides) < _LEAST or max(sides) > _MOST:
         raise SteadyganError(
-            "this network needs square images (channels, side, side) with a side of"
-            f" {', '.join(map(str, _SIDES))}, not {tuple(event)}:"
-            " resize them, or use the mlp, which takes every shape"
+            f"this network needs images (channels, height, width) with sides of {_LEAST} to"
+            f" {_MOST}, not {tuple(event)}: resize them, or use the mlp, which takes every shape"
         )
-    return int(math.log2(event[1] // 4))
+    doublings = int(math.log2(min(sides) // 4))
+    step = 2**doublings
+    if any(side % step for side in sides):
+        near = " x ".join(str(step * max(1, round(side / step))) for side in sides)
+        raise SteadyganError(
+            f"images of {sides[0]} x {sides[1]} cannot be reached by doubling maps {doublings}"
+            f" times: take sides that are multiples of {step}, such as {near}"
+        )
+    return Pyramid(doublings, *(side // step for side in sides))
 
 
 def count_parameters(module: nn.Module) -> int:

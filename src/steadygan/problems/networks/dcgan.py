@@ -17,19 +17,19 @@ from .blocks import Activation, Critic, CriticNorm, Generator, Norm
 @register("network", "dcgan")
 @dataclass(frozen=True)
 class DCGAN:
-    """5x5 convolutions of stride 2 between 4x4 maps and images of side 8, 16, 32, 64 or 128;
-    ``width`` channels at the finest stage.
+    """5x5 convolutions of stride 2 between 4x4 maps and images, ``width`` channels at the finest.
 
-    With w = width, at side 64 G: (B, latent) -> linear to 4·4·8w, transposed convolutions
-    8w-4w-2w-w-C, tanh -> (B, C, 64, 64) in [-1, 1], ``norm`` on all but the output; D: convolutions
-    w-2w-4w-8w, linear -> (B,) logits, ``critic_norm`` on all but the first. Other sides have as
-    many stages as they need. Where batch or layer normalisation sets the scale, weights start as
+    Sides are 8 to 256 and may differ (``pyramid`` in blocks.py says which); channels double at
+    every halving up to 16·width. With w = width, at side 64 G: (B, latent) -> linear to 4·4·8w,
+    transposed convolutions 8w-4w-2w-w-C, tanh -> (B, C, 64, 64) in [-1, 1], ``norm`` on all but
+    the output; D: convolutions w-2w-4w-8w, linear -> (B,) logits, ``critic_norm`` on all but the
+    first. Where batch or layer normalisation sets the scale, weights start as
     N(0, 0.02²) and the scales of the norms as N(1, 0.02²); where nothing does (none, spectral)
     weights start as N(0, g²/fan_in), He's rule for the activation, because under 0.02 (which Roth
     et al.'s code keeps there) the signal of narrow networks fades. ``weight_std`` sets the standard
     deviation of all weights instead. ``dcgan:norm=none,critic_norm=none`` has no normalisation,
     ``dcgan:activation=tanh,critic_activation=tanh`` is the tanh variant. Raises SteadyganError for
-    width < 1 and images that are not square or of another side.
+    width < 1 and images that doubled maps do not reach.
 
     >>> import torch
     >>> network = DCGAN(width=8)
@@ -57,11 +57,11 @@ class DCGAN:
 
     def generator(self, event: tuple[int, ...], latent: int, classes: int = 0) -> nn.Module:
         """Return G: (B, latent) -> (B, *event) in [-1, 1]; with classes, called as G(z, y)."""
-        channels = self._channels(event)[::-1]
+        channels, (_, height, width) = self._channels(event)[::-1], blocks.pyramid(event)
         size, bias = blocks.latent_size(latent, classes), self.norm != "batch"
         layers: list[nn.Module] = [
-            nn.Linear(size, channels[0] * 16, bias=bias),
-            nn.Unflatten(1, (channels[0], 4, 4)),
+            nn.Linear(size, channels[0] * height * width, bias=bias),
+            nn.Unflatten(1, (channels[0], height, width)),
         ]
         for before, after in pairwise(channels):
             layers += [*_after(self.norm, before, self.activation), _up(before, after, bias)]
@@ -76,7 +76,7 @@ class DCGAN:
 
     def critic(self, event: tuple[int, ...], classes: int = 0) -> nn.Module:
         """Return D: (B, *event) -> (B,) logits; with classes, called as D(x, y)."""
-        channels = self._channels(event)
+        channels, (_, height, width) = self._channels(event), blocks.pyramid(event)
         blocks.check_count("classes", classes, 0)
         layers: list[nn.Module] = [
             _down(event[0], channels[0], True),
@@ -87,12 +87,13 @@ class DCGAN:
                 _down(before, after, self.critic_norm != "batch"),
                 *_after(self.critic_norm, after, self.critic_activation),
             ]
-        critic = Critic(nn.Sequential(*layers, nn.Flatten()), channels[-1] * 16, event, classes)
+        size = channels[-1] * height * width
+        critic = Critic(nn.Sequential(*layers, nn.Flatten()), size, event, classes)
         _initialise(critic, self.critic_activation, self.weight_std)
         return blocks.spectral(critic) if self.critic_norm == "spectral" else critic
 
     def _channels(self, event: tuple[int, ...]) -> list[int]:
-        return [self.width * 2**stage for stage in range(blocks.stages(event))]
+        return [self.width * min(2**stage, 16) for stage in range(blocks.pyramid(event).stages)]
 
 
 def _after(norm: CriticNorm, channels: int, activation: Activation) -> list[nn.Module]:

@@ -48,17 +48,17 @@ class Residual(nn.Module):
 @register("network", "resnet")
 @dataclass(frozen=True)
 class ResNet:
-    """Pre-activation residual blocks x + 0.1·r(x) between 4x4 maps and images of side 8, 16, 32, 64
-    or 128.
+    """Pre-activation residual blocks x + 0.1·r(x) between 4x4 maps and images.
 
-    ``width`` channels at full resolution, doubled at every halving up to 16·width. G: (B, latent)
-    -> linear, (block, nearest upsampling) per stage, block, activation, convolution, tanh -> (B, C,
-    R, R) in [-1, 1]. D: convolution, block, (3x3 average pooling of stride 2, block) per stage,
-    activation, linear -> (B,) logits. Weights start as N(0, g²/fan_in), He's rule for the
-    activation, shortcuts as N(0, 1/fan_in), biases as 0. The defaults are Mescheder et al.'s
-    architecture; ``resnet:activation=relu,norm=batch,critic_norm=batch,residual_scale=1`` is close
-    to Roth et al.'s. Raises SteadyganError for width < 1, a residual_scale that is not finite and
-    >= 0, and images that are not square or of another side.
+    Sides are 8 to 256 and may differ (``pyramid`` in blocks.py says which); ``width`` channels at
+    full resolution, doubled at every halving up to 16·width. G: (B, latent) -> linear, (block,
+    nearest upsampling) per stage, block, activation, convolution, tanh -> (B, C, H, W) in [-1, 1].
+    D: convolution, block, (3x3 average pooling of stride 2, block) per stage, activation, linear ->
+    (B,) logits. Weights start as N(0, g²/fan_in), He's rule for the activation, shortcuts as
+    N(0, 1/fan_in), biases as 0. The defaults are Mescheder et al.'s architecture;
+    ``resnet:activation=relu,norm=batch,critic_norm=batch,residual_scale=1`` is close to Roth et
+    al.'s. Raises SteadyganError for width < 1, a residual_scale that is not finite and >= 0, and
+    images that doubled maps do not reach.
 
     >>> import torch
     >>> network = ResNet(width=4)
@@ -85,11 +85,11 @@ class ResNet:
 
     def generator(self, event: tuple[int, ...], latent: int, classes: int = 0) -> nn.Module:
         """Return G: (B, latent) -> (B, *event) in [-1, 1]; with classes, called as G(z, y)."""
-        channels = self._channels(event)[::-1]
+        channels, (_, height, width) = self._channels(event)[::-1], blocks.pyramid(event)
         size = blocks.latent_size(latent, classes)
         layers: list[nn.Module] = [
-            nn.Linear(size, channels[0] * 16),
-            nn.Unflatten(1, (channels[0], 4, 4)),
+            nn.Linear(size, channels[0] * height * width),
+            nn.Unflatten(1, (channels[0], height, width)),
         ]
         for before, after in pairwise(channels):
             layers += [self._block(before, after, self.norm), nn.Upsample(scale_factor=2)]
@@ -106,7 +106,7 @@ class ResNet:
 
     def critic(self, event: tuple[int, ...], classes: int = 0) -> nn.Module:
         """Return D: (B, *event) -> (B,) logits; with classes, called as D(x, y)."""
-        channels = self._channels(event)
+        channels, (_, height, width) = self._channels(event), blocks.pyramid(event)
         blocks.check_count("classes", classes, 0)
         layers: list[nn.Module] = [
             nn.Conv2d(event[0], self.width, 3, padding=1),
@@ -119,12 +119,12 @@ class ResNet:
             ]
         layers += [blocks.activation(self.activation), nn.Flatten()]
         critic = self._initialised(
-            Critic(nn.Sequential(*layers), channels[-1] * 16, event, classes)
+            Critic(nn.Sequential(*layers), channels[-1] * height * width, event, classes)
         )
         return blocks.spectral(critic) if self.critic_norm == "spectral" else critic
 
     def _channels(self, event: tuple[int, ...]) -> list[int]:
-        return [self.width * min(2**stage, 16) for stage in range(blocks.stages(event) + 1)]
+        return [self.width * min(2**stage, 16) for stage in range(blocks.pyramid(event).stages + 1)]
 
     def _block(self, before: int, after: int, norm: CriticNorm) -> Residual:
         return Residual(before, after, norm, self.activation, self.residual_scale)
