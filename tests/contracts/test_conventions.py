@@ -21,7 +21,8 @@ TABLE = {
     "wgan-lp": 20,
     "dragan": 20,
     "lecam": 20,
-    "lucidrains-stylegan2": 5,  # 10 E||grad D||^2 in one of four steps
+    "lucidrains-stylegan2": 5,  # 10 E||grad D||^2 on both batches, in one of four steps
+    "soundstream": 20,
 }
 
 
@@ -35,7 +36,11 @@ THEIRS = {
     "gan-stability": ("r1", lambda g, real, fake, c: c * g.square().sum(1).mean()),
     "stylegan2-ada": ("r1", lambda g, real, fake, c: c / 2 * g.square().sum(1).mean()),
     "studiogan": ("r1", lambda g, real, fake, c: c / 2 * g.square().sum(1).mean()),
-    "lucidrains-stylegan2": ("r1", lambda g, real, fake, c: c * g.square().sum(1).mean() / 4),
+    "lucidrains-stylegan2": (
+        "r1r2",
+        lambda g, real, fake, c: c * (g.square().sum(1).mean() + g.square().sum(1).mean()) / 4,
+    ),
+    "soundstream": ("r1", lambda g, real, fake, c: c * (g.norm(dim=1) - 0.0).square().mean()),
     "r3gan": (
         "r1r2",
         lambda g, real, fake, c: c / 2 * (g.square().sum(1).mean() + g.square().sum(1).mean()),
@@ -65,6 +70,7 @@ def test_converted_strengths_give_the_same_penalty(source):
     real, fake = checks.batches()
     g = torch.linspace(-1.3, 2.1, 18, dtype=torch.float64).reshape(6, 3)
     name, theirs = THEIRS[source]
+    assert name == CONVENTIONS[source].regularizer
     logits = {
         "real": checks.critic_of(real),
         "fake": checks.critic_of(fake),
@@ -76,6 +82,40 @@ def test_converted_strengths_give_the_same_penalty(source):
         scores, checks.Context()
     )
     torch.testing.assert_close(ours, theirs(g, logits["real"], logits["fake"], 0.35))
+
+
+class Apart(torch.nn.Module):
+    """Three logits that look at one coordinate each."""
+
+    def __init__(self, slopes):
+        super().__init__()
+        self.slopes = torch.tensor(slopes, dtype=torch.float64)
+
+    def forward(self, x):
+        return x * self.slopes
+
+
+@pytest.mark.parametrize("rule", ["sum", "mean", "each"])
+def test_the_sum_of_many_logits_that_public_codes_penalize(rule):
+    """Their autograd.grad(out.sum(), x), squared, against each rule at the gamma that is told."""
+    (real, fake), critic = checks.batches(), Apart([1.3, -0.4, 2.0])
+    x = real.clone().requires_grad_()
+    (g,) = torch.autograd.grad(critic(x).sum(), x)
+    theirs = 0.35 * g.square().sum(1).mean()
+    gamma = convert_gamma("gan-stability", 0.35, outputs=rule, positions=3)
+    game = Game("wasserstein", f"r1:gamma={gamma}", outputs=rule)
+    torch.testing.assert_close(game.critic_terms(critic, real, fake).penalty, theirs)
+
+
+def test_what_has_no_such_relation():
+    assert convert_gamma("wgan-gp", 10, outputs="sum", positions=9) == 20
+    for source in ("wgan-gp", "wgan-lp", "dragan", "lecam"):
+        with pytest.raises(SteadyganError, match="no multiple"):
+            convert_gamma(source, 10, outputs="each", positions=9)
+    with pytest.raises(SteadyganError, match="rule for many outputs"):
+        convert_gamma("roth", 1, outputs="every")
+    with pytest.raises(SteadyganError, match="one logit a sample or more"):
+        convert_gamma("roth", 1, positions=0)
 
 
 def test_unknown_sources_and_strengths_are_refused():

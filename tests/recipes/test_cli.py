@@ -189,6 +189,10 @@ def test_convert_gamma(capsys):
     assert "gamma = 20" in said and "2 c" in said
     assert main(["convert-gamma", "--from", "wgan-gp", "10", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["gamma"] == 20.0
+    many = ["--outputs", "each", "--positions", "900"]
+    assert main(["convert-gamma", "--from", "lucidrains-stylegan2", "10", *many]) == 0
+    said = capsys.readouterr().out
+    assert "gamma = 4500" in said and "r1r2:gamma=5" in said and "penalize the sum" in said
 
 
 MODULE = '''

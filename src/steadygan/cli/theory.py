@@ -242,19 +242,26 @@ class ConvertGamma:
     """Translate another codebase's penalty strength into this project's gamma (gamma/2 times the
     mean squared norm).
 
-    Example:
+    Examples:
       steadygan convert-gamma --from gan-stability 10
+      steadygan convert-gamma --from gan-stability 10 --outputs each --positions 900
     """
 
     strength: Annotated[
         float, tyro.conf.Positional, tyro.conf.arg(metavar="C", help="the strength over there")
     ]
     source: Annotated[str, tyro.conf.arg(name="from", metavar="NAME", help=", ".join(CONVENTIONS))]
+    outputs: Annotated[
+        str, arg("RULE", "of a critic of many logits, penalized here: sum, each or mean", "sum")
+    ] = "sum"
+    positions: Annotated[int, arg("K", "logits of one output of that critic", "1")] = 1
     json: Annotated[bool, tyro.conf.arg(help="for programs")] = False
 
     def run(self) -> int:
         """Convert."""
-        gamma = convert_gamma(self.source, self.strength)
+        gamma = convert_gamma(
+            self.source, self.strength, outputs=self.outputs, positions=self.positions
+        )
         there = CONVENTIONS[self.source]
         if self.json:
             print(
@@ -265,14 +272,32 @@ class ConvertGamma:
                         "strength": self.strength,
                         "factor": there.factor,
                         "term": there.term,
+                        "regularizer": there.regularizer,
+                        "outputs": self.outputs,
+                        "positions": self.positions,
                     }
                 )
             )
         else:
             print(f"gamma = {gamma:g}")
             print(f"{self.source} adds {there.term} with c = {self.strength:g} ({there.source}).")
+            one = there.factor * self.strength
             print(
                 f"Here the penalty is gamma/2 times the mean, so gamma = {there.factor:g} c ="
-                f" {gamma:g}."
+                f" {one:g}: {there.regularizer}:gamma={one:g}."
             )
+            if self.positions > 1:
+                print(_of_many(self.outputs, self.positions, one, gamma))
         return 0
+
+
+def _of_many(rule: str, positions: int, one: float, gamma: float) -> str:
+    """How gamma of a sum of logits becomes that of another rule."""
+    told = "Of many logits other codes penalize the sum, which is outputs='sum' here."
+    if rule == "sum":
+        return told
+    size = f"K = {positions}" if rule == "each" else f"K^2 = {positions**2}"
+    where = " where they look at different places (K^2 where they agree)" * (rule == "each")
+    return (
+        f"{told}\nWith outputs={rule!r} it takes {size} times gamma{where}: {one:g} -> {gamma:g}."
+    )
