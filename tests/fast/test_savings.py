@@ -18,8 +18,8 @@ from steadygan.core.schedules import Exponential
 from steadygan.problems.toys import Mixture3D
 from steadygan.runs import checkpoint
 from steadygan.training import Config, resume, train
-from steadygan.training.speed import settle
-from steadygan.training.trainer import Trainer
+from steadygan.training.decision import settle
+from steadygan.training.single import Single
 
 
 def data(rows=6):
@@ -183,9 +183,9 @@ def test_the_decision_is_in_the_run_folder_and_taken_up_again(tmp_path):
     described = json.loads((tmp_path / "run" / "config.json").read_text())
     assert described["critic_gradient"]["path"] in ("joined", "merged")
     config = Config(regularizer=("r1",), steps=2, batch=8).resolve(Mixture3D())
-    held = Trainer(Mixture3D(), config, decision=None).decision
+    held = Single(Mixture3D(), config, decision=None).decision
     assert held._asdict() == described["critic_gradient"]
-    assert Trainer(Mixture3D(), config, type(held)("separate", "as before")).decision == (
+    assert Single(Mixture3D(), config, type(held)("separate", "as before")).decision == (
         "separate",
         "as before",
     )

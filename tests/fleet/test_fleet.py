@@ -16,9 +16,9 @@ from steadygan.problems.networks import MLP
 from steadygan.runs import checkpoint
 from steadygan.runs.members import grid
 from steadygan.runs.models import load_member
-from steadygan.training import Config, train
-from steadygan.training.fleet import Fleet, resume_fleet, train_fleet
-from steadygan.training.trainer import Trainer
+from steadygan.training import Config, Watcher, resume, train, train_fleet
+from steadygan.training.fleet import Fleet
+from steadygan.training.single import Single
 
 CIRCLE = build("problem", "circle2d")
 SMALL = Config(
@@ -31,6 +31,16 @@ SMALL = Config(
     optimizer="sgd:lr=0.05",
     device="cpu",
 )
+
+
+class Press(Watcher):
+    """Someone who presses Ctrl-C at a step."""
+
+    def __init__(self, step):
+        self.step = step
+
+    def stepped(self, training):
+        training.interrupt.seen |= training.step == self.step
 
 
 @pytest.fixture
@@ -56,7 +66,7 @@ def differences(fleet, problem=CIRCLE, count=5):
     steps(fleet, count)
     worst = 0.0
     for i, config in enumerate(fleet.members):
-        alone = Trainer(problem, config)
+        alone = Single(problem, config)
         steps(alone, count)
         pairs = [
             (p, fleet.players.values(name)[key][i])
@@ -73,8 +83,8 @@ def differences(fleet, problem=CIRCLE, count=5):
             for key, value in alone.players.context.memory.items()
         ]
         worst = max(worst, *((a - b).abs().max().item() for a, b in pairs))
-        assert torch.equal(alone.rngs["latent"].get_state(), fleet.latents[i].get_state())
-        assert torch.equal(alone.rngs["noise"].get_state(), fleet.players.rngs[i].get_state())
+        assert torch.equal(alone.latents[0].get_state(), fleet.latents[i].get_state())
+        assert torch.equal(alone.noises[0].get_state(), fleet.players.rngs[i].get_state())
     return worst
 
 
@@ -221,7 +231,7 @@ def test_conditional_images_too():
     x = fleet.sample()
     assert x.shape == (2, 64, 1, 8, 8)
     for i, member in enumerate(fleet.members):
-        torch.testing.assert_close(x[i], Trainer(problem, member).sample())
+        torch.testing.assert_close(x[i], Single(problem, member).sample()[0])
     assert differences(fleet, problem, count=2) < 1e-6  # images are read in single precision
 
 
@@ -273,7 +283,7 @@ def test_when_no_member_is_left_the_fleet_stops(tmp_path):
     done = train_fleet(CIRCLE, grid(config, seeds=2), tmp_path / "x", show=False)
     assert (done.state, done.reason) == ("stopped", "no member is left") and done.step < 200
     with pytest.raises(SteadyganError, match="no member left"):
-        resume_fleet(done.path, show=False)
+        resume(done.path, show=False)
 
 
 def test_a_member_stops_on_the_trouble_that_was_asked_for(tmp_path):
@@ -380,21 +390,12 @@ RESUMED = {
 
 
 @pytest.mark.parametrize("case", RESUMED)
-def test_a_resumed_fleet_has_the_same_bits(tmp_path, monkeypatch, case):
+def test_a_resumed_fleet_has_the_same_bits(tmp_path, case):
     members = grid(replace(SMALL, **RESUMED[case]), seeds=2)
     whole = train_fleet(CIRCLE, members, tmp_path / "whole", show=False)
-    original = Fleet._note_the_fallen
-
-    def interrupted(self, folder, display):
-        original(self, folder, display)
-        if self.step == 2:
-            self.interrupt.seen = True
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Fleet, "_note_the_fallen", interrupted)
-        cut = train_fleet(CIRCLE, members, tmp_path / "cut", show=False)
+    cut = train_fleet(CIRCLE, members, tmp_path / "cut", show=False, watchers=[Press(3)])
     assert (cut.state, cut.step) == ("interrupted", 3) and cut.members[0].state == "interrupted"
-    done = resume_fleet(cut.path, show=False)
+    done = resume(cut.path, show=False)
     assert (done.state, done.step) == ("finished", 6)
     a, b = (checkpoint.load(checkpoint.latest(path)) for path in (whole.path, done.path))
     for name in (*PLAYERS, "ema", "memory", "latent", "noise"):
@@ -404,18 +405,18 @@ def test_a_resumed_fleet_has_the_same_bits(tmp_path, monkeypatch, case):
     assert a["metrics"] == b["metrics"] and [m.metrics for m in whole.members] == [
         m.metrics for m in done.members
     ]
-    logged = {row["step"]: row | {"seconds": 0} for row in rows(done.path)}
-    assert all(logged[row["step"]] == row | {"seconds": 0} for row in rows(whole.path))
+    assert a["monitors"] == b["monitors"]
+    assert [row | {"seconds": 0} for row in rows(done.path)] == [
+        row | {"seconds": 0} for row in rows(whole.path)
+    ]
 
 
 def test_a_finished_fleet_can_be_extended_and_one_gan_is_none(tmp_path):
     done = train_fleet(CIRCLE, grid(replace(SMALL, steps=2), seeds=2), tmp_path / "x", show=False)
     with pytest.raises(SteadyganError, match="already made its 2 steps"):
-        resume_fleet(done.path, show=False)
-    assert resume_fleet(done.path, steps=3, show=False).step == 3
+        resume(done.path, show=False)
+    assert resume(done.path, steps=3, show=False).step == 3
     alone = train(CIRCLE, replace(SMALL, steps=1), tmp_path / "alone", show=False)
-    with pytest.raises(SteadyganError, match="one GAN, not many"):
-        resume_fleet(alone.path, show=False)
     with pytest.raises(SteadyganError, match="one GAN, which has no members"):
         load_member(alone.path, 0)
     with pytest.raises(SteadyganError, match="members 0 to 1, not 2"):

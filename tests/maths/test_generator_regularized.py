@@ -20,7 +20,7 @@ from steadygan.core.players import PLAYERS, FunctionalPlayers
 from steadygan.problems.toys import Circle2D
 from steadygan.training import Config
 from steadygan.training.fleet import Fleet
-from steadygan.training.trainer import Trainer
+from steadygan.training.single import Single
 from support import (
     Fixed,
     dirac,
@@ -282,7 +282,7 @@ def test_a_member_of_a_fleet_is_the_same_gan_trained_alone(double, more):
     for _ in range(4):
         fleet.dynamics.step(fleet.players)
     for i, member in enumerate(fleet.members):
-        alone = Trainer(problem, member)
+        alone = Single(problem, member)
         for _ in range(4):
             alone.dynamics.step(alone.players)
         for name in PLAYERS:
@@ -290,7 +290,7 @@ def test_a_member_of_a_fleet_is_the_same_gan_trained_alone(double, more):
                 assert (p - fleet.players.values(name)[key][i]).abs().max() < 1e-11
         assert (alone.players.generator_loss - fleet.players.generator_loss[i]).abs() < 1e-11
         # Two moves with it and without it part, or the comparison above would see nothing.
-        plain = Trainer(problem, replace(member, regularize_generator=False))
+        plain = Single(problem, replace(member, regularize_generator=False))
         for _ in range(4):
             plain.dynamics.step(plain.players)
         pairs = zip(

@@ -277,15 +277,15 @@ def test_an_interrupted_fleet_goes_on(here, capsys, monkeypatch):
     argv = ["reproduce", "roth-fig6", "--scale", "tiny", "--seeds", "1", "--out"]
     assert main([*argv, "whole"]) == 0
 
-    note = fleet.Fleet._note_the_fallen
+    fallen = fleet.Fleet.fallen
 
-    def pressed(self, *args):
+    def pressed(self, logged):
         if self.step == 1:
             os.kill(os.getpid(), signal.SIGINT)
-        note(self, *args)
+        return fallen(self, logged)
 
     with monkeypatch.context() as patch:
-        patch.setattr(fleet.Fleet, "_note_the_fallen", pressed)
+        patch.setattr(fleet.Fleet, "fallen", pressed)
         assert main([*argv, "halves"]) == 130
     status = json.loads(Path("halves/fleets/unregularized/shard-00/status.json").read_text())
     assert (

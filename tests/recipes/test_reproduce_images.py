@@ -24,7 +24,7 @@ from steadygan.experiments.rules import Fate
 from steadygan.experiments.spec import Source
 from steadygan.experiments.timing import Job, ratio, rounds
 from steadygan.runs.samples import write_samples
-from steadygan.training import trainer
+from steadygan.training import single
 
 
 def run(
@@ -317,15 +317,15 @@ def test_an_interrupted_run_goes_on_with_the_same_bits(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     argv = ["reproduce", "mescheder-images", "--scale", "tiny", "--out"]
     assert main([*argv, "whole"]) == 0
-    note = trainer.Trainer._finite
+    fallen = single.Single.fallen
 
-    def pressed(self):
+    def pressed(self, logged):
         if self.step == 2 and not self.game.regularizers:
             os.kill(os.getpid(), signal.SIGINT)
-        return note(self)
+        return fallen(self, logged)
 
     with monkeypatch.context() as patch:
-        patch.setattr(trainer.Trainer, "_finite", pressed)
+        patch.setattr(single.Single, "fallen", pressed)
         assert main([*argv, "halves"]) == 130
     assert not Path("halves/result.json").exists()
     assert main([*argv, "halves"]) == 0

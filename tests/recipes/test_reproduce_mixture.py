@@ -18,14 +18,14 @@ from steadygan.experiments.rules import Fate
 from steadygan.experiments.spec import Source
 from steadygan.runs import checkpoint
 from steadygan.runs.folder import RunFolder
-from steadygan.training import fleet
+from steadygan.training import trained
 
 NEAR, FAR = [0.03] * 6, [0.3] * 6
 
 
 @pytest.fixture(autouse=True)
 def few_samples(monkeypatch):
-    monkeypatch.setattr(fleet, "VECTORS", 64)
+    monkeypatch.setattr(trained, "VECTORS", 64)
 
 
 def member(modes, sw1, seed=0, hq3=None, last=6):

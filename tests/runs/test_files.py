@@ -112,9 +112,18 @@ def test_a_follower_reads_what_is_new_since_its_last_look(tmp_path):
     whole = path.read_bytes()
     path.write_bytes(whole + b'{"step": 3, "pen')  # just being written
     assert files.read_lines(path, end) == ([], end)
-    path.write_bytes(whole + b'{"step": 3, "penalty": 1}\n')
+    path.write_bytes(whole + b'{"step": 3, "penalty": 1}')  # all but its end
     found, later = files.read_lines(path, end)
     assert [row["step"] for row in found] == [3] and later == path.stat().st_size
+    path.write_bytes(whole + b'{"step": 3, "penalty": 1}\n')
+    files.append(path, {"step": 4, "metrics": {"a": 1}})
+    found, later = files.read_lines(path, later)
+    assert [row["step"] for row in found] == [4] and later == path.stat().st_size
+    # Another file whose byte there is within a line, after a brace: all of it is new.
+    path.write_bytes(b'{"step": 9, "metrics": {"a": 1}}\n')
+    assert [row["step"] for row in files.read_lines(path, 31).rows] == [9]
+    path.write_bytes(whole + b'{"step": 3}\n{"step": 4}\n{"step": 5}\n')
+    later = path.stat().st_size
     # Resumed from an earlier step: the file is another one, and shorter.
     files.keep_lines(path, lambda row: row["step"] < 2)
     assert [row["step"] for row in files.read_lines(path, later).rows] == [1]

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from steadygan.runs import checkpoint
-from steadygan.training import is_fleet, resume, resume_fleet
+from steadygan.training import is_fleet, resume
 
 FOLDERS = Path(__file__).parent / "folders"
 
@@ -42,7 +42,7 @@ def test_an_older_folder_resumes_to_the_same_numbers(tmp_path, name):
     run = tmp_path / name
     shutil.copytree(FOLDERS / name, run)
     assert is_fleet(run) == (name == "fleet")
-    done = (resume_fleet if is_fleet(run) else resume)(run, show=False)
+    done = resume(run, show=False)
     assert (done.state, done.step) == ("finished", 12)
 
     found = dict(flat(checkpoint.load(checkpoint.latest(run))))

@@ -19,7 +19,7 @@ from steadygan.problems.toys import Mixture3D
 from steadygan.runs import checkpoint
 from steadygan.runs.models import Average, load_sampler
 from steadygan.training import Config, resume, train
-from steadygan.training.trainer import Trainer
+from steadygan.training.single import Single
 
 SMALL = Config(
     network="mlp:width=8",
@@ -181,8 +181,8 @@ def test_one_seed_is_one_run_and_another_is_another(tmp_path):
 def test_every_step_of_training_is_the_hand_written_loop(tmp_path):
     config = Config(**{**vars(SMALL), "objective": "minimax", "regularizer": ("r1:gamma=2",)})
     problem = build("problem", "mixture3d")
-    trainer = Trainer(problem, config.resolve(problem))
-    plain = Trainer(problem, config.resolve(problem))
+    trainer = Single(problem, config.resolve(problem))
+    plain = Single(problem, config.resolve(problem))
     G, D = plain.generator, plain.critic
     optimizers = [torch.optim.Adam(m.parameters(), 0.01, (0.5, 0.999)) for m in (G, D)]
     bce = nn.BCEWithLogitsLoss()

@@ -15,17 +15,15 @@ from ..core.errors import SteadyganError
 from ..core.registry import build, lookup
 from ..experiments.demo import EXPECTED, demo
 from ..problems import Problem
-from ..runs.folder import RunFolder, is_fleet
+from ..runs.folder import RunFolder
 from ..runs.models import load_sampler
 from ..runs.monitor import KINDS as TROUBLES
 from ..runs.samples import write_samples
 from ..training import (
     Config,
-    FleetOutcome,
     Outcome,
     grid,
     resume,
-    resume_fleet,
     train,
     train_fleet,
 )
@@ -251,8 +249,6 @@ class Resume:
 
     def run(self) -> int:
         """Resume."""
-        if is_fleet(self.path):
-            return _finish(resume_fleet(self.path, steps=self.steps))
         about = RunFolder.open(self.path).describe()
         measured = judge(about.problem(), about.config)
         return _finish(resume(self.path, steps=self.steps, judge=measured))
@@ -368,15 +364,14 @@ class Demo:
         return 0
 
 
-def _finish(outcome: Outcome | FleetOutcome) -> int:
+def _finish(outcome: Outcome) -> int:
     print(outcome.path)
-    if isinstance(outcome, FleetOutcome):
-        for i, member in enumerate(outcome.members):
-            if member.state == "stopped":
-                print(
-                    f"steadygan: member {i} stopped at step {member.step}: {member.reason}.",
-                    file=sys.stderr,
-                )
+    for i, member in enumerate(outcome.members):
+        if member.state == "stopped":
+            print(
+                f"steadygan: member {i} stopped at step {member.step}: {member.reason}.",
+                file=sys.stderr,
+            )
     if outcome.state == "finished":
         return 0
     print(f"steadygan: {outcome.state} at step {outcome.step}: {outcome.reason}.", file=sys.stderr)

@@ -37,9 +37,8 @@ from ..runs.format import (
 )
 from ..runs.monitor import Monitor
 from ..runs.samples import read_points, read_samples
-from ..training import Config, FleetOutcome, Outcome, resume_fleet, train_fleet
+from ..training import Config, Outcome, resume, train_fleet
 
-_Outcome = Outcome | FleetOutcome
 _IDLE = ("device", "log_every", "checkpoint_every", "keep_checkpoints")
 """Settings that change nothing: the device may be another machine's."""
 
@@ -210,7 +209,7 @@ def _identity_of(problem: Any, config: Config) -> str:
     return json.dumps([problem, essential], sort_keys=True)
 
 
-def go_on(folder: Path, steps: int, resume: Callable[..., _Outcome] = resume_fleet) -> None:
+def go_on(folder: Path, steps: int) -> None:
     """Train the run of one GAN or of many in a folder up to so many steps, unless it has ended.
 
     Raises SteadyganError where it has made more, and KeyboardInterrupt where it was interrupted.
@@ -231,7 +230,6 @@ def make_or_continue(
     config: Config,
     folder: Path,
     make: Callable[[], Outcome],
-    resume: Callable[..., Outcome],
 ) -> None:
     """Make the run of one GAN, given resolved, that belongs into a folder, or go on with the one
     that is there; one that was killed before its first checkpoint is made anew.
@@ -251,34 +249,16 @@ def make_or_continue(
             f"{folder} holds another run than this experiment's: choose another folder with"
             " --out, or remove that one."
         )
-    go_on(folder, config.steps or 0, resume)
+    go_on(folder, config.steps or 0)
 
 
 def ended(folder: Path, steps: int) -> str | None:
-    """Return how a run of one GAN or of many ended, None where it has steps to make."""
-    run, tree = RunFolder.open(folder), checkpoint.load(checkpoint.latest(folder))
-    status = run.read(STATUS) if (folder / STATUS).is_file() else {}
-    alive = "alive" not in tree or bool(tree["alive"].any())
-    if status.get("state") == "stopped" or (
-        status.get("state") == "finished" and tree["step"] >= steps
-    ):
-        return str(status["state"])
-    if alive and tree["step"] < steps:
-        return None
-    # Killed after its last checkpoint, which is complete, and before its status said so.
-    state = "finished" if alive else "stopped"
-    status |= {"state": state, "step": tree["step"], "seconds": round(tree["seconds"], 2)}
-    status.setdefault("reason", None)
-    if "alive" in tree:
-        endings = [
-            tree["stopped"].get(str(i), (tree["step"], None)) for i in range(len(tree["alive"]))
-        ]
-        status["members"] = [
-            {"state": "stopped" if why else state, "step": step, "reason": why}
-            for step, why in endings
-        ]
-    run.write_status(status)
-    return state
+    """Return how a run of one GAN or of many ended, None where it has steps to make, or where it
+    was killed before it could say how it ended: to resume it says so."""
+    path = folder / STATUS
+    status = RunFolder.open(folder).read(STATUS) if path.is_file() else {}
+    done = status.get("state") == "finished" and status["step"] >= steps
+    return str(status["state"]) if done or status.get("state") == "stopped" else None
 
 
 def _read(config: Config, folder: Path, place: int) -> Member:

@@ -22,7 +22,7 @@ from ..runs.folder import RunFolder
 from ..runs.format import METRICS, REAL, SAMPLES, STATUS, WARNINGS, by_step
 from ..runs.monitor import Monitor
 from ..runs.samples import read_picture
-from ..training import Config, resume, train
+from ..training import Config, train
 from .fleets import annealed, make_or_continue
 
 VARIED = 0.25
@@ -223,7 +223,7 @@ def trained(name: str, problem: Images, config: Config, folder: Path) -> Trained
     resolved = config.resolve(problem)
     if annealed(resolved):
         folder = folder / f"{resolved.steps}-iterations"
-    make_or_continue(problem, resolved, folder, lambda: train(problem, config, folder), resume)
+    make_or_continue(problem, resolved, folder, lambda: train(problem, config, folder))
     status = RunFolder.open(folder).read(STATUS)
     warnings, rows = (read_lines(folder / name).rows for name in (WARNINGS, METRICS))
     return Trained(

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..problems.images import Images
 from ..training import Config
-from ..training.trainer import Trainer
+from ..training.single import Single
 from .timing import Job, ratio, rounds
 
 PACED = {"rounds": 7, "seconds": 1.0}
@@ -21,8 +21,8 @@ def iteration(images: Images, config: Config) -> Callable[[], Callable[[], None]
     """Return what makes a function that trains for one iteration."""
 
     def make() -> Callable[[], None]:
-        trainer = Trainer(images, config.resolve(images))
-        return lambda: trainer.dynamics.step(trainer.players)
+        single = Single(images, config.resolve(images))
+        return lambda: single.dynamics.step(single.players)
 
     return make
 

@@ -63,7 +63,8 @@ def write_diagnosis(name: str, found: Mapping[str, Any], path: str | Path) -> Pa
     )
     if path.is_dir():
         raise SteadyganError(
-            f"{path} is a folder; give a file to write, such as {path / 'diagnosis.html'}"
+            f"{path} cannot be written: it is a folder; give a file, such as"
+            f" {path / 'diagnosis.html'}."
         )
     make_folder(path.parent)
     write_text(path, page)

@@ -4,7 +4,7 @@ Never pickle."""
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +71,32 @@ def latest(folder: Path) -> Path:
 def best(folder: Path) -> Path:
     """Return where the checkpoint lies that measured best, be it there or not."""
     return folder / BEST
+
+
+def with_members(held: Tree, tree: Tree, members: Sequence[int]) -> Tree:
+    """Return a checkpoint of many GANs, to sample from, in which some are those of a newer one.
+
+    held: where the others are from. Its ``steps`` say of which step each of them is.
+    """
+    count = len(tree["alive"])
+    steps = list(held.get("steps", [held["step"]] * count))
+    newer = torch.zeros(count, dtype=torch.bool)
+    newer[list(members)] = True
+    for member in members:
+        steps[member] = tree["step"]
+    return {
+        "step": tree["step"],
+        "steps": steps,
+        **{
+            player: {
+                key: torch.where(
+                    newer.view(-1, *[1] * (t.ndim - 1)), t.cpu(), held[player][key].cpu()
+                )
+                for key, t in tree[player].items()
+            }
+            for player in ("generator", "critic", "ema")
+        },
+    }
 
 
 def random_state(generators: Mapping[str, torch.Generator], device: str) -> Tree:

@@ -7,6 +7,7 @@ follow the umask.
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -77,6 +78,11 @@ def append(path: Path, row: Row) -> None:
         raise Unwritable(path, error) from error
 
 
+def finite(value: float | None) -> float | None:
+    """Return a number as JSON can hold it: NaN and infinity are null."""
+    return value if value is not None and math.isfinite(value) else None
+
+
 def sync(path: Path) -> None:
     """Have what was appended to a file on the disk, where there is the file."""
     try:
@@ -141,23 +147,25 @@ class Lines(NamedTuple):
 def read_lines(path: Path, since: int = 0) -> Lines:
     """Return the objects of a file of JSON lines from a byte on; no file has none.
 
-    A last line without its end is still being written, or its process was killed: it is left for
-    the next look. Where the file was made anew since (a run that is resumed drops the steps that it
-    makes again), all of it is read. Raises SteadyganError for a line that is no JSON object.
+    Half a last line is still being written, or its process was killed: it is left for the next
+    look. Where the file was made anew since (a run that is resumed drops the steps that it makes
+    again), all of it is read. Raises SteadyganError for a line that is no JSON object.
     """
     if not path.is_file():
         return Lines([], 0)
     held = path.read_bytes()
-    if since and held[since - 1 : since] != b"\n":
+    if since and not _between_lines(held, since):
         since = 0
-    end = held.rfind(b"\n") + 1
-    first = held.count(b"\n", 0, since) + 1
-    rows = [
-        _row(line, f"{path}, line {number}")
-        for number, line in enumerate(held[since:end].splitlines(), first)
-        if line.strip()
-    ]
-    return Lines(rows, end)
+    first, rows = held.count(b"\n", 0, since) + 1, []
+    for number, line in enumerate(held[since:].splitlines(keepends=True), first):
+        try:
+            if line.strip():
+                rows.append(_row(line, f"{path}, line {number}"))
+        except SteadyganError:
+            if line.endswith(b"\n"):
+                raise
+            return Lines(rows, len(held) - len(line))
+    return Lines(rows, len(held))
 
 
 def keep_lines(path: Path, wanted: Callable[[Row], bool]) -> None:
@@ -167,11 +175,17 @@ def keep_lines(path: Path, wanted: Callable[[Row], bool]) -> None:
     held, kept = path.read_bytes(), []
     for line in held.splitlines(keepends=True):
         with suppress(SteadyganError):
-            if line.endswith(b"\n") and line.strip() and wanted(_row(line, str(path))):
-                kept.append(line)
+            if line.strip() and wanted(_row(line, str(path))):
+                kept.append(line.rstrip(b"\n") + b"\n")
     if b"".join(kept) != held:
         with whole(path) as file:
             file.writelines(kept)
+
+
+def _between_lines(held: bytes, at: int) -> bool:
+    """Whether a line ends before a byte: with its end, or whole where that is still to come."""
+    before, after = held[at - 1 : at], held[at : at + 1]
+    return before == b"\n" or (before == b"}" and after in (b"\n", b""))
 
 
 def _row(line: bytes, at: str) -> Row:

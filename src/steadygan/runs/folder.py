@@ -3,6 +3,7 @@ afterwards uses reading.py."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -129,9 +130,16 @@ class RunFolder:
             files.remove(old)
         return path
 
-    def save_best(self, tree: checkpoint.Tree) -> None:
-        """Keep the checkpoint that measured best, beside the newest ones."""
-        checkpoint.save(self.path / BEST, tree)
+    def save_best(self, tree: checkpoint.Tree, members: Sequence[int] | None = None) -> None:
+        """Keep the checkpoint that measured best, beside the newest ones.
+
+        members: of many GANs those that are best at it; the others stay as they were.
+        """
+        path = self.path / BEST
+        if members is not None:
+            held = checkpoint.load(path) if path.is_file() else tree
+            tree = checkpoint.with_members(held, tree, members)
+        checkpoint.save(path, tree)
 
 
 def is_fleet(run: Path | str) -> bool:

@@ -9,12 +9,11 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from ..core.context import Samples
 from ..core.errors import SteadyganError
 from ..core.registry import build
-from ..core.scores import Scores, score, squared_norm
+from ..core.scores import score
 from . import checkpoint
 from .config import Config, stream_seed
 from .folder import RunFolder
@@ -66,21 +65,6 @@ def generate(
         parts.append(generator(*inputs).cpu())
     generator.train(was_training)
     return torch.cat(parts)
-
-
-def slope_norm(critic: nn.Module, scores: Scores) -> float:
-    """Return the mean norm of the critic's input gradient at scored samples, without a trace in its
-    buffers or in the random streams."""
-    gradient = scores.gradient
-    if gradient is None:
-        values = {name: t.detach().clone() for name, t in critic.named_buffers()}
-        with torch.random.fork_rng(), torch.no_grad():
-            samples = Samples(scores.x.detach(), scores.labels)
-            gradient = score(
-                lambda *inputs: functional_call(critic, values, inputs), samples, gradient=True
-            ).gradient
-    assert gradient is not None
-    return squared_norm(gradient).sqrt().mean().item()
 
 
 class Average:
@@ -225,7 +209,8 @@ def _load(run: Path, path: Path | None, member: int | None, averaged: bool = Tru
             network.load_state_dict(
                 values if member is None else {key: v[member] for key, v in values.items()}
             )
-        step = int(tree["step"])
+        steps = tree.get("steps")  # each member's own, in the best of many GANs
+        step = int(tree["step"] if steps is None or member is None else steps[member])
     except (RuntimeError, KeyError, IndexError, TypeError, AttributeError) as error:
         raise SteadyganError(
             f"The checkpoint {path} does not fit the network {config.network!r}: {error}."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Mapping
 from statistics import median
 from typing import NamedTuple
 
@@ -49,7 +50,7 @@ class Monitor:
         self._last_spread: float | None = None
         self._named: set[str] = set()
 
-    def observe(self, step: int, row: dict[str, float | None]) -> list[Warning]:
+    def observe(self, step: int, row: Mapping[str, float | None]) -> list[Warning]:
         """Look at one logged step, with its losses, gradient norms and metrics; return what is
         newly wrong."""
         found: dict[str, str] = {}

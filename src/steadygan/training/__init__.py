@@ -1,24 +1,24 @@
-"""The training loop, many GANs at once, run folders, checkpoints and the monitor."""
+"""The training loop, for one GAN and for many at once, and what watches it."""
 
 from ..runs import optimizers
 from ..runs.config import Config
 from ..runs.folder import is_fleet
 from ..runs.members import grid
-from ..runs.models import load_member
-from .fleet import FleetOutcome, MemberOutcome, resume_fleet, train_fleet
-from .trainer import Outcome, resume, train
+from ..runs.models import load_generator, load_member
+from .start import MemberOutcome, Outcome, resume, train, train_fleet
+from .watchers import Watcher
 
 __all__ = [
     "Config",
-    "FleetOutcome",
     "MemberOutcome",
     "Outcome",
+    "Watcher",
     "grid",
     "is_fleet",
+    "load_generator",
     "load_member",
     "optimizers",
     "resume",
-    "resume_fleet",
     "train",
     "train_fleet",
 ]

@@ -1,0 +1,145 @@
+"""The loop: one cadence for one GAN and for many. It trains and tells; who is told, and what comes
+of it, is the watchers' business."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from ..runs.checkpoint import Tree
+from ..runs.config import Config
+from ..runs.files import finite
+from ..runs.monitor import Warning
+from .interrupt import Interrupt
+from .trained import NON_FINITE, Trained
+from .watchers import Ending, Record, Watcher
+
+
+class Training:
+    """Something that trains, and what watches it.
+
+    Attributes:
+        trained: One GAN or many.
+        watchers: What is told of it, in this order.
+        seconds: The time that training has taken so far, over all processes.
+        interrupt: Whether someone asked to stop.
+    """
+
+    def __init__(self, trained: Trained, watchers: Sequence[Watcher]) -> None:
+        self.trained, self.watchers, self.seconds = trained, list(watchers), 0.0
+        self.interrupt = Interrupt()
+
+    @property
+    def step(self) -> int:
+        """The step that was reached."""
+        return self.trained.step
+
+    @property
+    def config(self) -> Config:
+        """The configuration; of many GANs the first one's."""
+        return self.trained.config
+
+    def tree(self) -> Tree:
+        """Return everything that a resume needs, the watchers' memory included."""
+        tree = {**self.trained.tree(), "seconds": self.seconds}
+        for watcher in self.watchers:
+            tree |= watcher.state()
+        return tree
+
+    def restore(self, tree: Tree) -> None:
+        """Continue from a tree."""
+        self.trained.restore(tree)
+        self.seconds = tree["seconds"]
+        for watcher in self.watchers:
+            watcher.restore(tree)
+
+    def run(self) -> Ending:
+        """Train until the last step, a signal, or until no member is left; whatever ends it, the
+        watchers are told."""
+        ending = Ending("failed", "it ended without saying why")
+        try:
+            with self.interrupt:
+                for watcher in self.watchers:
+                    watcher.began(self)
+                ending = self._train()
+        except BaseException as error:
+            ending = Ending("failed", str(error) or type(error).__name__)
+            raise
+        finally:
+            for watcher in self.watchers:
+                watcher.ended(self, ending)
+        return ending
+
+    def warn(self, member: int, kind: str, message: str) -> None:
+        """Tell of trouble; a member that was to stop on it does."""
+        for watcher in self.watchers:
+            watcher.warned(self, member, Warning(self.step, kind, message))
+        if kind in self.config.stop_on:
+            self.trained.stop(member, f"{kind}, as asked by --stop-on")
+
+    def _train(self) -> Ending:
+        trained, config, total = self.trained, self.config, self.config.steps or 0
+        started = time.perf_counter() - self.seconds
+        if trained.step == 0:
+            self._save()
+            self._sample()
+        while trained.step < total and not trained.over:
+            gone = set(trained.stopped)
+            trained.advance()
+            self.seconds = time.perf_counter() - started
+            for watcher in self.watchers:
+                watcher.stepped(self)
+            # Asked once, so that a signal a moment later finds the next step.
+            interrupted = self.interrupt.seen
+            due = trained.step == total or trained.step % config.evaluate_every == 0
+            logged = due or trained.step % config.log_every == 0
+            for member, what in trained.fallen(logged).items():
+                self._bury(member, what)
+            # The last one that leaves the finite numbers leaves nothing to evaluate.
+            left = not trained.over
+            if logged or not left:
+                self._log(gone, evaluate=due and left)
+            if left and trained.over and not due:
+                self._sample()
+            ends = trained.step == total or trained.over or interrupted
+            if (ends or trained.step % config.checkpoint_every == 0) and not self._save():
+                return Ending("stopped", trained.reason)
+            if interrupted and not trained.over and trained.step < total:
+                return Ending("interrupted", "interrupted by a signal")
+        return Ending("finished") if trained.step >= total else Ending("stopped", trained.reason)
+
+    def _log(self, gone: set[int], *, evaluate: bool) -> None:
+        trained = self.trained
+        rows = [None if i in gone else row for i, row in enumerate(trained.rows())]
+        record = Record(trained.step, self.seconds, rows)
+        if evaluate:
+            record.metrics = trained.measure(self._sample())
+        for watcher in self.watchers:
+            watcher.logged(self, record)
+        if record.metrics is not None:
+            trained.metrics = [
+                {name: finite(value) for name, value in each.items()} for each in record.metrics
+            ]
+
+    def _sample(self) -> Tensor:
+        samples = self.trained.sample()
+        for watcher in self.watchers:
+            watcher.sampled(self, samples)
+        return samples
+
+    def _save(self) -> bool:
+        """Have a checkpoint written; return False where the networks are not worth one."""
+        if not self.trained.sound():
+            if not self.trained.over:
+                self._bury(0, "a parameter is no longer a finite number")
+            return False
+        for watcher in self.watchers:
+            watcher.saved(self)
+        return True
+
+    def _bury(self, member: int, what: str) -> None:
+        self.trained.stop(member, f"{NON_FINITE}: {what}")
+        self.trained.metrics[member] = {}
+        self.warn(member, NON_FINITE, what)

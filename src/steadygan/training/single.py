@@ -1,0 +1,134 @@
+"""One GAN in training."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from ..core.context import Context, Samples
+from ..core.gradients import Decision
+from ..core.players import OptimizerPlayers
+from ..core.registry import build
+from ..core.scores import Scores, score, squared_norm
+from ..problems.problem import Problem
+from ..runs import checkpoint
+from ..runs.config import Config, stream_seed
+from ..runs.models import Average, build_networks, generate
+from .decision import settle
+from .trained import Trained
+
+
+class Single(Trained):
+    """One GAN: networks, optimizers and streams of randomness in memory.
+
+    decision: how the critic's gradient is computed, where that was settled before.
+    """
+
+    many: ClassVar[bool] = False
+
+    def __init__(self, problem: Problem, config: Config, decision: Decision | None = None) -> None:
+        super().__init__(problem, [config])
+        self.game = config.game()
+        networks = build_networks(config, problem.event, problem.classes)
+        self.generator, self.critic = (network.to(self.device) for network in networks)
+        self.decision = settle(
+            self.game, self.critic, config, problem.event, problem.classes, decision
+        )
+        if self.decision.path in ("merged", "joined") and len(problem.event) == 3:
+            # The layout in which convolutions are fastest; values and files are the same.
+            for network in (self.generator, self.critic):
+                network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.average = Average(self.generator, config.ema) if config.ema else None
+        torch.manual_seed(stream_seed(config.seed, "global"))
+        self.players = OptimizerPlayers(
+            self.game,
+            self.generator,
+            self.critic,
+            self._draw,
+            Context(rng=self.noises[0]),
+            optimizers={
+                "generator": build("optimizer", config.optimizer)(self.generator.parameters()),
+                "critic": build("optimizer", config.critic_optimizer)(self.critic.parameters()),
+            },
+            path=config.gradient_path,  # type: ignore[arg-type]
+            penalty_every=config.penalty_every,
+            penalty_share=config.penalty_share,
+            keep_fakes=self.dynamics.share,
+        )
+
+    def fallen(self, logged: bool) -> dict[int, str]:
+        """Return the losses that are not finite; on a GPU the look waits for the device, so it is
+        kept to the logged steps."""
+        if not logged and self.device != "cpu":
+            return {}
+        terms = self.players.terms
+        losses = {
+            "critic_loss": terms.loss if terms else None,
+            "generator_loss": self.players.generator_loss,
+        }
+        bad = [
+            name
+            for name, loss in losses.items()
+            if loss is not None and not math.isfinite(loss.item())
+        ]
+        return {0: f"{' and '.join(bad)} is no longer a finite number"} if bad else {}
+
+    def sound(self) -> bool:
+        """Return whether all parameters are finite."""
+        return not self.lost(0) and all(
+            p.isfinite().all()
+            for module in (self.generator, self.critic)
+            for p in module.parameters()
+        )
+
+    def generate(self, z: Tensor, y: Tensor | None) -> Tensor:
+        """Return samples (1, N, *event) of latents (1, N, latent) and labels (N,)."""
+        network = self.average.module if self.average else self.generator
+        return generate(network, z[0], y, self.device)[None]
+
+    def critic_of(self, member: int) -> nn.Module:
+        """Return the critic."""
+        return self.critic
+
+    def _slopes(self, point: str) -> Tensor:
+        assert self.players.terms is not None
+        return slope_norm(self.critic, self.players.terms.scores[point])
+
+    def _logits(self, point: str) -> Tensor:
+        assert self.players.terms is not None
+        return self.players.terms.scores[point].logits.mean()
+
+    def _batched(self, parts: Sequence[Tensor]) -> Tensor:
+        return parts[0].to(self.device, non_blocking=True)
+
+    def _streams(self) -> checkpoint.Tree:
+        rngs = {"latent": self.latents[0], "noise": self.noises[0]}
+        return {
+            "rng": checkpoint.random_state(rngs, self.device),
+            "stream": self.streams[0].state(),
+        }
+
+    def _restore_streams(self, tree: checkpoint.Tree) -> None:
+        rngs = {"latent": self.latents[0], "noise": self.noises[0]}
+        checkpoint.restore_random(tree["rng"], rngs, self.device)
+        self.streams[0].restore(tree["stream"])
+
+
+def slope_norm(critic: nn.Module, scores: Scores) -> Tensor:
+    """Return the mean norm, 0-d, of the critic's input gradient at scored samples, without a trace
+    in its buffers or in the random streams."""
+    gradient = scores.gradient
+    if gradient is None:
+        values = {name: t.detach().clone() for name, t in critic.named_buffers()}
+        with torch.random.fork_rng(), torch.no_grad():
+            samples = Samples(scores.x.detach(), scores.labels)
+            gradient = score(
+                lambda *inputs: functional_call(critic, values, inputs), samples, gradient=True
+            ).gradient
+    assert gradient is not None
+    return squared_norm(gradient).sqrt().mean()

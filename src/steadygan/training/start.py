@@ -1,0 +1,230 @@
+"""Training begins, or goes on: from a problem and a configuration, or from a run folder, to a run
+folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ..core.errors import SteadyganError
+from ..core.gradients import Decision
+from ..core.players import PLAYERS
+from ..problems.problem import Problem
+from ..runs import checkpoint
+from ..runs.config import Config
+from ..runs.description import Description, describe
+from ..runs.folder import RunFolder
+from ..runs.format import CONFIG, STATUS
+from ..runs.members import alike
+from ..runs.models import build_networks
+from .fleet import Fleet
+from .loop import Training
+from .single import Single
+from .trained import Trained
+from .watchers import State, Watcher
+from .watchers.folder import FolderWatcher
+from .watchers.judge import Judge, JudgeWatcher
+from .watchers.monitor import MonitorWatcher
+from .watchers.terminal import Show, TerminalWatcher, load
+
+
+@dataclass(frozen=True)
+class MemberOutcome:
+    """How one of many GANs ended: its configuration, its last step, why it stopped where it did
+    early, and its numbers at the latest evaluation."""
+
+    config: Config
+    state: State
+    step: int
+    reason: str | None
+    metrics: dict[str, float | None]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended: its folder, its state, the last step and, where it did not finish, why.
+
+    members: of many GANs, how each of them ended; the whole has 'stopped' where none was left.
+    """
+
+    path: Path
+    state: State
+    step: int
+    reason: str | None
+    members: tuple[MemberOutcome, ...] = ()
+
+
+def train(
+    problem: Problem,
+    config: Config,
+    out: Path | str,
+    *,
+    show: Show = True,
+    judge: Judge | None = None,
+    watchers: Sequence[Watcher] = (),
+) -> Outcome:
+    """Train a problem from scratch into a new run folder.
+
+    Whatever cannot work is refused before anything is computed or written.
+
+    Args:
+        problem: What is played.
+        config: How; what it leaves open is the problem's own.
+        out: The run folder to make.
+        show: A bar or lines on standard error, or nothing.
+        judge: Measures samples at each evaluation; the best is kept beside the newest checkpoints.
+        watchers: What else looks on, see ``steadygan.training.watchers``.
+
+    Raises:
+        SteadyganError: For settings that do not fit together, for a folder that exists, and for one
+            that cannot be written; the newest checkpoint is then the one to resume from.
+    """
+    path = Path(out)
+    RunFolder.check(path)
+    config = config.resolve(problem)
+    # A resolution that the network cannot make is refused before images are read.
+    build_networks(config, problem.event, classes=0)
+    load(problem, show)
+    single = Single(problem, config)
+    training = _training(single, path, show, judge, watchers)
+    decision = single.decision._asdict()
+    about = describe(problem, [config], _sizes(single), fleet=False, critic_gradient=decision)
+    RunFolder.create(path, about)
+    return _outcome(training, path)
+
+
+def train_fleet(
+    problem: Problem,
+    members: Sequence[Config],
+    out: Path | str,
+    *,
+    compiled: bool = False,
+    show: Show = True,
+    judge: Judge | None = None,
+    watchers: Sequence[Watcher] = (),
+) -> Outcome:
+    """Train many GANs at once into one new run folder; each is the same GAN as trained alone, its
+    steps equal up to rounding.
+
+    Args:
+        problem: What is played.
+        members: Of one structure; they may differ in seed, strengths and learning rates.
+        out: The run folder to make.
+        compiled: A minute more at the start, then faster.
+        show: A bar or lines on standard error, or nothing.
+        judge: Measures every member's samples at each evaluation; each one's best is kept.
+        watchers: What else looks on, see ``steadygan.training.watchers``.
+
+    Example::
+
+        train_fleet(
+            build("problem", "mixture3d"),
+            grid(Config(regularizer=("js:gamma={0.1,1}",)), seeds=16),
+            "runs/gammas",
+        )
+
+    Raises:
+        SteadyganError: Before anything is written, for members that differ in anything else, for
+            networks that cannot be evaluated for many GANs at once, and as ``train``.
+    """
+    path = Path(out)
+    RunFolder.check(path)
+    resolved = alike(problem, members)
+    load(problem, show)
+    fleet = Fleet(problem, resolved, compiled=compiled)
+    training = _training(fleet, path, show, judge, watchers)
+    about = describe(problem, resolved, _sizes(fleet), fleet=True, compiled=compiled)
+    RunFolder.create(path, about)
+    return _outcome(training, path)
+
+
+def resume(
+    run: Path | str,
+    *,
+    steps: int | None = None,
+    show: Show = True,
+    judge: Judge | None = None,
+    watchers: Sequence[Watcher] = (),
+) -> Outcome:
+    """Continue a run, of one GAN or of many, from its newest checkpoint, with the same bits as if
+    it had never stopped.
+
+    One that was killed before its first checkpoint begins anew; of many GANs those that had stopped
+    stay so.
+
+    Args:
+        run: The run folder.
+        steps: How many steps it shall have in the end, by default as it was planned.
+        show: A bar or lines on standard error, or nothing.
+        judge: As in ``train``.
+        watchers: As in ``train``.
+
+    Raises:
+        SteadyganError: Where there is nothing to continue, and as ``train``.
+    """
+    folder = RunFolder.open(Path(run))
+    about = folder.describe()
+    total = about.config.steps if steps is None else steps
+    members = [replace(member, steps=total) for member in about.members]
+    held = checkpoint.checkpoints(folder.path)
+    tree = checkpoint.load(held[-1]) if held else None
+    ended = (folder.path / STATUS).is_file() and folder.read(STATUS).get("state")
+    if tree is not None:
+        _check_unfinished(tree, total or 0, ended in ("finished", "stopped"), run)
+    problem = about.problem()
+    load(problem, show)
+    trained = _rebuilt(about, problem, members)
+    training = _training(trained, folder.path, show, judge, watchers)
+    if tree is not None:
+        training.restore(tree)
+    if ended == "stopped" and not trained.many:
+        trained.stopped.clear()  # it is told to go on where it had stopped
+    folder.rewind(training.step)
+    folder.write(CONFIG, {**about.raw, "config": members[0].to_json()})
+    return _outcome(training, folder.path)
+
+
+def _check_unfinished(tree: checkpoint.Tree, total: int, said: bool, run: Path | str) -> None:
+    """Refuse a run that has made its steps, unless it was killed before its status ``said`` so."""
+    left = "alive" not in tree or bool(tree["alive"].any())
+    if not said or (left and tree["step"] < total):
+        return
+    if not left:
+        raise SteadyganError(f"{run} has no member left.")
+    raise SteadyganError(
+        f"{run} has already made its {tree['step']} steps: give more with --steps to extend it."
+    )
+
+
+def _rebuilt(about: Description, problem: Problem, members: Sequence[Config]) -> Trained:
+    if about.is_fleet:
+        return Fleet(problem, members, compiled=about.compiled)
+    decided = about.raw.get("critic_gradient")
+    return Single(problem, members[0], Decision(**decided) if decided else None)
+
+
+def _training(
+    trained: Trained, path: Path, show: Show, judge: Judge | None, more: Sequence[Watcher]
+) -> Training:
+    """Put a run and its watchers together: those that measure before those that show, and the one
+    that may end it last."""
+    measure = [JudgeWatcher(judge, trained)] if judge is not None else []
+    shown = [FolderWatcher(RunFolder(path)), TerminalWatcher(path.name, show)]
+    return Training(trained, [*measure, *shown, *more, MonitorWatcher(trained)])
+
+
+def _outcome(training: Training, path: Path) -> Outcome:
+    trained, ending = training.trained, training.run()
+    each = zip(trained.members, trained.endings(ending.state), trained.metrics, strict=True)
+    members = tuple(MemberOutcome(config, *ended, metrics) for config, ended, metrics in each)
+    return Outcome(
+        path, ending.state, training.step, ending.reason, members if trained.many else ()
+    )
+
+
+def _sizes(trained: Trained) -> dict[str, int]:
+    """How many numbers each player of a GAN learns."""
+    count = len(trained.members)
+    modules = {name: getattr(trained.players, name) for name in PLAYERS}
+    return {name: sum(p.numel() for p in m.parameters()) // count for name, m in modules.items()}
