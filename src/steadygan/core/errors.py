@@ -9,8 +9,23 @@ from difflib import SequenceMatcher
 class SteadyganError(ValueError):
     """Input that cannot be right; the message says what is wrong and how to mend it.
 
-    The command line prints it without a traceback.
+    The command line prints it without a traceback. Names from outside stand in it escaped, as
+    ``printable`` shows them.
     """
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(printable(str(message)))
+
+
+def printable(text: str) -> str:
+    r"""Return a text that a terminal shows and does not obey: what cannot be printed is escaped.
+
+    >>> print(printable("\x1b[31mred\u202e.png"))
+    \x1b[31mred\u202e.png
+    """
+    return "".join(
+        c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text
+    )
 
 
 def unknown(what: str, given: str, choices: Iterable[str]) -> SteadyganError:
