@@ -1,5 +1,7 @@
 """What every docstring example may take for granted."""
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 
@@ -9,6 +11,14 @@ from steadygan import core
 # The networks of the tests are small: a second thread costs more than it brings, and one thread
 # gives the same bits everywhere.
 torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep the user's own cache out of the tests, and the tests out of it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STEADYGAN_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(autouse=True)

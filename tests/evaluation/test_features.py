@@ -26,10 +26,10 @@ from steadygan.evaluation.features import (
     to_bytes,
     to_float,
 )
-from steadygan.evaluation.folder import cache_folder
 from steadygan.evaluation.metrics import NUMBERS, Evaluator, number_name
 from steadygan.evaluation.statistics import Statistics
 from steadygan.evaluation.weights import package_file, read_weights, sha256
+from steadygan.problems.cache import cache_folder
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (11, 3, 16, 16), dtype=np.uint8)
 

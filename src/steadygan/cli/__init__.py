@@ -5,13 +5,16 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Annotated, Any, Union
 
 import tyro
 
 from .. import __version__
 from ..core.errors import SteadyganError
+from ..problems.readers import DataWarning
 from ..training.allocator import keep_memory
 from .arguments import import_module
 from .audit import Audit
@@ -47,7 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         command: Any = tyro.cli(_commands(argv), args=argv, prog="steadygan", description=about)
         for module in getattr(command, "modules", ()):
             import_module(module)
-        return int(command.run())
+        with words():
+            return int(command.run())
     except SteadyganError as error:
         print(f"steadygan: {error}", file=sys.stderr)
         return 2
@@ -55,6 +59,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     except SystemExit as done:
         return done.code if isinstance(done.code, int) else 0 if done.code is None else 2
+
+
+@contextmanager
+def words() -> Iterator[None]:
+    """Print words about data as a line each, not as Python prints warnings."""
+    with warnings.catch_warnings():
+        usual = warnings.showwarning
+
+        def show(message: Warning | str, kind: type[Warning], *where: Any) -> None:
+            if issubclass(kind, DataWarning):
+                print(f"steadygan: {message}", file=sys.stderr)
+            else:
+                usual(message, kind, *where)
+
+        warnings.showwarning = show
+        yield
 
 
 def entry() -> None:

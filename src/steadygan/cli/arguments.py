@@ -7,7 +7,7 @@ import importlib.util
 import re
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -28,6 +28,23 @@ Folder = Annotated[
     Path,
     tyro.conf.Positional,
     tyro.conf.arg(metavar="RUN", help="a run folder that 'steadygan train' made"),
+]
+
+
+Broken = Annotated[
+    Literal["refuse", "skip"],
+    tyro.conf.arg(help="images: what to do with one that cannot be read"),
+]
+ValueRange = Annotated[
+    str,
+    tyro.conf.arg(
+        metavar="LOW..HIGH",
+        help="images of more than 8 bits, or of floats: the values that are black and white",
+    ),
+]
+Limit = Annotated[
+    float,
+    tyro.conf.arg(metavar="GIB", help="images: how much one file may unpack to in memory"),
 ]
 
 

@@ -16,15 +16,19 @@ from rich.table import Table
 from ..core.errors import SteadyganError
 from ..evaluation.crosstest import CrossTest, cross_test, judged
 from ..evaluation.estimate import Estimate
-from ..evaluation.samples import load_samples
-from ..problems.images import to_floats
+from ..evaluation.samples import read_samples
+from ..problems.readers import Reading
+from ..problems.stream import to_floats
 from ..report.crosstest import picture
 from ..runs.description import Description
 from ..runs.folder import RunFolder
 from ..runs.format import CROSSTEST
 from ..runs.models import load_critic, load_sampler
-from .arguments import Modules, arg
+from .arguments import Broken, Limit, Modules, ValueRange, arg
 from .evaluate import bar
+
+# What two runs on the same data may differ in.
+_HOW_READ = ("flip", "broken", "limit", "classes_from")
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,9 @@ class Crosstest:
     ] = 10_000
     seed: Annotated[int, tyro.conf.arg(metavar="N", help="of the latents and of the bootstrap")] = 0
     picture: Annotated[Path | None, arg("PNG", "draw the matrix into this file", "none")] = None
+    broken: Broken = "refuse"
+    value_range: ValueRange = "auto"
+    limit: Limit = 1.0
     json: Annotated[bool, tyro.conf.arg(help="for programs")] = False
     modules: Modules = ()
 
@@ -96,7 +103,9 @@ class Crosstest:
                 )
             return described.problem().stream(self.seed).draw(self.samples).x
         with bar("reading data") as tell:
-            found = torch.from_numpy(load_samples(self.data, self.samples, event, self.seed, tell))
+            reading = Reading(self.broken, value_range=self.value_range, limit=self.limit)
+            found = read_samples(self.data, self.samples, event, self.seed, tell, reading).x
+            found = torch.from_numpy(found)
         return to_floats(found) if len(event) == 3 else found.float()
 
 
@@ -118,8 +127,9 @@ def _comparable(runs: Sequence[Path], described: Sequence[Description]) -> None:
                 f"{run} is class-conditional: its discriminator judges pairs of image and label,"
                 " not images."
             )
+        # The range of values has a default, since older runs lack it.
         theirs, ours = (
-            {k: v for k, v in d.setting.items() if k not in ("flip", "broken")}
+            {"value_range": "auto"} | {k: v for k, v in d.setting.items() if k not in _HOW_READ}
             for d in (other, first)
         )
         if theirs != ours:

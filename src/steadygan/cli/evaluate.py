@@ -32,14 +32,16 @@ from ..evaluation.metrics import (
     take,
 )
 from ..evaluation.result import Evaluation, Protocol, ranking, store
-from ..evaluation.samples import Event, load_samples, reduction, samples_event
+from ..evaluation.samples import Event, Loaded, read_samples, samples_event
 from ..problems import Problem
+from ..problems.images import Images
+from ..problems.readers import Reading
 from ..runs import checkpoint
 from ..runs.config import Config
 from ..runs.folder import RunFolder
 from ..runs.format import BEST, CHECKPOINTS, is_run
 from ..runs.models import load_sampler
-from .arguments import Modules, arg
+from .arguments import Broken, Limit, Modules, ValueRange, arg
 
 _VECTORS = "vectors"  # what the features of samples that are no images are called
 _FEWEST = 20  # so that ten subsets have two samples each
@@ -110,6 +112,9 @@ class Evaluate:
         bool,
         tyro.conf.arg(help="fetch the weights of inception-2015 (91 MB) if they are not there"),
     ] = False
+    broken: Broken = "refuse"
+    value_range: ValueRange = "auto"
+    limit: Limit = 1.0
     json: Annotated[bool, tyro.conf.arg(help="for programs")] = False
     modules: Modules = ()
 
@@ -142,12 +147,12 @@ class Evaluate:
         if len(event) == 3:
             features.check()
         with bar("reading data") as tell:
-            real = self._real(event, tell)
+            real, fitted = self._real(event, tell)
         with bar("features of the real samples") as tell:
             x = take(real, features, tell)
         protocol = Protocol(
             features=features.name if len(event) == 3 else _VECTORS,
-            preparation=self._preparation(features, event),
+            preparation=_preparation(features, fitted, event),
             data=self.data or "the problem's own",
             fingerprint=fingerprint(real),
             event=event,
@@ -171,9 +176,12 @@ class Evaluate:
                     folder
                 )  # refuses it as a run that lost its configuration, rather than as images
             name = folder.stem if folder.is_file() else folder.name
-            yield Subject(
-                name, None, None, samples_event(run), lambda n: load_samples(run, n, seed=self.seed)
-            )
+
+            def read(n: int) -> np.ndarray:
+                with bar(f"reading {name}") as tell:
+                    return read_samples(run, n, None, self.seed, tell, self._reading).x
+
+            yield Subject(name, None, None, samples_event(run, self._reading), read)
             return
         event = RunFolder.open(folder).describe().event
         chosen = {
@@ -190,9 +198,13 @@ class Evaluate:
 
             yield Subject(folder.resolve().name, step, folder, event, draw)
 
-    def _real(self, event: Event, tell: Callable[[int, int], None]) -> np.ndarray:
+    @property
+    def _reading(self) -> Reading:
+        return Reading(self.broken, value_range=self.value_range, limit=self.limit)
+
+    def _real(self, event: Event, tell: Callable[[int, int], None]) -> Loaded:
         if self.data is not None:
-            return load_samples(self.data, self.samples, event, self.seed, tell)
+            return read_samples(self.data, self.samples, event, self.seed, tell, self._reading)
         run = Path(self.runs[0])
         problem = RunFolder.open(run).describe().problem() if is_run(run) else None
         if problem is None or len(event) == 3:
@@ -200,13 +212,7 @@ class Evaluate:
                 "evaluate needs --data PATH: real samples to compare with, best some that the"
                 " run was not trained on."
             )
-        return problem.stream(self.seed).draw(self.samples).x.double().numpy()
-
-    def _preparation(self, features: Features, event: Event) -> str:
-        if len(event) != 3:
-            return "none"
-        assert self.data is not None
-        return "; ".join(filter(None, (reduction(self.data, event), features.preparation)))
+        return Loaded(problem.stream(self.seed).draw(self.samples).x.double().numpy(), "")
 
     def _evaluate(
         self,
@@ -248,6 +254,12 @@ class Evaluate:
         return ()
 
 
+def _preparation(features: Features, fitted: str, event: Event) -> str:
+    if len(event) != 3:
+        return "none"
+    return "; ".join(filter(None, (fitted and f"real images: {fitted}", features.preparation)))
+
+
 def judge(problem: Problem, config: Config) -> Evaluator | None:
     """Return what measures samples while a run trains, as its configuration says; None where it
     says nothing.
@@ -266,7 +278,8 @@ def judge(problem: Problem, config: Config) -> Evaluator | None:
     if len(problem.event) == 3:
         features.check()
         with bar("reading data") as tell:
-            real = load_samples(str(data), n, problem.event, config.seed, tell)
+            reading = problem.reading if isinstance(problem, Images) else None
+            real = read_samples(str(data), n, problem.event, config.seed, tell, reading).x
     else:
         real = problem.stream(config.seed).draw(n).x.double().numpy()
     with bar("features of the real samples") as tell:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import tyro
 from rich.console import Console
@@ -15,6 +15,7 @@ from ..core.errors import SteadyganError
 from ..core.registry import build, lookup
 from ..experiments.demo import EXPECTED, demo
 from ..problems import Problem
+from ..problems.images import Images
 from ..runs.folder import RunFolder
 from ..runs.models import load_sampler
 from ..runs.monitor import KINDS as TROUBLES
@@ -27,7 +28,17 @@ from ..training import (
     train,
     train_fleet,
 )
-from .arguments import OWN, Folder, Modules, arg, fresh, spec
+from .arguments import (
+    OWN,
+    Broken,
+    Folder,
+    Limit,
+    Modules,
+    ValueRange,
+    arg,
+    fresh,
+    spec,
+)
 from .evaluate import judge
 
 
@@ -60,14 +71,21 @@ class Train:
     ] = None
     resolution: Annotated[int | None, arg("N", "images: pixels a side", "32")] = None
     channels: Annotated[int | None, arg("N", "images: 3 for colour, 1 for grey", "3")] = None
-    conditional: Annotated[
-        bool, tyro.conf.arg(help="images: train a class-conditional GAN on the folder names")
-    ] = False
+    conditional: Annotated[bool, tyro.conf.arg(help="images: train a class-conditional GAN")] = (
+        False
+    )
     flip: Annotated[bool, tyro.conf.arg(help="images: mirror at random")] = True
-    broken: Annotated[
-        Literal["refuse", "skip"],
-        tyro.conf.arg(help="images: what to do with one that cannot be read"),
-    ] = "refuse"
+    broken: Broken = "refuse"
+    classes: Annotated[
+        str,
+        tyro.conf.arg(
+            metavar="WHERE",
+            help="images: where --conditional finds them: level=N of the folders, dataset.json,"
+            " column=NAME, none",
+        ),
+    ] = "auto"
+    value_range: ValueRange = "auto"
+    limit: Limit = 1.0
     objective: Annotated[str | None, spec("objective", "what the players minimise", OWN)] = None
     regularizer: Annotated[
         tuple[str, ...],
@@ -200,18 +218,20 @@ class Train:
         return _finish(train(problem, members[0], out, judge=judge(problem, members[0])))
 
     def _problem(self) -> Problem:
-        given: dict[str, Any] = {
-            key: getattr(self, key)
-            for key in ("data", "resolution", "channels")
-            if getattr(self, key) is not None
-        }
-        given |= {"conditional": True} if self.conditional else {}
-        given |= {} if self.flip else {"flip": False}
-        given |= {"broken": self.broken} if self.broken != "refuse" else {}
-        if self.data is not None and Path(self.data).exists():
-            given["data"] = str(
-                Path(self.data).resolve()
-            )  # so that the run can be resumed from another folder
+        settings = ("data", "resolution", "channels")
+        given = {k: v for k in settings if (v := getattr(self, k)) is not None}
+        usual = {field.name: field.default for field in fields(Images)}
+        choices = ("conditional", "flip", "broken", "value_range", "limit")
+        asked = {k: getattr(self, k) for k in choices} | {"classes_from": self.classes}
+        given |= {k: v for k, v in asked.items() if v != usual[k]}
+        if "classes_from" in given and not self.conditional:
+            raise SteadyganError(
+                "--classes says where the classes of a class-conditional GAN come from: add"
+                " --conditional, or leave it out."
+            )
+        if self.data not in (None, "digits") and Path(self.data).exists():
+            # So that the run can be resumed from another folder.
+            given["data"] = str(Path(self.data).resolve())
         if self.problem == "images":
             if self.data is None:
                 raise SteadyganError(
@@ -221,9 +241,9 @@ class Train:
             return lookup("problem", "images")(**given)  # type: ignore[no-any-return]
         problem: Problem = build("problem", self.problem)
         if given:
+            option = next(iter(given)).removesuffix("_from").replace("_", "-")
             raise SteadyganError(
-                f"--{next(iter(given))} belongs to 'train images'; {self.problem} makes its own"
-                " samples."
+                f"--{option} belongs to 'train images'; {self.problem} makes its own samples."
             )
         return problem
 

@@ -13,9 +13,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from ..problems.cache import cache_folder
 from ..runs.files import Unwritable, make_folder, whole
 from .features import Features, Progress, extract, fingerprint
-from .folder import cache_folder
 from .statistics import Statistics
 
 

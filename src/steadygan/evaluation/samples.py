@@ -3,112 +3,149 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
-import torch
-from PIL import Image
 
 from ..core.errors import SteadyganError
-from ..problems.images import load_images
-from ..problems.readers import open_source
-from .features import Progress, to_bytes
+from ..problems.decoding import on_all_cores
+from ..problems.loading import load_images
+from ..problems.readers import Reading, Source, locate, readable
+from ..problems.readers.arrays import array_names, image_name, load_array
+from ..problems.readers.pictures import is_grey, why_broken
+from .features import Progress
 
 Event = tuple[int, ...]
 """The shape of one sample: (C, H, W) of an image, (D,) of a vector."""
 
 
-def load_samples(
-    path: str, n: int, event: Event | None = None, seed: int = 0, progress: Progress | None = None
-) -> np.ndarray:
-    """Return n of the samples that lie at a path, in their order there, chosen by the seed: images
-    uint8 or vectors float64.
+class Loaded(NamedTuple):
+    """Samples, and in words what was done to images so that they fit; empty where nothing was."""
 
-    ``path`` is what ``load_images`` reads (a folder, a zip, arrays, ...) or the ``.npz`` that
-    ``steadygan sample`` writes. With an ``event`` larger images are cropped to their central square
-    and reduced to it (Lanczos, antialiased), as for training; without one they must all be square
-    and of one size. Raises SteadyganError for fewer than n samples, for vectors of another
-    dimension, and for images that would have to be enlarged, because that blurs them.
+    x: np.ndarray
+    preparation: str
+
+
+def read_samples(
+    path: str,
+    n: int,
+    event: Event | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+    reading: Reading | None = None,
+) -> Loaded:
+    """Read n of the samples that lie at a path, in their order there, chosen by the seed.
+
+    Args:
+        path: images in anything that ``load_images`` reads, what ``steadygan sample`` writes
+            included; or vectors (N, D) in an ``.npz`` or ``.npy``.
+        n: how many.
+        event: the shape that they are to have: larger images are cropped to their central square
+            and reduced to it (Lanczos, antialiased), as for training. Without it they must all be
+            square and of one size.
+        seed: of the choice.
+        progress: called with (done, total) while images are decoded.
+        reading: how images are read, where there is a choice.
+
+    Returns:
+        Images uint8, or vectors float64.
+
+    Raises:
+        SteadyganError: for fewer than n samples, for vectors of another dimension, and for images
+            that would have to be enlarged, because that blurs them.
+
+    >>> x, preparation = read_samples("digits", 20, (1, 4, 4))
+    >>> x.shape, preparation
+    ((20, 1, 4, 4), 'central square, reduced to 4 x 4 (Lanczos, antialiased)')
     """
-    written = _written(path)
-    if written is not None:
-        found = (
-            written
-            if written.dtype == np.uint8 or written.ndim == 2
-            else to_bytes(torch.from_numpy(written)).numpy()
-        )
-        if event is not None and found.shape[1:] != event:
+    reading = reading or Reading()
+    vectors = _vectors(path, reading)
+    if vectors is not None:
+        if event is not None and vectors.shape[1:] != event:
             raise SteadyganError(
-                f"{path} holds samples of shape {found.shape[1:]}, not {event}: give samples of"
+                f"{path} holds samples of shape {vectors.shape[1:]}, not {event}: give samples of"
                 " the same kind."
             )
-        return found[_choice(path, len(found), n, seed)]
-    if event is not None and len(event) != 3:
+        return Loaded(vectors[_choice(path, len(vectors), n, seed)].astype(np.float64), "")
+    event = event or samples_event(path, reading)
+    if len(event) != 3:
         raise SteadyganError(
             f"{path} holds images, and the samples are vectors of {event[0]} numbers: give an"
-            " .npz with key 'samples'."
+            " .npz or .npy of vectors (N, D)."
         )
-    if event is None:
-        event = image_event(path)
-    else:
-        _not_enlarged(path, event[1])
-    pixels = load_images(path, event[1], channels=event[0], progress=progress).pixels
-    return pixels[_choice(path, len(pixels), n, seed)]
+    channels, size, _ = event
+    images = load_images(
+        path,
+        size,
+        channels=channels,
+        broken=reading.broken,
+        classes="none",
+        value_range=reading.value_range,
+        limit=reading.limit,
+        progress=progress,
+    )
+    if min(images.smallest) < size:
+        raise SteadyganError(
+            f"{path} holds an image of {images.smallest[0]} x {images.smallest[1]}, and the samples"
+            f" are {size} x {size}: real images that were enlarged are blurred, and nothing can be"
+            " compared with them. Give data of at least that size."
+        )
+    reduced = not (images.alike and images.smallest == (size, size))
+    return Loaded(
+        np.ascontiguousarray(images.pixels[_choice(path, len(images), n, seed)]),
+        f"central square, reduced to {size} x {size} (Lanczos, antialiased)" if reduced else "",
+    )
 
 
-def samples_event(path: str) -> Event:
-    """Return the shape of one of the samples at a path; raises SteadyganError where they are not
-    all of one."""
-    written = _written(path)
-    return image_event(path) if written is None else written.shape[1:]
+def load_samples(path: str, n: int, event: Event | None = None, seed: int = 0) -> np.ndarray:
+    """Return what ``read_samples`` reads, without a word about how."""
+    return read_samples(path, n, event, seed).x
 
 
-def reduction(path: str, event: Event) -> str:
-    """Return what is done to the images at a path so that they fit, in words; empty where nothing
-    is.
+def samples_event(path: str, reading: Reading | None = None) -> Event:
+    """Return the shape of one of the samples at a path: (D,), or (C, H, W) of square images.
 
-    >>> reduction("digits", (1, 8, 8)), reduction("digits", (1, 4, 4))
-    ('', 'real images: central square, reduced to 4 x 4 (Lanczos, antialiased)')
+    C is 1 where all images are grey.
+
+    Args:
+        path: see ``read_samples``.
+        reading: how images are read, where there is a choice.
+
+    Raises:
+        SteadyganError: where they are not all of one shape.
     """
-    if len(event) != 3 or _written(path) is not None or _sizes(path)[0] == {(event[2], event[1])}:
-        return ""
-    return f"real images: central square, reduced to {event[1]} x {event[2]} (Lanczos, antialiased)"
-
-
-def image_event(path: str) -> Event:
-    """Return (C, H, W) of images that are all square and of one size, C = 1 where the first is
-    grey."""
-    sizes, modes = _sizes(path)
+    reading = reading or Reading()
+    vectors = _vectors(path, reading)
+    if vectors is not None:
+        return vectors.shape[1:]
+    with locate(path, reading).open() as source:
+        sizes, grey = _survey(source, reading)
     (width, height), *others = sizes
     if others or width != height:
-        shown = ", ".join(f"{w} x {h}" for w, h in sorted(sizes)[:4])
+        shown = ", ".join(f"{w} x {h}" for w, h in sizes[:4])
         raise SteadyganError(
             f"{path} holds images of {shown}{' and more' if len(sizes) > 4 else ''}; generated"
             " images must be square and of one size. "
             "Resize them, with antialiasing, to the size they are to be judged at."
         )
-    return (
-        (1 if modes <= {"1", "L"} or any(mode.startswith("I") for mode in modes) else 3),
-        height,
-        width,
-    )
+    return (1 if grey else 3), height, width
 
 
-def _written(path: str) -> np.ndarray | None:
-    """Return what ``steadygan sample`` wrote into an .npz, None for anything else."""
-    if not path.endswith(".npz") or not Path(path).is_file():
+def _vectors(path: str, reading: Reading) -> np.ndarray | None:
+    """Return the vectors (N, D) of an .npz or .npy; None where it holds anything else."""
+    place = Path(path).expanduser()
+    if place.suffix.lower() not in (".npz", ".npy") or not place.is_file():
         return None
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            if "samples" not in file.files:
-                return None
-            samples = file["samples"]
-    except (OSError, ValueError) as error:
-        raise SteadyganError(f"{path} cannot be read as samples: {error}.") from error
-    if samples.ndim not in (2, 4) or not len(samples):
-        raise SteadyganError(
-            f"{path}: 'samples' must be vectors (N, D) or images (N, C, H, W), not {samples.shape}."
-        )
-    return samples.astype(np.float64) if samples.ndim == 2 else samples
+    with readable(path):
+        name = None
+        if place.suffix.lower() == ".npz" and (name := image_name(array_names(place))) is None:
+            return None
+        found = load_array(place, reading, name)
+    if found.ndim != 2 or found.dtype.kind not in "iuf":
+        return None
+    if not found.size:
+        raise SteadyganError(f"{path} holds vectors of shape {found.shape}, which are none.")
+    return found
 
 
 def _choice(path: str, count: int, n: int, seed: int) -> np.ndarray:
@@ -120,26 +157,31 @@ def _choice(path: str, count: int, n: int, seed: int) -> np.ndarray:
     return np.sort(np.random.default_rng(seed).choice(count, n, replace=False))
 
 
-def _sizes(path: str) -> tuple[set[tuple[int, int]], set[str]]:
-    with open_source(path) as source:
-        sizes, modes = set(), set()
-        for i in range(source.count):
-            try:
-                with source.open(i) as image:
-                    sizes.add(image.size)
-                    modes.add(image.mode)
-            except (OSError, ValueError, Image.DecompressionBombError) as error:
-                raise SteadyganError(
-                    f"{source.name(i)} is broken: {error}. Mend or remove it."
-                ) from error
-    return sizes, modes
+def _survey(source: Source, reading: Reading) -> tuple[list[tuple[int, int]], bool]:
+    """Return the sizes (width, height) of images, none decoded, and whether all are grey."""
 
+    def look(i: int) -> tuple[tuple[int, int], bool] | str:
+        try:
+            image = source.open(i)
+            if isinstance(image, np.ndarray):
+                return (image.shape[1], image.shape[0]), image.ndim == 2
+            with image:
+                return image.size, is_grey(image)
+        # As when they are decoded: whatever it is, this image is broken.
+        except Exception as error:
+            return why_broken(error)
 
-def _not_enlarged(path: str, size: int) -> None:
-    smallest = min(_sizes(path)[0], key=min)
-    if min(smallest) < size:
-        raise SteadyganError(
-            f"{path} holds an image of {smallest[0]} x {smallest[1]}, and the samples are {size}"
-            f" x {size}: real images that were enlarged "
-            "are blurred, and nothing can be compared with them. Give data of at least that size."
-        )
+    sizes: set[tuple[int, int]] = set()
+    grey = True
+    for i, found in enumerate(on_all_cores(look, range(source.count))):
+        if not isinstance(found, str):
+            sizes.add(found[0])
+            grey = grey and found[1]
+        elif reading.broken == "refuse":
+            raise SteadyganError(
+                f"{source.name(i)} is broken: {found}. Mend or remove it, or leave out what is"
+                " broken with broken=skip (--broken skip)."
+            )
+    if not sizes:
+        raise SteadyganError(f"None of the {source.count} images can be read: {found}.")
+    return sorted(sizes), grey

@@ -145,9 +145,8 @@ def wasserstein(x: Tensor, y: Tensor) -> float:
 
     Reference: Peyré and Cuturi 2019, "Computational optimal transport", section 2.2.
     """
-    from scipy.optimize import (
-        linear_sum_assignment,
-    )  # here, because it takes longer to import than what is around it
+    # Here, because it takes longer to import than what is around it.
+    from scipy.optimize import linear_sum_assignment  # type: ignore[import-untyped]
 
     x, y = _points("x", x), _points("y", y)
     if x.shape != y.shape:
@@ -227,7 +226,8 @@ def coverage(foot: Foot, tolerance: float, bins: int = 50) -> float:
         raise SteadyganError(f"bins must be at least 1, not {bins}")
     position = foot.position[foot.distance <= tolerance]
     # The far end, position 1, belongs to the last bin.
-    return (position * bins).long().clamp(max=bins - 1).unique().numel() / bins
+    held: int = (position * bins).long().clamp(max=bins - 1).unique().numel()
+    return held / bins
 
 
 def _nearest(samples: Tensor, centres: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,11 +1,10 @@
-"""What every problem offers: a stream of samples, the settings it is usually trained with, and its
-own metric."""
+"""What every problem offers: a stream of samples, the settings of its training, its own metric."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -55,8 +54,7 @@ class RandomStream:
 
 @dataclass(frozen=True)
 class Recipe:
-    """The settings a problem is trained with unless the user says otherwise; each is a spec or a
-    number."""
+    """The settings, specs or numbers, that a problem is trained with unless the user says other."""
 
     network: str
     optimizer: str
@@ -70,19 +68,34 @@ class Recipe:
 
 @base("problem")
 class Problem:
-    """Base of every problem. A subclass is a registered frozen dataclass with ``event``, ``recipe``
-    and ``stream``.
+    """Base of every problem: a registered frozen dataclass with event, recipe and stream."""
 
-    ``event`` is the shape of one sample; ``classes`` is 0 where samples carry no label.
-    """
-
-    event: tuple[int, ...]
     recipe: Recipe
-    classes: int = 0
 
-    def load(self, progress: Callable[[int, int], None] | None = None) -> None:
-        """Read what must be read before training, telling ``progress(done, total)``; nothing where
-        samples are made."""
+    @property
+    def event(self) -> tuple[int, ...]:
+        """Shape of one sample."""
+        raise NotImplementedError
+
+    @property
+    def classes(self) -> int:
+        """Number of classes; 0 where samples carry no label."""
+        return 0
+
+    def load(self, progress: Callable[[int, int], None] | None = None) -> object:
+        """Read what must be read before training; nothing where samples are made.
+
+        Args:
+            progress: called with (done, total).
+        """
+        return None
+
+    def describe(self) -> dict[str, Any]:
+        """Return what a run must find again to go on: plain data about what was read.
+
+        Empty where samples are made.
+        """
+        return {}
 
     def stream(self, seed: int) -> Stream:
         """Return a fresh stream of real samples; the same seed gives the same samples."""
@@ -104,8 +117,10 @@ class Problem:
 @base("network")
 @runtime_checkable
 class Network(Protocol):
-    """A pair of architectures. A registered frozen dataclass whose fields (width, activation, norm,
-    ...) serve every resolution."""
+    """A pair of architectures for every resolution: a registered frozen dataclass.
+
+    Its fields are what can be set: width, activation, norm, ...
+    """
 
     def generator(self, event: tuple[int, ...], latent: int, classes: int = 0) -> nn.Module:
         """Return G: (B, latent) -> (B, *event); with classes, called as G(z, y)."""

@@ -20,9 +20,9 @@ from torch import Tensor, nn
 
 from ...core.errors import SteadyganError
 from ...core.registry import register
+from ...problems.cache import cache_folder
 from ...runs.files import make_folder, whole
 from ..features import Extracted, NetworkFeatures, Progress
-from ..folder import cache_folder
 from ..weights import fill, read_weights, sha256
 
 URL = "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth"

@@ -13,7 +13,7 @@ import torch
 
 from ...evaluation.crosstest import CrossTest, cross_test, judged
 from ...evaluation.samples import load_samples
-from ...problems.images import to_floats
+from ...problems.stream import to_floats
 from ...runs.folder import RunFolder
 from ...runs.format import CHECKPOINTS, by_step, checkpoint_path
 from ...runs.models import load_critic, load_sampler
