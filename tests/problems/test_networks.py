@@ -14,8 +14,9 @@ from steadygan.core.errors import SteadyganError
 from steadygan.core.game import Game
 from steadygan.core.gradients import critic_backward
 from steadygan.core.registry import build, names, spec
-from steadygan.problems.networks import DCGAN, MLP, Point, Residual, ResNet, count_parameters
+from steadygan.problems.networks import DCGAN, MLP, R3GAN, Point, Residual, ResNet, count_parameters
 from steadygan.problems.networks.blocks import GAINS, activation
+from steadygan.problems.networks.r3gan import Bottleneck, Resample
 
 ACTIVATIONS = ["relu", "leaky-relu", "tanh", "silu"]
 CRITIC_NORMS = ["none", "batch", "layer", "spectral"]
@@ -47,8 +48,8 @@ def smooth_images(n: int, side: int) -> torch.Tensor:
 # Shapes and names
 
 
-def test_the_registry_has_the_four_networks():
-    assert set(names("network")) >= {"dcgan", "mlp", "point", "resnet"}
+def test_the_registry_has_the_networks():
+    assert set(names("network")) >= {"dcgan", "mlp", "point", "r3gan", "resnet"}
 
 
 @pytest.mark.parametrize("classes", [0, 3])
@@ -66,12 +67,14 @@ def test_generators_make_events_and_critics_logits(network, side, norm, classes)
 
 
 @pytest.mark.parametrize("sides", [(128, 128), (256, 256), (24, 40), (64, 16), (28, 28), (10, 14)])
-@pytest.mark.parametrize("network", ["dcgan:width=2", "resnet:width=2"])
+@pytest.mark.parametrize("network", ["dcgan:width=2", "resnet:width=2", "r3gan:width=16,group=4"])
 def test_other_sides(network, sides):
     event, pair = (1, *sides), build("network", network)
-    fake = pair.generator(event, 6)(torch.randn(2, 6))
-    assert fake.shape == (2, *event)
-    assert pair.critic(event)(fake).shape == (2,)
+    for classes in (0, 3):
+        y = labels(2, classes)
+        fake = pair.generator(event, 6, classes)(torch.randn(2, 6), *y)
+        assert fake.shape == (2, *event)
+        assert pair.critic(event, classes)(fake, *y).shape == (2,)
 
 
 @pytest.mark.parametrize("event", [(1,), (2,), (15,), (2, 3), (1, 5, 7)])
@@ -91,6 +94,8 @@ def test_the_mlp_takes_every_event(event):
         DCGAN(32, "tanh", "tanh", "none", "none"),
         ResNet(),
         ResNet(8, "relu", "batch", "layer", 1.0),
+        R3GAN(),
+        R3GAN(64, 1, 8),
         Point(),
         Point(theta=0.5, psi=-2.0, condition=10.0),
     ],
@@ -392,7 +397,9 @@ def test_the_class_is_as_long_as_one_latent_whatever_its_embedding_learns(networ
     assert not torch.equal(seen[0][0, 6:], seen[0][1, 6:])
 
 
-@pytest.mark.parametrize("network", ["dcgan:width=4,critic_norm=none", "resnet:width=2"])
+@pytest.mark.parametrize(
+    "network", ["dcgan:width=4,critic_norm=none", "resnet:width=2", "r3gan:width=8"]
+)
 def test_the_penalty_of_a_conditional_critic_is_as_cheap_as_without_classes(network):
     critic, x = build("network", network).critic((3, 8, 8), 3), torch.randn(4, 3, 8, 8)
     labels = torch.tensor([0, 1, 2, 2]), torch.tensor([1, 1, 0, 2])
@@ -426,6 +433,57 @@ def test_labels_that_do_not_fit_the_network_are_refused():
     for wrong in (torch.tensor([0, 4]), torch.tensor([0, -1])):
         with pytest.raises(IndexError):
             conditional.critic((3,), 4)(torch.randn(2, 3), wrong)
+
+
+# R3GAN
+
+
+@pytest.mark.parametrize(
+    ("network", "side", "generator", "critic"),
+    [  # of the published configurations, as their own code counts; the critic's bias is ours
+        (R3GAN(), 32, 20_732_160, 20_683_776),  # CIFAR-10
+        (R3GAN(), 64, 22_429_824, 22_381_440),  # FFHQ-64
+        (R3GAN(), 256, 23_057_952, 23_009_568),  # FFHQ-256
+        (R3GAN(width=1536, group=32), 32, 82_752_000, 82_655_232),  # ImageNet-32
+    ],
+)
+def test_parameters_of_r3gan(network, side, generator, critic):
+    with torch.device("meta"):
+        assert count_parameters(network.generator((3, side, side), 64)) == generator
+        assert count_parameters(network.critic((3, side, side))) == critic + 1
+
+
+def test_a_bottleneck_starts_as_the_identity_and_inside_at_the_scale_of_fixup():
+    block, x = Bottleneck(64, group=16, total=16), torch.randn(2, 64, 6, 6)
+    assert torch.equal(block(x), x)
+    for layer in (block.residual[0], block.residual[2]):
+        fan_in = layer.weight[0].numel()
+        assert layer.weight.std().item() == pytest.approx(
+            math.sqrt(2 / 1.04 / fan_in) / 2, rel=0.05
+        )
+    assert block.residual[2].weight.shape == (128, 16, 3, 3)
+    with torch.no_grad():
+        block.residual[4].weight.normal_()
+    first, middle, last = block.residual[0], block.residual[2], block.residual[4]
+    inside = F.leaky_relu(middle(F.leaky_relu(first(x), 0.2)), 0.2)
+    torch.testing.assert_close(block(x), x + F.conv2d(inside, last.weight))
+
+
+def test_resampling_is_linear_interpolation_and_its_adjoint():
+    up, down = Resample(2, up=True), Resample(2, up=False)
+    x, y = torch.randn(1, 2, 4, 5), torch.randn(1, 2, 8, 10)
+    linear = F.interpolate(x, scale_factor=2, mode="bilinear")
+    inner = slice(1, -1)  # beyond the edges there are zeros, where interpolate repeats
+    torch.testing.assert_close(up(x)[..., inner, inner], linear[..., inner, inner])
+    torch.testing.assert_close((up(x) * y).sum(), 4 * (x * down(y)).sum())
+    assert not list(up.parameters()) and not up.state_dict()
+
+
+def test_groups_that_do_not_divide_a_stage_are_refused():
+    R3GAN(width=8).critic((3, 32, 32))
+    for width, side in ((12, 32), (8, 64)):
+        with pytest.raises(SteadyganError, match=r"take a width that (8|16) divides"):
+            R3GAN(width=width).critic((3, side, side))
 
 
 # The point
@@ -465,6 +523,9 @@ def test_one_dimension_is_the_dirac_gan():
         ("resnet:width=-1", "width"),
         ("resnet:residual_scale=-0.1", "residual_scale"),
         ("resnet:residual_scale=nan", "residual_scale"),
+        ("r3gan:width=0", "width"),
+        ("r3gan:depth=0", "depth"),
+        ("r3gan:group=0.5", "group"),
         ("point:condition=0.5", "condition"),
         ("point:theta=inf", "theta"),
     ],
@@ -495,14 +556,14 @@ def test_choices_are_checked_from_python_too(cls):
         ((3, 48, 36), "multiples of 8, such as 48 x 32"),
     ],
 )
-@pytest.mark.parametrize("cls", [DCGAN, ResNet])
+@pytest.mark.parametrize("cls", [DCGAN, ResNet, R3GAN])
 def test_images_that_are_refused(cls, event, reason):
     for make in (lambda: cls().critic(event), lambda: cls().generator(event, 8)):
         with pytest.raises(SteadyganError, match=reason):
             make()
 
 
-@pytest.mark.parametrize("network", [MLP(), DCGAN(), ResNet()])
+@pytest.mark.parametrize("network", [MLP(), DCGAN(), ResNet(), R3GAN()])
 def test_sizes_that_are_refused(network):
     for make, reason in [
         (lambda: network.generator((3, 8, 8), 0), "latent"),
