@@ -1,10 +1,10 @@
 """Metrics of point clouds whose truth is known: modes held, distance between clouds, closeness to a
 curve.
 
-Every function takes samples (N, d), ``spread`` those of any shape, works in float64 on the CPU and keeps no state. A sample that
-is not finite lies in no mode and near no
-curve, and a distance between distributions that meets one is inf: a run that has blown up is
-measured as infinitely bad, without a crash.
+Every function takes samples (N, d), ``spread`` those of any shape, works in float64 on the CPU and
+keeps no state. A sample that is not finite lies in no mode and near no curve, and a distance between
+distributions that meets one is inf: a run that has blown up is measured as infinitely bad, without
+a crash.
 """
 
 from __future__ import annotations
