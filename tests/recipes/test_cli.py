@@ -3,6 +3,8 @@ that ends with status 2."""
 
 import json
 import re
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -10,8 +12,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import steadygan
 from steadygan.cli import COMMANDS, main
-from steadygan.core.registry import KINDS, names, unregister
+from steadygan.cli.arguments import options
+from steadygan.cli.show import table
+from steadygan.core.registry import KINDS, lookup, names, unregister
 
 TINY = ["--network", "mlp:width=8", "--steps", "2", "--batch", "16"]
 
@@ -246,8 +251,6 @@ def test_a_regularizer_from_a_module_of_ones_own(here, capsys):
         )
         assert main(["resume", "mine", "--steps", "3", "--import", "mine.py"]) == 0
     finally:
-        from steadygan.core.registry import lookup
-
         unregister(lookup("regularizer", "half-r1"))
     capsys.readouterr()
     assert "Unknown regularizer 'half-r1'" in refused(capsys, "resume", "mine", "--steps", "4")
@@ -324,3 +327,121 @@ def test_help_shows_an_example(command, capsys):
     assert main([command, "--help"]) == 0
     shown = capsys.readouterr().out
     assert re.search(rf"Examples?:\s+steadygan {command}", shown)
+
+
+def test_without_a_command_there_is_an_overview(capsys):
+    for argv in ([], ["--help"], ["-h"]):
+        assert main(argv) == 0
+        shown = capsys.readouterr().out
+        assert all(f"\n  {name} " in shown for name in COMMANDS)
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"steadygan {steadygan.__version__}\n"
+
+
+def test_mistakes_are_answered_with_what_is_near(capsys):
+    assert "nearest first: train," in refused(capsys, "trian")
+    said = refused(capsys, "train", "dirac", "--regularizr", "r1")
+    assert "no option '--regularizr'; nearest: --regularizer," in said
+    assert "nearest: --critic-optimizer," in refused(
+        capsys, "train", "dirac", "--critic_optimiser=x"
+    )
+    assert main(["train", "dirac", "--steps", "ten"]) == 2
+    assert "--steps: invalid literal" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("--steps 0", "--steps must be a whole number >= 1, not 0"),
+        ("--keep-checkpoints 0", "--keep-checkpoints must be at least 1"),
+        ("--penalty-share 2", "--penalty-share is the part of each batch"),
+        ("--metrics energy --metrics-samples 3", "--metrics-samples must be at least 20"),
+    ],
+)
+def test_settings_are_spelled_as_options(here, capsys, words, said):
+    assert f"steadygan: {said}" in refused(capsys, "train", "dirac", *words.split())
+
+
+def test_the_help_of_train_comes_in_groups_with_the_problem_s_own_defaults(capsys):
+    assert main(["train", "--help"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    for group in ("image", "game", "player", "computation", "measuring", "record"):
+        assert f" {group} options " in shown
+    assert "how long (default: the problem's own)" in shown and "central square" in shown
+    assert main(["train", "images", "--help"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "how long (default: 20,000)" in shown and "(default: dcgan)" in shown
+    assert main(["train", "--help", "mixture3d"]) == 0
+    steps = lookup("problem", "mixture3d").recipe.steps
+    assert f"how long (default: {steps:,})" in " ".join(capsys.readouterr().out.split())
+
+
+def test_every_option_is_known_by_its_spelling(capsys):
+    for name, cls in COMMANDS.items():
+        assert main([name, "--help"]) == 0
+        shown = capsys.readouterr().out.partition("usage:")[2]
+        assert re.findall(r"^\W{0,2}(--[a-z][a-z-]*)", shown, flags=re.M) == options(cls)
+
+
+def test_tables_fit_the_terminal(capsys, monkeypatch):
+    """Whole words in every line: in columns where there is room, else one row below the other."""
+    rows = [("mixture3d", "a-word-without-any-blank-inside", "some words " * 9)]
+    for width in (80, 60):
+        monkeypatch.setenv("COLUMNS", str(width))
+        table(("name", "settings", "what it is"), rows)
+        lines = capsys.readouterr().out.splitlines()
+        assert max(len(line.rstrip()) for line in lines) <= width
+        assert {word for line in lines for word in line.split()} >= {"some", "words", *rows[0][:2]}
+        assert lines[0].split() == (
+            ["name", "settings", "what", "it", "is"] if width == 80 else ["mixture3d"]
+        )
+
+
+def test_analyze_and_the_list_of_experiments_break_no_word(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main(["analyze", "dirac", "--regularizer", "{,js}"]) == 0
+    assert main(["reproduce"]) == 0
+    said = capsys.readouterr().out
+    assert max(map(len, said.splitlines())) <= 80
+    for word in (
+        "nonsaturating, js, alternating, lr=0.2",
+        "linearisation",
+        "eigenvalues",
+        "undecided",
+    ):
+        assert word in said
+
+
+def test_what_comes_from_outside_cannot_steer_the_terminal(here, capsys):
+    """A file name in a stranger's archive, and markup in the name of a run."""
+    with zipfile.ZipFile("x.zip", "w") as archive:
+        archive.writestr("\x1b]0;owned\x07\x1b[31mred.png", "no")
+        archive.writestr("b.png", "no")
+    said = refused(capsys, "train", "images", "--data", "x.zip", "--out", "run")
+    assert "\x1b" not in said and "\x07" not in said and r"\x1b]0;owned\x07\x1b[31mred.png" in said
+    table(("", "[red]x[/red]"), [("[bold]a[/bold]", "\x1b[31mb")])
+    shown = capsys.readouterr().out
+    assert "[bold]a[/bold]" in shown and "[red]x[/red]" in shown and r"\x1b[31mb" in shown
+
+
+def test_what_cannot_be_written_is_a_reason(here, capsys):
+    assert main(["train", "dirac", "--steps", "1", "--out", "run"]) == 0
+    capsys.readouterr()
+    assert main(["analyze", "dirac", "--plot", "run/config.json/x.png"]) == 2
+    said = capsys.readouterr().err
+    assert "Traceback" not in said and "run/config.json cannot be written" in said
+    for words in ("report run --out run/config.json/x.html", "reproduce --index run/config.json/x"):
+        assert "run/config.json" in refused(capsys, *words.split())
+
+
+def test_a_reader_that_leaves_ends_the_command_quietly():
+    """As ``steadygan list | head -1``, in a process of its own."""
+    program = (
+        "from steadygan.cli import entry; import sys; sys.argv = ['steadygan', 'list']; entry()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as running:
+        assert running.stdout.readline() == b"objective\n"
+        running.stdout.close()
+        assert running.wait() == 141 and running.stderr.read() == b""

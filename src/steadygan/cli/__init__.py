@@ -1,30 +1,39 @@
-"""The command line: ``steadygan COMMAND``. Thin: it reads arguments, calls the library and
-prints."""
+"""The command line: ``steadygan COMMAND``.
+
+Thin: it reads arguments, calls the library and prints. A command imports what it needs when it
+runs, so that help and mistakes are answered at once.
+"""
 
 from __future__ import annotations
 
+import gc
+import importlib
 import inspect
+import os
+import re
+import shutil
 import sys
+import textwrap
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Annotated, Any, Union
+from typing import Any, Protocol
 
 import tyro
 
 from .. import __version__
-from ..core.errors import SteadyganError
-from ..problems.readers import DataWarning
-from ..training.allocator import keep_memory
-from .arguments import import_module
+from ..core.errors import SteadyganError, nearest, unknown
+from .arguments import import_module, options
 from .audit import Audit
 from .crosstest import Crosstest
 from .evaluate import Evaluate
 from .reproduce import Reproduce
-from .runs import Demo, Report, Resume, Sample, Train
+from .runs import Demo, Report, Sample
+from .show import say
 from .theory import Analyze, ConvertGamma, Diagnose, List
+from .train import Resume, Train
 
-COMMANDS: dict[str, type] = {
+COMMANDS: dict[str, type[Command]] = {
     "train": Train,
     "resume": Resume,
     "sample": Sample,
@@ -40,36 +49,133 @@ COMMANDS: dict[str, type] = {
     "demo": Demo,
 }
 
+REFUSED, INTERRUPTED, BROKEN_PIPE = 2, 130, 141  # as shells count: 128 and the signal
+
+
+class Command(Protocol):
+    """A frozen dataclass whose fields are the arguments."""
+
+    def run(self) -> int:
+        """Do it.
+
+        Returns:
+            The exit status.
+        """
+
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit status: 2 for input that is refused (the reason on
-    standard error), 130 after Ctrl-C."""
-    argv = sys.argv[1:] if argv is None else argv
+    """Run one command.
+
+    Args:
+        argv: The words after ``steadygan``; by default those of this process.
+
+    Returns:
+        The exit status: 2 for input that is refused (the reason on standard error), 130 after
+        Ctrl-C, 141 where the reader of a pipe has gone.
+    """
+    argv = sys.argv[1:] if argv is None else list(argv)
     try:
-        about = f"steadygan {__version__}: trains GANs that do not fall over, and says why."
-        command: Any = tyro.cli(_commands(argv), args=argv, prog="steadygan", description=about)
-        for module in getattr(command, "modules", ()):
-            import_module(module)
-        with words():
-            return int(command.run())
+        status = _run(argv)
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:
+        # Whoever read has seen enough; what is still buffered must not complain at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
     except SteadyganError as error:
-        print(f"steadygan: {error}", file=sys.stderr)
-        return 2
+        return _refuse(_spelled(str(error), argv))
+    except OSError as error:
+        if error.filename is None:
+            raise
+        return _refuse(f"{error.filename} cannot be read or written: {error.strerror}.")
     except KeyboardInterrupt:
-        return 130
-    except SystemExit as done:
-        return done.code if isinstance(done.code, int) else 0 if done.code is None else 2
+        return INTERRUPTED
+    except SystemExit as done:  # how tyro ends help, and what it cannot parse
+        return done.code if isinstance(done.code, int) else 0 if done.code is None else REFUSED
+
+
+def entry() -> None:
+    """Start the command line as a program."""
+    sys.exit(main())
+
+
+def parse(argv: Sequence[str]) -> Command:
+    """Read a command line without running it.
+
+    Args:
+        argv: The words after ``steadygan``, the first of which names a command.
+
+    Returns:
+        The command with its arguments.
+
+    Raises:
+        SteadyganError: For an unknown command or option, and for words that belong to nothing.
+        SystemExit: After help, and for values that an option does not take; tyro has said why.
+    """
+    name, words = argv[0], list(argv[1:])
+    if name not in COMMANDS:
+        raise unknown("command", name, COMMANDS)
+    cls = COMMANDS[name]
+    default = None
+    if {"-h", "--help"} & {*words}:
+        # Not tyro's description, which would be filled without regard to the terminal.
+        print(_wrapped(inspect.getdoc(cls) or ""), end="\n\n")
+        if cls is Train:
+            _import_torch()
+            default = Train.usual(words)
+    command, stray = tyro.cli(
+        cls,
+        args=words,
+        prog=f"steadygan {name}",
+        description="",
+        return_unknown_args=True,
+        **({} if default is None else {"default": default}),
+    )
+    if stray:
+        raise _stray(name, stray)
+    return command
+
+
+def _run(argv: Sequence[str]) -> int:
+    if not argv or argv[0] in ("-h", "--help"):
+        print(_overview())
+        return 0
+    if argv[0] == "--version":
+        print(f"steadygan {__version__}")
+        return 0
+    command = parse(argv)
+    _import_torch()
+    for module in getattr(command, "modules", ()):
+        import_module(module)
+    with _plain_warnings():
+        return command.run()
+
+
+def _import_torch() -> None:
+    """Import torch without looking for garbage, which takes a third of the time and finds none."""
+    if "torch" not in sys.modules:
+        gc.disable()
+        importlib.import_module("torch")
+        gc.freeze()
+        gc.enable()
+
+
+def _refuse(reason: str) -> int:
+    say(f"steadygan: {reason}", stderr=True)
+    return REFUSED
 
 
 @contextmanager
-def words() -> Iterator[None]:
+def _plain_warnings() -> Iterator[None]:
     """Print words about data as a line each, not as Python prints warnings."""
     with warnings.catch_warnings():
         usual = warnings.showwarning
 
         def show(message: Warning | str, kind: type[Warning], *where: Any) -> None:
+            from ..problems.readers import DataWarning
+
             if issubclass(kind, DataWarning):
-                print(f"steadygan: {message}", file=sys.stderr)
+                say(f"steadygan: {message}", stderr=True)
             else:
                 usual(message, kind, *where)
 
@@ -77,24 +183,64 @@ def words() -> Iterator[None]:
         yield
 
 
-def entry() -> None:
-    """Start the command line as a program."""
-    keep_memory()
-    sys.exit(main())
+def _spelled(reason: str, argv: Sequence[str]) -> str:
+    """Spell settings that a reason names as options of the command, ``--keep-checkpoints``."""
+    cls = COMMANDS.get(argv[0]) if argv else None
+    for option in options(cls) if cls else ():
+        name = option[2:].replace("-", "_")
+        # One word may mean anything inside a sentence, but not at its start.
+        where = rf"(?<![\w-]){name}(?![\w=])" if "_" in name else rf"^{name}(?= (?:must|is) )"
+        reason = re.sub(where, option, reason)
+    return reason
 
 
-def _commands(argv: Sequence[str]) -> Any:
-    """Return the union of all commands; only the one that is called shows its examples, so that the
-    list of all stays short."""
-    members = []
-    for name, cls in COMMANDS.items():
-        text = inspect.getdoc(cls) or ""
-        members.append(
-            Annotated[
-                cls,
-                tyro.conf.subcommand(
-                    name, description=text if name in argv[:1] else text.splitlines()[0]
-                ),
-            ]
+def _stray(name: str, words: Sequence[str]) -> SteadyganError:
+    """Say what to do about words that no option takes."""
+    option = next((word for word in words if word.startswith("-") and len(word) > 1), None)
+    if option is not None:
+        given = option.partition("=")[0]
+        near = ", ".join(nearest(given, options(COMMANDS[name]))[:3])
+        return SteadyganError(
+            f"{name} has no option {given!r}; nearest: {near}. See 'steadygan {name} --help'."
         )
-    return Union[tuple(members)]  # noqa: UP007 - the members are known at run time only
+    return SteadyganError(
+        f"{name} has no use for {', '.join(map(repr, words))}. A grid in braces must be quoted,"
+        " as in --regularizer '{r1,js}': the shell takes braces apart before steadygan sees them."
+    )
+
+
+def _overview() -> str:
+    """Return the help of all commands, a line or two for each."""
+    width = _width()
+    indent = max(map(len, COMMANDS)) + 4
+    lines = [
+        textwrap.fill(
+            (inspect.getdoc(cls) or "").splitlines()[0],
+            width,
+            initial_indent=f"  {name}".ljust(indent),
+            subsequent_indent=" " * indent,
+        )
+        for name, cls in COMMANDS.items()
+    ]
+    return "\n".join(
+        [
+            "usage: steadygan COMMAND ...",
+            "",
+            f"steadygan {__version__} trains GANs that do not fall over, and says why.",
+            "",
+            *lines,
+            "",
+            "'steadygan COMMAND --help' shows the options and examples of one,",
+            "'steadygan list' every name that they take.",
+        ]
+    )
+
+
+def _wrapped(text: str) -> str:
+    """Fill the paragraphs of a docstring to the terminal; what is indented stays as it is."""
+    parts = text.split("\n\n")
+    return "\n\n".join(part if "\n  " in part else textwrap.fill(part, _width()) for part in parts)
+
+
+def _width() -> int:
+    return min(shutil.get_terminal_size().columns, 100)

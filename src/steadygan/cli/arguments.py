@@ -2,69 +2,106 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import importlib.util
 import re
 import sys
+import typing
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
 
 from ..core.errors import SteadyganError
-from ..core.registry import expand, names
-
-Modules = Annotated[
-    tuple[str, ...],
-    tyro.conf.arg(
-        name="import",
-        metavar="MODULE",
-        help="your own module, by name or by path, that registers more names",
-        help_behavior_hint="",
-    ),
-    tyro.conf.UseAppendAction,
-]
-Folder = Annotated[
-    Path,
-    tyro.conf.Positional,
-    tyro.conf.arg(metavar="RUN", help="a run folder that 'steadygan train' made"),
-]
-
-
-Broken = Annotated[
-    Literal["refuse", "skip"],
-    tyro.conf.arg(help="images: what to do with one that cannot be read"),
-]
-ValueRange = Annotated[
-    str,
-    tyro.conf.arg(
-        metavar="LOW..HIGH",
-        help="images of more than 8 bits, or of floats: the values that are black and white",
-    ),
-]
-Limit = Annotated[
-    float,
-    tyro.conf.arg(metavar="GIB", help="images: how much one file may unpack to in memory"),
-]
-
 
 OWN = "the problem's own"
 
 
-def spec(kind: str, text: str, default: str | None = None) -> Any:
+def arg(metavar: str, text: str, default: str = "", **more: Any) -> Any:
+    """Describe an option.
+
+    Args:
+        metavar: What stands for its value in the help.
+        text: What it is.
+        default: What happens without it, in words, where its default value does not say so.
+        more: Passed on to ``tyro.conf.arg``.
+
+    Returns:
+        What ``Annotated`` takes.
+    """
+
+    def hint(value: str) -> str:
+        value = value.strip("[']")
+        said = f"{int(value):,}" if value.isdigit() else value
+        if value in ("None", ""):
+            said = default
+        return f"(default: {said})" if said else ""
+
+    more = {"metavar": metavar, "help": text, "prefix_name": False, **more}
+    return tyro.conf.arg(**{"help_behavior_hint": hint, **more})
+
+
+def flag(text: str) -> Any:
+    """Describe an option that is on or off."""
+    return tyro.conf.arg(help=text, prefix_name=False)
+
+
+def positional(metavar: str, text: str) -> Any:
+    """Describe an argument that has no name."""
+    return tyro.conf.arg(metavar=metavar, help=text)
+
+
+def whole(metavar: str, text: str, default: str = "") -> Any:
+    """Describe an option that takes a whole number or is left out."""
+    return arg(metavar, text, default, constructor=int)
+
+
+def spec(kind: str, text: str, default: str = "") -> Any:
     """Describe an option that takes specs of a kind."""
-    return tyro.conf.arg(
-        metavar="SPEC",
-        help=f"{text}; see 'steadygan list {kind}'",
-        help_behavior_hint=default and f"(default: {default})",
-    )
+    return arg("SPEC", f"{text}; see 'steadygan list {kind}'", default)
 
 
-def arg(metavar: str, text: str, default: str = "") -> Any:
-    """Describe an option; ``default`` says in words what happens without it."""
-    return tyro.conf.arg(
-        metavar=metavar, help=text, help_behavior_hint=f"(default: {default})" if default else ""
-    )
+Modules = Annotated[
+    tuple[str, ...],
+    arg(
+        "MODULE",
+        "your own module, by name or by path, that registers more names",
+        name="import",
+    ),
+    tyro.conf.UseAppendAction,
+]
+Folder = Annotated[
+    Path, tyro.conf.Positional, positional("RUN", "a run folder that 'steadygan train' made")
+]
+Json = Annotated[bool, flag("for programs")]
+Broken = Annotated[
+    Literal["refuse", "skip"],
+    arg("refuse|skip", "what to do with an image that cannot be read"),
+]
+ValueRange = Annotated[
+    str,
+    arg(
+        "LOW..HIGH",
+        "of images of more than 8 bits, or of floats: the values that are black and white",
+    ),
+]
+Limit = Annotated[float, arg("GIB", "how much one file may unpack to in memory")]
+
+
+def options(cls: type) -> list[str]:
+    """Return every option of a command as it is spelled, groups of options included."""
+    found = []
+    hints = typing.get_type_hints(cls, include_extras=True)
+    for field in dataclasses.fields(cls):
+        kind, *marks = typing.get_args(hints[field.name]) or (hints[field.name],)
+        if dataclasses.is_dataclass(kind):
+            found += options(typing.cast(type, kind))
+        elif tyro.conf.Positional not in marks:
+            names = (getattr(mark, "name", None) for mark in marks)
+            name = next(filter(None, names), field.name)
+            found.append("--" + name.replace("_", "-"))
+    return found
 
 
 def fresh(parent: Path, name: str) -> Path:
@@ -80,11 +117,20 @@ def fresh(parent: Path, name: str) -> Path:
 
 def grid(kind: str, text: str) -> list[str]:
     """Return the specs that an option with braces, or ``all``, stands for."""
+    from ..core.registry import expand, names
+
     return [name for part in expand(text) for name in (names(kind) if part == "all" else [part])]
 
 
 def import_module(module: str) -> None:
-    """Import a user's module, by name or by path, so that it registers its names."""
+    """Import a user's module, by name or by path, so that it registers its names.
+
+    Args:
+        module: A module's name, looked for in the present folder too, or the path of a .py file.
+
+    Raises:
+        SteadyganError: Where there is no such module, or where it cannot be imported.
+    """
     path = Path(module)
     try:
         if path.suffix == ".py":

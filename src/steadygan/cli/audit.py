@@ -9,7 +9,9 @@ from typing import Annotated
 
 import tyro
 
-from .arguments import arg
+from ..core.errors import SteadyganError
+from .arguments import Json, arg, positional
+from .show import say
 
 
 @dataclass(frozen=True)
@@ -26,20 +28,19 @@ class Audit:
       steadygan audit train.py --arguments="--data photos --epochs 1" --iterations 10
     """
 
-    file: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE.py", help="a script")]
-    iterations: Annotated[int, tyro.conf.arg(metavar="N", help="how many to watch")] = 5
+    file: Annotated[Path, tyro.conf.Positional, positional("FILE.py", "a script")]
+    iterations: Annotated[int, arg("N", "how many to watch")] = 5
     arguments: Annotated[
         str,
         arg("ARGS", "what the script is given, in one string: --arguments='--epochs 1'", "none"),
     ] = ""
-    json: Annotated[bool, tyro.conf.arg(help="a list of records, for programs")] = False
+    json: Json = False
 
     def run(self) -> int:
         """Audit."""
         import shlex
 
         from ..analysis.audit.script import audit_file
-        from ..core.errors import SteadyganError
 
         if self.iterations < 1:
             raise SteadyganError(f"--iterations must be at least 1, not {self.iterations}.")
@@ -47,7 +48,7 @@ class Audit:
         if self.json:
             print(json.dumps([asdict(f) for f in found], indent=2))
         elif not found:
-            print("no silent bug was seen")
+            say("no silent bug was seen")
         for each in [] if self.json else found:
-            print(f"{each.name}\n  {each.evidence}\n  mend: {each.mend}")
+            say(each.name, f"  {each.evidence}", f"  mend: {each.mend}")
         return 1 if found else 0

@@ -6,26 +6,21 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import torch
 import tyro
-from rich.console import Console
-from rich.table import Table
 
 from ..core.errors import SteadyganError
-from ..evaluation.crosstest import CrossTest, cross_test, judged
-from ..evaluation.estimate import Estimate
-from ..evaluation.samples import read_samples
-from ..problems.readers import Reading
-from ..problems.stream import to_floats
-from ..report.crosstest import picture
-from ..runs.description import Description
-from ..runs.folder import RunFolder
-from ..runs.format import CROSSTEST
-from ..runs.models import load_critic, load_sampler
-from .arguments import Broken, Limit, Modules, ValueRange, arg
-from .evaluate import bar
+from .arguments import Broken, Json, Limit, Modules, ValueRange, arg, positional
+from .show import bar, say, table
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..evaluation.crosstest import CrossTest
+    from ..evaluation.estimate import Estimate
+    from ..runs.description import Description
+
 
 # What two runs on the same data may differ in.
 _HOW_READ = ("flip", "broken", "limit", "classes_from")
@@ -33,10 +28,9 @@ _HOW_READ = ("flip", "broken", "limit", "classes_from")
 
 @dataclass(frozen=True)
 class Crosstest:
-    """Compare runs by their discriminators: each on test samples, on its own samples and on those
-    of every other run.
+    """Compare runs by letting their discriminators judge every run's samples.
 
-    The better run's discriminator rejects the others' samples, and its own samples pass theirs.
+    Each sees test samples, its own samples and those of every other run. The better run's discriminator rejects the others' samples, and its own samples pass theirs.
     Thresholds are at logit 0; the AUC beside them needs none, so that a discriminator's bias alone
     decides nothing. Batch normalisation takes each batch's own statistics, real and generated
     apart, as in training. The result is kept in crosstest.json of every run, and shown in its
@@ -50,24 +44,27 @@ class Crosstest:
     runs: Annotated[
         tuple[Path, ...],
         tyro.conf.Positional,
-        tyro.conf.arg(metavar="RUN", help="two run folders or more"),
+        positional("RUN", "two run folders or more"),
     ]
     data: Annotated[
         str | None, arg("PATH", "test samples that no run was trained on", "a toy's own")
     ] = None
-    samples: Annotated[
-        int, tyro.conf.arg(metavar="N", help="how many, test samples and generated alike")
-    ] = 10_000
-    seed: Annotated[int, tyro.conf.arg(metavar="N", help="of the latents and of the bootstrap")] = 0
+    samples: Annotated[int, arg("N", "how many, test samples and generated alike")] = 10_000
+    seed: Annotated[int, arg("N", "of the latents and of the bootstrap")] = 0
     picture: Annotated[Path | None, arg("PNG", "draw the matrix into this file", "none")] = None
     broken: Broken = "refuse"
     value_range: ValueRange = "auto"
     limit: Limit = 1.0
-    json: Annotated[bool, tyro.conf.arg(help="for programs")] = False
+    json: Json = False
     modules: Modules = ()
 
     def run(self) -> int:
         """Cross-test."""
+        from ..evaluation.crosstest import cross_test, judged
+        from ..runs.folder import RunFolder
+        from ..runs.format import CROSSTEST
+        from ..runs.models import load_critic, load_sampler
+
         if len(self.runs) < 2:
             raise SteadyganError("crosstest compares at least two runs: give two run folders.")
         described = [RunFolder.open(run).describe() for run in self.runs]
@@ -87,6 +84,8 @@ class Crosstest:
         for run in self.runs:
             RunFolder.open(run).write(CROSSTEST, kept)
         if self.picture:
+            from ..report.crosstest import picture
+
             picture(kept).savefig(self.picture)
         if self.json:
             print(json.dumps(kept, indent=2))
@@ -94,7 +93,13 @@ class Crosstest:
             _show(found)
         return 0
 
-    def _real(self, described: Description) -> torch.Tensor:
+    def _real(self, described: Description) -> Tensor:
+        import torch
+
+        from ..evaluation.samples import read_samples
+        from ..problems.readers import Reading
+        from ..problems.stream import to_floats
+
         event = described.event
         if self.data is None:
             if len(event) == 3:
@@ -147,47 +152,36 @@ def _names(runs: Sequence[Path]) -> list[str]:
 
 
 def _show(found: CrossTest) -> None:
-    console = Console(highlight=False)
     real, generated = found.samples
-    console.print(
+    say(
         f"{real:,} test samples, {generated:,} of each run; in brackets 95 % intervals. For"
-        " real: a logit above 0.",
-        soft_wrap=True,
+        " real: a logit above 0."
     )
-    own = Table(
+    own = [
+        (name, *(f"{share:.4f}" for share in (tp, fn, fp, tn)))
+        for name, ((tp, fp), (fn, tn)) in zip(found.names, found.confusion, strict=True)
+    ]
+    table(
+        ("", "test for real", "test for generated", "own for real", "own for generated"),
+        own,
         title="what each discriminator takes test samples and its own model's for",
-        title_justify="left",
-        box=None,
-        padding=(0, 2, 0, 0),
     )
-    for head in ("", "test for real", "test for generated", "own for real", "own for generated"):
-        own.add_column(head, justify="left" if not head else "right")
-    for name, ((tp, fp), (fn, tn)) in zip(found.names, found.confusion, strict=True):
-        own.add_row(name, *(f"{share:.4f}" for share in (tp, fn, fp, tn)))
-    console.print(own)
     for title, matrix in (
         ("share of samples taken for real (false positives)", found.false_positives),
         ("AUC", found.auc),
     ):
-        table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))
-        table.add_column("discriminator of")
-        for name in found.names:
-            table.add_column(f"samples of {name}", justify="right")
-        for name, row in zip(found.names, matrix, strict=True):
-            table.add_row(name, *(str(cell) for cell in row))
-        console.print(table)
-    scores = Table(
+        table(
+            ("discriminator of", *(f"samples of {name}" for name in found.names)),
+            [(name, *map(str, row)) for name, row in zip(found.names, matrix, strict=True)],
+            title=title,
+        )
+    scores = zip(found.names, found.scores, found.scores_auc, found.places, strict=True)
+    table(
+        ("", "score", "score by AUC", "place"),
+        [(name, *map(_cell, row)) for name, *row in scores],
         title="score: its samples pass, minus others' pass",
-        title_justify="left",
-        box=None,
-        padding=(0, 2, 0, 0),
     )
-    for head in ("", "score", "score by AUC", "place"):
-        scores.add_column(head)
-    for name, *row in zip(found.names, found.scores, found.scores_auc, found.places, strict=True):
-        scores.add_row(name, *(_cell(estimate) for estimate in row))
-    console.print(scores)
-    console.print(found.verdict)
+    say(found.verdict)
 
 
 def _cell(estimate: Estimate) -> str:

@@ -9,24 +9,22 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
-from rich.console import Console
-from rich.table import Table
 
 from ..core.errors import SteadyganError
-from .arguments import arg
+from .arguments import Json, arg, flag, whole
+from .show import say, table
 
-_HOLDS = {True: "[green]yes[/green]", False: "[red]no[/red]", None: "[yellow]undecided[/yellow]"}
+_HOLDS = {True: ("yes", "green"), False: ("no", "red"), None: ("undecided", "yellow")}
 
 
 @dataclass(frozen=True)
 class Reproduce:
-    """Run an experiment of the two papers: what they claim beside what is measured, with the
-    figure. Without a name it lists all.
+    """Run an experiment of the two papers: what they claim beside what is measured.
 
-    A scale is quick (minutes on two CPU cores), long (the papers' length, hours on one core) or
-    paper (the papers' own size, for a GPU where it is images); tiny is a smoke test, whose verdicts
-    mean nothing. Interrupted or killed, the same command goes on where it stopped; with more
-    --seeds or --steps only what is missing is trained.
+    Without a name it lists all. A scale is quick (minutes on two CPU cores), long (the papers'
+    length, hours on one core) or paper (the papers' own size, for a GPU where it is images); tiny
+    is a smoke test, whose verdicts mean nothing. Interrupted or killed, the same command goes on
+    where it stopped; with more --seeds or --steps only what is missing is trained.
 
     Examples:
       steadygan reproduce
@@ -37,13 +35,13 @@ class Reproduce:
     """
 
     name: Annotated[str | None, tyro.conf.Positional, arg("NAME", "see --list", "list all")] = None
-    scale: Annotated[str, tyro.conf.arg(metavar="SCALE", help="quick, long or paper")] = "quick"
+    scale: Annotated[str, arg("SCALE", "quick, long or paper")] = "quick"
     seeds: Annotated[
-        int | None, arg("N", "how many, where anything is random", "the experiment's own")
+        int | None, whole("N", "how many, where anything is random", "the experiment's own")
     ] = None
     steps: Annotated[
         int | None,
-        arg("N", "at least so many iterations, where anything is trained", "the scale's own"),
+        whole("N", "at least so many iterations, where anything is trained", "the scale's own"),
     ] = None
     out: Annotated[
         Path | None,
@@ -61,12 +59,12 @@ class Reproduce:
             "in $STEADYGAN_DATA",
         ),
     ] = None
-    list: Annotated[bool, tyro.conf.arg(help="names, cost and latest verdicts")] = False
+    list: Annotated[bool, flag("names, cost and latest verdicts")] = False
     index: Annotated[
         Path | None,
         arg("DIR", "gather the latest results there and write index.md about them", "no"),
     ] = None
-    json: Annotated[bool, tyro.conf.arg(help="for programs")] = False
+    json: Json = False
 
     def run(self) -> int:
         """Run, list or gather."""
@@ -78,7 +76,7 @@ class Reproduce:
                 raise SteadyganError(
                     "--index gathers what was run before: give no NAME and no --list with it."
                 )
-            print(write(self.index))
+            say(str(write(self.index)))
         elif self.name is None or self.list:
             found = listed()
             if self.json:
@@ -118,36 +116,25 @@ class Reproduce:
 
 
 def _show_list(found: list[dict[str, Any]]) -> None:
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    table.add_column("name", style="cyan", no_wrap=True)
-    for column in ("what", "source", "cost", "verdict"):
-        table.add_column(column, overflow="fold")
-    for each in found:
-        table.add_row(
-            *(
-                each[column] or "not run yet"
-                for column in ("name", "what", "source", "cost", "verdict")
-            )
-        )
-    Console(highlight=False).print(table)
+    heads = ("name", "what", "source", "cost", "verdict")
+    table(heads, [[each[head] or "not run yet" for head in heads] for each in found])
 
 
 def _show(result: dict[str, Any], out: Path) -> None:
-    console = Console(highlight=False)
-    table = Table(
+    rows = [
+        (
+            row["claim"],
+            row["expected"],
+            row["measured"],
+            _HOLDS[row["holds"]][0] + (f" ({row['why']})" if row["why"] else ""),
+        )
+        for row in result["rows"]
+    ]
+    table(
+        ("claim", "expected", "measured", "holds?"),
+        rows,
         title=f"{result['name']}: {result['what']}",
-        box=None,
-        padding=(0, 2, 0, 0),
-        title_justify="left",
+        colours=[_HOLDS[row["holds"]][1] for row in result["rows"]],
     )
-    for column in ("claim", "expected", "measured", "holds?"):
-        table.add_column(column, overflow="fold")
-    for row in result["rows"]:
-        why = f" ({row['why']})" if row["why"] else ""
-        table.add_row(row["claim"], row["expected"], row["measured"], _HOLDS[row["holds"]] + why)
-    console.print(table)
-    for note in result["notes"]:
-        console.print(f"* {note}", markup=False)
-    console.print(
-        f"verdict: {result['verdict']}", f"result and picture: {out}", sep="\n", markup=False
-    )
+    say(*(f"* {note}" for note in result["notes"]))
+    say(f"verdict: {result['verdict']}", f"result and picture: {out}")

@@ -5,43 +5,43 @@ from __future__ import annotations
 import itertools
 import json
 import math
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
-from rich.console import Console
-from rich.table import Table
 
-from ..core.conventions import CONVENTIONS, convert_gamma
 from ..core.errors import SteadyganError, unknown
-from ..core.game import Game
-from ..core.registry import KINDS, describe, expand, names
-from .arguments import Modules, arg, grid, spec
+from .arguments import Json, Modules, arg, flag, grid, positional, spec
+from .show import say, table
+
+if TYPE_CHECKING:
+    from ..analysis import Record
 
 
 @dataclass(frozen=True)
 class Analyze:
-    """Say whether a method converges on the Dirac-GAN, and why: eigenvalues, rate, critical gamma,
-    largest stable learning rate.
+    r"""Say whether a method converges on the Dirac-GAN, and why.
 
-    Every option takes a grid in braces, and 'all' for every registered name; the closed form stands
-    beside what autodiff gives.
+    Eigenvalues, rate, critical gamma and largest stable learning rate; the closed form stands
+    beside what autodiff gives. Every option takes a quoted grid in braces, and 'all' for every
+    registered name.
 
     Examples:
-      steadygan analyze dirac --regularizer r1:gamma={0,0.3,1,3} --dynamics simultaneous --lr 0.2
-      steadygan analyze dirac --regularizer all --dynamics {simultaneous,alternating:critic_steps=5}
+      steadygan analyze dirac --regularizer "r1:gamma={0,0.3,1,3}" \
+        --dynamics simultaneous --lr 0.2
+      steadygan analyze dirac --regularizer all \
+        --dynamics "{simultaneous,alternating:critic_steps=5}"
       steadygan analyze dirac --objective all --regularizer js:gamma=2 --json
-      steadygan analyze dirac --objective minimax --regularizer {,r1:gamma=0.3,wgan-gp:gamma=0.7}
-      --plot dirac.png
+      steadygan analyze dirac --objective minimax --plot dirac.png \
+        --regularizer "{,r1:gamma=0.3,wgan-gp:gamma=0.7}"
     """
 
     game: Annotated[
         Literal["dirac"],
         tyro.conf.Positional,
-        tyro.conf.arg(metavar="dirac", help="the game whose closed forms are known"),
+        positional("dirac", "the game whose closed forms are known"),
     ]
     objective: Annotated[str, spec("objective", "what the players minimise")] = "nonsaturating"
     regularizer: Annotated[
@@ -51,8 +51,8 @@ class Analyze:
     ] = ()
     smoothing: Annotated[str | None, spec("smoothing", "noise on the samples", "none")] = None
     dynamics: Annotated[str, spec("dynamics", "who moves when")] = "alternating"
-    lr: Annotated[str, tyro.conf.arg(metavar="H", help="learning rate of both players")] = "0.2"
-    json: Annotated[bool, tyro.conf.arg(help="a list of records, for programs")] = False
+    lr: Annotated[str, arg("H", "learning rate of both players")] = "0.2"
+    json: Annotated[bool, flag("a list of records, for programs")] = False
     plot: Annotated[
         Path | None,
         arg(
@@ -65,8 +65,8 @@ class Analyze:
 
     def run(self) -> int:
         """Analyze."""
-        from ..analysis.convergence import analyze_dirac
-        from ..report.tables import records
+        from ..analysis import analyze_dirac
+        from ..core.registry import expand
 
         if self.plot is not None:
             from ..report.portraits import ending
@@ -99,13 +99,14 @@ class Analyze:
         if self.json:
             print(json.dumps([record.to_json() for record in found], indent=2))
         else:
-            Console(highlight=False).print(records(found))
+            _show(found)
         if self.plot is not None:
             self._draw(found, self.plot)
         return 0
 
-    def _draw(self, records: Sequence[Any], out: Path) -> None:
+    def _draw(self, records: Sequence[Record], out: Path) -> None:
         from ..analysis.portrait import portrait
+        from ..core.game import Game
         from ..report.portraits import Panel, portrait_sheet, save_figure
 
         panels = []
@@ -130,19 +131,58 @@ class Analyze:
                     row.converges,
                 )
             )
-        print(
-            "picture:",
-            save_figure(portrait_sheet(panels), out),
-            file=sys.stderr if self.json else sys.stdout,
+        say(f"picture: {save_figure(portrait_sheet(panels), out)}", stderr=self.json)
+
+
+def _show(found: Sequence[Record]) -> None:
+    """Print methods: spectrum of the field, closed form, step, limits and the verdict in words."""
+    heads = (
+        "method",
+        "λ",
+        "closed form",
+        "radius of a step",
+        "critical γ",
+        "largest lr",
+        "verdict",
+    )
+    rows, colours = [], []
+    for row in (record.to_json() for record in found):
+        method = [row[key] for key in ("objective", "regularizer", "smoothing", "dynamics")]
+        measured, closed = row["eigenvalues"], row["closed_form_eigenvalues"]
+        rows.append(
+            (
+                "\n".join([*filter(None, method), f"lr={row['lr']:g}"]),
+                "\n".join(map(_number, measured or [])),
+                _difference(measured, closed),
+                "" if row["spectral_radius"] is None else f"{row['spectral_radius']:.8g}",
+                *(
+                    "" if row[key] is None else f"{row[key]:.6g}"
+                    for key in ("critical_gamma", "max_stable_lr")
+                ),
+                row["reason"],
+            )
         )
+        colours.append({True: "green", False: "red", None: "yellow"}[row["converges"]])
+    table(heads, rows, colours=colours)
+
+
+def _difference(measured: list[list[float]] | None, closed: list[list[float]] | None) -> str:
+    if measured is None or closed is None:
+        return ""
+    worst = max(abs(complex(*a) - complex(*b)) for a, b in zip(measured, closed, strict=True))
+    return "\n".join([*map(_number, closed), f"differs by {worst:.0e}"])
+
+
+def _number(value: list[float]) -> str:
+    real, imaginary = (part + 0.0 for part in value)  # -0 is 0
+    return f"{real:.5g}" if abs(imaginary) < 1e-12 else f"{real:.5g}{imaginary:+.5g}i"
 
 
 @dataclass(frozen=True)
 class Diagnose:
-    """Say what is wrong with a GAN, or nothing: local stability, rotation, gradients, the critic,
-    and the one change to try first.
+    """Say what is wrong with a GAN, or nothing, and the one change to try first.
 
-    A run folder is taken at its newest checkpoint. A .py file is run, so give only one that you
+    Local stability, rotation, gradients and the critic are looked at. A run folder is taken at its newest checkpoint. A .py file is run, so give only one that you
     trust; its make_game() returns a dict with generator, critic, data, latents, objective and lr
     (or optimizers), and optionally regularizers, dynamics, labels.
 
@@ -154,7 +194,7 @@ class Diagnose:
     subject: Annotated[
         str,
         tyro.conf.Positional,
-        tyro.conf.arg(metavar="RUN|FILE.py", help="a run folder, or a file with make_game()"),
+        positional("RUN|FILE.py", "a run folder, or a file with make_game()"),
     ]
     regularizer: Annotated[
         tuple[str, ...],
@@ -163,14 +203,12 @@ class Diagnose:
     ] = ()
     budget: Annotated[
         int,
-        tyro.conf.arg(
-            metavar="N", help="products with Jacobians, for networks beyond 300 parameters"
-        ),
+        arg("N", "products with Jacobians, for networks beyond 300 parameters"),
     ] = 150
     out: Annotated[
         Path | None, arg("FILE", "write a page with the picture of the eigenvalues", "none")
     ] = None
-    json: Annotated[bool, tyro.conf.arg(help="for programs")] = False
+    json: Json = False
     modules: Modules = ()
 
     def run(self) -> int:
@@ -183,19 +221,14 @@ class Diagnose:
         data = found.to_json() | {
             "path": None if path is None else vars(path) | {"words": path.words()}
         }
-        print(
-            json.dumps(data, indent=2)
-            if self.json
-            else "\n".join([*data["words"], *([path.words()] if path else []), *found.notes])
-        )
+        if self.json:
+            print(json.dumps(data, indent=2))
+        else:
+            say(*data["words"], *([path.words()] if path else []), *found.notes)
         if self.out:
             from ..report.diagnosis import write_diagnosis
 
-            print(
-                "page:",
-                write_diagnosis(subject.name, data, self.out),
-                file=sys.stderr if self.json else sys.stdout,
-            )
+            say(f"page: {write_diagnosis(subject.name, data, self.out)}", stderr=self.json)
         return 0
 
 
@@ -209,95 +242,94 @@ class List:
       steadygan list --json
     """
 
-    kind: Annotated[str | None, tyro.conf.Positional, arg("KIND", ", ".join(KINDS), "all")] = None
-    json: Annotated[bool, tyro.conf.arg(help="names by kind, for programs")] = False
+    kind: Annotated[
+        str | None, tyro.conf.Positional, arg("KIND", "such as regularizer or network", "all")
+    ] = None
+    json: Annotated[bool, flag("names by kind, for programs")] = False
     modules: Modules = ()
 
     def run(self) -> int:
         """List."""
+        from ..core.registry import KINDS, describe, names
+
         if self.kind is not None and self.kind not in KINDS:
             raise unknown("kind", self.kind, KINDS)
-        kinds = KINDS if self.kind is None else (self.kind,)
+        kinds = [*KINDS] if self.kind is None else [self.kind]
         if self.json:
             print(json.dumps({kind: names(kind) for kind in kinds}, indent=2))
             return 0
         for kind in kinds:
-            table = Table(
-                title=kind, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0)
-            )
-            table.add_column("name", style="cyan", no_wrap=True)
-            table.add_column("settings (default)")
-            table.add_column("what it is")
+            rows = []
             for entry in describe(kind):
-                settings = ", ".join(
+                settings = (
                     f"{key}={value}" if value else key for key, value in entry.settings.items()
                 )
-                table.add_row(entry.name, settings, entry.summary)
-            Console(highlight=False).print(table, "")
+                rows.append((entry.name, ", ".join(settings), entry.summary))
+            table(("name", "settings (default)", "what it is"), rows, title=kind)
+            say("")
         return 0
 
 
 @dataclass(frozen=True)
 class ConvertGamma:
-    """Translate another codebase's penalty strength into this project's gamma (gamma/2 times the
-    mean squared norm).
+    """Translate another codebase's penalty strength into this project's gamma.
+
+    Here a penalty is gamma/2 times the mean squared norm.
 
     Examples:
       steadygan convert-gamma --from gan-stability 10
       steadygan convert-gamma --from gan-stability 10 --outputs each --positions 900
     """
 
-    strength: Annotated[
-        float, tyro.conf.Positional, tyro.conf.arg(metavar="C", help="the strength over there")
-    ]
-    source: Annotated[str, tyro.conf.arg(name="from", metavar="NAME", help=", ".join(CONVENTIONS))]
+    strength: Annotated[float, tyro.conf.Positional, positional("C", "the strength over there")]
+    source: Annotated[str, arg("NAME", "of the codebase; an unknown one lists all", name="from")]
     outputs: Annotated[
-        str, arg("RULE", "of a critic of many logits, penalized here: sum, each or mean", "sum")
+        str, arg("RULE", "of a critic of many logits, penalized here: sum, each or mean")
     ] = "sum"
-    positions: Annotated[int, arg("K", "logits of one output of that critic", "1")] = 1
-    json: Annotated[bool, tyro.conf.arg(help="for programs")] = False
+    positions: Annotated[int, arg("K", "logits of one output of that critic")] = 1
+    json: Json = False
 
     def run(self) -> int:
         """Convert."""
+        from ..core.conventions import CONVENTIONS, convert_gamma
+
         gamma = convert_gamma(
             self.source, self.strength, outputs=self.outputs, positions=self.positions
         )
         there = CONVENTIONS[self.source]
         if self.json:
-            print(
-                json.dumps(
-                    {
-                        "gamma": gamma,
-                        "from": self.source,
-                        "strength": self.strength,
-                        "factor": there.factor,
-                        "term": there.term,
-                        "regularizer": there.regularizer,
-                        "outputs": self.outputs,
-                        "positions": self.positions,
-                    }
-                )
-            )
+            told = {
+                "gamma": gamma,
+                "from": self.source,
+                "strength": self.strength,
+                "factor": there.factor,
+                "term": there.term,
+                "regularizer": there.regularizer,
+                "outputs": self.outputs,
+                "positions": self.positions,
+            }
+            print(json.dumps(told))
         else:
-            print(f"gamma = {gamma:g}")
-            print(f"{self.source} adds {there.term} with c = {self.strength:g} ({there.source}).")
             one = there.factor * self.strength
-            print(
+            say(
+                f"gamma = {gamma:g}",
+                f"{self.source} adds {there.term} with c = {self.strength:g} ({there.source}).",
                 f"Here the penalty is gamma/2 times the mean, so gamma = {there.factor:g} c ="
-                f" {one:g}: {there.regularizer}:gamma={one:g}."
+                f" {one:g}: {there.regularizer}:gamma={one:g}.",
             )
             if self.positions > 1:
-                print(_of_many(self.outputs, self.positions, one, gamma))
+                say(*_of_many(self.outputs, self.positions, one, gamma))
         return 0
 
 
-def _of_many(rule: str, positions: int, one: float, gamma: float) -> str:
+def _of_many(rule: str, positions: int, one: float, gamma: float) -> list[str]:
     """How gamma of a sum of logits becomes that of another rule."""
     told = "Of many logits other codes penalize the sum, which is outputs='sum' here."
     if rule == "sum":
-        return told
+        return [told]
     size = f"K = {positions}" if rule == "each" else f"K^2 = {positions**2}"
     where = " where they look at different places (K^2 where they agree)" * (rule == "each")
-    return (
-        f"{told}\nWith outputs={rule!r} it takes {size} times gamma{where}: {one:g} -> {gamma:g}."
-    )
+    return [
+        told,
+        f"With outputs={rule!r} it takes {size} times gamma{where}: {one:g} -> {gamma:g}.",
+    ]

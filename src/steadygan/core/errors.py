@@ -34,10 +34,14 @@ def unknown(what: str, given: str, choices: Iterable[str]) -> SteadyganError:
     >>> print(unknown("colour", "gren", ["blue", "green"]))
     Unknown colour 'gren'. Available, nearest first: green, blue.
     """
-    ranked = sorted(
-        choices,
-        key=lambda name: (-SequenceMatcher(None, given.lower(), name.lower()).ratio(), name),
-    )
-    return SteadyganError(
-        f"Unknown {what} {given!r}. Available, nearest first: {', '.join(ranked) or 'none'}."
-    )
+    ranked = ", ".join(nearest(given, choices)) or "none"
+    return SteadyganError(f"Unknown {what} {given!r}. Available, nearest first: {ranked}.")
+
+
+def nearest(given: str, choices: Iterable[str]) -> list[str]:
+    """Return the choices, those that look most like what was given first."""
+
+    def unlike(name: str) -> tuple[float, str]:
+        return -SequenceMatcher(None, given.lower(), name.lower()).ratio(), name
+
+    return sorted(choices, key=unlike)

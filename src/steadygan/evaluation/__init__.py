@@ -1,6 +1,7 @@
 """How good samples are: features -> statistics -> numbers, each with how sure it is. See
 ``steadygan.evaluation.distances``."""
 
+from .evaluate import evaluate, judge
 from .extractors import EffNetLite0, Inception2015
 from .features import Features, Pixels, build_features, extract
 from .metrics import Evaluator
@@ -14,5 +15,7 @@ __all__ = [
     "Pixels",
     "Statistics",
     "build_features",
+    "evaluate",
     "extract",
+    "judge",
 ]

@@ -136,8 +136,20 @@ def number_name(key: str, features: str) -> str:
     )
 
 
-def check_metrics(names: Sequence[str]) -> tuple[str, ...]:
-    """Return the names of metrics, each once; an unknown one raises with the choices."""
+def check_metrics(given: Sequence[str] | str) -> tuple[str, ...]:
+    """Return the names of metrics, each once.
+
+    Args:
+        given: The names, or one text with commas between them.
+
+    Returns:
+        The names.
+
+    Raises:
+        SteadyganError: For an unknown one, with the choices, and where none is named.
+    """
+    listed = given.split(",") if isinstance(given, str) else given
+    names = [name.strip() for name in listed if name.strip()]
     for name in names:
         if name not in METRICS:
             raise unknown("metric", name, METRICS)

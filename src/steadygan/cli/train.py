@@ -1,0 +1,356 @@
+"""Commands that train: train and resume."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+
+from ..core.errors import SteadyganError
+from ..runs.monitor import KINDS
+from .arguments import (
+    OWN,
+    Broken,
+    Folder,
+    Limit,
+    Modules,
+    ValueRange,
+    arg,
+    flag,
+    fresh,
+    positional,
+    spec,
+    whole,
+)
+from .show import bar, say
+
+if TYPE_CHECKING:
+    from ..problems import Problem
+    from ..runs.config import Config
+    from ..training import Outcome
+
+_TROUBLES = [kind for kind in KINDS if kind != "non-finite"]  # which always stops a run
+
+
+@dataclass(frozen=True)
+class Images:
+    """Of 'train images' only. From each picture the central square is taken, then reduced."""
+
+    data: Annotated[
+        str | None,
+        arg("PATH", "a folder, zip, npz/npy, CIFAR archive, IDX file, 'digits' or 'hf:NAME'"),
+    ] = None
+    resolution: Annotated[int | None, whole("N", "pixels a side", "32")] = None
+    channels: Annotated[int | None, whole("N", "3 for colour, 1 for grey", "3")] = None
+    conditional: Annotated[bool, flag("train a class-conditional GAN")] = False
+    flip: Annotated[bool, flag("mirror at random")] = True
+    broken: Broken = "refuse"
+    classes_from: Annotated[
+        str,
+        arg(
+            "WHERE",
+            "where --conditional finds the classes: level=N of the folders, dataset.json,"
+            " column=NAME, none",
+            name="classes",
+        ),
+    ] = "auto"
+    value_range: ValueRange = "auto"
+    limit: Limit = 1.0
+
+    def given(self) -> dict[str, Any]:
+        """Return the settings that differ from the defaults."""
+        kept = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {f.name: kept[f.name] for f in fields(self) if kept[f.name] != f.default}
+
+
+@dataclass(frozen=True)
+class GameOptions:
+    """What is played. Specs are NAME or NAME:setting=value,setting=value."""
+
+    objective: Annotated[str | None, spec("objective", "what the players minimise", OWN)] = None
+    regularizer: Annotated[
+        tuple[str, ...],
+        spec(
+            "regularizer",
+            "penalty on the critic, gamma/2 times a mean square; repeated ones add up",
+            "none",
+        ),
+        tyro.conf.UseAppendAction,
+    ] = ()
+    regularize_generator: Annotated[
+        bool,
+        flag(
+            "the generator's loss has the penalty too, with the opposite sign (Roth et al. 2017,"
+            " section 4.1)"
+        ),
+    ] = False
+    smoothing: Annotated[str | None, spec("smoothing", "noise on the samples", "none")] = None
+    dynamics: Annotated[str, spec("dynamics", "who moves when")] = "alternating"
+    constraint: Annotated[
+        str | None, spec("constraint", "what the critic's parameters obey", "none")
+    ] = None
+
+
+@dataclass(frozen=True)
+class Players:
+    """The networks and what moves them."""
+
+    network: Annotated[str | None, spec("network", "architectures of both players", OWN)] = None
+    optimizer: Annotated[str | None, spec("optimizer", "of both players", OWN)] = None
+    critic_optimizer: Annotated[
+        str | None, spec("optimizer", "of the critic, if it is another one", "as --optimizer")
+    ] = None
+    latent: Annotated[int | None, whole("N", "dimension of the generator's input", OWN)] = None
+    latent_distribution: Annotated[
+        Literal["normal", "uniform"] | None,
+        arg("normal|uniform", "of the generator's input; uniform is on [-1, 1]", OWN),
+    ] = None
+    ema: Annotated[
+        float | None,
+        arg(
+            "DECAY",
+            "of the moving average of the generator that is sampled; 0 for none",
+            OWN,
+            constructor=float,
+        ),
+    ] = None
+
+
+@dataclass(frozen=True)
+class Computation:
+    """How it is computed."""
+
+    gradient_path: Annotated[
+        Literal["auto", "separate", "joined", "merged", "compiled"],
+        arg(
+            "PATH",
+            "how the critic's gradient is computed: separate, joined, merged, compiled, or auto,"
+            " the fastest exact one",
+        ),
+    ] = "auto"
+    penalty_every: Annotated[
+        int, arg("K", "penalize the gradient in every K-th critic update, K times as strong")
+    ] = 1
+    penalty_share: Annotated[
+        float, arg("SHARE", "the part of each batch that gradient penalties look at")
+    ] = 1.0
+    precision: Annotated[
+        Literal["float32", "bfloat16"],
+        arg(
+            "float32|bfloat16",
+            "of the networks; losses and penalties are in single precision always",
+        ),
+    ] = "float32"
+    compile: Annotated[
+        bool,
+        flag("many GANs: compile their gradients, minutes at the start for faster steps"),
+    ] = False
+    device: Annotated[str, arg("NAME", "cpu, cuda, cuda:1, or auto")] = "auto"
+
+
+@dataclass(frozen=True)
+class Measuring:
+    """What is measured while training; the best checkpoint by the first metric is kept."""
+
+    metrics: Annotated[str, arg("NAMES", "taken at each evaluation, such as fd,kid", "none")] = ""
+    metrics_data: Annotated[
+        str | None, arg("PATH", "real samples to measure against", "the training data")
+    ] = None
+    metrics_samples: Annotated[int, arg("N", "how many are measured")] = 2000
+    features: Annotated[
+        str, arg("SPEC", "what images are compared in; see 'steadygan list features'")
+    ] = "effnet-lite0"
+    evaluate_every: Annotated[
+        int, arg("N", "steps between evaluations: samples and metrics; 0: a tenth of the steps")
+    ] = 0
+
+
+@dataclass(frozen=True)
+class Record:
+    """What is kept, and when a run stops by itself: always at a loss that is not finite."""
+
+    log_every: Annotated[int, arg("N", "steps between lines of metrics.jsonl")] = 50
+    checkpoint_every: Annotated[
+        int, arg("N", "steps between checkpoints; 0: a tenth of the steps")
+    ] = 0
+    keep_checkpoints: Annotated[int, arg("N", "how many of the newest stay")] = 2
+    stop_on: Annotated[
+        tuple[str, ...],
+        arg(
+            "KIND",
+            f"stop at this trouble too, repeatable: {', '.join(_TROUBLES)}",
+            "none",
+        ),
+        tyro.conf.UseAppendAction,
+    ] = ()
+
+
+@dataclass(frozen=True)
+class Train:
+    r"""Train a GAN, or many at once, and write a run folder.
+
+    Many: --seeds, and quoted braces in --regularizer, --smoothing, --optimizer or
+    --critic-optimizer that span a grid of strengths and learning rates; small GANs so take a third
+    of the time that they take one by one. 'steadygan train PROBLEM --help' shows the problem's own
+    defaults.
+
+    Examples:
+      steadygan train mixture3d --objective minimax --regularizer js:gamma=0.1 \
+        --dynamics alternating:critic_steps=5 --steps 3000
+      steadygan train images --data photos.zip --resolution 32 --network dcgan \
+        --regularizer js:gamma=2,anneal=0.01 --out runs/photos
+      steadygan train dirac --regularizer r1:gamma=0.3 --dynamics simultaneous
+      steadygan train mixture3d --seeds 32 --regularizer "js:gamma={0.01,0.1,1}"
+    """
+
+    problem: Annotated[
+        str,
+        tyro.conf.Positional,
+        positional("PROBLEM", "what is played; see 'steadygan list problem'"),
+    ]
+    steps: Annotated[int | None, whole("N", "how long", OWN)] = None
+    batch: Annotated[int | None, whole("N", "samples an update", OWN)] = None
+    seed: Annotated[int, arg("N", "one seed gives the same run on the same machine")] = 0
+    seeds: Annotated[
+        int, arg("N", "how many GANs at once, from --seed on; of each setting in braces")
+    ] = 1
+    out: Annotated[Path | None, arg("DIR", "run folder", "a new one under runs/")] = None
+    modules: Modules = ()
+    image: Images = Images()
+    game: GameOptions = GameOptions()
+    player: Players = Players()
+    computation: Computation = Computation()
+    measuring: Measuring = Measuring()
+    record: Record = Record()
+
+    @staticmethod
+    def usual(words: list[str]) -> Train | None:
+        """Return what a problem's recipe comes to, for the help.
+
+        Args:
+            words: Of the command line; the first one that names a problem counts.
+
+        Returns:
+            The command with the problem's own settings as defaults, None where none is named.
+        """
+        from ..core.registry import lookup, names
+
+        problem = next((word for word in words if word in names("problem")), None)
+        if problem is None:
+            return None
+        recipe = lookup("problem", problem).recipe  # type: ignore[attr-defined]
+        usual = {f.name: getattr(recipe, f.name) for f in fields(recipe)}
+
+        def taken(cls: type[Any]) -> dict[str, Any]:
+            return {f.name: usual[f.name] for f in fields(cls) if f.name in usual}
+
+        return Train(
+            problem=tyro.MISSING,
+            game=GameOptions(**taken(GameOptions)),
+            player=Players(**taken(Players)),
+            **taken(Train),
+        )
+
+    def config(self) -> Config:
+        """Return the configuration that the options spell."""
+        from ..runs.config import Config
+
+        groups = (self, self.game, self.player, self.computation, self.measuring, self.record)
+        given = {f.name: getattr(group, f.name) for group in groups for f in fields(group)}
+        return Config(**{f.name: given[f.name] for f in fields(Config)})
+
+    def run(self) -> int:
+        """Train."""
+        from ..evaluation import judge
+        from ..runs.folder import RunFolder
+        from ..training import grid, train, train_fleet
+        from ..training.allocator import keep_memory
+
+        keep_memory()
+        problem = self._problem()
+        out = self.out or fresh(Path("runs"), "-".join([self.problem, *self.game.regularizer]))
+        members = grid(self.config(), self.seeds)
+        if len(members) > 1:
+            compiled = self.computation.compile
+            return _finish(train_fleet(problem, members, out, compiled=compiled))
+        if self.computation.compile:
+            raise SteadyganError(
+                "--compile is for many GANs at once: add --seeds N, or leave it out."
+            )
+        RunFolder.check(out)  # before features are taken, which may take minutes
+        return _finish(train(problem, members[0], out, judge=judge(problem, members[0], bar)))
+
+    def _problem(self) -> Problem:
+        from ..core.registry import build, lookup
+
+        given = self.image.given()
+        if "classes_from" in given and not self.image.conditional:
+            raise SteadyganError(
+                "--classes says where the classes of a class-conditional GAN come from: add"
+                " --conditional, or leave it out."
+            )
+        if self.image.data not in (None, "digits") and Path(self.image.data).exists():
+            # So that the run can be resumed from another folder.
+            given["data"] = str(Path(self.image.data).resolve())
+        if self.problem == "images":
+            if self.image.data is None:
+                raise SteadyganError(
+                    "train images needs --data PATH: a folder, zip, npz or npy of images, or"
+                    " 'digits' for a small bundled set."
+                )
+            return lookup("problem", "images")(**given)  # type: ignore[no-any-return]
+        problem: Problem = build("problem", self.problem)
+        if given:
+            option = next(iter(given)).removesuffix("_from").replace("_", "-")
+            raise SteadyganError(
+                f"--{option} belongs to 'train images'; {self.problem} makes its own samples."
+            )
+        return problem
+
+
+@dataclass(frozen=True)
+class Resume:
+    """Continue a run from its newest checkpoint, with the same bits as if it had never stopped.
+
+    Example:
+      steadygan resume runs/photos
+    """
+
+    path: Folder
+    steps: Annotated[
+        int | None,
+        whole("N", "extend the run to this many steps; annealed strengths stretch with it"),
+    ] = None
+    modules: Modules = ()
+
+    def run(self) -> int:
+        """Resume."""
+        from ..evaluation import judge
+        from ..runs.folder import RunFolder
+        from ..training import resume
+        from ..training.allocator import keep_memory
+
+        keep_memory()
+        about = RunFolder.open(self.path).describe()
+        measured = judge(about.problem(), about.config, bar)
+        return _finish(resume(self.path, steps=self.steps, judge=measured))
+
+
+def _finish(outcome: Outcome) -> int:
+    say(str(outcome.path))
+    for i, member in enumerate(outcome.members):
+        if member.state == "stopped":
+            say(
+                f"steadygan: member {i} stopped at step {member.step}: {member.reason}.",
+                stderr=True,
+            )
+    if outcome.state == "finished":
+        return 0
+    say(
+        f"steadygan: {outcome.state} at step {outcome.step}: {outcome.reason}.",
+        f"steadygan: continue with: steadygan resume {outcome.path}",
+        stderr=True,
+    )
+    return 130 if outcome.state == "interrupted" else 1

@@ -1,0 +1,270 @@
+"""Runs, or generated samples from anywhere, measured against real samples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+from torch import Tensor
+
+from ..core.errors import SteadyganError
+from ..problems.images import Images
+from ..problems.problem import Problem
+from ..problems.readers import Reading
+from ..runs import checkpoint
+from ..runs.config import Config
+from ..runs.folder import RunFolder
+from ..runs.format import BEST, CHECKPOINTS, is_run
+from ..runs.models import load_sampler
+from .cache import Measured
+from .features import Features, Progress, build_features, fingerprint, to_bytes
+from .metrics import Evaluator, Pair, check_metrics, check_possible, compute, take
+from .result import Evaluation, Protocol, store
+from .samples import Event, Loaded, read_samples, samples_event
+
+METRICS = ("fd", "kid", "precision-recall", "density-coverage")
+_VECTORS = "vectors"  # what the features of samples that are no images are called
+_FEWEST = 20  # so that ten subsets have two samples each
+
+Bar = Callable[[str], AbstractContextManager[Progress]]
+"""Shows that something is being done: ``with bar("features") as tell: tell(done, total)``."""
+
+
+@contextmanager
+def silent(name: str) -> Iterator[Progress]:
+    """Show nothing."""
+    yield lambda done, total: None
+
+
+class Subject(NamedTuple):
+    """What is evaluated: name, step and folder of a run, shape of a sample, and n samples of it."""
+
+    name: str
+    step: int | None
+    folder: Path | None
+    event: Event
+    draw: Callable[[int], np.ndarray]
+
+
+def evaluate(
+    runs: Sequence[Path | str],
+    data: str | None = None,
+    *,
+    metrics: Sequence[str] = METRICS,
+    features: str | Features = "effnet-lite0",
+    samples: int = 5000,
+    checkpoints: Literal["newest", "all", "best"] = "newest",
+    seed: int = 0,
+    reading: Reading = Reading(),
+    bar: Bar = silent,
+) -> list[Evaluation]:
+    """Measure how good samples are: each number with its 95 % interval.
+
+    What is compared is taken of equally many samples. Features of real images are kept in the
+    cache, the results of a run in its evaluation.json.
+
+    Args:
+        runs: Run folders, or generated samples: a folder or zip of images, an .npz.
+        data: Real samples, best held back from training; what 'train images' takes. None: those
+            that a run's problem makes itself.
+        metrics: Names of metrics, ``names("metric")``.
+        features: What images are compared in, ``names("features")`` or FILE.py:FUNCTION.
+        samples: How many, real and generated alike.
+        checkpoints: Which of each run; best is the one that ``Config.metrics`` kept.
+        seed: Of the latents and of the choice among the real samples.
+        reading: How files of images are read, where there is a choice.
+        bar: Shows progress.
+
+    Returns:
+        One evaluation for each run, or for each checkpoint.
+
+    Raises:
+        SteadyganError: For too few samples, for shapes and metrics that do not fit, and for what
+            cannot be read; before features are taken.
+
+    >>> import numpy, tempfile
+    >>> folder = tempfile.mkdtemp()
+    >>> for name in ("ours", "real"):
+    ...     numpy.savez(f"{folder}/{name}.npz", samples=torch.randn(64, 2).numpy())
+    >>> (found,) = evaluate([f"{folder}/ours.npz"], f"{folder}/real.npz", metrics=["energy"], samples=64)
+    >>> abs(found.numbers["energy"].value) < 0.5
+    True
+    """
+    if not runs:
+        raise SteadyganError("evaluate needs at least one run folder, or generated samples.")
+    enough(samples, "samples")
+    chosen = check_metrics(metrics)
+    subjects = [
+        each for run in runs for each in _subjects(str(run), checkpoints, seed, reading, bar)
+    ]
+    event = subjects[0].event
+    for other in subjects[1:]:
+        if other.event != event:
+            raise SteadyganError(
+                f"{subjects[0].name} has samples of shape {event}, {other.name} of"
+                f" {other.event}: numbers at different resolutions say "
+                "nothing about each other. Evaluate them one by one."
+            )
+    extractor = build_features(features)
+    check_possible(chosen, extractor, event)
+    if len(event) == 3:
+        extractor.check()
+    with bar("reading data") as tell:
+        if data is not None:
+            loaded = read_samples(data, samples, event, seed, tell, reading)
+        else:
+            loaded = Loaded(_own(Path(runs[0]), samples, event, seed), "")
+    with bar("features of the real samples") as tell:
+        x = take(loaded.x, extractor, tell)
+    protocol = Protocol(
+        features=extractor.name if len(event) == 3 else _VECTORS,
+        preparation=_preparation(extractor, loaded, event),
+        data=data or "the problem's own",
+        fingerprint=fingerprint(loaded.x),
+        event=event,
+        samples=samples,
+        seed=seed,
+    )
+    return [_one(each, data, loaded.x, x, extractor, chosen, protocol, bar) for each in subjects]
+
+
+def judge(problem: Problem, config: Config, bar: Bar = silent) -> Evaluator | None:
+    """Return what measures samples while a run trains, as its configuration says.
+
+    Args:
+        problem: Whose samples are real, unless ``metrics_data`` names others.
+        config: ``metrics``, ``metrics_data``, ``metrics_samples`` and ``features`` of it count.
+        bar: Shows progress.
+
+    Returns:
+        The evaluator; None where the configuration names no metrics.
+
+    Raises:
+        SteadyganError: For metrics, features and data that cannot be had, before anything is
+            trained.
+    """
+    if not config.metrics:
+        return None
+    metrics = check_metrics(config.metrics)
+    features = build_features(config.features)
+    check_possible(metrics, features, problem.event)
+    n, data = config.metrics_samples, config.metrics_data or getattr(problem, "data", None)
+    enough(n, "metrics_samples")
+    if len(problem.event) == 3:
+        features.check()
+        with bar("reading data") as tell:
+            reading = problem.reading if isinstance(problem, Images) else None
+            real = read_samples(str(data), n, problem.event, config.seed, tell, reading).x
+    else:
+        real = problem.stream(config.seed).draw(n).x.double().numpy()
+    with bar("features of the real samples") as tell:
+        return Evaluator(real, features, metrics, tell)
+
+
+def enough(n: int, name: str) -> None:
+    """Refuse too few samples for an interval.
+
+    Args:
+        n: How many.
+        name: The setting that says so.
+
+    Raises:
+        SteadyganError: For fewer than 20.
+    """
+    if n < _FEWEST:
+        raise SteadyganError(f"{name} must be at least {_FEWEST}, not {n}.")
+
+
+def _subjects(
+    run: str,
+    checkpoints: Literal["newest", "all", "best"],
+    seed: int,
+    reading: Reading,
+    bar: Bar,
+) -> Iterator[Subject]:
+    folder = Path(run)
+    if not is_run(folder):
+        if folder.is_dir() and (folder / CHECKPOINTS).is_dir():
+            # Refuses it as a run that lost its configuration, rather than as images.
+            RunFolder.open(folder)
+        name = folder.stem if folder.is_file() else folder.name
+
+        def read(n: int) -> np.ndarray:
+            with bar(f"reading {name}") as tell:
+                return read_samples(run, n, None, seed, tell, reading).x
+
+        yield Subject(name, None, None, samples_event(run, reading), read)
+        return
+    event = RunFolder.open(folder).describe().event
+    chosen = {
+        "newest": [checkpoint.latest(folder)],
+        "all": checkpoint.checkpoints(folder),
+        "best": [folder / BEST],
+    }
+    for path in chosen[checkpoints]:
+        sample, step = load_sampler(folder, path)
+
+        def draw(n: int, sample: Callable[[int, int], Tensor] = sample) -> np.ndarray:
+            x = sample(n, seed)
+            return (to_bytes(x) if x.ndim == 4 else x.double()).numpy()
+
+        yield Subject(folder.resolve().name, step, folder, event, draw)
+
+
+def _own(run: Path, samples: int, event: Event, seed: int) -> np.ndarray:
+    """Draw real samples from the problem of a run."""
+    if len(event) == 3 or not is_run(run):
+        raise SteadyganError(
+            "evaluate needs --data PATH: real samples to compare with, best some that the run was"
+            " not trained on."
+        )
+    problem = RunFolder.open(run).describe().problem()
+    return problem.stream(seed).draw(samples).x.double().numpy()
+
+
+def _preparation(features: Features, real: Loaded, event: Event) -> str:
+    if len(event) != 3:
+        return "none"
+    fitted = real.preparation and f"real images: {real.preparation}"
+    return "; ".join(filter(None, (fitted, features.preparation)))
+
+
+def _one(
+    subject: Subject,
+    data: str | None,
+    real: np.ndarray,
+    x: Measured,
+    features: Features,
+    metrics: Sequence[str],
+    protocol: Protocol,
+    bar: Bar,
+) -> Evaluation:
+    title = subject.name if subject.step is None else f"{subject.name} at {subject.step}"
+    generated = subject.draw(protocol.samples)
+    with bar(f"features of {title}") as tell:
+        y = take(generated, features, tell)
+    with bar(f"numbers of {title}") as tell:
+        numbers, records = compute(Pair(real, generated, x, y), metrics, tell)
+    plain = {key: record.to_json() for key, record in records.items()}
+    evaluation = Evaluation(
+        subject.name, subject.step, protocol, numbers, plain, _notes(subject, data)
+    )
+    if subject.folder is not None:
+        store(subject.folder, evaluation)
+    return evaluation
+
+
+def _notes(subject: Subject, data: str | None) -> tuple[str, ...]:
+    if subject.folder is None or data is None:
+        return ()
+    trained = RunFolder.open(subject.folder).describe().setting.get("data")
+    known = trained and Path(trained).exists() and Path(data).exists()
+    if known and Path(trained).samefile(data):
+        return (
+            f"{subject.name} was trained on these very images: a run that memorises them looks"
+            " better than it is.",
+        )
+    return ()
