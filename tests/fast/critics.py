@@ -108,6 +108,20 @@ def conv(n_in: int = 6, n_out: int = 6, **settings) -> nn.Module:
 
 
 MERGED = {
+    "prelu": lambda: body(conv(), nn.PReLU(6)),
+    "learned gain": lambda: Of(
+        lambda self, x: self.head(self.gain * F.relu(self.a(x)).flatten(1)),
+        a=conv(3),
+        gain=nn.Parameter(torch.randn(384)),
+        head=nn.Linear(384, 1),
+    ),
+    "learned bias": lambda: Of(
+        lambda self, x: self.head((F.relu(self.a(x)) + self.b).flatten(1)),
+        a=conv(3),
+        b=nn.Parameter(torch.randn(6, 1, 1)),
+        head=nn.Linear(384, 1),
+    ),
+    "legacy spectral norm": lambda: body(torch.nn.utils.spectral_norm(conv()), nn.ReLU()),
     "plain": lambda: body(),
     "deep": lambda: body(conv(), nn.ReLU(), conv(), nn.LeakyReLU(0.1)),
     "grouped": lambda: body(conv(groups=3), nn.ReLU()),
@@ -187,25 +201,18 @@ MERGED = {
     "linear": lambda: nn.Sequential(nn.Flatten(), nn.Linear(192, 1)),
 }
 JOINED = {
+    "instance norm": lambda: body(conv(), nn.InstanceNorm2d(6, affine=True), nn.ReLU()),
+    "detached": lambda: Of(
+        lambda self, x: self.head(F.relu(self.a(x)).detach().flatten(1)),
+        a=conv(3),
+        head=nn.Linear(384, 1),
+    ),
     "tanh": lambda: body(conv(), nn.Tanh()),
     "silu": lambda: body(conv(), nn.SiLU()),
     "softplus": lambda: body(conv(), nn.Softplus()),
     "gelu": lambda: body(conv(), nn.GELU()),
     "group norm": lambda: body(conv(), nn.GroupNorm(2, 6), nn.ReLU()),
     "layer norm": lambda: body(nn.LayerNorm([6, 4, 4]), nn.ReLU()),
-    "prelu": lambda: body(conv(), nn.PReLU(6)),
-    "learned gain": lambda: Of(
-        lambda self, x: self.head(self.gain * F.relu(self.a(x)).flatten(1)),
-        a=conv(3),
-        gain=nn.Parameter(torch.randn(384)),
-        head=nn.Linear(384, 1),
-    ),
-    "learned bias": lambda: Of(
-        lambda self, x: self.head((F.relu(self.a(x)) + self.b).flatten(1)),
-        a=conv(3),
-        b=nn.Parameter(torch.randn(6, 1, 1)),
-        head=nn.Linear(384, 1),
-    ),
     "square": lambda: Of(
         lambda self, x: self.head((self.a(x) * self.a(x)).flatten(1)),
         a=conv(3),
@@ -219,7 +226,6 @@ JOINED = {
 }
 SEPARATE = {
     "batch norm": lambda: body(conv(), nn.BatchNorm2d(6), nn.ReLU()),
-    "instance norm": lambda: body(conv(), nn.InstanceNorm2d(6, affine=True), nn.ReLU()),
     "minibatch std": lambda: body(conv(), MinibatchStd(), nn.ReLU()),
     "centred over the batch": lambda: Of(
         lambda self, x: self.head((x - x.mean(0)).relu().flatten(1)), head=nn.Linear(192, 1)
@@ -227,12 +233,6 @@ SEPARATE = {
     "activation as a weight": lambda: Of(_hyper, a=conv(3), w=nn.Linear(384, 384)),
     "scripted branch": lambda: body(conv(), Scripted(), nn.ReLU()),
     "scripted head": lambda: nn.Sequential(nn.Flatten(), nn.Linear(192, 1), Scripted()),
-    "legacy spectral norm": lambda: body(torch.nn.utils.spectral_norm(conv()), nn.ReLU()),
-    "detached": lambda: Of(
-        lambda self, x: self.head(F.relu(self.a(x)).detach().flatten(1)),
-        a=conv(3),
-        head=nn.Linear(384, 1),
-    ),
     "samples as channels": lambda: Of(_crossed, a=nn.Conv2d(5, 5, 1), head=nn.Linear(192, 1)),
     "every pair": lambda: Of(_pairs, head=nn.Linear(192, 1), other=nn.Linear(192, 1)),
 }

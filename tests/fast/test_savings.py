@@ -88,7 +88,7 @@ def test_a_penalty_on_part_of_the_batch(path):
     critic = MERGED["deep"]().double()
     parameters = list(critic.parameters())
     rng = torch.Generator().manual_seed(3)
-    found, _, gradients = critic_gradient(
+    found, gradients = critic_gradient(
         game, critic, real, fake, parameters, at=Context(rng=rng), path=path, share=0.4
     )
     # The same by hand: all six rows in the objective, the first three of each point in the penalty.

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
 
 from .constraints import Constraint
 from .context import Context, Samples
@@ -21,7 +20,7 @@ from .outputs import Outputs, Probe
 from .registry import build
 from .regularizers import POINTS, Regularizer
 from .schedules import Strength, scaled, strengths_of
-from .scores import Critic, Scores, by_output, by_view, join, look, of_output, score, split
+from .scores import Critic, Scores, by_output, by_view, join, look, of_output, once, score, split
 from .slopes import AUTOGRAD, Slopes
 from .smoothing import Smoothing
 
@@ -164,7 +163,7 @@ class Game:
         # iterates once for all of them, because one step of the critic is one iteration of its
         # power method.
         scores: dict[str, Scores] = {}
-        with parametrize.cached():
+        with once(critic):
             for name, samples in points.items():
                 scores |= self.look(critic, {name: samples}, at=at, slopes=slopes)
         return self.value(scores, at=at)
@@ -219,7 +218,7 @@ class Game:
         given = {"fake": Samples(fake, y_fake)}
         if real is not None:
             given["real"] = Samples(real, y_real)
-        with parametrize.cached():
+        with once(critic):
             scores = {
                 name: score(critic, self._smooth(samples, at), reading=self.outputs.reading)
                 for name, samples in given.items()

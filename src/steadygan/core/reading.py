@@ -63,6 +63,8 @@ def read(out: Any, rows: int, reading: Reading = "auto") -> Heads:
     >>> [tuple(logits.shape) for logits in read(maps, 4).logits]
     [(4, 9), (4, 1)]
     """
+    if rows == 0:
+        raise SteadyganError("the batch is empty: a critic's loss is a mean over its samples")
     heads, features = _walk(out, reading)
     if not heads:
         raise SteadyganError("the critic returned no tensor of logits")
@@ -133,4 +135,9 @@ def _checked(out: Tensor, rows: int) -> Tensor:
             f"the critic returned shape {tuple(out.shape)} of {out.dtype} for {rows} samples;"
             f" expected one logit a sample, ({rows},), or several, ({rows}, ...)"
         )
-    return out.float() if out.dtype in (torch.float16, torch.bfloat16) else out
+    return lifted(out)
+
+
+def lifted(t: Tensor) -> Tensor:
+    """Return a tensor in single precision where it came in half: squares would be 0 or infinite."""
+    return t.float() if t.dtype in (torch.float16, torch.bfloat16) else t

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
 
 from .context import Samples
 from .errors import SteadyganError
 from .outputs import Probe
-from .reading import Heads, Reading, read
-from .slopes import AUTOGRAD, Slopes
+from .reading import Heads, Reading, lifted, read
+from .slopes import AUTOGRAD, ONCE, Autograd, Slopes, differentiable_once
 
 Critic = Callable[..., Any]
 """Any module or function D(x), or D(x, y) with labels, that returns logits, large on real samples:
@@ -96,7 +102,9 @@ def score(
         return _scores(x, heads, labels)
     _differentiable(x)
     x, (logits,), pull = slopes(lambda point: (logits_of(critic, point, labels, reading),), x)
-    return Scores(x, logits, pull((torch.ones_like(logits),)), labels)
+    slope = lifted(pull((torch.ones_like(logits),)))
+    _once_is_not_enough(critic, (logits,), slope, slopes)
+    return Scores(x, logits, slope, labels)
 
 
 def look(
@@ -132,7 +140,8 @@ def look(
     rest = [None] * (len(tensors) - len(heads.logits))
     whole = _scores(x, heads, together.labels)
     if heads.single:
-        gradient = pull((torch.ones_like(whole.logits), *rest))
+        gradient = lifted(pull((torch.ones_like(whole.logits), *rest)))
+        _once_is_not_enough(critic, tensors, gradient, slopes)
         return dict(zip(points, split(whole._replace(gradient=gradient), sizes), strict=True))
     parts = dict(zip(points, split(whole, sizes), strict=True))
     asked = {name: probes(name, part.outputs) for name, part in parts.items()}
@@ -141,7 +150,9 @@ def look(
             _rows([p and p.cotangents[o] for p in turn], [s.outputs[o] for s in parts.values()])
             for o in range(len(heads.logits))
         ]
-        gradients = pull((*cotangents, *rest)).split(sizes)
+        gradient = lifted(pull((*cotangents, *rest)))
+        _once_is_not_enough(critic, tensors, gradient, slopes)
+        gradients = gradient.split(sizes)
         for name, probe, gradient in zip(points, turn, gradients, strict=True):
             if probe:
                 part = parts[name]
@@ -253,3 +264,41 @@ def _differentiable(x: Tensor) -> None:
             f"the critic's input gradient needs floating-point samples, these are {x.dtype}:"
             " convert them with .float()"
         )
+
+
+_asked: weakref.WeakSet[nn.Module] = weakref.WeakSet()
+
+
+def _once_is_not_enough(
+    critic: Critic, outputs: Sequence[Tensor], slope: Tensor, slopes: Slopes
+) -> None:
+    """Refuse a critic, when it is seen first, whose input gradient has no right derivative."""
+    if not isinstance(critic, nn.Module) or not isinstance(slopes, Autograd) or critic in _asked:
+        return
+    if slope.requires_grad:
+        if culprit := differentiable_once(outputs, slope):
+            raise SteadyganError(ONCE.format(culprit))
+        _asked.add(critic)
+
+
+@contextmanager
+def once(critic: Critic) -> Iterator[None]:
+    """Let all passes of one update see the same weights, where they are computed.
+
+    One update is one power iteration of spectral normalisation, in its older form as well.
+    """
+    modules = critic.modules() if isinstance(critic, nn.Module) else ()
+    hooks = [
+        hook
+        for module in modules
+        for hook in module._forward_pre_hooks.values()
+        if isinstance(hook, (SpectralNorm, WeightNorm))
+    ]
+    with parametrize.cached():
+        for hook in hooks:
+            hook.compute_weight = functools.cache(hook.compute_weight)  # type: ignore[method-assign]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                del hook.compute_weight

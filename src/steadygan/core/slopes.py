@@ -3,12 +3,20 @@ of it back to x, such that the result is differentiable again."""
 
 from __future__ import annotations
 
+import sys
+import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import Node
+from torch.backends import cuda as kernels
+
+from .errors import SteadyganError
 
 Tensors = tuple[Tensor, ...]
 """What is differentiated in x: one logit a sample, or several tensors of a sample's outputs."""
@@ -52,23 +60,31 @@ class Autograd(Slopes):
             # An alias, so that the caller's tensor keeps its flags and the derivative is with
             # respect to this use of it only.
             x = x.view_as(x) if x.requires_grad else x.detach().requires_grad_()
-            outputs = function(x)
+            with twice():
+                outputs = function(x)
 
         def pull(cotangents: Sequence[Tensor | None]) -> Tensor:
             pairs = zip(outputs, cotangents, strict=True)
-            reached = [(out, c) for out, c in pairs if c is not None and out.requires_grad]
-            if not reached:
-                return torch.zeros_like(x)
-            (slope,) = torch.autograd.grad(
-                [out for out, _ in reached],
-                x,
-                [cotangent for _, cotangent in reached],
-                retain_graph=True,
-                create_graph=differentiable,
-                allow_unused=True,
-                materialize_grads=True,
-            )
-            return slope
+            asked = [(out, c) for out, c in pairs if c is not None]
+            reached = [(out, c) for out, c in asked if out.requires_grad]
+            slope: Tensor | None = None
+            if reached:
+                with explained():
+                    (slope,) = torch.autograd.grad(
+                        [out for out, _ in reached],
+                        x,
+                        [cotangent for _, cotangent in reached],
+                        retain_graph=True,
+                        create_graph=differentiable,
+                        allow_unused=True,
+                    )
+            if slope is None and asked:
+                warnings.warn(
+                    "the critic's output does not depend on its samples, so that a penalty on its"
+                    " slope does nothing: does it detach them, or run under torch.no_grad()?",
+                    stacklevel=2,
+                )
+            return torch.zeros_like(x) if slope is None else slope
 
         if differentiable:
             return x, outputs, pull
@@ -97,3 +113,78 @@ class Func(Slopes):
 
 
 AUTOGRAD, FUNC = Autograd(), Func()
+
+
+_FUSED: tuple[tuple[Any, Any], ...] = (
+    (kernels.flash_sdp_enabled, kernels.enable_flash_sdp),
+    (kernels.mem_efficient_sdp_enabled, kernels.enable_mem_efficient_sdp),
+    (kernels.cudnn_sdp_enabled, kernels.enable_cudnn_sdp),
+)
+
+
+@contextmanager
+def twice() -> Iterator[None]:
+    """Let what torch has in several forms take the one that has a second derivative.
+
+    Attention takes its math kernel, which has the values of the fused ones; what was compiled runs
+    as it was written.
+    """
+    # Where it is not imported nothing is compiled, and importing it takes seconds.
+    compiler: Any = torch.compiler if "torch._dynamo" in sys.modules else None
+    stance = compiler and compiler.set_stance("force_eager")
+    fused = [enable for enabled, enable in _FUSED if enabled()]
+    for enable in fused:
+        enable(False)
+    try:
+        yield
+    finally:
+        for enable in fused:
+            enable(True)
+        if stance:
+            stance.__exit__(None, None, None)
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Say what to do where torch cannot differentiate a critic as a penalty needs it."""
+    try:
+        yield
+    except RuntimeError as error:
+        for said, advice in _ADVICE.items():
+            if said in str(error):
+                raise SteadyganError(f"{advice} ({error})") from error
+        raise
+
+
+ONCE = (
+    "a gradient penalty differentiates the critic twice, and torch differentiates {0} once only:"
+    " write it in operations that torch can differentiate twice"
+)
+_ADVICE = {
+    "use_reentrant=True": "the critic recomputes its activations by reentrant checkpointing, which"
+    " torch.autograd.grad refuses: pass use_reentrant=False to torch.utils.checkpoint.checkpoint",
+    "support double backward": ONCE.format("a compiled part of it"),
+    "marked with @once_differentiable": ONCE.format("a custom Function in it"),
+    "is not implemented": ONCE.format("an operation in it"),
+}
+
+
+def differentiable_once(outputs: Sequence[Tensor], slope: Tensor) -> str:
+    """Return what stands in a critic's graph and has no second derivative, by name, or ''."""
+    for node in nodes(*outputs):
+        function = getattr(type(node), "_forward_cls", None)
+        if function is not None and hasattr(function.backward, "__wrapped__"):
+            return str(function.__name__)
+    ends = [node for node in nodes(slope) if node.name().endswith("NotImplemented")]
+    return "an operation without a second derivative" if ends else ""
+
+
+def nodes(*tensors: Tensor) -> Iterator[Node]:
+    """Yield the nodes of the graph of tensors, each once."""
+    path, seen = [tensor.grad_fn for tensor in tensors], set[Node]()
+    while path:
+        node = path.pop()
+        if node is not None and node not in seen:
+            seen.add(node)
+            path.extend(child for child, _ in node.next_functions)
+            yield node

@@ -11,7 +11,7 @@ import torch
 
 from ..core.errors import SteadyganError, unknown
 from ..core.game import Game
-from ..core.gradients import Path
+from ..core.gradients import GradientPath
 from ..core.registry import build, lookup, spec
 from ..problems.problem import Problem
 from .monitor import KINDS
@@ -112,7 +112,7 @@ class Config:
                 f" {given['penalty_share']:g}."
             )
         for name, choices in {
-            "gradient_path": get_args(Path),
+            "gradient_path": get_args(GradientPath),
             "precision": ("float32", "bfloat16"),
         }.items():
             if given[name] not in choices:

@@ -1,5 +1,14 @@
 """The critic's gradient by the cheapest exact path."""
 
-from .choice import Decision, Path, critic_backward, critic_gradient, decide, remember
+from .backward import CriticGradient, critic_backward, critic_gradient
+from .choice import Decision, GradientPath, decide, remember
 
-__all__ = ["Decision", "Path", "critic_backward", "critic_gradient", "decide", "remember"]
+__all__ = [
+    "CriticGradient",
+    "Decision",
+    "GradientPath",
+    "critic_backward",
+    "critic_gradient",
+    "decide",
+    "remember",
+]

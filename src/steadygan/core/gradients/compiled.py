@@ -16,9 +16,8 @@ from torch.utils import _pytree as pytree
 from ..context import Context, Samples
 from ..game import Game
 from ..schedules import at as strength_at
-from . import tracing
 from .paths import PATHS, Found, Points
-from .tracing import Tree, to_terms, to_tree
+from .tracing import Tree, compile_tree, to_terms, to_tree
 
 _compiled: weakref.WeakKeyDictionary[nn.Module, dict[Hashable, Callable[[Tree], Tree]]] = (
     weakref.WeakKeyDictionary()
@@ -33,6 +32,7 @@ def compiled(
     parameters: Sequence[Tensor],
     path: str,
     key: Hashable,
+    scale: Tensor | float = 1.0,
 ) -> Found:
     """Return what a path finds, by its compiled form; ``key`` says when two calls may share one.
 
@@ -55,6 +55,7 @@ def compiled(
             place: torch.as_tensor(strength_at(value, at.progress), dtype=torch.float64)
             for place, value in game.strengths().items()
         },
+        "scale": torch.as_tensor(scale, dtype=torch.float32),
     }
     leaves, shape = pytree.tree_flatten(given)
     bare = game.with_strengths(dict.fromkeys(given["strengths"], 0.0))
@@ -65,23 +66,23 @@ def compiled(
         here = {name: Samples(**samples) for name, samples in given["points"].items()}
         network = lambda *x: functional_call(critic, own | given["fixed"], x)  # noqa: E731
         context = Context(memory=given["memory"])
-        terms, _, gradients = PATHS[path](
-            game.with_strengths(given["strengths"]), network, here, context, list(own.values())
+        found = PATHS[path](
+            game.with_strengths(given["strengths"]), network, here, context, given["scale"]
         )
-        found = {name: g.detach() for name, g in zip(own, gradients, strict=True) if g is not None}
-        return {"terms": to_tree(terms.detach()), "gradients": found}
+        pairs = zip(own, found.gradients(list(own.values())), strict=True)
+        gradients = {name: g.detach() for name, g in pairs if g is not None}
+        return {"terms": to_tree(found.terms.detach()), "gradients": gradients}
 
     known = _compiled.setdefault(critic, {})
     if key not in known:
         # Traced on copies of what the critic changes in passing, such as the statistics of a
         # normalisation.
-        known[key] = tracing.compiled(
+        known[key] = compile_tree(
             pure, {**given, "fixed": {name: t.clone() for name, t in given["fixed"].items()}}
         )
     found = known[key](given)
-    names = {id(t): name for name, t in held.items()}
-    return (
+    return Found(
         to_terms(found["terms"]),
-        parameters,
-        [found["gradients"].get(names[id(p)]) for p in parameters],
+        [held[name] for name in found["gradients"]],
+        list(found["gradients"].values()),
     )

@@ -50,7 +50,9 @@ class _Layer(Function):
     """y = layer(x, w, b); its backward is ``_LayerAdjoint``."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, w: Tensor, b: Tensor | None, kind: Any, box: Box) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, w: Tensor | None, b: Tensor | None, kind: Any, box: Box
+    ) -> Tensor:
         ctx.save_for_backward(x, w, b)
         ctx.rest = kind, box
         return kind.forward(x, w, b)  # type: ignore[no-any-return]
@@ -67,23 +69,23 @@ class _LayerAdjoint(Function):
 
     @staticmethod
     def forward(
-        ctx: Any, delta: Tensor, w: Tensor, b: Tensor | None, x: Tensor, kind: Any, box: Box
+        ctx: Any, delta: Tensor, w: Tensor | None, b: Tensor | None, x: Tensor, kind: Any, box: Box
     ) -> Tensor:
         ctx.save_for_backward(delta, w, x)
-        ctx.rest = b is not None, kind, box
+        ctx.rest = None if b is None else b.shape, kind, box
         return kind.adjoint(delta, x, w)  # type: ignore[no-any-return]
 
     @staticmethod
     def backward(ctx: Any, t: Tensor) -> tuple[Tensor | None, ...]:
         delta, w, x = ctx.saved_tensors
-        biased, kind, box = ctx.rest
-        onward = kind.forward(t, w, None) if ctx.needs_input_grad[0] else None
+        shape, kind, box = ctx.rest
+        onward = kind.tangent(t, x, w) if ctx.needs_input_grad[0] else None
         weight = (
-            kind.weight(delta, torch.addcmul(t, x, box.like(x)), w)
+            kind.weight(delta, torch.addcmul(t, x, box.like(x)), x, w)
             if ctx.needs_input_grad[1]
             else None
         )
-        bias = kind.bias(delta * box.like(delta)) if biased and ctx.needs_input_grad[2] else None
+        bias = kind.bias(delta * box.like(delta), shape) if ctx.needs_input_grad[2] else None
         return onward, weight, bias, None, None, None
 
 
@@ -116,13 +118,16 @@ class _Convolution:
         )[0]
         return found
 
-    def weight(self, delta: Tensor, h: Tensor, w: Tensor) -> Tensor:
+    def tangent(self, t: Tensor, x: Tensor, w: Tensor) -> Tensor:
+        return self.forward(t, w, None)
+
+    def weight(self, delta: Tensor, h: Tensor, x: Tensor, w: Tensor) -> Tensor:
         found: Tensor = aten.convolution_backward(
             delta, h, w, None, *self._geometry, [False, True, False]
         )[1]
         return found
 
-    def bias(self, delta: Tensor) -> Tensor:
+    def bias(self, delta: Tensor, shape: torch.Size) -> Tensor:
         return delta.sum([0, *range(2, delta.ndim)])
 
 
@@ -133,11 +138,62 @@ class _Linear:
     def adjoint(self, delta: Tensor, x: Tensor, w: Tensor) -> Tensor:
         return delta @ w
 
-    def weight(self, delta: Tensor, h: Tensor, w: Tensor) -> Tensor:
+    def tangent(self, t: Tensor, x: Tensor, w: Tensor) -> Tensor:
+        return F.linear(t, w)
+
+    def weight(self, delta: Tensor, h: Tensor, x: Tensor, w: Tensor) -> Tensor:
         return delta.flatten(0, -2).T @ h.flatten(0, -2)
 
-    def bias(self, delta: Tensor) -> Tensor:
+    def bias(self, delta: Tensor, shape: torch.Size) -> Tensor:
         return delta.flatten(0, -2).sum(0)
+
+
+class _Shift:
+    """x + b, of a b that is learned outside a layer and is broadcast to x."""
+
+    def forward(self, x: Tensor, w: None, b: Tensor) -> Tensor:
+        return x + b
+
+    def adjoint(self, delta: Tensor, x: Tensor, w: None) -> Tensor:
+        return delta.view_as(delta)
+
+    def tangent(self, t: Tensor, x: Tensor, w: None) -> Tensor:
+        return t
+
+    def bias(self, delta: Tensor, shape: torch.Size) -> Tensor:
+        return delta.sum_to_size(shape)
+
+
+class _Scale:
+    """x * w, of a w that is learned and is broadcast to x: a layer with a diagonal matrix."""
+
+    def forward(self, x: Tensor, w: Tensor, b: None) -> Tensor:
+        return x * w
+
+    def adjoint(self, delta: Tensor, x: Tensor, w: Tensor) -> Tensor:
+        return delta * w
+
+    def tangent(self, t: Tensor, x: Tensor, w: Tensor) -> Tensor:
+        return t * w
+
+    def weight(self, delta: Tensor, h: Tensor, x: Tensor, w: Tensor) -> Tensor:
+        return (delta * h).sum_to_size(w.shape)
+
+
+class _Leak:
+    """x where it is positive, else w * x, of a learned w: a diagonal matrix that x itself chooses."""
+
+    def forward(self, x: Tensor, w: Tensor, b: None) -> Tensor:
+        return torch.where(x > 0, x, x * w)
+
+    def adjoint(self, delta: Tensor, x: Tensor, w: Tensor) -> Tensor:
+        return torch.where(x > 0, delta, delta * w)
+
+    def tangent(self, t: Tensor, x: Tensor, w: Tensor) -> Tensor:
+        return torch.where(x > 0, t, t * w)
+
+    def weight(self, delta: Tensor, h: Tensor, x: Tensor, w: Tensor) -> Tensor:
+        return torch.where(x > 0, 0.0, delta * h).sum_to_size(w.shape)
 
 
 # ------------------------------------------------------------ maps without weights
@@ -190,6 +246,23 @@ class _Rectifier:
     def forward(self, x: Tensor) -> tuple[Tensor, tuple[Tensor]]:
         y = self._f(x, inplace=self.in_place)
         return y, (y,)
+
+
+class _Masked:
+    """A piecewise-linear function whose slope must be read from its input."""
+
+    in_place = False
+
+    def __init__(self, f: Callable[[Tensor], Tensor], slope: Callable[[Tensor], Tensor]) -> None:
+        self._f, self._slope = f, slope
+
+    def forward(self, x: Tensor) -> tuple[Tensor, tuple[Tensor]]:
+        return self._f(x), (self._slope(x),)
+
+    def adjoint(self, delta: Tensor, slope: Tensor) -> Tensor:
+        return delta * slope
+
+    tangent = adjoint
 
 
 class _LinearMap:
@@ -249,6 +322,26 @@ def convolved(
 def projected(x: Tensor, w: Tensor, b: Tensor | None, box: Box) -> Tensor:
     """Return x W^T + b."""
     return _Layer.apply(x, w, b, _Linear(), box)  # type: ignore[no-any-return, no-untyped-call]
+
+
+def shifted(x: Tensor, b: Tensor, box: Box) -> Tensor:
+    """Return x + b of a learned b that is not wider than x."""
+    return _Layer.apply(x, None, b, _Shift(), box)  # type: ignore[no-any-return, no-untyped-call]
+
+
+def scaled(x: Tensor, w: Tensor, box: Box) -> Tensor:
+    """Return x * w of a learned w that is not wider than x."""
+    return _Layer.apply(x, w, None, _Scale(), box)  # type: ignore[no-any-return, no-untyped-call]
+
+
+def leaked(x: Tensor, w: Tensor, box: Box) -> Tensor:
+    """Return x where it is positive, else w * x, of a learned w that is not wider than x."""
+    return _Layer.apply(x, w, None, _Leak(), box)  # type: ignore[no-any-return, no-untyped-call]
+
+
+def masked(x: Tensor, f: Callable[[Tensor], Tensor], slope: Callable[[Tensor], Tensor]) -> Tensor:
+    """Return f(x), piecewise linear with the slope slope(x)."""
+    return _Map.apply(x, _Masked(f, slope))  # type: ignore[no-any-return, no-untyped-call]
 
 
 def rectified(

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.graph import Node
-from torch.nn.utils import parametrize
 
 from ..context import Context, Samples
 from ..game import CriticTerms, Game
-from ..reading import Reading
-from ..scores import Critic, Scores, heads_of, join, score, split
+from ..reading import Reading, lifted, read
+from ..scores import Critic, Scores, heads_of, join, once, score, split
+from ..slopes import nodes
+from .apart import Watch
+from .graph import unknown_node
 from .merged import Box
-from .whitelist import Merge, unknown_node
+from .rules import Merge
 
 Points = Mapping[str, Samples]
 
@@ -24,7 +26,29 @@ class NotExact(Exception):
     """Why a path does not hold for a critic."""
 
 
-Found = tuple[CriticTerms, Sequence[Tensor], Sequence[Tensor | None]]
+class Found(NamedTuple):
+    """What a path finds: the loss in its parts, without a graph, and what is left to pull back.
+
+    The gradient of the whole loss is that of the roots' inner product with their cotangents.
+    """
+
+    terms: CriticTerms
+    roots: Sequence[Tensor]
+    cotangents: Sequence[Tensor | None]
+
+    def gradients(self, parameters: Sequence[Tensor]) -> Sequence[Tensor | None]:
+        """Return the gradients of the parameters, None where the loss does not depend on one."""
+        if not self.roots or not parameters:
+            return [None] * len(parameters)
+        return torch.autograd.grad(self.roots, parameters, self.cotangents, allow_unused=True)
+
+    def accumulate(self, parameters: Sequence[Tensor]) -> None:
+        """Add the gradients to the ``.grad`` of the parameters, as ``loss.backward()`` does.
+
+        In the parameters' memory layout, into buffers that are there, and with every hook.
+        """
+        if self.roots and parameters:
+            torch.autograd.backward(self.roots, self.cotangents, inputs=parameters)
 
 
 REST = "/rest"
@@ -72,86 +96,82 @@ def _value(game: Game, scores: Mapping[str, Scores], at: Context) -> CriticTerms
 
 
 def separate(
-    game: Game, critic: Critic, points: Points, at: Context, parameters: Sequence[Tensor] | None
+    game: Game, critic: Critic, points: Points, at: Context, scale: Tensor | float = 1.0
 ) -> Found:
     """Each batch through the critic on its own, one backward."""
     scores: dict[str, Scores] = {}
-    with parametrize.cached():
+    with once(critic):
         for name, samples in points.items():
             scores |= game.look(critic, {name: samples}, at=at)
-    return _backward(game, scores, at, parameters)
+    return _whole(_value(game, scores, at), scale)
 
 
 def joined(
-    game: Game, critic: Critic, points: Points, at: Context, parameters: Sequence[Tensor] | None
+    game: Game, critic: Critic, points: Points, at: Context, scale: Tensor | float = 1.0
 ) -> Found:
     """All batches through the critic in one pass, or in two where some need no input gradient."""
     scores: dict[str, Scores] = {}
-    with parametrize.cached():
+    with once(critic):
         for names, _ in _groups(game, points):
-            scores |= game.look(critic, _together(points, names), at=at)
-    return _backward(game, {name: scores[name] for name in points}, at, parameters)
+            # One batch alone needs no watch.
+            seen = _watched(critic, game.outputs.reading) if len(names) > 1 else critic
+            scores |= game.look(seen, _together(points, names), at=at)
+    return _whole(_value(game, {name: scores[name] for name in points}, at), scale)
 
 
 def merged(
-    game: Game, critic: Critic, points: Points, at: Context, parameters: Sequence[Tensor] | None
+    game: Game, critic: Critic, points: Points, at: Context, scale: Tensor | float = 1.0
 ) -> Found:
     """One pass, and one weight gradient a layer, for the loss and its penalty together."""
-    assert parameters is not None
     scores: dict[str, Scores] = {}
-    passes: list[tuple[tuple[str, ...], Tensor, Tensor | None, Box | None]] = []
-    with parametrize.cached():
+    passes: list[tuple[Scores, Scores, Box | None]] = []
+    with once(critic):
         for names, sloped in _groups(game, points):
             parts = _together(points, names)
             together = join(parts)
-            if not sloped:
-                logits, slope, box = score(critic, together).logits, None, None
+            if sloped:
+                whole, box = _forward(critic, together, game.outputs.reading)
             else:
-                logits, slope, box = _forward(critic, together, game.outputs.reading)
-            passes.append((names, logits, slope, box))
-            whole = Scores(
-                together.x, _leaf(logits), None if slope is None else _leaf(slope), together.labels
+                whole, box = score(critic, together), None
+            ends = whole._replace(
+                logits=_leaf(whole.logits),
+                gradient=None if whole.gradient is None else _leaf(whole.gradient),
             )
+            passes.append((whole, ends, box))
             sizes = [len(part.x) for part in parts.values()]
-            scores |= dict(zip(names, split(whole, sizes), strict=True))
-        with torch.autocast(together.x.device.type, enabled=False):
-            terms = _value(game, {name: scores[name] for name in points}, at)
-        totals: list[Tensor | None] = [None] * len(parameters)
-        for names, logits, slope, box in passes:
-            inputs = [
-                t
-                for name in names
-                for t in (scores[name].logits, scores[name].gradient)
-                if t is not None
-            ]
-            pulls = torch.autograd.grad(
-                terms.loss, inputs, retain_graph=True, allow_unused=True, materialize_grads=True
-            )
-            # Passes share the graph of weights that are computed, as under spectral normalisation:
-            # the last one frees it.
-            keep = names is not passes[-1][0]
-            if box is None:
-                gradients = _pull(logits, torch.cat(pulls), parameters, keep)
-            else:
-                box.c = torch.cat(pulls[::2])
-                gradients = _pull(slope, torch.cat(pulls[1::2]), parameters, keep)
-            totals = [
-                b if a is None else a if b is None else a + b
-                for a, b in zip(totals, gradients, strict=True)
-            ]
-    return terms.detach(), parameters, totals
+            scores |= dict(zip(names, split(ends, sizes), strict=True))
+    with torch.autocast(together.x.device.type, enabled=False):
+        terms = _value(game, {name: scores[name] for name in points}, at)
+    leaves = [t for _, ends, _ in passes for t in ends[1:3] if t is not None]
+    pulls = iter(
+        torch.autograd.grad(
+            terms.loss,
+            leaves,
+            _cotangent(terms.loss, scale),
+            allow_unused=True,
+            materialize_grads=True,
+        )
+    )
+    pairs = []
+    for whole, _, box in passes:
+        pull = next(pulls)
+        if box is None or whole.gradient is None:
+            pairs.append((whole.logits, pull))
+        else:
+            box.c = pull
+            pairs.append((whole.gradient, next(pulls)))
+    return Found(terms, *_rooted(pairs))
 
 
-PATHS: dict[str, Callable[[Game, Critic, Points, Context, Sequence[Tensor] | None], Found]] = {
+PATHS: dict[str, Callable[..., Found]] = {
     "separate": separate,
     "joined": joined,
     "merged": merged,
 }
 
 
-def _forward(critic: Critic, together: Samples, reading: Reading) -> tuple[Tensor, Tensor, Box]:
-    """Return logits (B,), the input gradient, and the box in which its backward looks for
-    dL/dlogits."""
+def _forward(critic: Critic, together: Samples, reading: Reading) -> tuple[Scores, Box]:
+    """Return the scores, and the box in which their backward looks for dL/dlogits."""
     x, box = together.x.detach(), Box()
     if x.ndim == 4:
         # Convolutions are faster so, and whatever follows them inherits it.
@@ -162,47 +182,52 @@ def _forward(critic: Critic, together: Samples, reading: Reading) -> tuple[Tenso
     if not heads.single:
         raise NotExact("it has several logits a sample, whose losses would not be merged")
     (logits,) = heads.logits
-    why = merge.why or (
-        "" if merge.active(logits) else "its logits come from something that cannot be followed"
-    )
+    why = merge.why or merge.lost(logits)
     unseen = unknown_node(logits, x) if not why else ""
     if why or unseen:
         raise NotExact(
             why or f"{unseen} is not on the list of operations whose penalty can be merged"
         )
     (slope,) = torch.autograd.grad(logits.sum(), x, create_graph=True)
-    return logits, slope, box
+    return Scores(x, logits, lifted(slope), together.labels), box
 
 
-def _pull(
-    output: Tensor | None, cotangent: Tensor, parameters: Sequence[Tensor], keep: bool
-) -> Sequence[Tensor | None]:
-    assert output is not None
-    if not output.requires_grad:
-        return [None] * len(parameters)
-    return torch.autograd.grad(output, parameters, cotangent, allow_unused=True, retain_graph=keep)
+def _watched(critic: Critic, reading: Reading) -> Critic:
+    """The critic, which raises NotExact in the very pass in which samples may see each other."""
+
+    def watched(x: Tensor, *labels: Tensor) -> Any:
+        with Watch(x) as watch:
+            out = critic(x, *labels)
+            heads = read(out, len(x), reading)
+        if why := watch.lost(*heads.logits):
+            raise NotExact(why)
+        return out
+
+    return watched
 
 
-def _backward(
-    game: Game, scores: dict[str, Scores], at: Context, parameters: Sequence[Tensor] | None
-) -> Found:
-    terms = _value(game, scores, at)
-    leaves = list(_parameters_of(terms.loss, scores)) if parameters is None else parameters
-    if not terms.loss.requires_grad or not leaves:
-        return terms.detach(), leaves, [None] * len(leaves)
-    return terms.detach(), leaves, torch.autograd.grad(terms.loss, leaves, allow_unused=True)
+def _whole(terms: CriticTerms, scale: Tensor | float) -> Found:
+    return Found(terms, *_rooted([(terms.loss, _cotangent(terms.loss, scale))]))
 
 
-def _parameters_of(loss: Tensor, scores: Mapping[str, Scores]) -> Iterator[Tensor]:
-    """The leaves that a loss depends on, without the samples."""
-    samples = {id(s.x) for s in scores.values()}
-    path, seen = [loss.grad_fn], set[Node]()
-    while path:
-        node = path.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        path.extend(child for child, _ in node.next_functions)
+def _cotangent(loss: Tensor, scale: Tensor | float) -> Tensor | None:
+    if isinstance(scale, float) and scale == 1.0:
+        return None  # which torch takes for 1, without looking
+    return torch.as_tensor(scale, dtype=loss.dtype, device=loss.device)
+
+
+def _rooted(
+    pairs: Sequence[tuple[Tensor, Tensor | None]],
+) -> tuple[list[Tensor], list[Tensor | None]]:
+    """Roots and cotangents, without what no parameter stands behind."""
+    alive = [(root, pull) for root, pull in pairs if root.requires_grad]
+    return [root for root, _ in alive], [pull for _, pull in alive]
+
+
+def leaves_of(terms: CriticTerms) -> Iterator[Tensor]:
+    """Yield the leaves that a loss depends on, without the samples."""
+    samples = {id(s.x) for s in terms.scores.values()}
+    for node in nodes(terms.loss):
         leaf = getattr(node, "variable", None)
         if leaf is not None and id(leaf) not in samples:
             yield leaf

@@ -22,7 +22,7 @@ Tree = dict[str, Any]
 """Nested dictionaries and sequences whose leaves are tensors."""
 
 
-def compiled(pure: Callable[[Tree], Tree], given: Tree) -> Callable[[Tree], Tree]:
+def compile_tree(pure: Callable[[Tree], Tree], given: Tree) -> Callable[[Tree], Tree]:
     """Return a function of trees, compiled for shapes as of ``given``; tracing runs it once."""
     leaves, shape = pytree.tree_flatten(given)
     after: list[Any] = []

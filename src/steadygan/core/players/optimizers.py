@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..context import Context
 from ..game import Game
-from ..gradients import Path, critic_gradient
+from ..gradients import GradientPath, critic_gradient
 from .base import PLAYERS, Batch, Name, Players, Values, differentiate, generate, trainable
 
 
@@ -36,7 +36,7 @@ class OptimizerPlayers(Players):
         context: Context = Context(),
         *,
         optimizers: Mapping[Name, torch.optim.Optimizer],
-        path: Path = "separate",
+        path: GradientPath = "separate",
         penalty_every: int = 1,
         penalty_share: float = 1.0,
         keep_fakes: bool = False,
@@ -73,7 +73,7 @@ class OptimizerPlayers(Players):
             fake = generate(self.generator, batch)
         self._fake = (batch, fake) if self.keep_fakes else None
         point = self.values(player)
-        found, _, gradients = critic_gradient(
+        found, gradients = critic_gradient(
             self.game.lazy(self.updates, self.penalty_every),
             self.critic,
             batch.real,

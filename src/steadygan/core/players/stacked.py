@@ -15,17 +15,19 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, vmap
+from torch.func import vmap
 from torch.utils import _pytree as pytree
 
 from ..context import Context, Samples
 from ..errors import SteadyganError
 from ..game import Game
-from ..gradients.tracing import Tree, compiled, to_terms, to_tree
+from ..gradients.tracing import Tree, compile_tree, to_terms, to_tree
 from ..schedules import at
 from ..scores import score
 from ..slopes import FUNC
-from . import PLAYERS, Batch, FunctionalPlayers, Name, OptimizerPlayers, Values
+from .base import PLAYERS, Batch, Name, Values
+from .members import Asked, Members, Stacked, spread, state_of
+from .optimizers import OptimizerPlayers
 
 
 def stack(modules: Sequence[nn.Module]) -> nn.Module:
@@ -38,7 +40,7 @@ def stack(modules: Sequence[nn.Module]) -> nn.Module:
     torch.Size([2, 3, 2])
     """
     whole = copy.deepcopy(modules[0])
-    states = [dict(_state(module)) for module in modules]
+    states = [dict(state_of(module)) for module in modules]
     shapes = [{key: tuple(t.shape) for key, t in state.items()} for state in states]
     for i, shape in enumerate(shapes):
         if shape != shapes[0]:
@@ -46,7 +48,7 @@ def stack(modules: Sequence[nn.Module]) -> nn.Module:
                 f"networks 0 and {i} have different parameters; GANs that are trained at once"
                 " have the same networks"
             )
-    for key, t in _state(whole).items():
+    for key, t in state_of(whole).items():
         t.data = torch.stack([state[key].detach() for state in states])
     return whole
 
@@ -135,17 +137,17 @@ class FleetPlayers(OptimizerPlayers):
         group["lr"] = 1.0 if rate is None else rate
         for key, p in values.items():
             p.grad = (
-                gradient[key] if alive else torch.where(_spread(self.alive, p), gradient[key], 0.0)
+                gradient[key] if alive else torch.where(spread(self.alive, p), gradient[key], 0.0)
             )
         self.optimizers[player].step()
         for key, p in values.items():
             p.grad = None
             if rate is None:
-                p.copy_(before[key].lerp(p, _spread(self.rates[player], p)))
+                p.copy_(before[key].lerp(p, spread(self.rates[player], p)))
             if player == "critic" and self.game.constraint is not None:
                 p.copy_(vmap(self.game.constraint.project)(p))
             if not alive:
-                p.copy_(torch.where(_spread(self.alive, p), p, before[key]))
+                p.copy_(torch.where(spread(self.alive, p), p, before[key]))
 
     def learning_rate(self, player: Name) -> float | Tensor:
         """Return the members' learning rates (K,)."""
@@ -160,7 +162,7 @@ class FleetPlayers(OptimizerPlayers):
             assert slope is not None
             return slope
 
-        found: Tensor = _Stacked(self.critic, _state(self.critic)).apply(
+        found: Tensor = Stacked(self.critic, state_of(self.critic)).apply(
             one, x, *(() if labels is None else (labels,))
         )
         return found
@@ -175,7 +177,7 @@ class FleetPlayers(OptimizerPlayers):
         """
         was_training = self.generator.training
         self.generator.eval()
-        network = _Stacked(self.generator, {**_state(self.generator), **values})
+        network = Stacked(self.generator, {**state_of(self.generator), **values})
         found: Tensor = network.apply(
             lambda g, z: g(z) if labels is None else g(z, labels), latents
         )
@@ -205,7 +207,7 @@ class FleetPlayers(OptimizerPlayers):
         tensors = (batch.real, batch.latent, *(batch.labels or ()))
         memory = dict(self.context.memory)
         given: Tree = {
-            "states": {name: _state(getattr(self, name)) for name in PLAYERS},
+            "states": {name: state_of(getattr(self, name)) for name in PLAYERS},
             "batch": tensors,
             "strengths": self._now(),
             "memory": memory,
@@ -221,7 +223,7 @@ class FleetPlayers(OptimizerPlayers):
         asked: list[Asked] = []
 
         def pure(given: Tree) -> Tree:
-            members = _Members(
+            members = Members(
                 self.game,
                 self.generator,
                 self.critic,
@@ -271,7 +273,7 @@ class FleetPlayers(OptimizerPlayers):
         if not self.compiled:
             return _Plan(asked, pure)
         return _Plan(
-            asked, compiled(pure, {**given, "draws": [self._like(*each) for each in asked]})
+            asked, compile_tree(pure, {**given, "draws": [self._like(*each) for each in asked]})
         )
 
     def _now(self) -> Values:
@@ -306,180 +308,9 @@ class FleetPlayers(OptimizerPlayers):
         self.alive = self.alive & sums.isfinite().all(0)
 
 
-Asked = tuple[str, torch.Size, torch.dtype, torch.device]
-"""A draw that a game asks for: its kind and what it shall look like, for one member."""
-
-
 class _Plan(NamedTuple):
     """How one kind of look is taken: the draws that it needs, in their order, and the function of
     all that is given."""
 
     asked: list[Asked]
     run: Callable[[Tree], Tree]
-
-
-class _Recorder:
-    """Notes what is drawn and answers with zeros."""
-
-    def __init__(self, asked: list[Asked]) -> None:
-        self._asked = asked
-
-    def normal(self, like: Tensor) -> Tensor:
-        return self._note("normal", like)
-
-    def uniform(self, like: Tensor) -> Tensor:
-        return self._note("uniform", like)
-
-    def _note(self, kind: str, like: Tensor) -> Tensor:
-        self._asked.append((kind, like.shape, like.dtype, like.device))
-        return torch.zeros_like(like)
-
-
-class _Replay:
-    """Hands out draws that were made before, in their order."""
-
-    def __init__(self, draws: Sequence[Tensor]) -> None:
-        self._draws, self.used = draws, 0
-
-    def normal(self, like: Tensor) -> Tensor:
-        self.used += 1
-        return self._draws[self.used - 1]
-
-    uniform = normal
-
-
-class _Stacked:
-    """One player of all members: its module, and values with a leading axis of members."""
-
-    def __init__(self, module: nn.Module, values: Values) -> None:
-        self._module, self.values = module, values
-
-    def __call__(self, *inputs: Tensor) -> Tensor:
-        found: Tensor = self.apply(lambda network, *inputs: network(*inputs), *inputs)
-        return found
-
-    def apply(self, function: Callable[..., Any], *inputs: Any) -> Any:
-        """Return ``function(network, *inputs)`` of every member."""
-        return vmap(
-            lambda values, *inputs: function(
-                lambda *x: functional_call(self._module, values, x), *inputs
-            )
-        )(self.values, *inputs)
-
-
-class _Members(FunctionalPlayers):
-    """All members at one point, as plain values; what is traced when players are compiled."""
-
-    keeps_graph = False
-
-    def __init__(
-        self,
-        game: Game,
-        generator: nn.Module,
-        critic: nn.Module,
-        trainable: dict[Name, list[str]],
-        given: Tree,
-        asked: list[Asked] | None,
-    ) -> None:
-        real, latent, *labels = given["batch"]
-        self.batch = Batch(real, latent, (labels[0], labels[1]) if labels else None)
-        self._rest: dict[Name, Values] = given["states"]
-        point: dict[Name, Values] = {
-            name: {key: self._rest[name][key].detach().requires_grad_() for key in trainable[name]}
-            for name in PLAYERS
-        }
-        super().__init__(
-            game,
-            generator,
-            critic,
-            lambda: self.batch,
-            Context(memory=given["memory"]),
-            lr=given["rates"],
-            point=point,
-        )
-        self._strengths, self._draws, self._asked = (
-            given["strengths"],
-            list(given.get("draws", [])),
-            asked,
-        )
-        self._later: dict[str, Tensor] = {}
-
-    def gradient(self, player: Name, batch: Batch) -> Values:
-        """Return the stacked gradients; the other player's values need no graph."""
-        other = PLAYERS[1 - PLAYERS.index(player)]
-        self.point[other] = {key: p.detach() for key, p in self.point[other].items()}
-        return super().gradient(player, batch)
-
-    def _network(self, player: Name, point: Mapping[Name, Values]) -> _Stacked:
-        return _Stacked(
-            self.generator if player == "generator" else self.critic,
-            {**self._rest[player], **point[player]},
-        )
-
-    def _critic_loss(self, critic: Any, batch: Batch, fake: Tensor) -> Tensor:
-        def one(
-            network: Any, game: Game, context: Context, real: Tensor, fake: Tensor, *labels: Any
-        ) -> Any:
-            terms = game.critic_terms(
-                network, real, fake, labels=labels or None, at=context, slopes=FUNC
-            )
-            return to_tree(terms), game.observe(terms.scores, context.memory)
-
-        terms, self._later = self._each(critic, one, batch.real, fake, *(batch.labels or ()))
-        self.terms = to_terms(terms)
-        return self.terms.loss.sum()
-
-    def _generator_loss(self, critic: Any, batch: Batch, fake: Tensor) -> Tensor:
-        def one(
-            network: Any, game: Game, context: Context, real: Tensor, fake: Tensor, *labels: Any
-        ) -> Tensor:
-            return game.generator_loss(
-                network, real, fake, labels=labels or None, at=context, slopes=FUNC
-            )
-
-        self.generator_loss = self._each(critic, one, batch.real, fake, *(batch.labels or ()))
-        return self.generator_loss.sum()
-
-    def _each(self, critic: _Stacked, function: Callable[..., Any], *inputs: Tensor) -> Any:
-        """Return ``function(network, game, context, *inputs)`` of every member, with the draws that
-        come next."""
-        used = 0
-
-        def one(
-            network: Any, strengths: Values, memory: Values, draws: list[Tensor], *inputs: Tensor
-        ) -> Any:
-            nonlocal used
-            source = _Replay(draws) if self._asked is None else _Recorder(self._asked)
-            found = function(
-                network,
-                self.game.with_strengths(strengths),
-                Context(rng=source, memory=memory),
-                *inputs,
-            )
-            used = source.used if isinstance(source, _Replay) else 0
-            return found
-
-        found = critic.apply(one, self._strengths, dict(self.context.memory), self._draws, *inputs)
-        self._draws = self._draws[used:]
-        return found
-
-    def _observe(self) -> None:
-        self.context = Context(memory=self._later)
-
-    def _descended(self, values: Values, gradient: Values, rate: float | Tensor) -> Values:
-        spread = {
-            key: _spread(rate, p) if isinstance(rate, Tensor) else rate for key, p in values.items()
-        }
-        return {key: p - spread[key] * gradient[key] for key, p in values.items()}
-
-
-def _state(module: nn.Module) -> Values:
-    return {**dict(module.named_parameters()), **dict(module.named_buffers())}
-
-
-def _spread(members: Tensor, like: Tensor) -> Tensor:
-    """View (K,) as (K, 1, ...), to stand before ``like``."""
-    return members.view(-1, *[1] * (like.ndim - 1))
-
-
-__all__ = ["FleetPlayers", "game_of", "stack"]

@@ -1,0 +1,209 @@
+"""The gradient of the critic's whole loss, by the cheapest path that is exact for this critic."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.amp import GradScaler
+from torch.nn.parallel import DistributedDataParallel
+
+from ..context import Context
+from ..errors import SteadyganError, unknown
+from ..game import CriticTerms, Game, Labels
+from ..scores import Critic, squared_norm
+from ..slopes import explained
+from .choice import Decision, GradientPath, decide, key_of, remember
+from .compiled import compiled
+from .paths import PATHS, Found, NotExact, Points, leaves_of, parts_of
+
+SLOWER: dict[str, GradientPath] = {"merged": "joined", "joined": "separate"}
+"""Where to go when a critic takes another way through its code than it did when it was decided."""
+
+
+class CriticGradient(NamedTuple):
+    """What ``critic_backward`` found, 0-d and without a graph.
+
+    loss: the whole loss; penalty: its regularizers' part; gradient_norm_real, gradient_norm_fake:
+    mean norm of the input gradient, None where no penalty computes it; path: which ran; why: why
+    not a faster one; terms: the loss in its parts, with the scores.
+    """
+
+    loss: Tensor
+    penalty: Tensor
+    gradient_norm_real: Tensor | None
+    gradient_norm_fake: Tensor | None
+    path: GradientPath
+    why: str
+    terms: CriticTerms
+
+
+def critic_backward(
+    game: Game,
+    critic: Critic,
+    real: Tensor,
+    fake: Tensor,
+    *,
+    labels: Labels = None,
+    at: Context = Context(),
+    path: GradientPath = "auto",
+    scale: float | Tensor | GradScaler = 1.0,
+) -> CriticGradient:
+    r"""Add the gradient of the critic's whole loss to the ``.grad`` of its parameters.
+
+    Call it where ``game.critic_loss(...).backward()`` would stand, then step the optimizer: it
+    accumulates as that does, in the parameters' memory layout and with their hooks. Counted in
+    forwards F of the critic, a loss with a penalty costs 6F; ``merged`` does it in 4F.
+
+    Args:
+        game: whose critic loss is differentiated, penalties included.
+        critic: the module itself, so that its structure can be known; a function works, too.
+        real: samples (B, *event); detached, as fake, so that only the critic learns.
+        fake: generated samples (B, *event).
+        labels: of the real and of the generated samples.
+        at: progress, noise and memory of this step.
+        path: how; by default the cheapest that is exact for this critic.
+        scale: what the loss is multiplied by before it is pulled back, such as a
+            ``torch.amp.GradScaler``; the record's figures are without it.
+
+    Returns:
+        The loss, its penalty and the norms of the slopes, and which path was taken.
+
+    Raises:
+        SteadyganError: as ``Game.critic_loss``; where a path is asked for by name that is not exact
+            for this critic; for DistributedDataParallel.
+
+    >>> D = torch.nn.Sequential(
+    ...     torch.nn.Linear(2, 16), torch.nn.LeakyReLU(0.2), torch.nn.Linear(16, 1)
+    ... )
+    >>> game = Game("nonsaturating", "js:gamma=0.1")
+    >>> found = critic_backward(game, D, torch.randn(8, 2), torch.randn(8, 2))
+    >>> found.path, D[0].weight.grad.shape
+    ('merged', torch.Size([16, 2]))
+
+    Reference: docs/fast-penalties.md; Roth et al. 2017, section 5.3, on the cost of the penalty.
+    """
+    parameters = _trainable(critic) if isinstance(critic, nn.Module) else None
+    if isinstance(scale, GradScaler):
+        scale = scale.scale(torch.ones((), device=real.device))
+    found, decision = _found(
+        game, critic, real.detach(), fake.detach(), parameters, labels, at, path, 1.0, scale
+    )
+    with explained():
+        found.accumulate(list(leaves_of(found.terms)) if parameters is None else parameters)
+    return _record(found, decision)
+
+
+def critic_gradient(
+    game: Game,
+    critic: nn.Module,
+    real: Tensor,
+    fake: Tensor,
+    parameters: Sequence[Tensor],
+    *,
+    labels: Labels = None,
+    at: Context = Context(),
+    path: GradientPath = "auto",
+    share: float = 1.0,
+) -> tuple[CriticGradient, Sequence[Tensor | None]]:
+    """Return the record of ``critic_backward`` and the gradients of the parameters.
+
+    share: of each batch, the part that gradient penalties look at. Rows are drawn independently, so
+    that any of them are an unbiased sample; refused for critics whose samples see each other.
+    """
+    found, decision = _found(game, critic, real, fake, parameters, labels, at, path, share, 1.0)
+    with explained():
+        gradients = found.gradients(parameters)
+    return _record(found, decision), gradients
+
+
+def _found(
+    game: Game,
+    critic: Critic,
+    real: Tensor,
+    fake: Tensor,
+    parameters: Sequence[Tensor] | None,
+    labels: Labels,
+    at: Context,
+    path: GradientPath,
+    share: float,
+    scale: float | Tensor,
+) -> tuple[Found, Decision]:
+    if isinstance(critic, DistributedDataParallel):
+        raise SteadyganError(
+            "gradients taken here would not be averaged over processes: use"
+            " game.critic_loss(critic, ...).backward(), or pass critic.module"
+            " and average the .grad yourself."
+        )
+    # PyTorch refuses double backward through a compiled module; the module inside it has the same
+    # parameters.
+    critic = getattr(critic, "_orig_mod", critic)
+    if path not in get_args(GradientPath):
+        raise unknown("gradient path", path, get_args(GradientPath))
+    points = game.points(real, fake, labels=labels, at=at)
+    asks = path in ("auto", "joined", "compiled")
+    decision = decide(game, critic, points, at) if asks else Decision(path)
+    if path == "joined":
+        if decision.path == "separate":
+            raise _not_exact(path, decision.why)
+        decision = Decision(path)
+    if share < 1 and decision.path == "separate":
+        raise SteadyganError(
+            "a penalty on a part of the batch needs a critic that keeps samples apart:"
+            f" {decision.why or 'path=separate'}."
+        )
+    parts = parts_of(game, points, share)
+    if path == "compiled":
+        if not isinstance(critic, nn.Module) or parameters is None:
+            raise SteadyganError(
+                "the compiled path needs the critic as a module: pass the module itself, not a"
+                " function."
+            )
+        key = key_of(game, critic, points)
+        found = compiled(game, critic, parts, at, parameters, decision.path, key, scale)
+        why = f"of the {decision.path} path" + (f"; {decision.why}" if decision.why else "")
+        return found, Decision("compiled", why)
+    return _followed(game, critic, points, parts, at, scale, decision, path == "auto")
+
+
+def _followed(
+    game: Game,
+    critic: Critic,
+    points: Points,
+    parts: Points,
+    at: Context,
+    scale: float | Tensor,
+    decision: Decision,
+    free: bool,
+) -> tuple[Found, Decision]:
+    """Go the path that was decided, and where the critic has changed since, a slower one."""
+    while True:
+        try:
+            return PATHS[decision.path](game, critic, parts, at, scale), decision
+        except NotExact as refusal:
+            if not free:
+                raise _not_exact(decision.path, str(refusal)) from None
+            decision = Decision(SLOWER[decision.path], str(refusal))
+            if decision.path == "separate":
+                parts = points
+            assert isinstance(critic, nn.Module)
+            remember(game, critic, points, decision)
+
+
+def _not_exact(path: str, why: str) -> SteadyganError:
+    return SteadyganError(
+        f"the {path} path is not exact for this critic: {why}. Use path='auto' or 'separate'."
+    )
+
+
+def _trainable(critic: nn.Module) -> list[Tensor]:
+    return [p for p in critic.parameters() if p.requires_grad]
+
+
+def _record(found: Found, decision: Decision) -> CriticGradient:
+    terms = found.terms.detach()
+    slopes = (terms.scores[name].gradient for name in ("real", "fake"))
+    real, fake = (None if s is None else squared_norm(s).sqrt().mean() for s in slopes)
+    return CriticGradient(terms.loss, terms.penalty, real, fake, decision.path, decision.why, terms)

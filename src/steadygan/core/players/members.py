@@ -1,0 +1,190 @@
+"""All members of a fleet at one point, as plain values: what one look at them evaluates, and what is
+traced where it is compiled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+
+from ..context import Context
+from ..game import Game
+from ..gradients.tracing import Tree, to_terms, to_tree
+from ..slopes import FUNC
+from .base import PLAYERS, Batch, Name, Values
+from .values import FunctionalPlayers
+
+Asked = tuple[str, torch.Size, torch.dtype, torch.device]
+"""A draw that a game asks for: its kind and what it shall look like, for one member."""
+
+
+class Recorder:
+    """Notes what is drawn and answers with zeros."""
+
+    def __init__(self, asked: list[Asked]) -> None:
+        self._asked = asked
+
+    def normal(self, like: Tensor) -> Tensor:
+        """Return zeros, and note it."""
+        return self._note("normal", like)
+
+    def uniform(self, like: Tensor) -> Tensor:
+        """Return zeros, and note it."""
+        return self._note("uniform", like)
+
+    def _note(self, kind: str, like: Tensor) -> Tensor:
+        self._asked.append((kind, like.shape, like.dtype, like.device))
+        return torch.zeros_like(like)
+
+
+class Replay:
+    """Hands out draws that were made before, in their order."""
+
+    def __init__(self, draws: Sequence[Tensor]) -> None:
+        self._draws, self.used = draws, 0
+
+    def normal(self, like: Tensor) -> Tensor:
+        """Return the next draw."""
+        self.used += 1
+        return self._draws[self.used - 1]
+
+    uniform = normal
+
+
+class Stacked:
+    """One player of all members: its module, and values with a leading axis of members."""
+
+    def __init__(self, module: nn.Module, values: Values) -> None:
+        self._module, self.values = module, values
+
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        """Return every member's output at its own inputs."""
+        found: Tensor = self.apply(lambda network, *inputs: network(*inputs), *inputs)
+        return found
+
+    def apply(self, function: Callable[..., Any], *inputs: Any) -> Any:
+        """Return ``function(network, *inputs)`` of every member."""
+        return vmap(
+            lambda values, *inputs: function(
+                lambda *x: functional_call(self._module, values, x), *inputs
+            )
+        )(self.values, *inputs)
+
+
+class Members(FunctionalPlayers):
+    """All members at one point, as plain values; what is traced when players are compiled."""
+
+    keeps_graph = False
+
+    def __init__(
+        self,
+        game: Game,
+        generator: nn.Module,
+        critic: nn.Module,
+        trainable: dict[Name, list[str]],
+        given: Tree,
+        asked: list[Asked] | None,
+    ) -> None:
+        real, latent, *labels = given["batch"]
+        self.batch = Batch(real, latent, (labels[0], labels[1]) if labels else None)
+        self._rest: dict[Name, Values] = given["states"]
+        point: dict[Name, Values] = {
+            name: {key: self._rest[name][key].detach().requires_grad_() for key in trainable[name]}
+            for name in PLAYERS
+        }
+        super().__init__(
+            game,
+            generator,
+            critic,
+            lambda: self.batch,
+            Context(memory=given["memory"]),
+            lr=given["rates"],
+            point=point,
+        )
+        self._strengths, self._draws, self._asked = (
+            given["strengths"],
+            list(given.get("draws", [])),
+            asked,
+        )
+        self._later: dict[str, Tensor] = {}
+
+    def gradient(self, player: Name, batch: Batch) -> Values:
+        """Return the stacked gradients; the other player's values need no graph."""
+        other = PLAYERS[1 - PLAYERS.index(player)]
+        self.point[other] = {key: p.detach() for key, p in self.point[other].items()}
+        return super().gradient(player, batch)
+
+    def _network(self, player: Name, point: Mapping[Name, Values]) -> Stacked:
+        return Stacked(
+            self.generator if player == "generator" else self.critic,
+            {**self._rest[player], **point[player]},
+        )
+
+    def _critic_loss(self, critic: Any, batch: Batch, fake: Tensor) -> Tensor:
+        def one(
+            network: Any, game: Game, context: Context, real: Tensor, fake: Tensor, *labels: Any
+        ) -> Any:
+            terms = game.critic_terms(
+                network, real, fake, labels=labels or None, at=context, slopes=FUNC
+            )
+            return to_tree(terms), game.observe(terms.scores, context.memory)
+
+        terms, self._later = self._each(critic, one, batch.real, fake, *(batch.labels or ()))
+        self.terms = to_terms(terms)
+        return self.terms.loss.sum()
+
+    def _generator_loss(self, critic: Any, batch: Batch, fake: Tensor) -> Tensor:
+        def one(
+            network: Any, game: Game, context: Context, real: Tensor, fake: Tensor, *labels: Any
+        ) -> Tensor:
+            return game.generator_loss(
+                network, real, fake, labels=labels or None, at=context, slopes=FUNC
+            )
+
+        self.generator_loss = self._each(critic, one, batch.real, fake, *(batch.labels or ()))
+        return self.generator_loss.sum()
+
+    def _each(self, critic: Stacked, function: Callable[..., Any], *inputs: Tensor) -> Any:
+        """Return ``function(network, game, context, *inputs)`` of every member, with the draws that
+        come next."""
+        used = 0
+
+        def one(
+            network: Any, strengths: Values, memory: Values, draws: list[Tensor], *inputs: Tensor
+        ) -> Any:
+            nonlocal used
+            source = Replay(draws) if self._asked is None else Recorder(self._asked)
+            found = function(
+                network,
+                self.game.with_strengths(strengths),
+                Context(rng=source, memory=memory),
+                *inputs,
+            )
+            used = source.used if isinstance(source, Replay) else 0
+            return found
+
+        found = critic.apply(one, self._strengths, dict(self.context.memory), self._draws, *inputs)
+        self._draws = self._draws[used:]
+        return found
+
+    def _observe(self) -> None:
+        self.context = Context(memory=self._later)
+
+    def _descended(self, values: Values, gradient: Values, rate: float | Tensor) -> Values:
+        rates = {
+            key: spread(rate, p) if isinstance(rate, Tensor) else rate for key, p in values.items()
+        }
+        return {key: p - rates[key] * gradient[key] for key, p in values.items()}
+
+
+def state_of(module: nn.Module) -> Values:
+    """Return parameters and buffers by name."""
+    return {**dict(module.named_parameters()), **dict(module.named_buffers())}
+
+
+def spread(members: Tensor, like: Tensor) -> Tensor:
+    """View (K,) as (K, 1, ...), to stand before ``like``."""
+    return members.view(-1, *[1] * (like.ndim - 1))
