@@ -267,7 +267,7 @@ def test_all_ways_give_the_same_gradient(name, labelled):
         game.critic_loss(critic, real, fake, labels=labels, at=Context(rng=rng())), critic
     )
     for path in ("auto", "joined", "separate"):
-        _, _, found = critic_gradient(
+        _, found = critic_gradient(
             game,
             critic,
             real,
@@ -331,7 +331,7 @@ def test_lazy_penalties_and_penalties_of_a_share():
     assert lazy[1].penalty == 0
     now = game.critic_terms(critic, real, fake, at=Context(rng=rng())).penalty
     torch.testing.assert_close(lazy[0].penalty, 4 * now)
-    half, _, _ = critic_gradient(
+    half, _ = critic_gradient(
         game, critic, real, fake, list(critic.parameters()), at=Context(rng=rng()), share=0.5
     )
     few = game.critic_terms(critic, real[:3], fake[:3], at=Context(rng=rng()))
