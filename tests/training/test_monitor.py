@@ -40,6 +40,8 @@ def test_a_loss_that_is_not_finite_is_named_once():
     assert kinds(Monitor(), [row(), row(generator_loss=math.nan), row(critic_loss=math.inf)]) == [
         (1, "non-finite")
     ]
+    lost = [row(critic_loss=math.nan, gradient_norm_real=math.nan, modes=3.0) for _ in range(30)]
+    assert kinds(Monitor(1.4), lost) == [(0, "non-finite")]
 
 
 def test_a_gradient_that_bursts_is_named_and_a_slow_rise_is_not():
@@ -92,8 +94,8 @@ def spreads(*values, first=1000):
 def test_samples_that_stay_or_become_alike_are_named_and_a_young_generator_is_not():
     assert spreads(0.06, 0.05) == [(1001, "collapse")]
     assert spreads(0.8, 0.6, 0.2, 0.1) == [(1003, "collapse")]
-    assert spreads(0.06, 0.05, 0.05, first=497) == []
-    assert spreads(0.06, 0.05, 0.05, first=498) == [(500, "collapse")]
+    assert spreads(0.06, 0.05, 0.05, first=997) == []
+    assert spreads(0.06, 0.05, 0.05, first=998) == [(1000, "collapse")]
     assert spreads(0.01, 0.06, 0.18, 0.2, 0.5, 0.9) == []
     assert spreads(0.3, 0.26, 0.3, 0.26) == []
     assert spreads(0.8, 0.1, 0.8, 0.1, 0.8) == []  # one bad snapshot, twice
@@ -103,7 +105,7 @@ def test_samples_that_stay_or_become_alike_are_named_and_a_young_generator_is_no
 def test_one_class_that_collapses_is_enough():
     rows = [row(spread=0.7, least_spread=v) for v in (0.6, 0.1, 0.04)]
     monitor = Monitor()
-    (warning,) = [w for step, r in enumerate(rows, 500) for w in monitor.observe(step, r)]
+    (warning,) = [w for step, r in enumerate(rows, 1000) for w in monitor.observe(step, r)]
     assert warning.kind == "collapse" and "of one class spread 0.04 times" in warning.message
 
 
@@ -111,11 +113,11 @@ def test_the_spread_is_remembered_and_older_runs_had_none():
     first, second = Monitor(), Monitor()
     kinds(first, [row(spread=0.1)])
     second.restore(first.state())
-    assert kinds(second, [row(spread=0.1)], 500) == [(500, "collapse")]
+    assert kinds(second, [row(spread=0.1)], 1000) == [(1000, "collapse")]
     older = {k: v for k, v in first.state().items() if k != "last_spread"}
     third = Monitor()
     third.restore(older)
-    assert kinds(third, [row(spread=0.1)], 500) == []
+    assert kinds(third, [row(spread=0.1)], 1000) == []
 
 
 def test_spread_is_the_mean_of_the_components_deviations():

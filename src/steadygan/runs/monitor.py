@@ -31,16 +31,20 @@ class Warning(NamedTuple):
 class Monitor:
     """Watches the logged figures of a run; each kind of trouble is named once.
 
-    indifferent: the critic's loss where it cannot tell real from generated (all logits 0); 0 where
-    the objective has no such floor.
+    Args:
+        indifferent: the critic's loss where it cannot tell real from generated (all logits 0); 0
+            where the objective has no such floor.
     """
 
-    GRADIENT_FACTOR = 20.0
-    GRADIENT_FLOOR = 10.0
-    WON = 0.02
+    # An input gradient bursts at this many times its median, and above this norm.
+    GRADIENT_FACTOR, GRADIENT_FLOOR = 20.0, 10.0
+    # Logged steps before there is a median.
     WINDOW = 20
-    SPREAD = 0.25
-    YOUNG = 500
+    # The share of an undecided critic's loss below which it has won.
+    WON = 0.02
+    # The share of the real spread below which samples have collapsed, and the steps that a
+    # generator gets to rise above it: healthy ones were seen to take 350.
+    SPREAD, YOUNG = 0.25, 1000
 
     def __init__(self, indifferent: float = 0.0) -> None:
         self._indifferent = indifferent
@@ -51,61 +55,70 @@ class Monitor:
         self._named: set[str] = set()
 
     def observe(self, step: int, row: Mapping[str, float | None]) -> list[Warning]:
-        """Look at one logged step, with its losses, gradient norms and metrics; return what is
-        newly wrong."""
-        found: dict[str, str] = {}
-        bad = [
-            name
-            for name in ("critic_loss", "penalty", "generator_loss")
-            if not math.isfinite(row.get(name) or 0.0)
-        ]
-        if bad:
-            found["non-finite"] = f"{' and '.join(bad)} is not a finite number"
-        slope = max(
-            (row.get(name) or 0.0 for name in ("gradient_norm_real", "gradient_norm_fake")),
-            default=0.0,
-        )
-        usual = median(self._slopes) if len(self._slopes) >= self.WINDOW else math.inf
-        if slope > max(self.GRADIENT_FACTOR * usual, self.GRADIENT_FLOOR):
-            found["exploding-gradient"] = (
-                f"the critic's input gradient has norm {slope:.3g}, {slope / usual:.0f} times"
-                " its median"
-            )
-        self._slopes.append(slope)
-        self._losses.append(row.get("critic_loss") or 0.0)
-        if (
-            self._indifferent > 0
-            and len(self._losses) == self._losses.maxlen
-            and median(self._losses) < self.WON * self._indifferent
-        ):
-            found["critic-won"] = (
-                f"the critic's loss is {median(self._losses):.2g}; {self._indifferent:.3g} is a"
-                " critic that cannot tell real from generated"
-            )
-        modes = row.get("modes")
-        if modes is not None:
-            # Two evaluations in a row, both ways: one snapshot can hit a transient.
-            if max(modes, self._last_modes) < self._most_modes:
-                found["mode-loss"] = f"{modes:g} modes are covered, {self._most_modes:g} were"
-            self._most_modes = max(self._most_modes, min(modes, self._last_modes))
-            self._last_modes = modes
-        of_class = row.get("least_spread")
-        spread = row.get("spread") if of_class is None else of_class
-        if spread is not None and math.isfinite(spread):
-            # A young generator blurs everything too; a slow one spreads more at each evaluation.
-            last, self._last_spread = self._last_spread, spread
-            if step >= self.YOUNG and last is not None and spread <= last < self.SPREAD:
-                found["collapse"] = (
-                    f"samples{'' if of_class is None else ' of one class'} spread {spread:.2g}"
-                    " times as widely as real ones"
-                )
-        new = [
-            Warning(step, kind, message)
-            for kind, message in found.items()
-            if kind not in self._named
-        ]
+        """Return what is newly wrong.
+
+        Args:
+            step: which one was logged.
+            row: its losses, gradient norms and, where it was evaluated, metrics.
+        """
+        looks = {
+            "non-finite": self._non_finite(row),
+            "exploding-gradient": self._exploding(row),
+            "critic-won": self._won(row),
+            "mode-loss": self._mode_loss(row),
+            "collapse": self._collapse(step, row),
+        }
+        found = {kind: message for kind, message in looks.items() if message}
+        new = [Warning(step, kind, found[kind]) for kind in found if kind not in self._named]
         self._named.update(found)
         return new
+
+    def _non_finite(self, row: Mapping[str, float | None]) -> str | None:
+        losses = ("critic_loss", "penalty", "generator_loss")
+        bad = [name for name in losses if not math.isfinite(row.get(name) or 0.0)]
+        return f"{' and '.join(bad)} is not a finite number" if bad else None
+
+    def _exploding(self, row: Mapping[str, float | None]) -> str | None:
+        slope = max(row.get(f"gradient_norm_{point}") or 0.0 for point in ("real", "fake"))
+        usual = median(self._slopes) if len(self._slopes) >= self.WINDOW else math.inf
+        self._slopes.append(slope)
+        if not slope > max(self.GRADIENT_FACTOR * usual, self.GRADIENT_FLOOR):
+            return None
+        return (
+            f"the critic's input gradient has norm {slope:.3g}, {slope / usual:.0f} times its"
+            " median"
+        )
+
+    def _won(self, row: Mapping[str, float | None]) -> str | None:
+        self._losses.append(row.get("critic_loss") or 0.0)
+        usual, known = median(self._losses), len(self._losses) == self._losses.maxlen
+        if not (known and usual < self.WON * self._indifferent):
+            return None
+        return (
+            f"the critic's loss is {usual:.2g}; {self._indifferent:.3g} is a critic that cannot"
+            " tell real from generated"
+        )
+
+    def _mode_loss(self, row: Mapping[str, float | None]) -> str | None:
+        modes = row.get("modes")
+        if modes is None:
+            return None
+        last, most, self._last_modes = self._last_modes, self._most_modes, modes
+        # Two evaluations in a row, both ways: one snapshot can hit a transient.
+        self._most_modes = max(most, min(modes, last))
+        return f"{modes:g} modes are covered, {most:g} were" if max(modes, last) < most else None
+
+    def _collapse(self, step: int, row: Mapping[str, float | None]) -> str | None:
+        of_class = row.get("least_spread")
+        spread = row.get("spread") if of_class is None else of_class
+        if spread is None or not math.isfinite(spread):
+            return None
+        last, self._last_spread = self._last_spread, spread
+        # A slow generator spreads little too, but more at each evaluation.
+        if step < self.YOUNG or last is None or not spread <= last < self.SPREAD:
+            return None
+        whose = "samples" if of_class is None else "samples of one class"
+        return f"{whose} spread {spread:.2g} times as widely as real ones"
 
     def state(self) -> dict[str, object]:
         """Return what was seen so far, as plain data."""
