@@ -59,6 +59,7 @@ def test_a_critic_that_has_won_is_named_where_the_objective_has_a_floor():
     won = [row() for _ in range(10)] + [row(critic_loss=0.004) for _ in range(6)]
     assert kinds(Monitor(2 * math.log(2)), won) == [(12, "critic-won")]
     assert kinds(Monitor(0.0), won) == []
+    assert kinds(Monitor(0.0), [row(critic_loss=-3.0) for _ in range(9)]) == []
 
 
 def test_lost_modes_are_named_but_one_bad_snapshot_is_not():

@@ -92,7 +92,7 @@ class Monitor:
     def _won(self, row: Mapping[str, float | None]) -> str | None:
         self._losses.append(row.get("critic_loss") or 0.0)
         usual, known = median(self._losses), len(self._losses) == self._losses.maxlen
-        if not (known and usual < self.WON * self._indifferent):
+        if not (known and self._indifferent > 0 and usual < self.WON * self._indifferent):
             return None
         return (
             f"the critic's loss is {usual:.2g}; {self._indifferent:.3g} is a critic that cannot"
