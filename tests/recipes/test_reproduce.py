@@ -1,6 +1,7 @@
 """Reproducing the papers through the real command line: every experiment at its tiny scale, and
 that a claim can fail."""
 
+import csv
 import json
 import os
 import signal
@@ -80,6 +81,8 @@ def test_every_experiment_runs_from_end_to_end(here, capsys, name):
         and np.asarray(picture.convert("L")).std() > 1
         and Path("out/figure.png").stat().st_size < 300_000
     )
+    table = list(csv.reader(Path("out/figure.csv").read_text().splitlines()))
+    assert len(table) > 1 and all(len(line) == len(table[0]) for line in table)
     if not result["seeds"]:  # two iterations decide nothing, mathematics does
         assert all(row["holds"] for row in result["rows"])
 

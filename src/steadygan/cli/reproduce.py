@@ -47,7 +47,7 @@ class Reproduce:
         Path | None,
         arg(
             "DIR",
-            "where result.json and figure.png go",
+            "where result.json, figure.png and figure.csv go",
             "a folder of that name under runs/reproduction",
         ),
     ] = None
@@ -89,7 +89,8 @@ class Reproduce:
 
     def _reproduce(self, name: str) -> None:
         from ..experiments.registry import experiment
-        from ..experiments.results import FIGURE, RESULT, RUNS, folder_name, record
+        from ..experiments.results import FIGURE, NUMBERS, RESULT, RUNS, folder_name, record
+        from ..report.numbers import numbers
         from ..report.reproduction import draw, save_small
 
         spec = experiment(name)
@@ -103,6 +104,7 @@ class Reproduce:
         try:
             out.mkdir(parents=True, exist_ok=True)
             save_small(draw(findings.picture, findings.data), out / FIGURE)
+            (out / NUMBERS).write_text(numbers(findings.picture, findings.data))
             (out / RESULT).write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n")
         except OSError as error:
             raise SteadyganError(

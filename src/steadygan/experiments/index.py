@@ -69,7 +69,8 @@ def index(shelf: Path) -> str:
         *_rules(),
     ]
     for (name, scale), result in there.items():
-        lines += _section(folder_name(name, scale), result)
+        title = folder_name(name, scale)
+        lines += _section(title, result, (shelf / title / NUMBERS).is_file())
     others = sorted(path.parent.name for path in shelf.parent.glob("*/README.md"))
     if others:
         lines += ["", "## Further results", "", *(f"* [{n}]({n}/README.md)" for n in others)]
@@ -180,9 +181,8 @@ def _rules() -> list[str]:
     ]
 
 
-def _section(title: str, result: Mapping[str, Any]) -> list[str]:
+def _section(title: str, result: Mapping[str, Any], numbers: bool) -> list[str]:
     at, settings = result["environment"], _settings(result["settings"])
-    numbers = f" [Its numbers](reproduction/{title}/{NUMBERS})." if result.get("numbers") else ""
     lines = [
         "",
         f"## {title}",
@@ -193,7 +193,11 @@ def _section(title: str, result: Mapping[str, Any]) -> list[str]:
         f" torch {at['torch']} on"
         f" {at['device']}, {at['threads']} thread(s) of a shared machine."
         + (f" Settings: {settings}." if settings else "")
-        + numbers,
+        + (
+            f" The picture's numbers: [{NUMBERS}](reproduction/{title}/{NUMBERS})."
+            if numbers
+            else ""
+        ),
         "",
         f"![{result['what']}](reproduction/{title}/{FIGURE})",
         "",

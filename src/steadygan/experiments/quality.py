@@ -162,6 +162,19 @@ def said(group: Group) -> str:
     )
 
 
+def table(groups: Mapping[str, Group]) -> list[tuple[Any, ...]]:
+    """Return what was measured of every run, under a row of names: the numbers of a gallery."""
+    head = ("setting", "seed", "iterations", "fate", "kernel distance", "low", "high", "spread")
+    return [
+        head,
+        *(
+            (name, run.seed, run.step, str(course(run, q).fate), *q.kid, q.spread)
+            for name, group in groups.items()
+            for run, q in group
+        ),
+    ]
+
+
 def _fates(group: Group) -> str:
     """Say of every run how it ended."""
     return "; ".join(

@@ -207,11 +207,11 @@ def _clouds(data: Mapping[str, Any]) -> Figure:
     """Draw a row of samples for each title over the real ones, a column for each head."""
     cells: Sequence[Sequence[np.ndarray]] = data["cells"]
     view = View.of(data["real"], [cloud for row in cells for cloud in row])
-    width, gap, head = 1.5, 0.08, 0.4
-    columns, height = len(data["heads"]), width * view.height
+    columns = len(data["heads"])
+    width, gap, head = 1.5 if columns > 1 else 3.0, 0.08, 0.4
+    height = width * view.height
     figure = Figure(
-        figsize=(max(columns * (width + gap) + gap, 3.2), len(cells) * (height + head) + gap),
-        dpi=150,
+        figsize=(columns * (width + gap) + gap, len(cells) * (height + head) + gap), dpi=150
     )
     across, up = figure.get_size_inches()
     for i, (row, title, colour) in enumerate(
@@ -287,11 +287,14 @@ def _intervals(data: Mapping[str, Any]) -> Figure:
                 markersize=4,
                 clip_on=False,
             )
-            value, *ends = np.nan_to_num(np.array(group["interval"], dtype=float), nan=np.inf).clip(
-                low, high
-            )
+            found = np.nan_to_num(np.array(group["interval"], dtype=float), nan=np.inf)
+            value, *ends = found.clip(low, high)
             axes.plot(ends, [y, y], color=colour, linewidth=1.6)
             axes.plot([value], [y], "o", color=colour, markersize=4, clip_on=False)
+            # An end that lies outside, or below 0 on this axis, is an arrow at the edge.
+            for end, edge, mark in ((found[1], low, "<"), (found[2], high, ">")):
+                if (end < edge) if mark == "<" else (end > edge):
+                    axes.plot([edge], [y], mark, color=colour, markersize=4, clip_on=False)
         axes.set_title(panel["title"], size=8, color=INK, loc="left")
         if i == 0:
             axes.set_yticks(range(rows), panel["groups"])

@@ -18,7 +18,7 @@ from ..images import (
     measure_of,
     problem,
 )
-from ..quality import falls, measured, nearer, stands
+from ..quality import falls, measured, nearer, stands, table
 from ..spec import Experiment, Findings, Source
 
 _SOURCE = Source(
@@ -83,6 +83,7 @@ def run(settings: Mapping[str, Any], seeds: int, out: Path) -> Findings:
         "cells": [[each.grid() for each in group] for group in runs.values()],
         "titles": list(runs),
         "heads": names,
+        "numbers": table({**groups, "R1, averaged": averaged}),
     }
     notes = (
         *budget(

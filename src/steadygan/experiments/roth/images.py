@@ -23,7 +23,7 @@ from ..images import (
     wgan_gp,
 )
 from ..pace import PACED, as_long
-from ..quality import Group, falls, measured, nearer, stands
+from ..quality import Group, falls, measured, nearer, stands, table
 from ..spec import Experiment, Findings, Row, Source
 
 _PAPER = "Roth et al. 2017, "
@@ -69,6 +69,7 @@ def fig23(settings: Mapping[str, Any], seeds: int, out: Path) -> Findings:
         ],
         "titles": list(settings["architectures"]),
         "heads": methods,
+        "numbers": table({", ".join(key): group for key, group in groups.items()}),
     }
     notes = (
         *budget(
@@ -168,6 +169,7 @@ def fig4(settings: Mapping[str, Any], seeds: int, out: Path) -> Findings:
             f"NSR {nsr}; γ = {gamma}"
             for nsr, gamma in zip(settings["ratios"], settings["gammas"], strict=True)
         ],
+        "numbers": table(groups),
     }
     distances = "; ".join(
         f"{name}: {', '.join(str(quality.kid) for _, quality in group)}"

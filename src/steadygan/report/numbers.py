@@ -1,0 +1,105 @@
+"""The numbers of a reproduced experiment's figure as rows of a CSV file."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+Row = Sequence[Any]
+
+SHOWN = 1000
+"""Samples of each cloud that are written; the picture shows at most twice as many."""
+
+
+def numbers(kind: str, data: Mapping[str, Any]) -> str:
+    """Return the numbers of a picture of that kind as CSV, to five digits.
+
+    >>> panel = {"title": "t", "lines": {"a": ([1, 2], [3.0, 1 / 3])}}
+    >>> print(numbers("lines", {"panels": [panel]}), end="")
+    panel,name,x,y
+    t,a,1,3
+    t,a,2,0.33333
+    """
+    file = io.StringIO()
+    out = csv.writer(file, lineterminator="\n")
+    for row in _KINDS[kind](data):
+        out.writerow([_plain(cell) for cell in row])
+    return file.getvalue()
+
+
+def _plain(cell: Any) -> Any:
+    if isinstance(cell, float | np.floating):
+        return f"{cell:.5g}"
+    return cell.replace("\n", " ") if isinstance(cell, str) else cell
+
+
+def _lines(data: Mapping[str, Any]) -> Iterator[Row]:
+    yield "panel", "name", "x", "y"
+    for panel in data["panels"]:
+        for name, (x, y) in panel.get("bars", panel.get("lines", {})).items():
+            for pair in zip(x, y, strict=True):
+                yield panel["title"], name, *pair
+
+
+def _intervals(data: Mapping[str, Any]) -> Iterator[Row]:
+    yield "panel", "name", "what", "value", "low", "high"
+    for panel in data["panels"]:
+        yield panel["title"], "real against real", "floor", panel["floor"], "", ""
+        for name, group in panel["groups"].items():
+            yield panel["title"], name, "mean over seeds", *group["interval"]
+            for value in group["faint"]:
+                yield panel["title"], name, "a cell of the grid", value, "", ""
+
+
+def _clouds(data: Mapping[str, Any]) -> Iterator[Row]:
+    yield "row", "column", *(f"x{i + 1}" for i in range(data["real"].shape[1]))
+    for x in data["real"][:SHOWN]:
+        yield "real", "", *x.tolist()
+    for title, row in zip(data["titles"], data["cells"], strict=True):
+        for head, cloud in zip(data["heads"], row, strict=True):
+            for x in cloud[:SHOWN]:
+                yield title, head, *x.tolist()
+
+
+def _gallery(data: Mapping[str, Any]) -> Iterator[Row]:
+    yield from data["numbers"]
+
+
+def _portraits(data: Mapping[str, Any]) -> Iterator[Row]:
+    yield "method", "dynamics", "step", "theta", "psi"
+    for panel in data["panels"]:
+        for step, point in enumerate(panel["path"]):
+            yield panel["title"], panel["subtitle"], step, *map(float, point)
+
+
+def _spectra(data: Mapping[str, Any]) -> Iterator[Row]:
+    yield "name", "what", "gamma", "closed form", "measured"
+    for name, sides in data["spectra"].items():
+        for form, measured in zip(*sides, strict=True):
+            for what, part in (("Re", np.real), ("Im", np.imag)):
+                yield name, f"{what} of an eigenvalue", "", float(part(form)), float(part(measured))
+    for name, curve in data["curves"].items():
+        for gamma, measured, form in zip(*curve, strict=True):
+            yield name, "largest Re", float(gamma), float(form), float(measured)
+
+
+def _verdicts(data: Mapping[str, Any]) -> Iterator[Row]:
+    yield "row", "column", "converges", "as expected", "measured"
+    for i, row in enumerate(data["rows"]):
+        for j, column in enumerate(data["columns"]):
+            yield row, column, *(data[key][i][j] for key in ("converges", "agrees", "words"))
+
+
+_KINDS: dict[str, Callable[[Mapping[str, Any]], Iterator[Row]]] = {
+    "portraits": _portraits,
+    "spectra": _spectra,
+    "verdicts": _verdicts,
+    "lines": _lines,
+    "clouds": _clouds,
+    "gallery": _gallery,
+    "intervals": _intervals,
+}
