@@ -35,6 +35,7 @@ from steadygan.experiments.spec import (
     verdict,
 )
 from steadygan.training import fleet
+from steadygan.training import trained as in_training
 
 KEYS = {"claim", "expected", "source", "whose", "known", "rule", "tolerance", "measured", "holds", "why"}  # fmt: skip
 
@@ -43,7 +44,7 @@ KEYS = {"claim", "expected", "source", "whose", "known", "rule", "tolerance", "m
 def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(results, "COMMITTED", tmp_path / "committed")
-    monkeypatch.setattr(fleet, "VECTORS", 64)
+    monkeypatch.setattr(in_training, "VECTORS", 64)
     return tmp_path
 
 

@@ -12,9 +12,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from ...analysis.portrait import field, portrait, simulate, spectrum
+from ...analysis.batch import follow
+from ...analysis.portrait import portrait, simulate, spectrum
+from ...core.dynamics import Consensus, Dynamics
 from ...core.errors import SteadyganError
 from ...core.game import Game
+from ...core.players import PLAYERS, Players
 from ...core.registry import build
 from ..spec import Experiment, Findings, Row, Source, bound, fact, number, printed
 
@@ -130,16 +133,25 @@ def run(settings: Mapping[str, Any], seeds: int, out: Path) -> Findings:
     return Findings(tuple(rows), "portraits", {"panels": panels, "columns": 6}, notes)
 
 
+class _GeneratorFirst(Dynamics):
+    """Consensus optimisation in the order of the authors' code; here the critic is first."""
+
+    def __init__(self, consensus: Consensus) -> None:
+        self.consensus = consensus
+
+    def step(self, players: Players) -> None:
+        """Move the generator, then the critic as often as it is its turn."""
+        for name in (PLAYERS[0], *[PLAYERS[1]] * self.consensus.critic_steps):
+            players.move(name, self.consensus.field(players, players.draw())[name])
+
+
 def _radius(game: Game, dynamics: str, steps: int) -> float:
     """Return the distance from the equilibrium, the generator moving first."""
-    if not dynamics.startswith("consensus"):
-        path = simulate(game, dynamics, [START], LR, steps, every=steps, nodes=NODES)
-        return float(path[-1, 0].norm())
-    critic_steps, point = build("dynamics", dynamics).critic_steps, torch.tensor([START]).double()
-    for _ in range(steps):
-        for axis in (0, *[1] * critic_steps):
-            point[:, axis] += LR * field(game, dynamics, point)[:, axis]
-    return float(point.norm())
+    built = build("dynamics", dynamics)
+    late = isinstance(built, Consensus) and built.alternating
+    moving = _GeneratorFirst(built) if late else built
+    start = torch.tensor([START], dtype=torch.float64)
+    return float(follow(game, moving, start, LR, steps, steps, NODES)[-1, 0].norm())
 
 
 def published(column: int, steps: int, factor: float) -> float:
