@@ -136,8 +136,9 @@ class GradientPenalty(Regularizer):
         object.__setattr__(self, "gamma", strength(self.gamma, anneal, schedule, "gamma"))
 
     def weight(self, point: str, logits: Tensor) -> Tensor | None:
-        """Return the weight (B,) of each sample's squared norm, from its logit; None for 1."""
-        return None
+        """Return the weight of each squared norm, from its logit: the root's square; None for 1."""
+        root = self.root(point, logits)
+        return None if root is None else root.square()
 
     def root(self, point: str, logits: Tensor) -> Tensor | None:
         """Return the square root of the weight, from logits of any shape; None for 1.
@@ -199,12 +200,8 @@ class JensenShannon(GradientPenalty):
     where: ClassVar[tuple[str, ...]] = ("real", "fake")
     gamma: Strength = 2.0
 
-    def weight(self, point: str, logits: Tensor) -> Tensor:
-        """Return (1 - s)^2 on real samples, s^2 on fakes."""
-        return self.root(point, logits).square()
-
     def root(self, point: str, logits: Tensor) -> Tensor:
-        """Return 1 - s on real samples, s on fakes."""
+        """Return 1 - s on real samples, s on fakes: the weights are their squares."""
         return (-logits if point == "real" else logits).sigmoid()
 
 
