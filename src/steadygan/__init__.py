@@ -33,11 +33,15 @@ if TYPE_CHECKING:
     from .core.regularizers import GradientPenalty as GradientPenalty
     from .core.regularizers import Regularizer as Regularizer
     from .evaluation import Evaluator as Evaluator
+    from .evaluation import Features as Features
+    from .evaluation import Metric as Metric
     from .evaluation import build_features as build_features
+    from .evaluation import evaluate as evaluate
     from .problems import Network as Network
     from .problems import Problem as Problem
     from .problems import Recipe as Recipe
     from .runs.config import Config as Config
+    from .runs.models import load_generator as load_generator
     from .training import resume as resume
     from .training import train as train
 
@@ -48,8 +52,10 @@ _HOMES = {
     "Config": "runs.config",
     "Context": "core.context",
     "Evaluator": "evaluation",
+    "Features": "evaluation",
     "Game": "core.game",
     "GradientPenalty": "core.regularizers",
+    "Metric": "evaluation",
     "Network": "problems",
     "Objective": "core.objectives",
     "Problem": "problems",
@@ -64,6 +70,8 @@ _HOMES = {
     "critic_backward": "core.gradients",
     "describe": "core.registry",
     "diagnose": "analysis",
+    "evaluate": "evaluation",
+    "load_generator": "runs.models",
     "names": "core.registry",
     "register": "core.registry",
     "resume": "training",

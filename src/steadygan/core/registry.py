@@ -42,6 +42,7 @@ KINDS: dict[str, tuple[str, ...]] = {
     "network": ("problems.networks",),
     "optimizer": ("runs.optimizers",),
     "features": ("evaluation.features", "evaluation.extractors"),
+    "metric": ("evaluation.metrics",),
 }
 """Every kind, and the modules of this package that register its names.
 

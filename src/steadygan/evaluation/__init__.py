@@ -2,9 +2,10 @@
 ``steadygan.evaluation.distances``."""
 
 from .evaluate import evaluate, judge
+from .evaluator import Evaluator
 from .extractors import EffNetLite0, Inception2015
 from .features import Features, Pixels, build_features, extract
-from .metrics import Evaluator
+from .metrics import Metric, Number, Pair
 from .statistics import Statistics
 
 __all__ = [
@@ -12,6 +13,9 @@ __all__ = [
     "Evaluator",
     "Features",
     "Inception2015",
+    "Metric",
+    "Number",
+    "Pair",
     "Pixels",
     "Statistics",
     "build_features",

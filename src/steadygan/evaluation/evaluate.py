@@ -20,8 +20,9 @@ from ..runs.folder import RunFolder
 from ..runs.format import BEST, CHECKPOINTS, is_run
 from ..runs.models import load_sampler
 from .cache import Measured
+from .evaluator import Evaluator
 from .features import Features, Progress, build_features, fingerprint, to_bytes
-from .metrics import Evaluator, Pair, check_metrics, check_possible, compute, take
+from .metrics import Metric, Pair, build_metrics, compute, take
 from .result import Evaluation, Protocol, store
 from .samples import Event, Loaded, read_samples, samples_event
 
@@ -53,7 +54,7 @@ def evaluate(
     runs: Sequence[Path | str],
     data: str | None = None,
     *,
-    metrics: Sequence[str] = METRICS,
+    metrics: Sequence[str] | str = METRICS,
     features: str | Features = "effnet-lite0",
     samples: int = 5000,
     checkpoints: Literal["newest", "all", "best"] = "newest",
@@ -70,7 +71,7 @@ def evaluate(
         runs: Run folders, or generated samples: a folder or zip of images, an .npz.
         data: Real samples, best held back from training; what 'train images' takes. None: those
             that a run's problem makes itself.
-        metrics: Names of metrics, ``names("metric")``.
+        metrics: Names of metrics, ``names("metric")``, in a sequence or with commas between them.
         features: What images are compared in, ``names("features")`` or FILE.py:FUNCTION.
         samples: How many, real and generated alike.
         checkpoints: Which of each run; best is the one that ``Config.metrics`` kept.
@@ -96,7 +97,7 @@ def evaluate(
     if not runs:
         raise SteadyganError("evaluate needs at least one run folder, or generated samples.")
     enough(samples, "samples")
-    chosen = check_metrics(metrics)
+    chosen = build_metrics(metrics)
     subjects = [
         each for run in runs for each in _subjects(str(run), checkpoints, seed, reading, bar)
     ]
@@ -109,7 +110,8 @@ def evaluate(
                 "nothing about each other. Evaluate them one by one."
             )
     extractor = build_features(features)
-    check_possible(chosen, extractor, event)
+    for metric in chosen:
+        metric.check(extractor, event)
     if len(event) == 3:
         extractor.check()
     with bar("reading data") as tell:
@@ -148,9 +150,9 @@ def judge(problem: Problem, config: Config, bar: Bar = silent) -> Evaluator | No
     """
     if not config.metrics:
         return None
-    metrics = check_metrics(config.metrics)
     features = build_features(config.features)
-    check_possible(metrics, features, problem.event)
+    for metric in build_metrics(config.metrics):
+        metric.check(features, problem.event)
     n, data = config.metrics_samples, config.metrics_data or getattr(problem, "data", None)
     enough(n, "metrics_samples")
     if len(problem.event) == 3:
@@ -161,7 +163,7 @@ def judge(problem: Problem, config: Config, bar: Bar = silent) -> Evaluator | No
     else:
         real = problem.stream(config.seed).draw(n).x.double().numpy()
     with bar("features of the real samples") as tell:
-        return Evaluator(real, features, metrics, tell)
+        return Evaluator(real, features, config.metrics, tell)
 
 
 def enough(n: int, name: str) -> None:
@@ -238,7 +240,7 @@ def _one(
     real: np.ndarray,
     x: Measured,
     features: Features,
-    metrics: Sequence[str],
+    metrics: Sequence[Metric],
     protocol: Protocol,
     bar: Bar,
 ) -> Evaluation:

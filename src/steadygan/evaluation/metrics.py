@@ -1,16 +1,20 @@
-"""What can be measured of a set of samples, by name, as ``--metrics`` spells it."""
+"""What can be measured of a set of samples, by name, as ``--metrics`` spells it.
+
+A metric is a registered class that declares its numbers: what each is called, and which side of it
+is better.
+"""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import Literal, NamedTuple
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from ..core.errors import SteadyganError, unknown
+from ..core.errors import SteadyganError
+from ..core.registry import base, build, names, register
 from .cache import Measured, cached, measure
 from .distances import (
     density_coverage,
@@ -25,7 +29,7 @@ from .distances import (
     sliced_wasserstein,
 )
 from .estimate import Estimate, Record
-from .features import Features, Progress, to_bytes
+from .features import Features, Progress
 from .lpips import Lpips
 from .statistics import Statistics
 
@@ -33,8 +37,10 @@ Better = Literal["less", "more"] | None
 
 
 class Pair(NamedTuple):
-    """Real and generated samples as metrics take them: the raw ones, images (N, C, H, W) uint8 or
-    vectors (N, D), and their features."""
+    """Real and generated samples as metrics take them, and their features.
+
+    The raw ones are images (N, C, H, W) uint8 or vectors (N, D).
+    """
 
     real: np.ndarray
     generated: np.ndarray
@@ -42,131 +48,195 @@ class Pair(NamedTuple):
     y: Measured
 
 
-def _fd(pair: Pair) -> dict[str, Record]:
-    x, y = pair.x.features, pair.y.features
-    found: dict[str, Record] = {"fd": frechet_distance(x, y)}
-    # At infinitely many samples; below 16 there is nothing to fit.
-    return found | ({"fd_infinity": frechet_extrapolation(x, y)} if len(x) == len(y) >= 16 else {})
+class Number(NamedTuple):
+    """A number that a metric gives.
+
+    ``title`` is its name for people, {} being the features; ``better`` is which side is better,
+    None where neither is; ``fid`` is what it may be called where the features are the network of
+    the FID, to which the names of the FID, the KID and the inception score belong.
+    """
+
+    title: str
+    better: Better
+    fid: str = ""
+
+    def name(self, features: str) -> str:
+        """Return what it is called in these features.
+
+        >>> fd = number("fd")
+        >>> fd.name("inception-2015"), fd.name("effnet-lite0")
+        ('FID', 'FD (effnet-lite0)')
+        """
+        if features == "inception-2015" and self.fid:
+            return self.fid
+        return self.title.format(features)
 
 
-def _scores(pair: Pair) -> dict[str, Record]:
-    assert pair.y.probabilities is not None
-    return {"inception_score": inception_score(pair.y.probabilities)}
+@base("metric")
+class Metric:
+    """Base of every metric: a registered frozen dataclass that turns a ``Pair`` into records.
+
+    ``numbers`` are what it gives, by key.
+    """
+
+    numbers: Mapping[str, Number]
+
+    def check(self, features: Features, event: tuple[int, ...]) -> None:
+        """Refuse samples that it cannot measure, before any time is spent.
+
+        Args:
+            features: What images are compared in.
+            event: The shape of a sample.
+
+        Raises:
+            SteadyganError: With what to do instead.
+        """
+
+    def records(self, pair: Pair) -> dict[str, Record]:
+        """Measure.
+
+        Args:
+            pair: Real and generated samples.
+
+        Returns:
+            Records: one that holds one estimate by that number's key, one that holds several by any
+            name, with the numbers' keys as its fields.
+        """
+        raise NotImplementedError
+
+    def while_training(self) -> Metric:
+        """Return the metric that a run takes of itself, where this one takes too long."""
+        return self
 
 
-def _lpips(pair: Pair) -> dict[str, Record]:
-    distance = Lpips()
-    return {
-        "lpips": lpips_diversity(pair.generated, distance),
-        "lpips_of_real": lpips_diversity(pair.real, distance),
+@register("metric", "fd")
+@dataclass(frozen=True)
+class FD(Metric):
+    """Fréchet distance |m_x - m_y|^2 + tr(C_x + C_y - 2 (C_x C_y)^(1/2)), and at N → ∞.
+
+    With ``extrapolate`` also the value at infinitely many samples. In squared units of the
+    features. Reference: Heusel et al. 2017, arXiv:1706.08500; Chong and Forsyth 2020,
+    arXiv:1911.07023.
+    """
+
+    extrapolate: bool = True
+
+    @property
+    def numbers(self) -> Mapping[str, Number]:  # type: ignore[override]
+        """Its numbers by key."""
+        found = {"fd": Number("FD ({})", "less", "FID")}
+        limit = {"fd_infinity": Number("FD at N → ∞ ({})", "less", "FID at N → ∞")}
+        return found | limit if self.extrapolate else found
+
+    def records(self, pair: Pair) -> dict[str, Record]:
+        """Measure; below 16 samples there is nothing to extrapolate."""
+        x, y = pair.x.features, pair.y.features
+        if not self.extrapolate:
+            # The real side is summed up once and for all: with all of a large data set it would
+            # otherwise take most of the time.
+            return {"fd": frechet_distance(pair.x.statistics, y)}
+        found: dict[str, Record] = {"fd": frechet_distance(x, y)}
+        if len(x) == len(y) >= 16:
+            found["fd_infinity"] = frechet_extrapolation(x, y)
+        return found
+
+    def while_training(self) -> Metric:
+        """Return the distance alone; extrapolating takes several times as long."""
+        return replace(self, extrapolate=False)
+
+
+@register("metric", "kid")
+@dataclass(frozen=True)
+class KID(Metric):
+    """Kernel distance: the squared MMD with the kernel (<a, b>/D + 1)^3, unbiased at every N.
+
+    Reference: Bińkowski et al. 2018, arXiv:1801.01401.
+    """
+
+    numbers: ClassVar = {"kid": Number("kernel distance ({})", "less", "KID")}
+
+    def records(self, pair: Pair) -> dict[str, Record]:
+        """Measure."""
+        return {"kid": kernel_distance(pair.x.features, pair.y.features)}
+
+
+@register("metric", "precision-recall")
+@dataclass(frozen=True)
+class PrecisionRecall(Metric):
+    """Share of generated samples among the real ones, and of real ones among the generated ones.
+
+    Reference: Kynkäänniemi et al. 2019, arXiv:1904.06991.
+    """
+
+    numbers: ClassVar = {
+        "precision": Number("precision ({})", "more"),
+        "recall": Number("recall ({})", "more"),
     }
 
-
-class Metric(NamedTuple):
-    """The keys of the numbers that a metric gives, and how: each record by its key, or by the
-    metric's name where it holds several."""
-
-    keys: tuple[str, ...]
-    records: Callable[[Pair], dict[str, Record]]
+    def records(self, pair: Pair) -> dict[str, Record]:
+        """Measure."""
+        return {"precision-recall": precision_recall(pair.x.features, pair.y.features)}
 
 
-METRICS: dict[str, Metric] = {
-    "fd": Metric(("fd", "fd_infinity"), _fd),
-    "kid": Metric(
-        ("kid",), lambda pair: {"kid": kernel_distance(pair.x.features, pair.y.features)}
-    ),
-    "precision-recall": Metric(
-        ("precision", "recall"),
-        lambda pair: {"precision-recall": precision_recall(pair.x.features, pair.y.features)},
-    ),
-    "density-coverage": Metric(
-        ("density", "coverage"),
-        lambda pair: {"density-coverage": density_coverage(pair.x.features, pair.y.features)},
-    ),
-    "inception-score": Metric(("inception_score",), _scores),
-    "lpips": Metric(("lpips", "lpips_of_real"), _lpips),
-    "sliced-wasserstein": Metric(
-        ("sliced_wasserstein",),
-        lambda pair: {"sliced_wasserstein": sliced_wasserstein(pair.x.features, pair.y.features)},
-    ),
-    "energy": Metric(
-        ("energy",), lambda pair: {"energy": energy_distance(pair.x.features, pair.y.features)}
-    ),
-    "memorisation": Metric(
-        ("copied",), lambda pair: {"copied": nearest_neighbours(pair.x.features, pair.y.features)}
-    ),
-}
+@register("metric", "density-coverage")
+@dataclass(frozen=True)
+class DensityCoverage(Metric):
+    """How many real balls hold a generated sample, and the share of real balls that hold any.
 
-# Every number that a metric gives: its name for people, {} being the features, and which way is
-# better where one way is.
-_FID = {
-    "fd": "FID",
-    "fd_infinity": "FID at N → ∞",
-    "kid": "KID",
-    "inception_score": "inception score",
-}
-NUMBERS: dict[str, tuple[str, Better]] = {
-    "fd": ("FD ({})", "less"),
-    "fd_infinity": ("FD at N → ∞ ({})", "less"),
-    "kid": ("kernel distance ({})", "less"),
-    "precision": ("precision ({})", "more"),
-    "recall": ("recall ({})", "more"),
-    "density": ("density ({})", None),
-    "coverage": ("coverage ({})", "more"),
-    "inception_score": ("classifier score ({})", "more"),
-    "lpips": ("LPIPS diversity", None),
-    "lpips_of_real": ("LPIPS diversity of the real", None),
-    "sliced_wasserstein": ("sliced Wasserstein ({})", "less"),
-    "energy": ("energy distance ({})", "less"),
-    "copied": ("copied ({})", "less"),
-}
-
-
-def number_name(key: str, features: str) -> str:
-    """Return what a number may be called: the names of the FID, the KID and the inception score
-    belong to the FID's network alone.
-
-    >>> number_name("fd", "inception-2015"), number_name("fd", "effnet-lite0")
-    ('FID', 'FD (effnet-lite0)')
+    Reference: Naeem et al. 2020, arXiv:2002.09797.
     """
-    return (
-        _FID[key]
-        if features == "inception-2015" and key in _FID
-        else NUMBERS[key][0].format(features)
-    )
+
+    numbers: ClassVar = {
+        "density": Number("density ({})", None),
+        "coverage": Number("coverage ({})", "more"),
+    }
+
+    def records(self, pair: Pair) -> dict[str, Record]:
+        """Measure."""
+        return {"density-coverage": density_coverage(pair.x.features, pair.y.features)}
 
 
-def check_metrics(given: Sequence[str] | str) -> tuple[str, ...]:
-    """Return the names of metrics, each once.
+@register("metric", "inception-score")
+@dataclass(frozen=True)
+class InceptionScore(Metric):
+    """exp(E KL(p(k|y) || p(k))) of class probabilities; it never looks at real data.
 
-    Args:
-        given: The names, or one text with commas between them.
-
-    Returns:
-        The names.
-
-    Raises:
-        SteadyganError: For an unknown one, with the choices, and where none is named.
+    Reference: Salimans et al. 2016, arXiv:1606.03498.
     """
-    listed = given.split(",") if isinstance(given, str) else given
-    names = [name.strip() for name in listed if name.strip()]
-    for name in names:
-        if name not in METRICS:
-            raise unknown("metric", name, METRICS)
-    if not names:
-        raise SteadyganError(f"no metric was named; there are: {', '.join(METRICS)}.")
-    return tuple(dict.fromkeys(names))
+
+    numbers: ClassVar = {
+        "inception_score": Number("classifier score ({})", "more", "inception score")
+    }
+
+    def check(self, features: Features, event: tuple[int, ...]) -> None:
+        """Refuse features that know no classes."""
+        if not (features.classes and len(event) == 3):
+            raise SteadyganError(
+                "inception-score needs class probabilities of images: take --features"
+                " inception-2015 or effnet-lite0."
+            )
+
+    def records(self, pair: Pair) -> dict[str, Record]:
+        """Measure."""
+        assert pair.y.probabilities is not None
+        return {"inception_score": inception_score(pair.y.probabilities)}
 
 
-def check_possible(metrics: Sequence[str], features: Features, event: tuple[int, ...]) -> None:
-    """Raise SteadyganError, with what to do, for a metric that samples of a shape cannot have;
-    before any time is spent."""
-    if "inception-score" in metrics and not (features.classes and len(event) == 3):
-        raise SteadyganError(
-            "inception-score needs class probabilities of images: take --features inception-2015"
-            " or effnet-lite0."
-        )
-    if "lpips" in metrics:
+@register("metric", "lpips")
+@dataclass(frozen=True)
+class LpipsDiversity(Metric):
+    """Mean LPIPS distance of disjoint pairs of generated images, beside that of the real ones.
+
+    Reference: Zhang et al. 2018, arXiv:1801.03924.
+    """
+
+    numbers: ClassVar = {
+        "lpips": Number("LPIPS diversity", None),
+        "lpips_of_real": Number("LPIPS diversity of the real", None),
+    }
+
+    def check(self, features: Features, event: tuple[int, ...]) -> None:
+        """Refuse vectors, images that are too small, and weights that are missing."""
         if len(event) != 3:
             raise SteadyganError(
                 "lpips is for images, and these samples are vectors: take energy or"
@@ -174,117 +244,145 @@ def check_possible(metrics: Sequence[str], features: Features, event: tuple[int,
             )
         Lpips().check(*event[1:])
 
+    def records(self, pair: Pair) -> dict[str, Record]:
+        """Measure."""
+        distance = Lpips()
+        return {
+            "lpips": lpips_diversity(pair.generated, distance),
+            "lpips_of_real": lpips_diversity(pair.real, distance),
+        }
+
+
+@register("metric", "sliced-wasserstein")
+@dataclass(frozen=True)
+class SlicedWasserstein(Metric):
+    """Mean over directions u of the Wasserstein-1 distance of <x, u> and <y, u>.
+
+    In units of the features. Reference: Bonneel et al. 2015.
+    """
+
+    numbers: ClassVar = {"sliced_wasserstein": Number("sliced Wasserstein ({})", "less")}
+
+    def records(self, pair: Pair) -> dict[str, Record]:
+        """Measure."""
+        return {"sliced_wasserstein": sliced_wasserstein(pair.x.features, pair.y.features)}
+
+
+@register("metric", "energy")
+@dataclass(frozen=True)
+class Energy(Metric):
+    """Energy distance 2 E|x - y| - E|x - x'| - E|y - y'|, 0 only for equal distributions.
+
+    In units of the features. Reference: Székely and Rizzo 2013.
+    """
+
+    numbers: ClassVar = {"energy": Number("energy distance ({})", "less")}
+
+    def records(self, pair: Pair) -> dict[str, Record]:
+        """Measure."""
+        return {"energy": energy_distance(pair.x.features, pair.y.features)}
+
+
+@register("metric", "memorisation")
+@dataclass(frozen=True)
+class Memorisation(Metric):
+    """Share of generated samples that are suspiciously near a training sample.
+
+    Reference: Alaa et al. 2022, arXiv:2102.08921.
+    """
+
+    numbers: ClassVar = {"copied": Number("copied ({})", "less")}
+
+    def records(self, pair: Pair) -> dict[str, Record]:
+        """Measure."""
+        return {"copied": nearest_neighbours(pair.x.features, pair.y.features)}
+
+
+def number(key: str) -> Number:
+    """Return what a metric declares of one of its numbers.
+
+    Args:
+        key: Of the number, ``fd_infinity``.
+
+    Returns:
+        The number.
+
+    Raises:
+        SteadyganError: Where no metric, or more than one, gives a number of that key.
+
+    >>> number("recall").better
+    'more'
+    """
+    metrics = (build("metric", name) for name in names("metric"))
+    (*found,) = (metric.numbers[key] for metric in metrics if key in metric.numbers)
+    if len(found) != 1:
+        raise SteadyganError(
+            f"{len(found) or 'no'} metrics give a number {key!r}, and one must: the keys of a"
+            " metric's numbers are its own."
+        )
+    return found[0]
+
+
+def build_metrics(given: Sequence[str] | str) -> tuple[Metric, ...]:
+    """Return metrics, each once.
+
+    Args:
+        given: Their names, or one text with commas between them.
+
+    Returns:
+        The metrics.
+
+    Raises:
+        SteadyganError: For an unknown one, with the choices, and where none is named.
+    """
+    listed = given.split(",") if isinstance(given, str) else given
+    wanted = dict.fromkeys(name.strip() for name in listed if name.strip())
+    if not wanted:
+        raise SteadyganError(f"no metric was named; there are: {', '.join(names('metric'))}.")
+    return tuple(build("metric", name) for name in wanted)
+
 
 def compute(
-    pair: Pair, metrics: Sequence[str], progress: Progress | None = None
+    pair: Pair, metrics: Sequence[Metric | str], progress: Progress | None = None
 ) -> tuple[dict[str, Estimate], dict[str, Record]]:
-    """Return the numbers of these metrics by key, and the whole records; ``progress(done, total)``
-    after each metric."""
+    """Return the numbers of metrics by key, and the whole records.
+
+    Args:
+        pair: Real and generated samples.
+        metrics: The metrics, or their names.
+        progress: Is told ``(done, total)`` after each metric.
+
+    Returns:
+        Every estimate by its key, and every record by its name.
+    """
     records: dict[str, Record] = {}
-    for done, name in enumerate(check_metrics(metrics), start=1):
-        records |= METRICS[name].records(pair)
+    for done, metric in enumerate(metrics, start=1):
+        records |= build("metric", metric).records(pair)
         if progress is not None:
             progress(done, len(metrics))
-    return _numbers(records), records
+    numbers = {
+        key if len(record.estimates) == 1 else part: estimate
+        for key, record in records.items()
+        for part, estimate in record.estimates.items()
+    }
+    return numbers, records
 
 
 def take(
     samples: np.ndarray, features: Features, progress: Progress | None = None, keep: bool = True
 ) -> Measured:
-    """Return what metrics take of samples: the features of images (N, C, H, W) uint8, or vectors
-    (N, D) as they are.
+    """Return what metrics take of samples.
 
-    With ``keep`` the features of images come from the cache, or go there.
+    Args:
+        samples: Images (N, C, H, W) uint8, or vectors (N, D).
+        features: What images are compared in; vectors are compared as they are.
+        progress: Is told ``(done, total)`` after each batch.
+        keep: Whether features of images come from the cache, or go there.
+
+    Returns:
+        The features and their statistics.
     """
     if samples.ndim == 4:
         return (cached if keep else measure)(samples, features, progress)
     vectors = torch.as_tensor(samples).double()
     return Measured(vectors, None, Statistics.of(vectors))
-
-
-class Evaluator:
-    """Measures samples against real ones whose features are taken once: for use while training,
-    every k steps.
-
-    ``real`` are images (N, C, H, W) uint8 or vectors (N, D); call it with samples (n, *event),
-    images in [-1, 1], for a plain {number: value}. Samples that are not finite are infinitely bad
-    (inf where less is better, else 0), never an exception, so that a run which blows up goes on to
-    say so. ``better`` tells which way each number is better, ``improves`` whether a checkpoint is
-    the best yet.
-    Values are comparable at equal n only: draw ``size`` samples, as many as there are real ones,
-    each time.
-
-    >>> from steadygan.evaluation.features import Pixels
-    >>> evaluator = Evaluator(np.random.default_rng(0).integers(0, 256, (40, 1, 2, 2), dtype=np.uint8), Pixels(), ("kid",))
-    >>> evaluator.better["kid"], evaluator(torch.ones(40, 1, 2, 2))["kid"] > evaluator(torch.rand(40, 1, 2, 2) * 2 - 1)["kid"]
-    ('less', True)
-    """
-
-    def __init__(
-        self,
-        real: np.ndarray,
-        features: Features,
-        metrics: Sequence[str] = ("fd",),
-        progress: Progress | None = None,
-    ) -> None:
-        self._metrics = check_metrics(metrics)
-        check_possible(self._metrics, features, real.shape[1:])
-        self._real, self._features = real, features
-        self._x = take(real, features, progress)
-
-    @property
-    def better(self) -> dict[str, Better]:
-        """Which way each of its numbers is better, None where neither is."""
-        return {
-            key: NUMBERS[key][1]
-            for name in self._metrics
-            for key in METRICS[name].keys
-            if key != "fd_infinity"
-        }
-
-    @property
-    def size(self) -> int:
-        """How many real samples there are."""
-        return len(self._real)
-
-    def improves(self, found: Mapping[str, float], best: Mapping[str, float] | None) -> bool:
-        """Return whether the first number that has a better side is better than that of the best so
-        far; anything is better than None."""
-        key = next((key for key, better in self.better.items() if better is not None), None)
-        if key is None:
-            raise SteadyganError(
-                f"{', '.join(self._metrics)}: none of these has a better side, so there is no"
-                " best checkpoint; add fd."
-            )
-        return best is None or (
-            found[key] < best[key] if self.better[key] == "less" else found[key] > best[key]
-        )
-
-    def __call__(self, samples: Tensor) -> dict[str, float]:
-        """Return the values of the numbers; the distance extrapolated in 1/N, which takes several
-        times as long, is left out."""
-        if not samples.isfinite().all():
-            return {
-                key: math.inf if better == "less" else 0.0 for key, better in self.better.items()
-            }
-        generated = (to_bytes(samples) if samples.ndim == 4 else samples).cpu().numpy()
-        pair = Pair(self._real, generated, self._x, take(generated, self._features, keep=False))
-        records: dict[str, Record] = {}
-        for name in self._metrics:
-            # The real side is summed up once and for all: with all of a large data set it would
-            # otherwise take most of the time.
-            records |= (
-                {"fd": frechet_distance(pair.x.statistics, pair.y.features)}
-                if name == "fd"
-                else METRICS[name].records(pair)
-            )
-        return {key: estimate.value for key, estimate in _numbers(records).items()}
-
-
-def _numbers(records: Mapping[str, Record]) -> dict[str, Estimate]:
-    """Return every estimate by its key: the record's where it holds one, else its own."""
-    return {
-        key if len(record.estimates) == 1 else part: estimate
-        for key, record in records.items()
-        for part, estimate in record.estimates.items()
-    }

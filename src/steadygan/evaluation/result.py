@@ -14,7 +14,7 @@ from ..runs.files import write_json
 from ..runs.format import EVALUATION
 from ..runs.reading import read_evaluations as read
 from .estimate import Estimate
-from .metrics import NUMBERS, number_name
+from .metrics import number
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,8 @@ class Evaluation:
         numbers = {
             key: {
                 **estimate._asdict(),
-                "name": number_name(key, self.protocol.features),
-                "better": NUMBERS[key][1],
+                "name": number(key).name(self.protocol.features),
+                "better": number(key).better,
             }
             for key, estimate in self.numbers.items()
         }

