@@ -115,6 +115,12 @@ def fresh(parent: Path, name: str) -> Path:
     return path
 
 
+def whereabouts(data: str) -> str:
+    """Return where data lie, as a run can find them again from another folder."""
+    path = Path(data).expanduser()
+    return str(path.resolve()) if data != "digits" and path.exists() else data
+
+
 def grid(kind: str, text: str) -> list[str]:
     """Return the specs that an option with braces, or ``all``, stands for."""
     from ..core.registry import expand, names

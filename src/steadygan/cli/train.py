@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -22,6 +22,7 @@ from .arguments import (
     fresh,
     positional,
     spec,
+    whereabouts,
     whole,
 )
 from .show import bar, say
@@ -291,9 +292,8 @@ class Train:
                 "--classes says where the classes of a class-conditional GAN come from: add"
                 " --conditional, or leave it out."
             )
-        if self.image.data not in (None, "digits") and Path(self.image.data).exists():
-            # So that the run can be resumed from another folder.
-            given["data"] = str(Path(self.image.data).resolve())
+        if self.image.data is not None:
+            given["data"] = whereabouts(self.image.data)
         if self.problem == "images":
             if self.image.data is None:
                 raise SteadyganError(
@@ -323,6 +323,14 @@ class Resume:
         int | None,
         whole("N", "extend the run to this many steps; annealed strengths stretch with it"),
     ] = None
+    data: Annotated[
+        str | None,
+        arg(
+            "PATH",
+            "images: where they lie now, be they others than before",
+            "where they lay, if they are the same",
+        ),
+    ] = None
     modules: Modules = ()
 
     def run(self) -> int:
@@ -334,8 +342,12 @@ class Resume:
 
         keep_memory()
         about = RunFolder.open(self.path).describe()
-        measured = judge(about.problem(), about.config, bar)
-        return _finish(resume(self.path, steps=self.steps, judge=measured))
+        data = None if self.data is None else whereabouts(self.data)
+        problem = about.problem()
+        if data is not None and hasattr(problem, "data"):
+            problem = replace(problem, data=data)
+        measured = judge(problem, about.config, bar)
+        return _finish(resume(self.path, steps=self.steps, data=data, judge=measured))
 
 
 def _finish(outcome: Outcome) -> int:

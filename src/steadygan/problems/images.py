@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any, Literal
@@ -163,6 +164,29 @@ class Images(Problem):
             "classes": dict(zip(loaded.class_names, counts, strict=True)),
             "labels": hashlib.sha256(loaded.labels.tobytes()).hexdigest(),
         }
+
+    def changes(self, before: Mapping[str, Any]) -> list[str]:
+        """Return in words what has changed since the images were described."""
+        now, found = self.describe(), []
+        if before["images"] != now["images"]:
+            found.append(f"{before['images']:,} images are {now['images']:,}")
+        counts = before.get("classes") or {}, now.get("classes") or {}
+        if list(counts[0]) != list(counts[1]):
+            were, are = (", ".join(names) or "none" for names in counts)
+            found.append(f"the classes {were} are {are}")
+        elif counts[0] != counts[1]:
+            found += [
+                f"{n:,} of class {name} are {counts[1][name]:,}"
+                for name, n in counts[0].items()
+                if n != counts[1][name]
+            ]
+        elif before.get("labels") != now.get("labels"):
+            found.append("labels are others")
+        if not found and before["pixels"] != now["pixels"]:
+            pillow = before["pillow"] != now["pillow"]
+            decoder = f" (or decoded otherwise by Pillow {now['pillow']})" if pillow else ""
+            found.append(f"pictures are others{decoder}")
+        return found
 
 
 __all__ = ["MEMORY_LIMIT", "EpochStream", "ImageArray", "Images", "Progress", "load_images"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -96,6 +96,10 @@ class Problem:
         Empty where samples are made.
         """
         return {}
+
+    def changes(self, before: Mapping[str, Any]) -> list[str]:
+        """Return in words what has changed since ``describe`` returned ``before``."""
+        return []
 
     def stream(self, seed: int) -> Stream:
         """Return a fresh stream of real samples; the same seed gives the same samples."""

@@ -63,6 +63,11 @@ class Description:
         return int(self._part("classes"))
 
     @property
+    def data(self) -> dict[str, Any] | None:
+        """What the problem said of its data; None in runs of before it was asked."""
+        return self.raw.get("data")
+
+    @property
     def setting(self) -> dict[str, Any]:
         """The problem's name and its settings, as plain data."""
         found: dict[str, Any] = self._part("problem")
@@ -128,6 +133,7 @@ def describe(
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "event": list(problem.event),
         "classes": problem.classes,
+        "data": problem.describe(),
         **more,
     }
     if not fleet:

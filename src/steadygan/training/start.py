@@ -6,13 +6,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from ..core.errors import SteadyganError
 from ..core.gradients import Decision
 from ..core.players import PLAYERS
 from ..problems.problem import Problem
 from ..runs import checkpoint
-from ..runs.config import Config
+from ..runs.config import Config, problem_from_json, problem_to_json
 from ..runs.description import Description, describe
 from ..runs.folder import RunFolder
 from ..runs.format import CONFIG, STATUS
@@ -143,6 +144,7 @@ def resume(
     run: Path | str,
     *,
     steps: int | None = None,
+    data: str | None = None,
     show: Show = True,
     judge: Judge | None = None,
     watchers: Sequence[Watcher] = (),
@@ -156,12 +158,14 @@ def resume(
     Args:
         run: The run folder.
         steps: How many steps it shall have in the end, by default as it was planned.
+        data: Where its data lie now, which may be others than those it began with.
         show: A bar or lines on standard error, or nothing.
         judge: As in ``train``.
         watchers: As in ``train``.
 
     Raises:
-        SteadyganError: Where there is nothing to continue, and as ``train``.
+        SteadyganError: Where there is nothing to continue, where the data have changed and were
+            not given, and as ``train``.
     """
     folder = RunFolder.open(Path(run))
     about = folder.describe()
@@ -172,8 +176,7 @@ def resume(
     ended = (folder.path / STATUS).is_file() and folder.read(STATUS).get("state")
     if tree is not None:
         _check_unfinished(tree, total or 0, ended in ("finished", "stopped"), run)
-    problem = about.problem()
-    load(problem, show)
+    problem, changed = _found_again(about, data, show)
     trained = _rebuilt(about, problem, members)
     training = _training(trained, folder.path, show, judge, watchers)
     if tree is not None:
@@ -181,8 +184,45 @@ def resume(
     if ended == "stopped" and not trained.many:
         trained.stopped.clear()  # it is told to go on where it had stopped
     folder.rewind(training.step)
-    folder.write(CONFIG, {**about.raw, "config": members[0].to_json()})
+    if changed:
+        history = [*about.raw.get("history", ()), {"step": training.step, "data": changed}]
+        changed = {"history": history}
+    told = {"problem": problem_to_json(problem), "data": problem.describe(), **changed}
+    folder.write(CONFIG, {**about.raw, "config": members[0].to_json(), **told})
     return _outcome(training, folder.path)
+
+
+def _found_again(
+    about: Description, data: str | None, show: Show
+) -> tuple[Problem, dict[str, Any]]:
+    """Return a run's problem with its data read, and what is to be remembered of a change.
+
+    Raises SteadyganError for data that have changed, unless they were given, and for such as the
+    run's networks cannot take.
+    """
+    problem = about.problem()
+    if data is not None:
+        if "data" not in about.setting:
+            raise SteadyganError(
+                f"{about.folder} plays {about.setting['name']}, which makes its own samples: leave"
+                " the data out."
+            )
+        problem = problem_from_json({**about.setting, "data": data})
+    load(problem, show)
+    changes = problem.changes(about.data) if about.data else []
+    if changes and data is None:
+        where = about.setting["data"]
+        raise SteadyganError(
+            f"The data of {about.folder} have changed: {'; '.join(changes)}. Put back what was"
+            f" there, or go on with what is there now: --data {where}"
+        )
+    if problem.classes != about.classes:
+        raise SteadyganError(
+            f"{about.folder} was trained on {about.classes} classes, and its data have"
+            f" {problem.classes} now: its networks do not fit. Give data of as many classes."
+        )
+    moved = data is not None and data != about.setting["data"]
+    return problem, {"from": about.setting["data"], "changes": changes} if changes or moved else {}
 
 
 def _check_unfinished(tree: checkpoint.Tree, total: int, said: bool, run: Path | str) -> None:
