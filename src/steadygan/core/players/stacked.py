@@ -182,7 +182,7 @@ class FleetPlayers(OptimizerPlayers):
             lambda g, z: g(z) if labels is None else g(z, labels), latents
         )
         self.generator.train(was_training)
-        return found
+        return found.detach()  # a view of a parameter keeps its flag under vmap
 
     def prepare(self, batch: Batch) -> None:
         """Look at a batch as in training, without any effect.
