@@ -4,18 +4,21 @@ resume, goes on and ends with the same bits and the same rows."""
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from survival.faults import KINDS, Faults, Killed
 
 from steadygan.cli import main
 from steadygan.runs import checkpoint
 from steadygan.runs.format import is_run
 from steadygan.runs.reading import Run
+from survival.faults import KINDS, Faults, Killed
 
 TINY = "--steps 4 --batch 2 --log-every 1 --evaluate-every 2 --checkpoint-every 2".split()
 COMMANDS = {
@@ -98,6 +101,41 @@ def test_a_training_survives_a_fault_at_any_operation(command, every, tmp_path, 
             attempt(argv("run"), tmp_path / "run", n, kind, capsys, wanted)
 
 
+@pytest.mark.parametrize("every", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_a_resume_survives_a_fault_at_any_operation(every, tmp_path, capsys):
+    argv = [*COMMANDS["train"], "--out", str(tmp_path / "whole")]
+    begun = Faults(tmp_path)
+    assert run_with(begun, argv) == 0
+    wanted = state(tmp_path / "whole")
+    middle = (
+        begun.seen.index(
+            "replace whole/checkpoints/step-00000002.safetensors.*".replace(
+                "*", f"{os.getpid()}.partial"
+            )
+        )
+        + 2
+    )
+    argv = [*COMMANDS["train"], "--out", str(tmp_path / "kept")]
+    assert run_with(Faults(tmp_path, middle, "kill"), argv) == "killed"
+    again = ["resume", str(tmp_path / "run")]
+    shutil.copytree(tmp_path / "kept", tmp_path / "run")
+    counting = Faults(tmp_path)
+    assert run_with(counting, again) == 0
+    shutil.rmtree(tmp_path / "run")
+    for n in counting.distinct():
+        for kind in KINDS if every else (KINDS[n % 3],):
+            shutil.copytree(tmp_path / "kept", tmp_path / "run")
+            attempt(again, tmp_path / "run", n, kind, capsys, wanted)
+
+
+@pytest.mark.slow
+def test_a_thousand_real_kills():
+    """In a process of its own, because it forks, with one thread."""
+    script = Path(__file__).with_name("campaign.py")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(script.parents[1]), *sys.path])}
+    subprocess.run([sys.executable, str(script)], check=True, env=environment)
+
+
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory) -> Path:
     """Two runs on images and their data, to be read."""
@@ -110,24 +148,31 @@ def runs(tmp_path_factory) -> Path:
     return place
 
 
-# What each writes, as a glob in the folder that it is run on.
+# What each writes, as a glob in the folder that it is run on; the slow ones all write by the same
+# writer as the first two.
 READING = {
-    "sample a --out samples.npz --count 8": "samples.npz",
     "sample a --out grid.png": "grid.png",
+    "evaluate a --data data.npz --samples 24 --features pixels --metrics energy": "a/*.json",
+}
+LONGER = {
     "report a": "a/report.html",
-    "evaluate a --data data.npz --samples 16 --features pixels --metrics energy": "a/*.json",
-    "crosstest a b --data data.npz --samples 16 --picture matrix.png": "*/crosstest.json",
+    "crosstest a b --data data.npz --samples 24 --picture matrix.png": "*/crosstest.json",
     "diagnose a --out page.html --budget 8": "page.html",
     "analyze dirac --plot plot.png": "plot.png",
     "reproduce roth-fig5 --scale tiny --out fig5": "fig5/*",
+    "reproduce roth-fig6 --scale tiny --out fig6": "fig6/*.*",
 }
 
 
 @pytest.mark.parametrize("every", [False, pytest.param(True, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("command", READING)
+@pytest.mark.parametrize(
+    "command", [*READING, *(pytest.param(c, marks=pytest.mark.slow) for c in LONGER)]
+)
 def test_what_reads_runs_survives_a_fault_at_any_operation(
     command, every, runs, tmp_path, monkeypatch, capsys
 ):
+    pattern = (READING | LONGER)[command]
+
     def attempt(name: str, faults: Faults) -> tuple[object, list[str]]:
         place = tmp_path / name
         if not place.exists():
@@ -135,7 +180,7 @@ def test_what_reads_runs_survives_a_fault_at_any_operation(
         monkeypatch.chdir(place)
         monkeypatch.setenv("STEADYGAN_CACHE", str(place / "cache"))
         ended = run_with(faults, command.split())
-        return ended, sorted(str(p.relative_to(place)) for p in place.glob(READING[command]))
+        return ended, sorted(str(p.relative_to(place)) for p in place.glob(pattern))
 
     counting = Faults(tmp_path)
     ended, wanted = attempt("whole", counting)

@@ -85,8 +85,9 @@ class Crosstest:
             RunFolder.open(run).write(CROSSTEST, kept)
         if self.picture:
             from ..report.crosstest import picture
+            from ..report.portraits import save_figure
 
-            picture(kept).savefig(self.picture)
+            save_figure(picture(kept), self.picture)
         if self.json:
             print(json.dumps(kept, indent=2))
         else:

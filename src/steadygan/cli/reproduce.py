@@ -92,6 +92,7 @@ class Reproduce:
         from ..experiments.results import FIGURE, NUMBERS, RESULT, RUNS, folder_name, record
         from ..report.numbers import numbers
         from ..report.reproduction import draw, save_small
+        from ..runs.files import make_folder, write_text
 
         spec = experiment(name)
         settings = spec.settings(self.scale, self.data, self.steps)
@@ -101,16 +102,10 @@ class Reproduce:
         findings = spec.run(settings, seeds, out / "fleets")
         took = time.perf_counter() - start
         result = record(spec, self.scale, settings, seeds, findings, took, self.steps)
-        try:
-            out.mkdir(parents=True, exist_ok=True)
-            save_small(draw(findings.picture, findings.data), out / FIGURE)
-            (out / NUMBERS).write_text(numbers(findings.picture, findings.data))
-            (out / RESULT).write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n")
-        except OSError as error:
-            raise SteadyganError(
-                f"{out} cannot be written: {error.strerror or error}. Choose another folder with"
-                " --out."
-            ) from error
+        make_folder(out)
+        save_small(draw(findings.picture, findings.data), out / FIGURE)
+        write_text(out / NUMBERS, numbers(findings.picture, findings.data))
+        write_text(out / RESULT, json.dumps(result, indent=2, ensure_ascii=False) + "\n")
         if self.json:
             print(json.dumps(result, indent=2))
         else:

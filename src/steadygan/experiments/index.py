@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..runs.files import make_folder, write_text
 from .registry import EXPERIMENTS
 from .results import FIGURE, KEPT, NUMBERS, folder_name, load, publish
 from .rules import RULES
@@ -39,9 +40,9 @@ Results = Mapping[tuple[str, str], dict[str, Any]]
 def write(docs: Path) -> Path:
     """Gather the latest results under docs/reproduction, and write docs/index.md about them."""
     shelf = publish(docs)
-    docs.mkdir(parents=True, exist_ok=True)
+    make_folder(docs)
     page = docs / "index.md"
-    page.write_text(index(shelf))
+    write_text(page, index(shelf))
     return page
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..problems.images import Images
+from ..runs.files import make_folder, write_text
 from ..training import Config
 from ..training.single import Single
 from .timing import Job, ratio, rounds
@@ -46,10 +47,8 @@ def as_long(
         ]
         found, failed = rounds(jobs, settings["rounds"], settings["seconds"], say)
         assert not failed, failed
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_name(f"{path.name}.partial")
-        aside.write_text(json.dumps(ratio(found, "theirs", "ours")))
-        aside.replace(path)
+        make_folder(path.parent)
+        write_text(path, json.dumps(ratio(found, "theirs", "ours")))
     return max(1, round(steps / json.loads(path.read_text())["median"]))
 
 

@@ -4,7 +4,6 @@ as figure.csv."""
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +13,7 @@ import torch
 
 from ..core.errors import SteadyganError
 from ..runs.environment import commit, environment
+from ..runs.files import make_folder, whole
 from .registry import EXPERIMENTS
 from .spec import SCALES, Experiment, Findings, verdict
 
@@ -121,8 +121,9 @@ def publish(docs: Path) -> Path:
             own, kept = RUNS / folder_name(name, scale), shelf / folder_name(name, scale)
             ours, theirs = load(own), load(kept)
             if ours and (theirs is None or ours["date"] > theirs["date"]):
-                kept.mkdir(parents=True, exist_ok=True)
-                for file in (RESULT, FIGURE, NUMBERS):
-                    if (own / file).is_file():
-                        shutil.copyfile(own / file, kept / file)
+                make_folder(kept)
+                for part in (RESULT, FIGURE, NUMBERS):
+                    if (own / part).is_file():
+                        with whole(kept / part) as file:
+                            file.write((own / part).read_bytes())
     return shelf
