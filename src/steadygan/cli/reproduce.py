@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import tyro
 
 from ..core.errors import SteadyganError
-from .arguments import Json, arg, flag, whole
+from .arguments import Json, Modules, arg, flag, whole
 from .show import say, table
 
 _HOLDS = {True: ("yes", "green"), False: ("no", "red"), None: ("undecided", "yellow")}
@@ -65,6 +65,7 @@ class Reproduce:
         arg("DIR", "gather the latest results there and write index.md about them", "no"),
     ] = None
     json: Json = False
+    modules: Modules = ()
 
     def run(self) -> int:
         """Run, list or gather."""

@@ -74,12 +74,12 @@ class Number(NamedTuple):
 
 @base("metric")
 class Metric:
-    """Base of every metric: a registered frozen dataclass that turns a ``Pair`` into records.
+    """Base of every metric: a registered frozen dataclass that turns a ``Pair`` into records."""
 
-    ``numbers`` are what it gives, by key.
-    """
-
-    numbers: Mapping[str, Number]
+    @property
+    def numbers(self) -> Mapping[str, Number]:
+        """What it gives, by key."""
+        raise NotImplementedError
 
     def check(self, features: Features, event: tuple[int, ...]) -> None:
         """Refuse samples that it cannot measure, before any time is spent.
@@ -122,7 +122,7 @@ class FD(Metric):
     extrapolate: bool = True
 
     @property
-    def numbers(self) -> Mapping[str, Number]:  # type: ignore[override]
+    def numbers(self) -> Mapping[str, Number]:
         """Its numbers by key."""
         found = {"fd": Number("FD ({})", "less", "FID")}
         limit = {"fd_infinity": Number("FD at N → ∞ ({})", "less", "FID at N → ∞")}

@@ -1,8 +1,8 @@
-"""All experiments by name, in the order of the papers."""
+"""All experiments by name, in the order of the papers; then those of others."""
 
 from __future__ import annotations
 
-from ..core.errors import unknown
+from ..core.errors import SteadyganError, unknown
 from .mescheder import dirac as mescheder_dirac
 from .mescheder import eigenvalues as mescheder_eigenvalues
 from .mescheder import images as mescheder_images
@@ -42,8 +42,31 @@ EXPERIMENTS: dict[str, Experiment] = {
 }
 
 
+def add(experiment: Experiment) -> Experiment:
+    """Make an experiment of one's own known by its name, for ``reproduce NAME --import FILE``.
+
+    Args:
+        experiment: With a name that is not taken.
+
+    Returns:
+        The same.
+
+    Raises:
+        SteadyganError: Where another experiment has the name.
+    """
+    taken = EXPERIMENTS.get(experiment.name)
+    # A file that is imported again defines the same experiment again.
+    if taken is not None and (taken.what, taken.source) != (experiment.what, experiment.source):
+        raise SteadyganError(f"There is an experiment {experiment.name!r} already: {taken.what}.")
+    EXPERIMENTS[experiment.name] = experiment
+    return experiment
+
+
 def experiment(name: str) -> Experiment:
-    """Return an experiment; raises SteadyganError with the choices for a name that there is not.
+    """Return an experiment.
+
+    Raises:
+        SteadyganError: For a name that there is not, with the choices.
 
     >>> experiment("roth-fig5").what
     'the 3-D submanifold mixture itself'

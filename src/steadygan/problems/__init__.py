@@ -3,6 +3,16 @@ them."""
 
 from . import networks, toys
 from .images import Images
-from .problem import Draw, Network, Problem, Recipe, Stream
+from .problem import Draw, Network, Problem, RandomStream, Recipe, Stream
 
-__all__ = ["Draw", "Images", "Network", "Problem", "Recipe", "Stream", "networks", "toys"]
+__all__ = [
+    "Draw",
+    "Images",
+    "Network",
+    "Problem",
+    "RandomStream",
+    "Recipe",
+    "Stream",
+    "networks",
+    "toys",
+]
