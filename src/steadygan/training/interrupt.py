@@ -7,9 +7,12 @@ import threading
 from types import FrameType
 from typing import Any
 
+_HANGUP = getattr(signal, "SIGHUP", None)  # a terminal that is closed; not every system has it
+_SIGNALS = [n for n in (signal.SIGINT, signal.SIGTERM, _HANGUP) if n is not None]
+
 
 class Interrupt:
-    """Notes the first Ctrl-C or polite kill, so that a step can finish and be saved whole; the
+    """Notes the first Ctrl-C, polite kill or closed terminal, so that a step can finish and be saved whole; the
     second one ends at once."""
 
     def __init__(self) -> None:
@@ -20,7 +23,8 @@ class Interrupt:
         if threading.current_thread() is threading.main_thread():  # only there can handlers be set
             self._before = {
                 number: signal.signal(number, self._note)
-                for number in (signal.SIGINT, signal.SIGTERM)
+                for number in _SIGNALS
+                if number != _HANGUP or signal.getsignal(number) is not signal.SIG_IGN  # nohup
             }
         return self
 
