@@ -125,6 +125,18 @@ GAMES = {
         "constraint": "clip:c=0.1",
         "optimizer": "sgd:lr={0.01,0.5}",
     },
+    "lazy": {"penalty_every": 3, "regularizer": ("r1:gamma={1,3},anneal=0.1", "lecam")},
+    "lazy, in other rounds": {
+        "penalty_every": 2,
+        "dynamics": "alternating:critic_steps=3",
+        "regularizer": ("dragan:gamma={1,3}",),
+    },
+    "a share": {"penalty_share": 0.4, "regularizer": ("js:gamma={1,3}", "wgan-gp", "lecam")},
+    "a lazy share": {
+        "penalty_share": 0.5,
+        "penalty_every": 2,
+        "regularizer": ("r1r2:gamma={1,3}",),
+    },
     "adam": {"optimizer": "adam:lr={0.001,0.1},beta1=0.5"},
     "rmsprop and momentum": {
         "optimizer": "rmsprop:lr={0.001,0.1}",
@@ -198,13 +210,45 @@ SLOW = [
 ]
 
 
-@pytest.mark.parametrize("game", ["annealed noise", "lecam", "unrolled", "adam", *SLOW])
+@pytest.mark.parametrize(
+    "game", ["annealed noise", "lecam", "unrolled", "adam", "a lazy share", *SLOW]
+)
 def test_the_traced_gradients_are_the_same(double, monkeypatch, game):
     graphs = traced(monkeypatch)
     assert (
         differences(fleet_of(grid(replace(SMALL, **GAMES[game]), seeds=2), compiled=True)) < 1e-10
     )
     assert graphs
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_half_precision_is_as_near_as_that_of_one_gan(monkeypatch, compiled):
+    traced(monkeypatch)
+    config = replace(SMALL, precision="bfloat16", batch=64, regularizer=("js:gamma={0.5,2}",))
+    fleet = fleet_of(grid(config, seeds=2), compiled=compiled)
+    for name in PLAYERS:
+        with fleet.precision():
+            found = fleet.players.gradient(name, fleet._draw())
+        for i, member in enumerate(fleet.members):
+            mine, (theirs, exact) = (
+                flat({key: g[i] for key, g in found.items()}),
+                (gradient(name, replace(member, precision=p)) for p in ("bfloat16", "float32")),
+            )
+            assert 1e-4 < (mine - exact).norm() / exact.norm() < 0.1
+            assert 1e-4 < (theirs - exact).norm() / exact.norm() < 0.1
+
+
+def gradient(name, config):
+    """A player's first gradient, of the batches that a fleet's member sees in that place."""
+    alone = Single(CIRCLE, config)
+    for _ in range(PLAYERS.index(name)):
+        alone._draw()
+    with alone.precision():
+        return flat(alone.players.gradient(name, alone._draw()))
+
+
+def flat(values):
+    return torch.cat([values[key].flatten() for key in sorted(values)])
 
 
 @pytest.mark.slow
@@ -379,6 +423,12 @@ def test_the_figures_and_samples_are_those_of_runs_of_their_own(double, tmp_path
 
 
 RESUMED = {
+    "lazy and a share": {
+        "regularizer": ("r1:gamma={1,9}",),
+        "penalty_every": 4,
+        "penalty_share": 0.5,
+        "log_every": 1,
+    },
     "adam, averages": {"optimizer": "adam:lr={0.001,0.01}", "ema": 0.9},
     "lecam, optimistic, noise": {
         "regularizer": ("lecam:gamma={1,2},anneal=0.1",),
@@ -483,7 +533,6 @@ def test_members_of_another_structure_are_refused(tmp_path, changes, message):
             "changes its|cannot be evaluated for many",
         ),
         ({"smoothing": "explicit-noise:nsr=3"}, "8 cannot be split at noise-to-signal ratio 3"),
-        ({"penalty_every": 4, "regularizer": ("r1",)}, "penalty_every=1 only"),
         ({"gradient_path": "merged"}, "leave gradient_path out"),
         ({"steps": 0}, "steps must be a whole number"),
     ],

@@ -3,6 +3,7 @@ that is trained."""
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,7 +11,8 @@ import torch
 from steadygan.cli import main
 from steadygan.problems.toys import Ring2D
 from steadygan.runs import checkpoint
-from steadygan.training import Config, resume, train
+from steadygan.runs.models import load_sampler
+from steadygan.training import Config, grid, resume, train, train_fleet
 
 
 class Told:
@@ -63,6 +65,27 @@ def test_resuming_remembers_the_best(tmp_path, later, expected):
     )
     resume(tmp_path / "run", steps=5, show=False, judge=Told(*later))
     assert best(tmp_path / "run") == expected
+
+
+def test_each_of_many_is_judged_and_keeps_its_own_best(tmp_path):
+    """Member 0 is best at step 2, member 1 at step 3; a resume remembers both."""
+    members = grid(replace(CONFIG, steps=3, optimizer="sgd:lr=0.1"), seeds=2)
+    judge = Told(5.0, 4.0, 1.0, 3.0, 2.0, 1.0)
+    done = train_fleet(Ring2D(), members, tmp_path / "many", show=False, judge=judge)
+    assert [m.metrics["told"] for m in done.members] == [2.0, 1.0]
+    alone = train(
+        Ring2D(), members[0], tmp_path / "alone", show=False, judge=(one := Told(3, 2, 1))
+    )
+    for mine, theirs in zip(judge.seen[::2], one.seen, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5)
+    resume(done.path, steps=5, show=False, judge=Told(0.5, 2.0, 2.0, 2.0))
+    kept = done.path / checkpoint.BEST
+    for member, step in ((0, 4), (1, 3)):
+        sample, at = load_sampler(done.path, kept, member=member)
+        there = done.path / f"checkpoints/step-{step:08d}.safetensors"
+        assert at == step
+        assert torch.equal(sample(9, 1), load_sampler(done.path, there, member=member)[0](9, 1))
+    assert alone.state == "finished"
 
 
 def test_from_the_command_line(tmp_path, capsys):

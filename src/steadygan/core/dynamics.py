@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -22,10 +22,13 @@ from .registry import base, register
 class Dynamics:
     """Base of every dynamics; a subclass is a registered frozen dataclass.
 
-    share: the generator moves on the critic's last batch.
+    share: the generator moves on the critic's last batch. whole: why the critic's gradient is taken
+    of its whole loss, in one way: no penalties in some updates only, on a part of the batch, or by
+    a path that one names; '' where it can be otherwise.
     """
 
     share = False
+    whole: ClassVar[str] = ""
 
     def field(self, players: Players, batch: Batch) -> dict[Name, Values]:
         """Return what each player descends: -v of the continuous system that the steps follow."""
@@ -136,6 +139,8 @@ class Consensus(Dynamics):
     Consensus(gamma=1.0, alternating=True, critic_steps=5)
     """
 
+    whole: ClassVar[str] = "consensus differentiates the joint field once more, penalties and all"
+
     gamma: float = 1.0
     alternating: bool = False
     critic_steps: int = 1
@@ -185,6 +190,8 @@ class Extragradient(Dynamics):
     >>> build("dynamics", "extragradient")
     Extragradient()
     """
+
+    whole: ClassVar[str] = "extragradient looks twice before it moves once, by the same loss"
 
     def step(self, players: Players) -> None:
         """Move both players once, by the field one step ahead."""

@@ -4,6 +4,7 @@ computed."""
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
 
@@ -79,54 +80,26 @@ class Config:
             build("optimizer", given["critic_optimizer"] or given["optimizer"])
         )
         given["regularizer"] = tuple(spec(build("regularizer", r)) for r in given["regularizer"])
-        counts = {
-            "steps": 1,
-            "batch": 1,
-            "latent": 1,
-            "penalty_every": 1,
-            "log_every": 1,
-            "evaluate_every": 0,
-            "checkpoint_every": 0,
-        }
-        for name, least in counts.items():
-            if given[name] < least:
-                raise SteadyganError(
-                    f"{name} must be a whole number >= {least}, not {given[name]}."
-                )
-        if given["keep_checkpoints"] < 1:
-            raise SteadyganError(
-                "keep_checkpoints must be at least 1, so that a run can be resumed, not"
-                f" {given['keep_checkpoints']}."
-            )
-        if not 0 <= given["ema"] < 1:
-            raise SteadyganError(
-                f"ema is the decay of a moving average, in [0, 1), not {given['ema']:g}."
-            )
-        if given["latent_distribution"] not in ("normal", "uniform"):
-            raise unknown(
-                "latent distribution", str(given["latent_distribution"]), ("normal", "uniform")
-            )
-        if not 0 < given["penalty_share"] <= 1:
-            raise SteadyganError(
-                "penalty_share is the part of each batch that is penalized, in (0, 1], not"
-                f" {given['penalty_share']:g}."
-            )
-        for name, choices in {
-            "gradient_path": get_args(GradientPath),
-            "precision": ("float32", "bfloat16"),
-        }.items():
-            if given[name] not in choices:
-                raise unknown(name.replace("_", " "), given[name], choices)
-        for kind in given["stop_on"]:
-            if kind not in KINDS:
-                raise unknown("trouble to stop on", kind, KINDS)
+        _check(given)
         given["device"] = _device(given["device"])
         tenth = max(1, given["steps"] // 10)
         given["evaluate_every"] = given["evaluate_every"] or tenth
         given["checkpoint_every"] = given["checkpoint_every"] or tenth
         resolved = Config(**given)
         resolved.game().lazy(0, resolved.penalty_every)  # what a game refuses is refused now
+        resolved._check_whole()
         return resolved
+
+    def _check_whole(self) -> None:
+        """Refuse what the dynamics would ignore, or make something else of."""
+        why = build("dynamics", self.dynamics).whole
+        asked = {
+            f"penalty_every={self.penalty_every}": self.penalty_every > 1,
+            f"penalty_share={self.penalty_share:g}": self.penalty_share < 1,
+            f"gradient_path={self.gradient_path}": self.gradient_path not in ("auto", "separate"),
+        }
+        for spelled in (spelled for spelled, given in asked.items() if given and why):
+            raise SteadyganError(f"{spelled} does not go with {self.dynamics}: {why}.")
 
     def game(self) -> Game:
         """Build the game that this configuration spells."""
@@ -152,6 +125,49 @@ class Config:
             key: tuple(value) if isinstance(value, list) else value for key, value in data.items()
         }
         return Config(**given)
+
+
+def _check(given: Mapping[str, Any]) -> None:
+    """Refuse numbers and words that make no sense, before anything is computed."""
+    counts = {
+        "steps": 1,
+        "batch": 1,
+        "latent": 1,
+        "penalty_every": 1,
+        "log_every": 1,
+        "evaluate_every": 0,
+        "checkpoint_every": 0,
+    }
+    for name, least in counts.items():
+        if given[name] < least:
+            raise SteadyganError(f"{name} must be a whole number >= {least}, not {given[name]}.")
+    if given["keep_checkpoints"] < 1:
+        raise SteadyganError(
+            "keep_checkpoints must be at least 1, so that a run can be resumed, not"
+            f" {given['keep_checkpoints']}."
+        )
+    if not 0 <= given["ema"] < 1:
+        raise SteadyganError(
+            f"ema is the decay of a moving average, in [0, 1), not {given['ema']:g}."
+        )
+    if given["latent_distribution"] not in ("normal", "uniform"):
+        raise unknown(
+            "latent distribution", str(given["latent_distribution"]), ("normal", "uniform")
+        )
+    if not 0 < given["penalty_share"] <= 1:
+        raise SteadyganError(
+            "penalty_share is the part of each batch that is penalized, in (0, 1], not"
+            f" {given['penalty_share']:g}."
+        )
+    for name, choices in {
+        "gradient_path": get_args(GradientPath),
+        "precision": ("float32", "bfloat16"),
+    }.items():
+        if given[name] not in choices:
+            raise unknown(name.replace("_", " "), given[name], choices)
+    for kind in given["stop_on"]:
+        if kind not in KINDS:
+            raise unknown("trouble to stop on", kind, KINDS)
 
 
 def problem_to_json(problem: Problem) -> dict[str, Any]:

@@ -67,21 +67,9 @@ def alike(problem: Problem, members: Sequence[Config]) -> list[Config]:
                     f"Members 0 and {i} differ in more than the learning rate of their {name}:"
                     f" {getattr(m, name)!r}."
                 )
-    config = resolved[0]
-    for name, plain in {
-        "penalty_every": 1,
-        "penalty_share": 1.0,
-        "precision": "float32",
-        "metrics": "",
-    }.items():
-        if getattr(config, name) != plain:
-            raise SteadyganError(
-                f"A fleet knows {name}={plain!r} only, not {getattr(config, name)!r}: train such"
-                " GANs one by one."
-            )
-    if config.gradient_path not in ("auto", "separate"):
+    if resolved[0].gradient_path not in ("auto", "separate"):
         raise SteadyganError(
-            "A fleet takes gradients by its own path: leave gradient_path out, instead of"
-            f" {config.gradient_path!r}."
+            "GANs that are trained at once have one path of their own, vmap over all critics: leave"
+            f" gradient_path out, instead of {resolved[0].gradient_path!r}."
         )
     return resolved

@@ -21,6 +21,7 @@ from ..runs.config import Config
 from ..runs.members import alike
 from ..runs.models import Average, build_networks
 from ..runs.optimizers import Adam, OptimizerSpec
+from .decision import settle
 from .trained import Trained
 
 _CHUNK = 512  # latents of a member that are turned into samples at a time
@@ -43,6 +44,15 @@ class Fleet(Trained):
         super().__init__(problem, alike(problem, members))
         networks = [build_networks(m, problem.event, problem.classes) for m in self.members]
         self._lone_critic = networks[0][1].to(self.device)
+        if self.config.penalty_share < 1:
+            # Refuses a critic whose samples see each other.
+            settle(
+                self.config.game(),
+                self._lone_critic,
+                self.config,
+                problem.event,
+                problem.classes,
+            )
         generator, critic = (stack(each).to(self.device) for each in zip(*networks, strict=True))
         self.average = Average(generator, self.config.ema) if self.config.ema else None
         optimizers: dict[Name, list[Any]] = {
@@ -62,6 +72,8 @@ class Fleet(Trained):
                 )
             },
             rates={name: [float(each.lr) for each in given] for name, given in optimizers.items()},
+            penalty_every=self.config.penalty_every,
+            penalty_share=self.config.penalty_share,
             compiled=compiled,
         )
         self.players.context = Context(progress=0.0)

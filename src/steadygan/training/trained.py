@@ -196,6 +196,7 @@ class Trained(ABC):
             "memory": dict(players.context.memory),
             "previous": players.previous,
             "updates": players.updates,
+            "penalty": players.penalty,
             "stopped": {str(i): list(ending) for i, ending in self.stopped.items()},
             **self._streams(),
         }
@@ -216,8 +217,10 @@ class Trained(ABC):
             name: {key: value.to(device) for key, value in values.items()}
             for name, values in tree["previous"].items()
         }
-        # Folders of version 0.1.0: a fleet made no lazy updates, one GAN did not say why it ended.
-        players.updates = tree.get("updates", 0)
+        # Folders of version 0.1.0 have less: a fleet was never spared a penalty, and one GAN did not
+        # say why it had stopped.
+        players.updates, penalty = tree.get("updates", 0), tree.get("penalty")
+        players.penalty = None if penalty is None else penalty.to(device)
         ended = tree.get("stopped", {})
         self.stopped = {int(i): (step, reason) for i, (step, reason) in ended.items()}
         self._restore_streams(tree)

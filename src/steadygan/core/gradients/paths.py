@@ -13,7 +13,7 @@ from ..context import Context, Samples
 from ..game import CriticTerms, Game
 from ..reading import Reading, lifted, read
 from ..scores import Critic, Scores, heads_of, join, once, score, split
-from ..slopes import nodes
+from ..slopes import AUTOGRAD, Slopes, nodes
 from .apart import Watch
 from .graph import unknown_node
 from .merged import Box
@@ -95,15 +95,34 @@ def _value(game: Game, scores: Mapping[str, Scores], at: Context) -> CriticTerms
     )
 
 
+def terms_of(
+    game: Game,
+    critic: Critic,
+    points: Points,
+    at: Context,
+    *,
+    share: float = 1.0,
+    slopes: Slopes = AUTOGRAD,
+) -> CriticTerms:
+    """Return the critic's loss in its parts, with penalties on a share of each batch."""
+    return _value(game, _looked(game, critic, parts_of(game, points, share), at, slopes), at)
+
+
+def _looked(
+    game: Game, critic: Critic, points: Points, at: Context, slopes: Slopes = AUTOGRAD
+) -> dict[str, Scores]:
+    scores: dict[str, Scores] = {}
+    with once(critic):
+        for name, samples in points.items():
+            scores |= game.look(critic, {name: samples}, at=at, slopes=slopes)
+    return scores
+
+
 def separate(
     game: Game, critic: Critic, points: Points, at: Context, scale: Tensor | float = 1.0
 ) -> Found:
     """Each batch through the critic on its own, one backward."""
-    scores: dict[str, Scores] = {}
-    with once(critic):
-        for name, samples in points.items():
-            scores |= game.look(critic, {name: samples}, at=at)
-    return _whole(_value(game, scores, at), scale)
+    return _whole(_value(game, _looked(game, critic, points, at), at), scale)
 
 
 def joined(

@@ -12,6 +12,7 @@ from torch.func import functional_call, vmap
 
 from ..context import Context
 from ..game import Game
+from ..gradients.paths import terms_of
 from ..gradients.tracing import Tree, to_terms, to_tree
 from ..slopes import FUNC
 from .base import PLAYERS, Batch, Name, Values
@@ -75,7 +76,11 @@ class Stacked:
 
 
 class Members(FunctionalPlayers):
-    """All members at one point, as plain values; what is traced when players are compiled."""
+    """The members at one point.
+
+    given: everything that a gradient depends on, stacked. asked: where the draws that the game asks
+    for are noted, instead of made. share: of each batch, the part that gradient penalties look at.
+    """
 
     keeps_graph = False
 
@@ -87,6 +92,7 @@ class Members(FunctionalPlayers):
         trainable: dict[Name, list[str]],
         given: Tree,
         asked: list[Asked] | None,
+        share: float = 1.0,
     ) -> None:
         real, latent, *labels = given["batch"]
         self.batch = Batch(real, latent, (labels[0], labels[1]) if labels else None)
@@ -109,6 +115,7 @@ class Members(FunctionalPlayers):
             list(given.get("draws", [])),
             asked,
         )
+        self._share = share
         self._later: dict[str, Tensor] = {}
 
     def gradient(self, player: Name, batch: Batch) -> Values:
@@ -127,9 +134,8 @@ class Members(FunctionalPlayers):
         def one(
             network: Any, game: Game, context: Context, real: Tensor, fake: Tensor, *labels: Any
         ) -> Any:
-            terms = game.critic_terms(
-                network, real, fake, labels=labels or None, at=context, slopes=FUNC
-            )
+            points = game.points(real, fake, labels=labels or None, at=context)
+            terms = terms_of(game, network, points, context, share=self._share, slopes=FUNC)
             return to_tree(terms), game.observe(terms.scores, context.memory)
 
         terms, self._later = self._each(critic, one, batch.real, fake, *(batch.labels or ()))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..context import Context
-from ..game import Game
+from ..game import CriticTerms, Game
 from ..gradients import GradientPath, critic_gradient
 from .base import PLAYERS, Batch, Name, Players, Values, differentiate, generate, trainable
 
@@ -22,7 +22,8 @@ class OptimizerPlayers(Players):
     path: how the critic's gradient is computed (gradients.py). penalty_every: gradient penalties in
     every so many critic updates only, where they count as often; penalty_share: on this part of
     each batch. keep_fakes: for a generator that moves on the critic's batch; its samples are then
-    kept with their graph. updates: the critic's gradients so far.
+    kept with their graph. updates: the critic's gradients so far; penalty: the latest that was
+    computed, as it counts on average.
     """
 
     keeps_graph = False
@@ -49,6 +50,7 @@ class OptimizerPlayers(Players):
             keep_fakes,
             0,
         )
+        self.penalty: Tensor | None = None
         self._fake: tuple[Batch, Tensor] | None = None
 
     def values(self, player: Name) -> Values:
@@ -84,17 +86,20 @@ class OptimizerPlayers(Players):
             path=self.path,
             share=self.penalty_share,
         )
-        if self.updates % self.penalty_every == 0:
-            penalty = found.terms.penalty / self.penalty_every
-        else:
-            penalty = (self.terms or found.terms).penalty  # the latest that was computed
-        self.terms = found.terms._replace(penalty=penalty)
-        self.updates += 1
+        self._note(found.terms)
         self._observe()
         return {
             key: torch.zeros_like(p) if g is None else g
             for (key, p), g in zip(point.items(), gradients, strict=True)
         }
+
+    def _note(self, terms: CriticTerms) -> None:
+        """Keep the terms of a gradient of the critic; where updates are spared the penalty, with
+        the latest one that was computed."""
+        if self.updates % self.penalty_every == 0:
+            self.penalty = terms.penalty / self.penalty_every
+        self.terms = terms if self.penalty is None else terms._replace(penalty=self.penalty)
+        self.updates += 1
 
     def move(self, player: Name, gradient: Values) -> None:
         """Hand the gradient to the player's optimizer and let it step."""

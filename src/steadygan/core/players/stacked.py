@@ -22,7 +22,7 @@ from ..context import Context, Samples
 from ..errors import SteadyganError
 from ..game import Game
 from ..gradients.tracing import Tree, compile_tree, to_terms, to_tree
-from ..schedules import at
+from ..schedules import Strength, at
 from ..scores import score
 from ..slopes import FUNC
 from .base import PLAYERS, Batch, Name, Values
@@ -72,7 +72,8 @@ class FleetPlayers(OptimizerPlayers):
     games: one a member, alike but for their strengths. generator, critic: made by ``stack``. draw:
     returns a batch whose tensors have a leading axis of members (K, B, ...). rngs: a member's
     generator of noise each. optimizers: elementwise ones over the stacked parameters;
-    rates: a learning rate a member, for each player. compiled: trace the gradients once and let
+    rates: a learning rate a member, for each player. penalty_every, penalty_share: as of one GAN.
+    compiled: trace the gradients once and let
     ``torch.compile`` fuse them.
     alive: (K,) bool; a member that is not (or whose loss or gradient is no longer finite, which
     ends it) stays where it is. terms, generator_loss, context.memory: as of one GAN, with the
@@ -91,9 +92,20 @@ class FleetPlayers(OptimizerPlayers):
         rngs: Sequence[torch.Generator],
         optimizers: Mapping[Name, torch.optim.Optimizer],
         rates: Mapping[Name, Sequence[float]],
+        penalty_every: int = 1,
+        penalty_share: float = 1.0,
         compiled: bool = False,
     ) -> None:
-        super().__init__(game_of(games), generator, critic, draw, Context(), optimizers=optimizers)
+        super().__init__(
+            game_of(games),
+            generator,
+            critic,
+            draw,
+            Context(),
+            optimizers=optimizers,
+            penalty_every=penalty_every,
+            penalty_share=penalty_share,
+        )
         self.rngs, self.compiled = rngs, compiled
         first = next(generator.parameters())
         self.alive = torch.ones(len(games), dtype=torch.bool, device=first.device)
@@ -104,9 +116,12 @@ class FleetPlayers(OptimizerPlayers):
         self._common = {
             name: rates[name][0] if len(set(rates[name])) == 1 else None for name in PLAYERS
         }
-        self._strengths = {
-            place: [game.strengths()[place] for game in games] for place in self.game.strengths()
-        }
+        self._play = _Play.of(games)
+        # Critic updates that take the gradient penalties, and those that are spared them.
+        self._lazy = [
+            _Play.of([game.lazy(update, penalty_every) for game in games])
+            for update in range(min(penalty_every, 2))
+        ]
         self._plans: dict[Any, _Plan] = {}
 
     def gradient(self, player: Name, batch: Batch) -> Values:
@@ -189,47 +204,55 @@ class FleetPlayers(OptimizerPlayers):
 
         Raises SteadyganError for what cannot be done for many GANs at once.
         """
-        for name in PLAYERS:
-            self._planned("gradient", batch, name)
+        self._planned(self._play, "gradient", batch, "generator")
+        for play in self._lazy:
+            self._planned(play, "gradient", batch, "critic")
 
     def _look(self, method: str, batch: Batch, *settings: Any) -> Any:
-        plan, given = self._planned(method, batch, *settings)
+        own = (method, settings) == ("gradient", ("critic",))
+        play = self._lazy[min(self.updates % self.penalty_every, 1)] if own else self._play
+        plan, given = self._planned(play, method, batch, *settings)
         given["draws"] = [self._drawn(*asked) for asked in plan.asked]
         found = plan.run(given)
-        if "terms" in found:
+        if own:
+            self._note(to_terms(found["terms"]))
+        elif "terms" in found:
             self.terms = to_terms(found["terms"])
         self.generator_loss = found.get("generator_loss", self.generator_loss)
         self.context = Context(self.context.progress, None, found["memory"])
         self._bury(found)
         return found["gradient"]
 
-    def _planned(self, method: str, batch: Batch, *settings: Any) -> tuple[_Plan, Tree]:
+    def _planned(
+        self, play: _Play, method: str, batch: Batch, *settings: Any
+    ) -> tuple[_Plan, Tree]:
         tensors = (batch.real, batch.latent, *(batch.labels or ()))
         memory = dict(self.context.memory)
         given: Tree = {
             "states": {name: state_of(getattr(self, name)) for name in PLAYERS},
             "batch": tensors,
-            "strengths": self._now(),
+            "strengths": self._now(play),
             "memory": memory,
             "rates": self.rates,
         }
-        key = method, settings, tuple(memory), tuple(t.shape for t in tensors)
+        key = play.game, method, settings, tuple(memory), tuple(t.shape for t in tensors)
         if key not in self._plans:
-            self._plans[key] = self._plan(method, settings, given)
+            self._plans[key] = self._plan(play.game, method, settings, given)
         return self._plans[key], given
 
-    def _plan(self, method: str, settings: tuple[Any, ...], given: Tree) -> _Plan:
+    def _plan(self, game: Game, method: str, settings: tuple[Any, ...], given: Tree) -> _Plan:
         trainable = {name: list(self.values(name)) for name in PLAYERS}
         asked: list[Asked] = []
 
         def pure(given: Tree) -> Tree:
             members = Members(
-                self.game,
+                game,
                 self.generator,
                 self.critic,
                 trainable,
                 given,
                 None if "draws" in given else asked,
+                self.penalty_share if method == "gradient" else 1.0,
             )
             # The one method that is told the player before the batch.
             arguments = (
@@ -276,7 +299,7 @@ class FleetPlayers(OptimizerPlayers):
             asked, compile_tree(pure, {**given, "draws": [self._like(*each) for each in asked]})
         )
 
-    def _now(self) -> Values:
+    def _now(self, play: _Play) -> Values:
         """Every strength at the present progress, (K,) each."""
         like = self.rates["critic"]
         return {
@@ -285,7 +308,7 @@ class FleetPlayers(OptimizerPlayers):
                 dtype=like.dtype,
                 device=like.device,
             )
-            for place, values in self._strengths.items()
+            for place, values in play.strengths.items()
         }
 
     def _drawn(
@@ -306,6 +329,20 @@ class FleetPlayers(OptimizerPlayers):
         gradients = pytree.tree_leaves(found["gradient"])
         sums = torch.stack([*losses, *(g.flatten(1).sum(1) for g in gradients)])
         self.alive = self.alive & sums.isfinite().all(0)
+
+
+class _Play(NamedTuple):
+    """The structure that games share, and every strength of theirs by its place."""
+
+    game: Game
+    strengths: dict[str, list[Strength]]
+
+    @staticmethod
+    def of(games: Sequence[Game]) -> _Play:
+        """Return what games share and where they differ."""
+        shared = game_of(games)
+        strengths = [game.strengths() for game in games]
+        return _Play(shared, {place: [s[place] for s in strengths] for place in shared.strengths()})
 
 
 class _Plan(NamedTuple):
