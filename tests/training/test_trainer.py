@@ -348,6 +348,13 @@ def test_the_average_follows_its_formula_and_copies_whole_numbers():
     )
 
 
+def test_labels_that_were_not_asked_for_do_not_reach_the_networks(tmp_path):
+    problem = Images(data="digits", resolution=8, channels=1)
+    assert problem.load().labels is not None and problem.stream(0).draw(3).labels is None
+    done = run(tmp_path, "x", problem, network="dcgan:width=4", batch=8, steps=1, latent=4)
+    assert done.state == "finished"
+
+
 def test_images_with_classes_are_trained_sampled_and_resumed(tmp_path):
     problem = Images(data="digits", resolution=8, channels=1, flip=False, conditional=True)
     small = {

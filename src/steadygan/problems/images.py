@@ -151,7 +151,8 @@ class Images(Problem):
     def stream(self, seed: int) -> EpochStream:
         """Return a fresh stream of the images; one seed gives one order and the same flips."""
         loaded = self.load()
-        return EpochStream(loaded.pixels, loaded.labels, flip=self.flip, seed=seed)
+        labels = loaded.labels if self.conditional else None  # some sources have them in any case
+        return EpochStream(loaded.pixels, labels, flip=self.flip, seed=seed)
 
     def describe(self) -> dict[str, Any]:
         """Return what the images are: how many, of which classes, and digests of both."""
