@@ -120,7 +120,8 @@ def _candidates(game: Game, critic: nn.Module, few: Points) -> tuple[list[Gradie
     if not game.where:
         return ["joined"], ""
     if not heads.single:
-        return ["joined"], "the losses of several logits a sample do not merge with their penalties"
+        how = game.outputs.how([t.shape[1] for t in heads.logits])
+        return ["joined"], f"penalties of {how}: losses of several logits do not merge with them"
     unseen = unknown_node(heads.logits[0], x)
     if merge.why:
         return ["joined"], merge.why
