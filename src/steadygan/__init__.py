@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from .evaluation import Features as Features
     from .evaluation import Metric as Metric
     from .evaluation import build_features as build_features
-    from .evaluation import evaluate as evaluate
+    from .evaluation.judging import evaluate as evaluate
     from .problems import Network as Network
     from .problems import Problem as Problem
     from .problems import Recipe as Recipe
@@ -70,7 +70,7 @@ _HOMES = {
     "critic_backward": "core.gradients",
     "describe": "core.registry",
     "diagnose": "analysis",
-    "evaluate": "evaluation",
+    "evaluate": "evaluation.judging",
     "load_generator": "runs.models",
     "names": "core.registry",
     "register": "core.registry",

@@ -85,7 +85,8 @@ def adaptive_weight(
                 " generator that both losses came through, and the generator's samples undetached"
             )
         norms.append(slope.norm())
-    return (norms[0] / (norms[1] + floor)).clamp(0, most).detach()
+    weight: Tensor = norms[0] / (norms[1] + floor)
+    return weight.clamp(0, most).detach()
 
 
 Features = Sequence[Sequence[Tensor]]

@@ -116,20 +116,22 @@ def parse(argv: Sequence[str]) -> Command:
     if name not in COMMANDS:
         raise unknown("command", name, COMMANDS)
     cls = COMMANDS[name]
-    default = None
+    more: dict[str, Any] = {}
     if {"-h", "--help"} & {*words}:
         # Not tyro's description, which would be filled without regard to the terminal.
         print(_wrapped(inspect.getdoc(cls) or ""), end="\n\n")
         if cls is Train:
             _import_torch()
-            default = Train.usual(words)
+            usual = Train.usual(words)
+            more = {} if usual is None else {"default": usual}
+    command: Command
     command, stray = tyro.cli(
         cls,
         args=words,
         prog=f"steadygan {name}",
         description="",
         return_unknown_args=True,
-        **({} if default is None else {"default": default}),
+        **more,
     )
     if stray:
         raise _stray(name, stray)
@@ -179,7 +181,7 @@ def _plain_warnings() -> Iterator[None]:
             else:
                 usual(message, kind, *where)
 
-        warnings.showwarning = show
+        warnings.showwarning = show  # type: ignore[assignment]
         yield
 
 

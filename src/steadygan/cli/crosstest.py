@@ -110,8 +110,8 @@ class Crosstest:
             return described.problem().stream(self.seed).draw(self.samples).x
         with bar("reading data") as tell:
             reading = Reading(self.broken, value_range=self.value_range, limit=self.limit)
-            found = read_samples(self.data, self.samples, event, self.seed, tell, reading).x
-            found = torch.from_numpy(found)
+            read = read_samples(self.data, self.samples, event, self.seed, tell, reading)
+        found = torch.from_numpy(read.x)
         return to_floats(found) if len(event) == 3 else found.float()
 
 

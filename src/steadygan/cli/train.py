@@ -345,7 +345,7 @@ class Resume:
         data = None if self.data is None else whereabouts(self.data)
         problem = about.problem()
         if data is not None and hasattr(problem, "data"):
-            problem = replace(problem, data=data)
+            problem = replace(problem, data=data)  # type: ignore[type-var]
         measured = judge(problem, about.config, bar)
         return _finish(resume(self.path, steps=self.steps, data=data, judge=measured))
 

@@ -1,10 +1,10 @@
 """How good samples are: features -> statistics -> numbers, each with how sure it is. See
 ``steadygan.evaluation.distances``."""
 
-from .evaluate import evaluate, judge
 from .evaluator import Evaluator
 from .extractors import EffNetLite0, Inception2015
 from .features import Features, Pixels, build_features, extract
+from .judging import evaluate, judge
 from .metrics import Metric, Number, Pair
 from .statistics import Statistics
 

@@ -314,7 +314,7 @@ def number(key: str) -> Number:
     'more'
     """
     metrics = (build("metric", name) for name in names("metric"))
-    (*found,) = (metric.numbers[key] for metric in metrics if key in metric.numbers)
+    found: list[Number] = [metric.numbers[key] for metric in metrics if key in metric.numbers]
     if len(found) != 1:
         raise SteadyganError(
             f"{len(found) or 'no'} metrics give a number {key!r}, and one must: the keys of a"

@@ -110,7 +110,7 @@ class Trained:
         """Whether the critic separates real from generated samples nearly perfectly in the last
         third of the run."""
         config = RunFolder.open(self.folder).describe().config
-        indifferent = build("objective", config.objective).indifferent
+        indifferent: float = build("objective", config.objective).indifferent
         losses = [row["critic_loss"] for row in self.rows if row["critic_loss"] is not None]
         return (
             indifferent > 0

@@ -49,7 +49,8 @@ def as_long(
         assert not failed, failed
         make_folder(path.parent)
         write_text(path, json.dumps(ratio(found, "theirs", "ours")))
-    return max(1, round(steps / json.loads(path.read_text())["median"]))
+    median: float = json.loads(path.read_text())["median"]
+    return max(1, round(steps / median))
 
 
 def say(line: str) -> None:

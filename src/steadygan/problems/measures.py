@@ -146,7 +146,7 @@ def wasserstein(x: Tensor, y: Tensor) -> float:
     Reference: Peyré and Cuturi 2019, "Computational optimal transport", section 2.2.
     """
     # Here, because it takes longer to import than what is around it.
-    from scipy.optimize import linear_sum_assignment  # type: ignore[import-untyped]
+    from scipy.optimize import linear_sum_assignment
 
     x, y = _points("x", x), _points("y", y)
     if x.shape != y.shape:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -88,7 +89,7 @@ def comparison_picture(runs: Sequence[Run], path: str | Path, columns: int = 5) 
     titles = [run.title for run in runs]
     if len(set(titles)) < len(titles):
         titles = [f"{title} ({run.name})" for title, run in zip(titles, runs, strict=True)]
-    charts = []
+    charts: list[Any] = []
     for run, title, row, view, height, colour in zip(
         runs, titles, rows, seen, heights, colours(len(runs)), strict=True
     ):
@@ -143,8 +144,8 @@ def png(figure: Figure) -> bytes:
 
 def _image(figure: Figure) -> Image.Image:
     canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+    canvas.draw()  # type: ignore[no-untyped-call]
+    return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")  # type: ignore[no-untyped-call]
 
 
 def _encoded(image: Image.Image) -> bytes:
@@ -164,8 +165,11 @@ def _series(run: Run, name: str) -> Series:
 
 def _values(runs: Sequence[Run], names: Sequence[str]) -> np.ndarray:
     """Return every finite value of these quantities in these runs."""
-    values = np.concatenate([_series(run, name).values for run in runs for name in names])
-    return values[np.isfinite(values)]
+    values: np.ndarray = np.concatenate(
+        [_series(run, name).values for run in runs for name in names]
+    )
+    kept: np.ndarray = values[np.isfinite(values)]
+    return kept
 
 
 def _draw(axes: Axes, runs: Sequence[Run], names: Sequence[str], inks: Sequence[str]) -> None:
@@ -183,14 +187,14 @@ def _draw(axes: Axes, runs: Sequence[Run], names: Sequence[str], inks: Sequence[
                 )
                 axes.plot(*logged.averaged(_BLOCKS), color=ink, linewidth=1.3, linestyle=line)
             else:
-                marker = {"marker": "o", "markersize": 2.5} if len(steps) <= 30 else {}
                 axes.plot(
                     steps,
                     np.where(finite, values, np.nan),
                     color=ink,
                     linewidth=1.3,
                     linestyle=line,
-                    **marker,
+                    marker="o" if len(steps) <= 30 else "",
+                    markersize=2.5,
                 )
             # Before the first update there is nothing to log yet; only a value that was finite once
             # can have been lost.

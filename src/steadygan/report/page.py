@@ -178,7 +178,7 @@ def _frames(runs: Sequence[Run]) -> tuple[list[list[dict[str, Any] | None]], str
     them."""
     rows = aligned(runs, _FRAMES)
     seen = views(runs, rows)
-    frames = []
+    frames: list[list[dict[str, Any] | None]] = []
     for row, view, colour in zip(rows, seen, colours(len(runs)), strict=True):
         frames.append([])
         for held in row:
@@ -190,7 +190,9 @@ def _frames(runs: Sequence[Run]) -> tuple[list[list[dict[str, Any] | None]], str
                     {"step": held.step, "source": _source(held.path.read_bytes()), "drawn": False}
                 )
             else:
-                picture = png(scatter(read_shown(held.path), view, colour))
+                shown = read_shown(held.path)
+                assert view is not None and isinstance(shown, np.ndarray)
+                picture = png(scatter(shown, view, colour))
                 frames[-1].append({"step": held.step, "source": _source(picture), "drawn": True})
     captions = dict.fromkeys(view.caption for view in seen if view and view.caption)
     grey = ["grey: real samples"] if any(view and len(view.real) for view in seen) else []
@@ -271,6 +273,9 @@ def _environment(run: Run) -> list[str]:
     return [f"{name.removeprefix('environment.')} {words(value)}" for name, value in parts.items()]
 
 
+_SIDES: dict[Any, str] = {max: "higher is better", min: "lower is better"}
+
+
 def _metrics(runs: Sequence[Run]) -> list[dict[str, Any]]:
     """Return a row for each metric: which way is better, and for each run that has it the last,
     median and best value."""
@@ -287,7 +292,7 @@ def _metrics(runs: Sequence[Run]) -> list[dict[str, Any]]:
         rows.append(
             {
                 "name": name,
-                "better": {max: "higher is better", min: "lower is better"}.get(better, ""),
+                "better": "" if better is None else _SIDES[better],
                 "cells": cells,
             }
         )

@@ -124,7 +124,7 @@ def draw_phase(axes: Axes, content: Panel) -> None:
         : int(np.argmax(lost)) if (lost := ~(np.abs(path) < reach).all(axis=1)).any() else len(path)
     ]
     axes.plot(*shown.T, color=colour, linewidth=0.5, alpha=0.45, zorder=2)
-    axes.scatter(*shown.T, s=2.6, color=colour, alpha=0.75, linewidths=0, zorder=3)
+    axes.scatter(shown[:, 0], shown[:, 1], s=2.6, color=colour, alpha=0.75, linewidths=0, zorder=3)
     axes.plot(0, 0, "+", color=INK, markersize=8, markeredgewidth=1.1, zorder=4)
     axes.plot(
         *path[:1].T,
@@ -298,7 +298,7 @@ def _key(figure: Figure, left: float, bottom: float, wide: bool) -> None:
         (..., "at the equilibrium it"),
     )
     for converges, word in words:
-        ink = _VERDICT.get(converges, QUIET)
+        ink = QUIET if converges is ... else _VERDICT[converges]
         figure.text(
             x,
             bottom,

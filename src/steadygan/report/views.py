@@ -111,17 +111,15 @@ class View:
             figure, left, bottom + (width * (_STRIP + _GAP) if above else 0), width, width
         )
         if self.axes.shape[1] == 1:
-            for cloud, style in (
-                (self.real, {"color": REAL, "alpha": 0.45}),
-                (seen, {"color": colour, "alpha": 0.75}),
-            ):
+            for cloud, ink, alpha in ((self.real, REAL, 0.45), (seen, colour, 0.75)):
                 if len(cloud):
                     square.hist(
                         cloud[:, 0],
                         bins=41,
                         range=(-self.half, self.half),
                         weights=np.full(len(cloud), 1 / len(cloud)),
-                        **style,
+                        color=ink,
+                        alpha=alpha,
                     )
             square.set(xlim=(-self.half, self.half), ylim=(0, 1.05))
         else:
@@ -237,5 +235,7 @@ def panel(figure: Figure, left: float, bottom: float, width: float, height: floa
 
 def _dots(axes: Axes, real: np.ndarray, generated: np.ndarray, colour: str) -> None:
     # Real dots are the larger ones: they still show as a halo where the generated ones cover them.
-    axes.scatter(*real[:_SHOWN].T, s=9, color=REAL, alpha=0.35, linewidths=0)
-    axes.scatter(*generated[:_SHOWN].T, s=2.5, color=colour, alpha=0.6, linewidths=0)
+    axes.scatter(real[:_SHOWN, 0], real[:_SHOWN, 1], s=9, color=REAL, alpha=0.35, linewidths=0)
+    axes.scatter(
+        generated[:_SHOWN, 0], generated[:_SHOWN, 1], s=2.5, color=colour, alpha=0.6, linewidths=0
+    )

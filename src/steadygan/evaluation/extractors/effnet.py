@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -52,13 +53,14 @@ class EffNetLite0(NetworkFeatures):
         from efficientnet_lite_pytorch import EfficientNet
 
         network = fill(EfficientNet.from_name("efficientnet-lite0"), read_weights(path), path)
-        return network.to(memory_format=torch.channels_last)
+        return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
     def extract(self, x: Tensor) -> Extracted:
         """Return the features (B, 1280), averaged over positions, and the probabilities (B,
         1000)."""
         scaled = (self.prepare(x) * 127.5 + 0.5) / 128
-        pooled = self.network.extract_features(
+        network: Any = self.network
+        pooled = network.extract_features(
             scaled.contiguous(memory_format=torch.channels_last)
         ).mean((2, 3))
-        return Extracted(pooled, self.network._fc(pooled).softmax(1))
+        return Extracted(pooled, network._fc(pooled).softmax(1))

@@ -239,7 +239,7 @@ def _kink(name: str, objective: str, source: Source, gamma: float) -> Row:
 def _largest_rates(count: int) -> list[Row]:
     """Return rows for the largest stable learning rates: bisection on the spectral radius against
     the formulas."""
-    cases = (
+    cases: tuple[tuple[str, list[str], str, str, float], ...] = (
         ("minimax", ["r1:gamma=0.3"], "simultaneous", "q/a²", 1.2),
         (
             "minimax",
@@ -303,7 +303,7 @@ def _curves(count: int) -> dict[str, tuple[np.ndarray, ...]]:
     """Return by regularizer: γ (n,), the largest real part by autodiff (n,), and by the formula
     (n,)."""
     gammas = np.geomspace(0.05, 8, count)
-    found = {}
+    found: dict[str, tuple[np.ndarray, ...]] = {}
     for name, factor in {"r1": 1.0, "r1r2": 2.0, "js": 0.5}.items():
         by_autodiff = [
             max(v.real for v in measured(Game("minimax", f"{name}:gamma={g}"))) for g in gammas

@@ -150,8 +150,15 @@ def study(problem: Problem, settings: Mapping[str, Any], seeds: int, out: Path) 
             final[cell.method.name].append(
                 distance(problem, member, n, member.seed, averaged=bool(averaged))
             )
+    last, averages = ends
     return Result(
-        grid, floor(problem, few, 5), point(problem, few), best, *ends, floor(problem, n, 5)
+        grid,
+        floor(problem, few, 5),
+        point(problem, few),
+        best,
+        last,
+        averages,
+        floor(problem, n, 5),
     )
 
 

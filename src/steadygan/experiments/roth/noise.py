@@ -292,7 +292,8 @@ def _lines(gammas: tuple[float, ...]) -> list[Row]:
 
 def _along(function: Any, v: Tensor) -> Tensor:
     """Return the derivative of a function of raw outputs at v (n,)."""
-    return torch.func.vmap(torch.func.grad(function))(v)
+    along: Tensor = torch.func.vmap(torch.func.grad(function))(v)
+    return along
 
 
 def _panels(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
@@ -24,7 +24,7 @@ Activation = Literal["relu", "leaky-relu", "tanh", "silu"]
 Norm = Literal["none", "batch", "layer"]
 CriticNorm = Literal["none", "batch", "layer", "spectral"]
 
-_ACTIVATIONS = {
+_ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "relu": nn.ReLU,
     "leaky-relu": partial(nn.LeakyReLU, 0.2),
     "tanh": nn.Tanh,
@@ -52,7 +52,11 @@ def map_norm(name: CriticNorm, channels: int) -> list[nn.Module]:
         name: "batch" is BatchNorm2d, "layer" GroupNorm over one group; others add no layer.
         channels: of the maps.
     """
-    return {"batch": [nn.BatchNorm2d(channels)], "layer": [nn.GroupNorm(1, channels)]}.get(name, [])
+    layers: dict[str, list[nn.Module]] = {
+        "batch": [nn.BatchNorm2d(channels)],
+        "layer": [nn.GroupNorm(1, channels)],
+    }
+    return layers.get(name, [])
 
 
 def vector_norm(name: CriticNorm, features: int) -> list[nn.Module]:
@@ -62,7 +66,11 @@ def vector_norm(name: CriticNorm, features: int) -> list[nn.Module]:
         name: "batch" is BatchNorm1d, "layer" LayerNorm; others add no layer.
         features: length of the vectors.
     """
-    return {"batch": [nn.BatchNorm1d(features)], "layer": [nn.LayerNorm(features)]}.get(name, [])
+    layers: dict[str, list[nn.Module]] = {
+        "batch": [nn.BatchNorm1d(features)],
+        "layer": [nn.LayerNorm(features)],
+    }
+    return layers.get(name, [])
 
 
 def spectral(critic: nn.Module) -> nn.Module:
@@ -174,7 +182,7 @@ class Generator(nn.Module):
         self.latent, self.classes = latent, classes
         self.class_embedding = nn.Embedding(classes, latent) if classes else None
         self.body = body
-        self.register_load_state_dict_pre_hook(_refuse_drowned)
+        self.register_load_state_dict_pre_hook(_refuse_drowned)  # type: ignore[no-untyped-call]
 
     def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
         """Return samples (B, *event).
@@ -186,8 +194,9 @@ class Generator(nn.Module):
         _check_input("generator", "latents", z, (self.latent,))
         _check_labels("generator", "G(z, y)", self.class_embedding, y)
         if self.class_embedding is None:
-            return self.body(z)
-        return self.body(torch.cat([z, F.normalize(self.class_embedding(y))], 1))
+            return self.body(z)  # type: ignore[no-any-return]
+        z = torch.cat([z, F.normalize(self.class_embedding(y))], 1)
+        return self.body(z)  # type: ignore[no-any-return]
 
 
 class Critic(nn.Module):
@@ -213,7 +222,7 @@ class Critic(nn.Module):
         self.features = features
         self.head = nn.Linear(size, 1)
         self.class_heads = nn.Linear(size, classes, bias=False) if classes else None
-        self.register_load_state_dict_pre_hook(_refuse_drowned)
+        self.register_load_state_dict_pre_hook(_refuse_drowned)  # type: ignore[no-untyped-call]
 
     def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         """Return logits (B,), large on real samples.
@@ -225,12 +234,12 @@ class Critic(nn.Module):
         _check_input("critic", "samples", x, self.event)
         _check_labels("critic", "D(x, y)", self.class_heads, y)
         h = self.features(x)
-        logits = self.head(h).squeeze(1)
-        if self.class_heads is None:
+        logits: Tensor = self.head(h).squeeze(1)
+        if self.class_heads is None or y is None:
             return logits
         # All classes and then one of them, instead of a row of weights for each sample: layers and
         # sums are what the merged penalty is exact for.
-        of_classes = self.class_heads(h)
+        of_classes: Tensor = self.class_heads(h)
         each = torch.eye(of_classes.shape[1], dtype=of_classes.dtype, device=y.device)
         return logits + (of_classes * F.embedding(y, each)).sum(1)
 

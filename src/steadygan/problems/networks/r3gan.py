@@ -49,7 +49,7 @@ class Bottleneck(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return x + r(x)."""
-        return x + self.residual(x)
+        return x + self.residual(x)  # type: ignore[no-any-return]
 
 
 class Resample(nn.Module):
@@ -87,7 +87,7 @@ class Basis(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return maps (B, channels, H, W)."""
-        return self.maps * self.scales(x)[..., None, None]
+        return self.maps * self.scales(x)[..., None, None]  # type: ignore[no-any-return]
 
 
 @register("network", "r3gan")

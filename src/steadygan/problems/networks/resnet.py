@@ -42,7 +42,7 @@ class Residual(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return s(x) + scale · r(x)."""
-        return self.shortcut(x) + self.scale * self.residual(x)
+        return self.shortcut(x) + self.scale * self.residual(x)  # type: ignore[no-any-return]
 
 
 @register("network", "resnet")

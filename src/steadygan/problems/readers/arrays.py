@@ -292,7 +292,7 @@ def digits(reading: Reading) -> Place:
 
     def reader(stack: ExitStack) -> Source:
         try:
-            from sklearn.datasets import load_digits  # type: ignore[import-untyped]
+            from sklearn.datasets import load_digits
         except ImportError:
             raise SteadyganError(
                 "The digits come with scikit-learn, which is not installed: pip install"

@@ -263,8 +263,9 @@ def _notes(subject: Subject, data: str | None) -> tuple[str, ...]:
     if subject.folder is None or data is None:
         return ()
     trained = RunFolder.open(subject.folder).describe().setting.get("data")
-    known = trained and Path(trained).exists() and Path(data).exists()
-    if known and Path(trained).samefile(data):
+    if not trained or not Path(trained).exists() or not Path(data).exists():
+        return ()
+    if Path(trained).samefile(data):
         return (
             f"{subject.name} was trained on these very images: a run that memorises them looks"
             " better than it is.",
