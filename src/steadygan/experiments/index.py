@@ -227,11 +227,17 @@ def _size(settings: Mapping[str, Any]) -> str:
     """Return the settings that say how much is trained."""
     named = ("batch", "resolution", "width", "widths")
     return ", ".join(
-        f"{key.replace('_', ' ')} {f'{value:,}' if isinstance(value, int) else value}"
+        f"{key.replace('_', ' ')} {_number(value)}"
         for key, value in settings.items()
         if (key in named and not (key == "width" and "widths" in settings))
         or key.endswith(("steps", "seeds"))
     )
+
+
+def _number(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return " and ".join(f"{key} with {n} seeds" for key, n in value.items())
+    return f"{value:,}"
 
 
 def _settings(settings: Mapping[str, Any]) -> str:

@@ -14,6 +14,9 @@ Row = Sequence[Any]
 SHOWN = 1000
 """Samples of each cloud that are written; the picture shows at most twice as many."""
 
+EVERY = 5
+"""Steps of a trajectory between two that are written."""
+
 
 def numbers(kind: str, data: Mapping[str, Any]) -> str:
     """Return the numbers of a picture of that kind as CSV, to five digits.
@@ -72,7 +75,7 @@ def _gallery(data: Mapping[str, Any]) -> Iterator[Row]:
 def _portraits(data: Mapping[str, Any]) -> Iterator[Row]:
     yield "method", "dynamics", "step", "theta", "psi"
     for panel in data["panels"]:
-        for step, point in enumerate(panel["path"]):
+        for step, point in list(enumerate(panel["path"]))[::EVERY]:
             yield panel["title"], panel["subtitle"], step, *map(float, point)
 
 
