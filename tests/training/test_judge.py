@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from steadygan import SteadyganError
 from steadygan.cli import main
 from steadygan.problems.toys import Ring2D
 from steadygan.runs import checkpoint
@@ -86,6 +87,43 @@ def test_each_of_many_is_judged_and_keeps_its_own_best(tmp_path):
         assert at == step
         assert torch.equal(sample(9, 1), load_sampler(done.path, there, member=member)[0](9, 1))
     assert alone.state == "finished"
+
+
+def test_metrics_that_are_configured_are_measured(tmp_path):
+    config = replace(CONFIG, steps=2, metrics="energy,sliced-wasserstein", metrics_samples=50)
+    done = train(Ring2D(), config, tmp_path / "one", show=False)
+    (many,) = train_fleet(Ring2D(), [config], tmp_path / "many", show=False).members
+    row = [json.loads(line) for line in (done.path / "metrics.jsonl").read_text().splitlines()][-1]
+    assert row["metrics"]["energy"] > 0 and row["metrics"]["sliced_wasserstein"] > 0
+    assert many.metrics["energy"] == pytest.approx(row["metrics"]["energy"], rel=1e-3)
+    assert best(done.path) in (1, 2)
+    for begin in (
+        train,
+        lambda problem, config, *rest, **more: train_fleet(problem, [config], *rest, **more),
+    ):
+        wrong = replace(CONFIG, metrics="energy,no-such-metric")
+        with pytest.raises(SteadyganError, match="Unknown metric 'no-such-metric'"):
+            begin(Ring2D(), wrong, tmp_path / "refused", show=False)
+        assert not (tmp_path / "refused").exists()
+
+
+def test_code_that_a_folder_names_runs_only_when_it_is_given_again(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = replace(CONFIG, steps=1, metrics="energy", metrics_samples=50)
+    run = train(Ring2D(), config, tmp_path / "run", show=False).path
+    (run / "mine.py").write_text("open('ran', 'w')\nf = lambda x: x.flatten(1)\n")
+    described, named = json.loads((run / "config.json").read_text()), f"{run}/mine.py:f"
+    described["config"]["features"] = named
+    (run / "config.json").write_text(json.dumps(described))
+    with pytest.raises(SteadyganError, match="names code"):
+        resume(run, steps=2, show=False)
+    assert main(["resume", str(run), "--steps", "2"]) == 2
+    assert "--features" in capsys.readouterr().err and not (tmp_path / "ran").exists()
+    assert main(["resume", str(run), "--steps", "2", "--features", named]) == 0
+    assert (tmp_path / "ran").exists()
+    plain = train(Ring2D(), replace(config, metrics=""), tmp_path / "plain", show=False).path
+    with pytest.raises(SteadyganError, match="leave the features out"):
+        resume(plain, steps=2, features=named, show=False)
 
 
 def test_from_the_command_line(tmp_path, capsys):

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -17,8 +17,8 @@ from steadygan import SteadyganError, build
 from steadygan.problems import Images
 from steadygan.problems.toys import Mixture3D
 from steadygan.runs import checkpoint
-from steadygan.runs.models import Average, load_sampler
-from steadygan.training import Config, resume, train
+from steadygan.runs.models import Average, load_generator, load_sampler
+from steadygan.training import Config, Watcher, resume, train
 from steadygan.training.single import Single
 
 SMALL = Config(
@@ -72,6 +72,11 @@ CASES = {
         "ema": 0.9,
         "optimizer": "rmsprop",
     },
+    "lazy penalties, each step logged": {
+        "regularizer": ("r1",),
+        "penalty_every": 4,
+        "log_every": 1,
+    },
     "spectral norm, extragradient": {
         "network": "mlp:width=8,critic_norm=spectral",
         "dynamics": "extragradient",
@@ -92,10 +97,13 @@ def test_a_resumed_run_has_the_same_bits(tmp_path, case):
     done = resume(cut.path, show=False)
     assert (done.state, done.step) == ("finished", 6)
     assert same(weights(whole.path), weights(cut.path))
-    # The steps that were logged because the run was stopped there are extra; all others agree,
-    # losses and metrics alike.
-    logged = {row["step"]: row | {"seconds": 0} for row in rows(cut.path)}
-    assert all(logged[row["step"]] == row | {"seconds": 0} for row in rows(whole.path))
+    # No trace of the stop: the same rows, samples and monitor.
+    timeless = [[row | {"seconds": 0} for row in rows(each.path)] for each in (whole, cut)]
+    assert timeless[0] == timeless[1]
+    trees = [checkpoint.load(checkpoint.latest(each.path)) for each in (whole, cut)]
+    assert trees[0]["monitor"] == trees[1]["monitor"]
+    names = [{p.name for p in (each.path / "samples").iterdir()} for each in (whole, cut)]
+    assert names[0] == names[1]
 
 
 def draws(case):
@@ -378,3 +386,76 @@ def test_images_with_classes_are_trained_sampled_and_resumed(tmp_path):
         and torch.equal(x, sample(12, 0))
         and not torch.equal(x, sample(12, 1))
     )
+
+
+def test_a_run_that_was_killed_before_its_first_checkpoint_begins_anew(tmp_path):
+    whole = run(tmp_path, "whole")
+    for keep in ({"config.json"}, {"config.json", "status.json"}):
+        killed = tmp_path / f"killed-{len(keep)}"
+        (killed / "samples").mkdir(parents=True)
+        for name in keep:
+            (killed / name).write_bytes((whole.path / name).read_bytes())
+        if "status.json" in keep:
+            (killed / "status.json").write_text('{"state": "running", "step": 0}')
+        assert resume(killed, show=False).state == "finished"
+        assert same(weights(whole.path), weights(killed))
+        assert (killed / "samples/real.npz").is_file()
+
+
+def test_a_run_that_was_killed_after_its_last_checkpoint_says_that_it_finished(tmp_path):
+    done = run(tmp_path, "x")
+    before = (done.path / "metrics.jsonl").read_bytes()
+    (done.path / "status.json").write_text('{"state": "running", "step": 0}')
+    assert resume(done.path, show=False).state == "finished"
+    assert json.loads((done.path / "status.json").read_text())["step"] == 6
+    assert (done.path / "metrics.jsonl").read_bytes() == before
+    with pytest.raises(SteadyganError, match="already made its 6 steps"):
+        resume(done.path, show=False)
+
+
+def test_watchers_are_told_in_order_and_of_the_end_in_any_case(tmp_path):
+    class Diary(Watcher):
+        def __init__(self):
+            self.told = []
+
+        def __getattribute__(self, name):
+            if name in ("began", "sampled", "logged", "saved", "ended"):
+                return lambda training, *more: self.told.append((name, training.step))
+            return super().__getattribute__(name)
+
+    diary, problem = Diary(), build("problem", "mixture3d")
+    train(problem, replace(SMALL, steps=3), tmp_path / "x", show=False, watchers=[diary])
+    assert diary.told == [
+        *(("began", 0), ("saved", 0), ("sampled", 0)),
+        *(("logged", 2), ("saved", 2)),
+        *(("sampled", 3), ("logged", 3), ("saved", 3), ("ended", 3)),
+    ]
+
+    class Broken(Diary):
+        def stepped(self, training):
+            raise ZeroDivisionError("by whom?")
+
+    broken = Broken()
+    with pytest.raises(ZeroDivisionError):
+        train(problem, SMALL, tmp_path / "y", show=False, watchers=[broken])
+    assert broken.told[-1] == ("ended", 1)
+    status = json.loads((tmp_path / "y/status.json").read_text())
+    assert (status["state"], status["reason"]) == ("failed", "by whom?")
+
+
+@pytest.mark.parametrize("conditional", [False, True])
+def test_a_generator_is_loaded_as_a_module(tmp_path, conditional):
+    problem = Images(data="digits", resolution=8, channels=1, conditional=conditional)
+    small = {"network": "dcgan:width=4", "batch": 8, "steps": 1, "latent": 4, "ema": 0.5}
+    done = run(tmp_path, "x", problem, **small)
+    g = load_generator(done.path)
+    assert isinstance(g, nn.Module) and not g.training
+    assert (type(g.latent), g.latent) == (int, 4)
+    assert (type(g.classes), g.classes) == (int, 10 if conditional else 0)
+    z, y = torch.randn(3, 4), torch.tensor([0, 9, 4])
+    x = g(z, y) if conditional else g(z)
+    assert x.shape == (3, 1, 8, 8)
+    averaged, own = (load_generator(done.path, averaged=a).state_dict() for a in (True, False))
+    assert any(not torch.equal(averaged[key], own[key]) for key in own)
+    tree = checkpoint.load(checkpoint.latest(done.path))
+    assert all(torch.equal(value, tree["ema"][key]) for key, value in g.state_dict().items())

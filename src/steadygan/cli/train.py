@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -25,7 +25,7 @@ from .arguments import (
     whereabouts,
     whole,
 )
-from .show import bar, say
+from .show import say
 
 if TYPE_CHECKING:
     from ..problems import Problem
@@ -264,8 +264,6 @@ class Train:
 
     def run(self) -> int:
         """Train."""
-        from ..evaluation import judge
-        from ..runs.folder import RunFolder
         from ..training import grid, train, train_fleet
         from ..training.allocator import keep_memory
 
@@ -280,8 +278,7 @@ class Train:
             raise SteadyganError(
                 "--compile is for many GANs at once: add --seeds N, or leave it out."
             )
-        RunFolder.check(out)  # before features are taken, which may take minutes
-        return _finish(train(problem, members[0], out, judge=judge(problem, members[0], bar)))
+        return _finish(train(problem, members[0], out))
 
     def _problem(self) -> Problem:
         from ..core.registry import build, lookup
@@ -331,23 +328,20 @@ class Resume:
             "where they lay, if they are the same",
         ),
     ] = None
+    features: Annotated[
+        str | None,
+        arg("FILE.py:FUNCTION", "of --metrics, again: code that a run folder names is not run"),
+    ] = None
     modules: Modules = ()
 
     def run(self) -> int:
         """Resume."""
-        from ..evaluation import judge
-        from ..runs.folder import RunFolder
         from ..training import resume
         from ..training.allocator import keep_memory
 
         keep_memory()
-        about = RunFolder.open(self.path).describe()
         data = None if self.data is None else whereabouts(self.data)
-        problem = about.problem()
-        if data is not None and hasattr(problem, "data"):
-            problem = replace(problem, data=data)  # type: ignore[type-var]
-        measured = judge(problem, about.config, bar)
-        return _finish(resume(self.path, steps=self.steps, data=data, judge=measured))
+        return _finish(resume(self.path, steps=self.steps, data=data, features=self.features))
 
 
 def _finish(outcome: Outcome) -> int:
@@ -360,9 +354,8 @@ def _finish(outcome: Outcome) -> int:
             )
     if outcome.state == "finished":
         return 0
-    say(
-        f"steadygan: {outcome.state} at step {outcome.step}: {outcome.reason}.",
-        f"steadygan: continue with: steadygan resume {outcome.path}",
-        stderr=True,
-    )
+    said = [f"steadygan: {outcome.state} at step {outcome.step}: {outcome.reason}."]
+    if outcome.resumable:
+        said.append(f"steadygan: continue with: steadygan resume {outcome.path}")
+    say(*said, stderr=True)
     return 130 if outcome.state == "interrupted" else 1

@@ -80,6 +80,8 @@ class Config:
             build("optimizer", given["critic_optimizer"] or given["optimizer"])
         )
         given["regularizer"] = tuple(spec(build("regularizer", r)) for r in given["regularizer"])
+        for name in filter(None, (name.strip() for name in given["metrics"].split(","))):
+            build("metric", name)  # an unknown one is refused now
         _check(given)
         given["device"] = _device(given["device"])
         tenth = max(1, given["steps"] // 10)

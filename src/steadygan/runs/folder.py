@@ -58,9 +58,7 @@ class RunFolder:
         where nothing can be written."""
         RunFolder.check(path)
         folder = RunFolder(path)
-        for name in (SAMPLES, CHECKPOINTS):
-            files.make_folder(path / name)
-        folder.sweep()
+        folder._tidy()
         folder.write(CONFIG, described)
         return folder
 
@@ -101,16 +99,18 @@ class RunFolder:
     def rewind(self, step: int) -> None:
         """Drop what was written after a step, because it is about to be computed again, and what a
         process that was killed had not finished."""
-        self.sweep()
+        self._tidy()
         for name in (METRICS, WARNINGS):
             files.keep_lines(self.path / name, lambda row: _not_after(row, step))
         for at, path in by_step(self.path / SAMPLES, ".png", ".npz").items():
             if at > step:
                 files.remove(path)
 
-    def sweep(self) -> None:
-        """Remove what a process that was killed had not finished writing."""
+    def _tidy(self) -> None:
+        """Have the folders that are written to, which copies leave out where they are empty, without
+        what a process that was killed had not finished."""
         for folder in (self.path, self.path / SAMPLES, self.path / CHECKPOINTS):
+            files.make_folder(folder)
             files.sweep(folder)
 
     def samples(self, step: int | None, x: Tensor) -> None:

@@ -3,8 +3,10 @@ folder."""
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +24,12 @@ from ..runs.models import build_networks
 from .fleet import Fleet
 from .loop import Training
 from .single import Single
-from .trained import Trained
+from .trained import NON_FINITE, Trained
 from .watchers import State, Watcher
 from .watchers.folder import FolderWatcher
 from .watchers.judge import Judge, JudgeWatcher
 from .watchers.monitor import MonitorWatcher
-from .watchers.terminal import Show, TerminalWatcher, load
+from .watchers.terminal import Show, TerminalWatcher, bar, load
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,12 @@ class Outcome:
     step: int
     reason: str | None
     members: tuple[MemberOutcome, ...] = ()
+
+    @property
+    def resumable(self) -> bool:
+        """Whether to resume it leads anywhere but to the same end."""
+        lost = self.members or (self.reason or "").startswith(NON_FINITE)
+        return self.state == "interrupted" or (self.state == "stopped" and not lost)
 
 
 def train(
@@ -88,6 +96,7 @@ def train(
     build_networks(config, problem.event, classes=0)
     load(problem, show)
     single = Single(problem, config)
+    judge = _judge(problem, config, judge, show)
     training = _training(single, path, show, judge, watchers)
     decision = single.decision._asdict()
     about = describe(problem, [config], _sizes(single), fleet=False, critic_gradient=decision)
@@ -134,6 +143,7 @@ def train_fleet(
     resolved = alike(problem, members)
     load(problem, show)
     fleet = Fleet(problem, resolved, compiled=compiled)
+    judge = _judge(problem, resolved[0], judge, show)
     training = _training(fleet, path, show, judge, watchers)
     about = describe(problem, resolved, _sizes(fleet), fleet=True, compiled=compiled)
     RunFolder.create(path, about)
@@ -145,6 +155,7 @@ def resume(
     *,
     steps: int | None = None,
     data: str | None = None,
+    features: str | None = None,
     show: Show = True,
     judge: Judge | None = None,
     watchers: Sequence[Watcher] = (),
@@ -159,18 +170,24 @@ def resume(
         run: The run folder.
         steps: How many steps it shall have in the end, by default as it was planned.
         data: Where its data lie now, which may be others than those it began with.
+        features: What it is measured in, given again where that is a file of one's own: a folder
+            may be a stranger's, and what it names is not run.
         show: A bar or lines on standard error, or nothing.
         judge: As in ``train``.
         watchers: As in ``train``.
 
     Raises:
         SteadyganError: Where there is nothing to continue, where the data have changed and were
-            not given, and as ``train``.
+            not given, where code would have to be run that only the folder names, and as
+            ``train``.
     """
     folder = RunFolder.open(Path(run))
     about = folder.describe()
     total = about.config.steps if steps is None else steps
-    members = [replace(member, steps=total) for member in about.members]
+    members = [
+        replace(member, steps=total, features=_trusted(about, features, judge))
+        for member in about.members
+    ]
     held = checkpoint.checkpoints(folder.path)
     tree = checkpoint.load(held[-1]) if held else None
     ended = (folder.path / STATUS).is_file() and folder.read(STATUS).get("state")
@@ -178,6 +195,7 @@ def resume(
         _check_unfinished(tree, total or 0, ended in ("finished", "stopped"), run)
     problem, changed = _found_again(about, data, show)
     trained = _rebuilt(about, problem, members)
+    judge = _judge(problem, members[0], judge, show)
     training = _training(trained, folder.path, show, judge, watchers)
     if tree is not None:
         training.restore(tree)
@@ -190,6 +208,31 @@ def resume(
     told = {"problem": problem_to_json(problem), "data": problem.describe(), **changed}
     folder.write(CONFIG, {**about.raw, "config": members[0].to_json(), **told})
     return _outcome(training, folder.path)
+
+
+def _judge(problem: Problem, config: Config, given: Judge | None, show: Show) -> Judge | None:
+    """Return the judge that was given, else the one that the configuration's metrics ask for."""
+    if given is not None or not config.metrics:
+        return given
+    # Evaluation is a room beside this one: like the names of the registry it is known as text, and
+    # imported by who asks for it.
+    evaluation = importlib.import_module(f"{__package__.partition('.')[0]}.evaluation")
+    found: Judge = evaluation.judge(problem, config, partial(bar, show=show))
+    return found
+
+
+def _trusted(about: Description, given: str | None, judge: Judge | None) -> str:
+    """Return what a run is measured in, given again where that is code."""
+    held = about.config.features
+    code = held.rpartition(":")[0].endswith(".py")
+    if given is not None and given != held and not code:
+        raise SteadyganError(f"{about.folder} is measured in {held}: leave the features out.")
+    if code and given is None and judge is None and about.config.metrics:
+        raise SteadyganError(
+            f"{about.folder} names code that it is measured with, {held}, which is not run because"
+            f" a folder says so: look at it, and give it again with --features {held}"
+        )
+    return given or held
 
 
 def _found_again(

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from statistics import median
 from typing import TYPE_CHECKING, Literal
 
@@ -162,8 +163,16 @@ def console(show: Show) -> Console:
     )
 
 
+@contextmanager
+def bar(what: str, show: Show = True) -> Iterator[Callable[[int, int], None]]:
+    """Show a bar while something takes its time, which tells it ``(done, total)``; it is gone
+    afterwards."""
+    with Progress(console=console(show), transient=True) as shown:
+        task = shown.add_task(what, total=None)
+        yield lambda done, total: shown.update(task, completed=done, total=total)
+
+
 def load(problem: Problem, show: Show = True) -> None:
     """Read a problem's data with a bar."""
-    with Progress(console=console(show), transient=True) as bar:
-        task = bar.add_task("reading data", total=None)
-        problem.load(lambda done, total: bar.update(task, completed=done, total=total))
+    with bar("reading data", show) as tell:
+        problem.load(tell)
