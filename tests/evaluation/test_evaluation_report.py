@@ -11,6 +11,8 @@ from steadygan import SteadyganError
 from steadygan.evaluation.estimate import Estimate
 from steadygan.evaluation.result import Evaluation, Protocol, store
 from steadygan.report import write_report
+from steadygan.report.evaluation import evaluation_tables
+from steadygan.runs.reading import Run
 
 PROTOCOL = Protocol(
     "effnet-lite0",
@@ -96,3 +98,23 @@ def test_a_damaged_file_is_refused(tmp_path, text):
     (one / "evaluation.json").write_text(text)
     with pytest.raises(SteadyganError, match="remove it and evaluate again"):
         write_report(one, tmp_path / "page.html")
+
+
+@pytest.mark.parametrize(
+    ("key", "ours", "theirs", "leads"),
+    [
+        ("fd", (10, 9, 11), (13, 12, 14), (True, False)),
+        ("fd", (10, 9, 12.5), (13, 12, 14), (False, False)),  # lower, but the intervals overlap
+        ("fd", (10, 9, 12), (13, 12, 14), (False, False)),  # they touch
+        ("recall", (0.5, 0.4, 0.55), (0.7, 0.6, 0.8), (False, True)),
+        ("recall", (0.5, 0.4, 0.65), (0.7, 0.6, 0.8), (False, False)),
+        ("lpips", (0.2, 0.1, 0.3), (0.5, 0.4, 0.6), (False, False)),  # no side is better
+    ],
+)
+def test_a_number_leads_where_its_whole_interval_is_on_the_better_side(
+    tmp_path, key, ours, theirs, leads
+):
+    for name, number in (("ours", ours), ("theirs", theirs)):
+        keep(run(tmp_path, name), 300, **{key: number})
+    (table,) = evaluation_tables([Run.read(tmp_path / name) for name in ("ours", "theirs")])
+    assert tuple(row["cells"][0]["leads"] for row in table["rows"]) == leads

@@ -385,3 +385,23 @@ def test_compiled_is_the_reference(kind, game):
         found[path] = torch.cat([record.loss.view(1), record.penalty.view(1), *gradients, *buffers])
         assert record.path == path
     torch.testing.assert_close(found["compiled"], found["separate"], rtol=1e-9, atol=1e-11)
+
+
+def test_a_fallback_is_remembered_until_the_critic_changes(monkeypatch):
+    """Looking at a critic is expensive, all the more where it comes to nothing."""
+    critic = torch.nn.Sequential(
+        torch.nn.Linear(3, 8), torch.nn.BatchNorm1d(8), torch.nn.ReLU(), torch.nn.Linear(8, 1)
+    )
+    game = Game("nonsaturating", ["js:gamma=1"])
+    points = game.points(torch.randn(6, 3), torch.randn(6, 3))
+    looked, look = [], gradients.choice._decide
+    monkeypatch.setattr(
+        gradients.choice, "_decide", lambda *given: looked.append(1) or look(*given)
+    )
+    first = gradients.decide(game, critic, points)
+    assert first.path == "separate" and "batch_norm" in first.why
+    assert gradients.decide(game, critic, points) == first and len(looked) == 1
+    assert gradients.decide(game, critic.eval(), points).path != "separate" and len(looked) == 2
+    told = gradients.Decision("separate", "as a run decided before")
+    gradients.remember(game, critic, points, told)
+    assert gradients.decide(game, critic, points) is told and len(looked) == 2

@@ -20,6 +20,7 @@ from steadygan.problems.networks.r3gan import Bottleneck, Resample
 
 ACTIVATIONS = ["relu", "leaky-relu", "tanh", "silu"]
 CRITIC_NORMS = ["none", "batch", "layer", "spectral"]
+SMALL = {"dcgan": "dcgan:width=4", "r3gan": "r3gan:width=16,group=4"}  # others as they come
 IMAGE_NETWORKS = ["dcgan:width=4", "resnet:width=2", "mlp:width=8"]
 
 
@@ -50,6 +51,28 @@ def smooth_images(n: int, side: int) -> torch.Tensor:
 
 def test_the_registry_has_the_networks():
     assert set(names("network")) >= {"dcgan", "mlp", "point", "r3gan", "resnet"}
+
+
+@pytest.mark.parametrize("name", names("network"))
+def test_every_registered_network_plays_what_it_accepts(name):
+    """Shapes, and both players get a gradient; what it refuses has a reason."""
+    network, played = build("network", SMALL.get(name, name)), 0
+    assert build("network", spec(network)) == network
+    for event in ((1,), (2,), (3, 16, 16)):
+        try:
+            generator, critic = network.generator(event, 4), network.critic(event)
+            fake = generator(torch.randn(4, 4))
+        except SteadyganError as refused:
+            assert len(str(refused)) > 20
+            continue
+        played += 1
+        assert fake.shape == (4, *event)
+        game = Game("nonsaturating", ["r1:gamma=1"])
+        game.critic_loss(critic, torch.rand(4, *event), fake.detach()).backward()
+        game.generator_loss(critic, torch.rand(4, *event), fake).backward()
+        for player in (generator, critic):
+            assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in player.parameters())
+    assert played
 
 
 @pytest.mark.parametrize("classes", [0, 3])
