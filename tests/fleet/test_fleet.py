@@ -16,6 +16,7 @@ from steadygan.problems.networks import MLP
 from steadygan.runs import checkpoint
 from steadygan.runs.members import grid
 from steadygan.runs.models import load_member
+from steadygan.runs.optimizers import SGD
 from steadygan.training import Config, Watcher, resume, train, train_fleet
 from steadygan.training.fleet import Fleet
 from steadygan.training.single import Single
@@ -540,4 +541,23 @@ def test_members_of_another_structure_are_refused(tmp_path, changes, message):
 def test_what_cannot_work_is_refused_before_anything_is_made(tmp_path, changes, message):
     with pytest.raises(SteadyganError, match=message):
         train_fleet(CIRCLE, grid(replace(SMALL, **changes), seeds=2), tmp_path / "x", show=False)
+    assert not (tmp_path / "x").exists()
+
+
+def test_no_member_and_an_unknown_optimizer_are_refused(tmp_path):
+    """An optimizer of one's own may move parameters together, which many at once would not show."""
+    with pytest.raises(SteadyganError, match="at least one member"):
+        train_fleet(CIRCLE, [], tmp_path / "x", show=False)
+
+    @register("optimizer", "mine")
+    @dataclass(frozen=True)
+    class Mine(SGD):
+        """SGD under another name. Reference: this test."""
+
+    try:
+        with pytest.raises(SteadyganError, match=r"'mine:lr=0.1' is not known to move every"):
+            members = grid(replace(SMALL, critic_optimizer="mine:lr=0.1"), seeds=2)
+            train_fleet(CIRCLE, members, tmp_path / "x", show=False)
+    finally:
+        unregister(Mine)
     assert not (tmp_path / "x").exists()
