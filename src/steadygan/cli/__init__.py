@@ -186,7 +186,7 @@ def _plain_warnings() -> Iterator[None]:
 
 
 def _spelled(reason: str, argv: Sequence[str]) -> str:
-    """Spell settings that a reason names as options of the command, ``--keep-checkpoints``."""
+    """Return a reason in which settings are spelled as options, ``--keep-checkpoints``."""
     cls = COMMANDS.get(argv[0]) if argv else None
     for option in options(cls) if cls else ():
         name = option[2:].replace("-", "_")
@@ -197,7 +197,7 @@ def _spelled(reason: str, argv: Sequence[str]) -> str:
 
 
 def _stray(name: str, words: Sequence[str]) -> SteadyganError:
-    """Say what to do about words that no option takes."""
+    """Return what to do about words that no option takes."""
     option = next((word for word in words if word.startswith("-") and len(word) > 1), None)
     if option is not None:
         given = option.partition("=")[0]
@@ -239,7 +239,7 @@ def _overview() -> str:
 
 
 def _wrapped(text: str) -> str:
-    """Fill the paragraphs of a docstring to the terminal; what is indented stays as it is."""
+    """Return a docstring filled to the terminal; what is indented stays as it is."""
     parts = text.split("\n\n")
     return "\n\n".join(part if "\n  " in part else textwrap.fill(part, _width()) for part in parts)
 

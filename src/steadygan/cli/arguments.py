@@ -43,22 +43,22 @@ def arg(metavar: str, text: str, default: str = "", **more: Any) -> Any:
 
 
 def flag(text: str) -> Any:
-    """Describe an option that is on or off."""
+    """Return the description of an option that is on or off."""
     return tyro.conf.arg(help=text, prefix_name=False)
 
 
 def positional(metavar: str, text: str) -> Any:
-    """Describe an argument that has no name."""
+    """Return the description of an argument that has no name."""
     return tyro.conf.arg(metavar=metavar, help=text)
 
 
 def whole(metavar: str, text: str, default: str = "") -> Any:
-    """Describe an option that takes a whole number or is left out."""
+    """Return the description of an option that takes a whole number or is left out."""
     return arg(metavar, text, default, constructor=int)
 
 
 def spec(kind: str, text: str, default: str = "") -> Any:
-    """Describe an option that takes specs of a kind."""
+    """Return the description of an option that takes specs of a kind."""
     return arg("SPEC", f"{text}; see 'steadygan list {kind}'", default)
 
 

@@ -37,7 +37,7 @@ class Audit:
     json: Json = False
 
     def run(self) -> int:
-        """Audit."""
+        """Return the exit status."""
         import shlex
 
         from ..analysis.audit.script import audit_file

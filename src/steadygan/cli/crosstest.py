@@ -59,7 +59,7 @@ class Crosstest:
     modules: Modules = ()
 
     def run(self) -> int:
-        """Cross-test."""
+        """Return the exit status."""
         from ..evaluation.crosstest import cross_test, judged
         from ..runs.folder import RunFolder
         from ..runs.format import CROSSTEST
@@ -116,8 +116,7 @@ class Crosstest:
 
 
 def _comparable(runs: Sequence[Path], described: Sequence[Description]) -> None:
-    """Refuse runs that do not play the same problem: their discriminators would tell data sets
-    apart, not models."""
+    """Refuse runs of other problems: discriminators would tell data sets apart, not models."""
     first = described[0]
     for run, other in zip(runs, described, strict=True):
         if other.is_fleet:

@@ -76,7 +76,7 @@ class Evaluate:
     modules: Modules = ()
 
     def run(self) -> int:
-        """Evaluate."""
+        """Return the exit status."""
         from ..evaluation import evaluate
         from ..evaluation.extractors.inception import download
         from ..problems.readers import Reading

@@ -68,7 +68,7 @@ class Reproduce:
     modules: Modules = ()
 
     def run(self) -> int:
-        """Run, list or gather."""
+        """Return the exit status."""
         from ..experiments.index import write
         from ..experiments.results import listed
 

@@ -36,7 +36,7 @@ class Sample:
     modules: Modules = ()
 
     def run(self) -> int:
-        """Sample."""
+        """Return the exit status."""
         from ..runs.models import load_sampler
         from ..runs.samples import write_samples
 
@@ -68,7 +68,7 @@ class Report:
     ] = None
 
     def run(self) -> int:
-        """Write the report."""
+        """Return the exit status."""
         from ..report import write_report
 
         if not self.paths:
@@ -95,7 +95,7 @@ class Demo:
     ] = None
 
     def run(self) -> int:
-        """Run both and compare."""
+        """Return the exit status."""
         from ..experiments.demo import EXPECTED, demo
         from ..report import Run, comparison_picture, write_report
 

@@ -64,7 +64,7 @@ class Analyze:
     modules: Modules = ()
 
     def run(self) -> int:
-        """Analyze."""
+        """Return the exit status."""
         from ..analysis import analyze_dirac
         from ..core.registry import expand
 
@@ -212,7 +212,7 @@ class Diagnose:
     modules: Modules = ()
 
     def run(self) -> int:
-        """Diagnose."""
+        """Return the exit status."""
         from ..analysis.subjects import load_subject
 
         subject = load_subject(self.subject)
@@ -249,7 +249,7 @@ class List:
     modules: Modules = ()
 
     def run(self) -> int:
-        """List."""
+        """Return the exit status."""
         from ..core.registry import KINDS, describe, names
 
         if self.kind is not None and self.kind not in KINDS:
@@ -290,7 +290,7 @@ class ConvertGamma:
     json: Json = False
 
     def run(self) -> int:
-        """Convert."""
+        """Return the exit status."""
         from ..core.conventions import CONVENTIONS, convert_gamma
 
         gamma = convert_gamma(
@@ -323,7 +323,7 @@ class ConvertGamma:
 
 
 def _of_many(rule: str, positions: int, one: float, gamma: float) -> list[str]:
-    """How gamma of a sum of logits becomes that of another rule."""
+    """Return how gamma of a sum of logits becomes that of another rule, in words."""
     told = "Of many logits other codes penalize the sum, which is outputs='sum' here."
     if rule == "sum":
         return [told]

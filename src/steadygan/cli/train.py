@@ -263,7 +263,7 @@ class Train:
         return Config(**{f.name: given[f.name] for f in fields(Config)})
 
     def run(self) -> int:
-        """Train."""
+        """Return the exit status."""
         from ..training import grid, train, train_fleet
         from ..training.allocator import keep_memory
 
@@ -335,7 +335,7 @@ class Resume:
     modules: Modules = ()
 
     def run(self) -> int:
-        """Resume."""
+        """Return the exit status."""
         from ..training import resume
         from ..training.allocator import keep_memory
 

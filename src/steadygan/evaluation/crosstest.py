@@ -195,13 +195,13 @@ def _resampled(n: int, rng: torch.Generator) -> Tensor:
 
 
 def _score(passes: Tensor) -> Tensor:
-    """(R, R, B), [i, j] how model j's samples fare with discriminator i -> (R, B)."""
+    """Return (R, B) of (R, R, B), [i, j] how model j's samples fare with discriminator i."""
     off = ~torch.eye(len(passes), dtype=torch.bool)[..., None]
     return ((passes - passes.transpose(0, 1)) * off).sum(0) / (len(passes) - 1)
 
 
 def _places(scores: Tensor) -> Tensor:
-    """(R, B) -> places from 1; equal scores share the mean of their places."""
+    """Return places (R, B) from 1; equal scores share the mean of their places."""
     above = (scores[None] > scores[:, None]).sum(1)
     level = (scores[None] == scores[:, None]).sum(1)
     return 1 + above.double() + (level.double() - 1) / 2

@@ -197,7 +197,7 @@ def _within(values: Tensor) -> Tensor:
 def _parts(
     what: str, points: Tensor, parts: int, at_least: int, rng: np.random.Generator
 ) -> list[Tensor]:
-    """Cut samples into disjoint parts of one size, at random; what is left over is not used."""
+    """Return disjoint parts of one size, at random; what is left over is not used."""
     size = len(points) // max(parts, 1)
     if parts < 1 or size < at_least:
         raise SteadyganError(

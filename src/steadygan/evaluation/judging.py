@@ -36,7 +36,14 @@ Bar = Callable[[str], AbstractContextManager[Progress]]
 
 @contextmanager
 def silent(name: str) -> Iterator[Progress]:
-    """Show nothing."""
+    """Show nothing.
+
+    Args:
+        name: What is being done.
+
+    Yields:
+        A function that is told ``(done, total)``, to no effect.
+    """
     yield lambda done, total: None
 
 
@@ -217,7 +224,7 @@ def _subjects(
 
 
 def _own(run: Path, samples: int, event: Event, seed: int) -> np.ndarray:
-    """Draw real samples from the problem of a run."""
+    """Return real samples (n, D) of the problem of a run."""
     if len(event) == 3 or not is_run(run):
         raise SteadyganError(
             "evaluate needs --data PATH: real samples to compare with, best some that the run was"

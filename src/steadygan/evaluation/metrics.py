@@ -129,7 +129,7 @@ class FD(Metric):
         return found | limit if self.extrapolate else found
 
     def records(self, pair: Pair) -> dict[str, Record]:
-        """Measure; below 16 samples there is nothing to extrapolate."""
+        """Return the records; below 16 samples there is nothing to extrapolate."""
         x, y = pair.x.features, pair.y.features
         if not self.extrapolate:
             # The real side is summed up once and for all: with all of a large data set it would
@@ -156,7 +156,7 @@ class KID(Metric):
     numbers: ClassVar = {"kid": Number("kernel distance ({})", "less", "KID")}
 
     def records(self, pair: Pair) -> dict[str, Record]:
-        """Measure."""
+        """Return the record of this pair."""
         return {"kid": kernel_distance(pair.x.features, pair.y.features)}
 
 
@@ -174,7 +174,7 @@ class PrecisionRecall(Metric):
     }
 
     def records(self, pair: Pair) -> dict[str, Record]:
-        """Measure."""
+        """Return the record of this pair."""
         return {"precision-recall": precision_recall(pair.x.features, pair.y.features)}
 
 
@@ -192,7 +192,7 @@ class DensityCoverage(Metric):
     }
 
     def records(self, pair: Pair) -> dict[str, Record]:
-        """Measure."""
+        """Return the record of this pair."""
         return {"density-coverage": density_coverage(pair.x.features, pair.y.features)}
 
 
@@ -217,7 +217,7 @@ class InceptionScore(Metric):
             )
 
     def records(self, pair: Pair) -> dict[str, Record]:
-        """Measure."""
+        """Return the record of this pair."""
         assert pair.y.probabilities is not None
         return {"inception_score": inception_score(pair.y.probabilities)}
 
@@ -245,7 +245,7 @@ class LpipsDiversity(Metric):
         Lpips().check(*event[1:])
 
     def records(self, pair: Pair) -> dict[str, Record]:
-        """Measure."""
+        """Return the record of this pair."""
         distance = Lpips()
         return {
             "lpips": lpips_diversity(pair.generated, distance),
@@ -264,7 +264,7 @@ class SlicedWasserstein(Metric):
     numbers: ClassVar = {"sliced_wasserstein": Number("sliced Wasserstein ({})", "less")}
 
     def records(self, pair: Pair) -> dict[str, Record]:
-        """Measure."""
+        """Return the record of this pair."""
         return {"sliced_wasserstein": sliced_wasserstein(pair.x.features, pair.y.features)}
 
 
@@ -279,7 +279,7 @@ class Energy(Metric):
     numbers: ClassVar = {"energy": Number("energy distance ({})", "less")}
 
     def records(self, pair: Pair) -> dict[str, Record]:
-        """Measure."""
+        """Return the record of this pair."""
         return {"energy": energy_distance(pair.x.features, pair.y.features)}
 
 
@@ -294,7 +294,7 @@ class Memorisation(Metric):
     numbers: ClassVar = {"copied": Number("copied ({})", "less")}
 
     def records(self, pair: Pair) -> dict[str, Record]:
-        """Measure."""
+        """Return the record of this pair."""
         return {"copied": nearest_neighbours(pair.x.features, pair.y.features)}
 
 

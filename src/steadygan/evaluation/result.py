@@ -108,11 +108,17 @@ def ranking(
 
 
 def store(folder: Path, evaluation: Evaluation) -> Path:
-    """Add an evaluation to the ``evaluation.json`` of a run folder, atomically, and return the
-    file.
+    """Add an evaluation to the ``evaluation.json`` of a run folder, atomically.
 
     One of the same step under the same protocol is brought up to date: numbers that were taken
     again are replaced, the others stay.
+
+    Args:
+        folder: Of the run.
+        evaluation: What is added.
+
+    Returns:
+        The file.
     """
     path, new = folder / EVALUATION, evaluation.to_json()
     held = read(path)

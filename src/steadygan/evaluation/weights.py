@@ -67,8 +67,11 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def fill(network: nn.Module, weights: Mapping[str, Tensor], path: Path) -> nn.Module:
-    """Set every parameter and buffer of a network and return it for evaluation, without gradients;
-    raises where they do not fit."""
+    """Return a network with every parameter and buffer set, for evaluation, without gradients.
+
+    Raises:
+        SteadyganError: Where they do not fit.
+    """
     try:
         network.load_state_dict(dict(weights))
     except RuntimeError as error:
@@ -161,7 +164,7 @@ class _SafeUnpickler(pickle.Unpickler):
 
 
 def _zipped(content: bytes) -> Any:
-    """Read torch's format since 1.6: a zip of data.pkl and one file for each storage."""
+    """Return what torch's format since 1.6 holds: a zip of data.pkl and one file for each storage."""
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         (index,) = (name for name in archive.namelist() if name.endswith("data.pkl"))
         folder = index.removesuffix("data.pkl")
@@ -175,8 +178,10 @@ def _zipped(content: bytes) -> Any:
 
 
 def _plain(content: bytes) -> Any:
-    """Read a bare pickle, or torch's old format: magic number, version, system, the object, names
-    of storages, their bytes."""
+    """Return what a bare pickle, or torch's old format, holds.
+
+    That is: magic number, version, system, the object, names of storages, their bytes.
+    """
     file = io.BytesIO(content)
     first = _SafeUnpickler(file).load()
     if first != _MAGIC:

@@ -220,11 +220,18 @@ class Inception2015(NetworkFeatures):
 
 
 def download(url: str = URL, progress: Progress | None = None) -> Path:
-    """Fetch the FID network's weights into the cache, unless they are there, check their hash and
-    return the path.
+    """Fetch the FID network's weights into the cache, unless they are there.
 
-    Raises SteadyganError where the network cannot be reached or what came is another file, which is
-    then removed.
+    Args:
+        url: Where they are; their hash is checked.
+        progress: Is told ``(done, total)`` in bytes.
+
+    Returns:
+        The path of the file.
+
+    Raises:
+        SteadyganError: Where the network cannot be reached, or what came is another file, which is
+            then removed.
     """
     path = cache_folder() / FILE
     if path.is_file() and sha256(path).startswith(HASH):
