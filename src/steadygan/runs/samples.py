@@ -10,6 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..core.errors import SteadyganError
+from ..problems.readers.arrays import RANGE
 from .files import whole
 
 
@@ -28,7 +29,9 @@ def write_samples(path: Path, x: Tensor) -> None:
         if path.suffix == ".png":
             image_grid(x).save(file, "png")
         else:
-            np.savez_compressed(file, samples=x.cpu().float().numpy())
+            # What reads them must not guess which values are black and white.
+            known = {RANGE: np.array([-1.0, 1.0])} if x.ndim == 4 else {}
+            np.savez_compressed(file, samples=x.cpu().float().numpy(), **known)
 
 
 def image_grid(x: Tensor) -> Image.Image:
