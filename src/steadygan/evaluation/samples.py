@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..core.errors import SteadyganError
-from ..problems.decoding import on_all_cores
+from ..problems.cores import MANY, on_all_cores
 from ..problems.loading import load_images
 from ..problems.readers import Reading, Source, locate, readable
 from ..problems.readers.arrays import array_names, image_name, load_array
@@ -173,7 +173,8 @@ def _survey(source: Source, reading: Reading) -> tuple[list[tuple[int, int]], bo
 
     sizes: set[tuple[int, int]] = set()
     grey = True
-    for i, found in enumerate(on_all_cores(look, range(source.count))):
+    processes = source.forks and source.count >= MANY
+    for i, found in enumerate(on_all_cores(look, range(source.count), processes)):
         if not isinstance(found, str):
             sizes.add(found[0])
             grey = grey and found[1]

@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
-import os
-import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
 
 import numpy as np
 from PIL import Image
 
 from ..core.errors import SteadyganError
+from .cores import MANY, cores, on_all_cores
 from .readers import Reading, Source
-from .readers.pictures import deep_values, is_cut, is_deep, is_grey, prepare, to_pixels, why_broken
+from .readers.pictures import (
+    deep_values,
+    is_cut,
+    is_deep,
+    is_grey,
+    reduce,
+    to_pixels,
+    turned,
+    why_broken,
+)
 from .values import Scale, Span, scale
 
 Progress = Callable[[int, int], None]
-T = TypeVar("T")
-R = TypeVar("R")
-_CHUNK = 16  # images handed over at once: fewer would cost the pool more than decoding them
-_HEAVY = 2**25  # bytes of a file or of a picture above which only one is decoded at a time
+_CHUNK = 16  # images handed over at once: fewer would cost more than decoding them
+
+_DEEP = " of more than 8 bits"
 _DARK = 64  # of 255: what 14 of 16 bits reach
 
 
@@ -32,6 +36,7 @@ class Seen:
     """What was seen while decoding: why images are broken, and what the others are."""
 
     broken: dict[int, str] = field(default_factory=dict)
+    heavy: list[int] = field(default_factory=list)  # to be decoded alone
     waiting: list[int] = field(default_factory=list)  # for a scale, which all images decide
     spans: dict[bool, Span] = field(default_factory=dict)
     kinds: Counter[str] = field(default_factory=Counter)
@@ -42,11 +47,17 @@ class Seen:
     def add(self, other: Seen) -> None:
         """Add what was seen of other images."""
         self.broken |= other.broken
+        self.heavy += other.heavy
         self.waiting += other.waiting
         self.spans |= {kind: span.join(self.spans.get(kind)) for kind, span in other.spans.items()}
         self.kinds += other.kinds
         self.sizes |= other.sizes
         self.brightest_cut = max(self.brightest_cut, other.brightest_cut)
+
+    def check_range(self, reading: Reading) -> None:
+        """Note a range of values that was given and has no use."""
+        if reading.limits and not any(_DEEP in kind for kind in self.kinds):
+            self.notes.append("all images have 8 bits, so that --value-range has no effect")
 
 
 class _Decoder:
@@ -58,38 +69,43 @@ class _Decoder:
         self.scales: dict[bool, Scale] = {}
         if limits := reading.limits or source.limits:
             self.scales = dict.fromkeys((False, True), Scale(*limits))
-        self._one_at_a_time = threading.RLock()
+        # What all cores take at once stays below the limit, too.
+        self.share = reading.bytes // cores()
 
-    def __call__(self, chunk: Sequence[int]) -> Seen:
-        """Decode some images and return what was seen of them."""
+    def __call__(self, chunk: Sequence[int], alone: bool = False) -> Seen:
+        """Decode some images and return what was seen of them; heavy ones only if ``alone``."""
         seen = Seen()
         for i in chunk:
             try:
-                with self._one_at_a_time if self.source.size(i) > _HEAVY else nullcontext():
-                    self._decode(i, seen)
+                if alone or self.source.size(i) <= self.share:
+                    self._decode(i, seen, alone)
+                else:
+                    seen.heavy.append(i)
             # Pillow's decoders raise nearly every kind of exception on damaged files; whichever
             # it is, this image is broken.
             except Exception as error:
                 seen.broken[i] = why_broken(error)
         return seen
 
-    def _decode(self, i: int, seen: Seen) -> None:
+    def _decode(self, i: int, seen: Seen, alone: bool) -> None:
         image = self.source.open(i)
         if isinstance(image, np.ndarray):
             height, width = image.shape[:2]
             self._put(i, image, (width, height), "grey" if image.ndim == 2 else "colour", seen)
             return
         with image:
-            width, height = image.size
-            much = width * height * 4
+            size, kind = image.size, "grey" if is_grey(image) else "colour"
+            reduce(image, self.resolution)
+            much = image.width * image.height * 4
             if much > self.reading.bytes:
                 raise ValueError(f"it {self.reading.over(much)}")
-            kind = "grey" if is_grey(image) else "colour"
-            with self._one_at_a_time if much > _HEAVY else nullcontext():
-                cut = is_cut(image)
-                decoded = prepare(image, self.resolution)
-                values = deep_values(decoded) if is_deep(decoded) else decoded
-                self._put(i, values, (width, height), kind, seen)
+            if much > self.share and not alone:
+                seen.heavy.append(i)
+                return
+            cut = is_cut(image)
+            decoded = turned(image)
+            values = deep_values(decoded) if is_deep(decoded) else decoded
+            self._put(i, values, size, kind, seen)
             if cut:
                 seen.brightest_cut = max(seen.brightest_cut, int(self.pixels[i].max()))
 
@@ -101,7 +117,7 @@ class _Decoder:
             raise ValueError(f"it measures {size[0]} x {size[1]} pixels")
         if isinstance(image, np.ndarray):
             if image.dtype != np.uint8:
-                kind = f"{kind} of more than 8 bits"
+                kind += _DEEP
                 floats = image.dtype.kind == "f"
                 if floats not in self.scales:
                     seen.spans[floats] = Span.of(image).join(seen.spans.get(floats))
@@ -134,20 +150,26 @@ def decode(
     """
     decoder, seen = _Decoder(source, pixels, reading), Seen()
     everything: Sequence[int] = range(source.count)
+
+    def add(part: Seen) -> None:
+        for i, reason in part.broken.items():
+            if reading.broken == "refuse":
+                raise SteadyganError(
+                    f"{source.name(i)} is broken: {reason}. Mend or remove it, or leave out what"
+                    " is broken with broken=skip (--broken skip)."
+                )
+        seen.add(part)
+        if progress is not None:
+            progress(done - len(seen.heavy), len(everything))
+
     while everything:
         chunks = [everything[k : k + _CHUNK] for k in range(0, len(everything), _CHUNK)]
-        done = 0
-        for chunk, part in zip(chunks, on_all_cores(decoder, chunks), strict=True):
-            for i, reason in part.broken.items():
-                if reading.broken == "refuse":
-                    raise SteadyganError(
-                        f"{source.name(i)} is broken: {reason}. Mend or remove it, or leave out"
-                        " what is broken with broken=skip (--broken skip)."
-                    )
-            seen.add(part)
+        processes, done = source.forks and len(everything) >= MANY, 0
+        for chunk, part in zip(chunks, on_all_cores(decoder, chunks, processes), strict=True):
             done += len(chunk)
-            if progress is not None:
-                progress(done, len(everything))
+            add(part)
+        while seen.heavy:
+            add(decoder([seen.heavy.pop()], alone=True))
         # Those of more than 8 bits come last, when the span of all of them is known.
         decoder.scales |= {kind: scale(span, where) for kind, span in seen.spans.items()}
         everything, seen.waiting, seen.spans = seen.waiting, [], {}
@@ -157,19 +179,9 @@ def decode(
             " these are read: save them with 8 bits."
         )
     seen.notes = [s.note for s in decoder.scales.values() if s.note]
+    seen.check_range(reading)
     if len(seen.kinds) > 1:
         counted = ", ".join(f"{n:,} {kind}" for kind, n in seen.kinds.most_common())
         into = "in colour" if pixels.shape[1] == 3 else "grey"
         seen.notes.append(f"images of several kinds: {counted}; all are read {into}")
     return seen
-
-
-def on_all_cores(work: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
-    """Yield the results of work on items, in their order."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    # Threads, since Pillow decodes and resizes without holding the interpreter's lock.
-    pool = ThreadPoolExecutor(cores)
-    try:
-        yield from pool.map(work, items)
-    finally:
-        pool.shutdown(cancel_futures=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import mmap
 import os
 import tempfile
 from dataclasses import asdict, dataclass
@@ -13,7 +14,8 @@ import PIL
 
 from ..core.errors import SteadyganError
 from .cache import Entry, reserve
-from .decoding import Progress, Seen, decode, on_all_cores
+from .cores import on_all_cores
+from .decoding import Progress, Seen, decode
 from .readers import Classes, Place, Reading, locate, tell
 
 MEMORY_LIMIT = 4 * 2**30
@@ -167,6 +169,7 @@ def _decoded(
                 seen = decode(source, place.spelled, pixels, reading, progress)
             else:
                 seen = Seen(sizes={(shape[2], shape[1])})
+                seen.check_range(reading)
                 if pixels is not whole:
                     pixels[:] = whole
             good = [i for i in range(source.count) if i not in seen.broken]
@@ -221,7 +224,8 @@ def _digest(pixels: np.ndarray, progress: Progress | None) -> str:
 def _allocate(shape: tuple[int, ...], memory_limit: int) -> np.ndarray:
     size = int(np.prod(shape, dtype=object))
     if size <= memory_limit:
-        return np.empty(shape, np.uint8)
+        # Which forked processes can write to, as to a file.
+        return np.frombuffer(mmap.mmap(-1, size), np.uint8).reshape(shape)
     folder = tempfile.gettempdir()
     try:
         with tempfile.TemporaryFile(dir=folder) as file:

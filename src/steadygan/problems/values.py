@@ -90,9 +90,9 @@ def scale(span: Span, where: str) -> Scale:
         # All 16 bits are what such a file promises, so nothing was chosen.
         note = f"numbers of {depth} bits (up to {high:g})" if depth < 16 else ""
         return Scale(shift=depth - 8, note=note)
-    kind = "floats" if span.floats else "whole numbers"
-    example = f"{low:.10g}..{high:.10g}" if low < high else "0..255"
+    kind, digits = ("floats", "4g") if span.floats else ("whole numbers", "0f")
+    found = f"{low:.{digits}}..{high:.{digits}}"
     raise SteadyganError(
-        f"{where} holds {kind} from {low:.6g} to {high:.6g}: which of them are black and white is"
-        f" not known. Say it with --value-range LOW..HIGH, for example --value-range={example}."
+        f"{where} holds {kind} in {found}: which of them are black and white is not known. Say it"
+        f" with --value-range LOW..HIGH, such as --value-range={found if low < high else '0..255'}."
     )

@@ -67,7 +67,10 @@ def _find(spelled: str, reading: Reading) -> Place:
     if IDX_IMAGES.search(name):
         return idx_file(path, reading)
     if is_picture(name):
-        raise SteadyganError(f"{spelled} is a single image; give the folder that holds it.")
+        raise SteadyganError(
+            f"{spelled} is a single image; give the folder that holds it, or, of a grid that"
+            " 'steadygan sample' drew, its samples one by one (--out FILE.npz)."
+        )
     raise SteadyganError(f"{spelled} is of no kind that can be read. Give {_KINDS}.")
 
 

@@ -57,6 +57,8 @@ def hub(spelled: str, reading: Reading) -> Place:
             lambda i: f"hf:{name}:{chosen['split']}[{i}]",
             lambda i: _open(images[i][column]),
             _classes(rows, datasets.ClassLabel, reading),
+            # Its package has threads of its own, whose locks a fork may leave locked for ever.
+            forks=False,
         )
 
     return Place(f"hf:{spelled}", getattr(rows, "_fingerprint", None), reader)

@@ -142,7 +142,8 @@ class Source:
 
     An image is a picture, or an array (H, W) or (H, W, C) of any kind of number. ``whole`` is all
     of them (N, C, H, W) where they lie in memory, or in a mapped file, as bytes. ``limits`` are the
-    values that are black and white, where the data say so.
+    values that are black and white, where the data say so; ``forks`` whether forked processes can
+    open the images.
     """
 
     count: int
@@ -153,6 +154,7 @@ class Source:
     notes: tuple[str, ...] = ()
     whole: np.ndarray | None = None
     limits: tuple[float, float] | None = None
+    forks: bool = True
 
 
 @dataclass(frozen=True)

@@ -141,13 +141,43 @@ def _walk(root: Path, passed: Counter[str]) -> list[tuple[str, os.stat_result]]:
     return sorted(found, key=lambda file: file[0])
 
 
+class _Shared(io.RawIOBase):
+    """A file that forked processes read at once: each keeps a place in it of its own."""
+
+    def __init__(self, path: Path) -> None:
+        self._file, self._place = path.open("rb", buffering=0), 0
+        self._size = os.fstat(self._file.fileno()).st_size
+
+    def seekable(self) -> bool:
+        """Whether it has a place."""
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Go to a place."""
+        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._place, os.SEEK_END: self._size}[whence]
+        self._place = max(0, start + offset)
+        return self._place
+
+    def read(self, size: int = -1) -> bytes:
+        """Return bytes from the place on."""
+        wanted = self._size - self._place if size < 0 else size
+        found = os.pread(self._file.fileno(), max(0, wanted), self._place)
+        self._place += len(found)
+        return found
+
+    def close(self) -> None:
+        """Close it."""
+        self._file.close()
+        super().close()
+
+
 def archive(path: Path, reading: Reading) -> Place:
     """Find the pictures in a zip."""
 
     def reader(stack: ExitStack) -> Source:
         # ZipFile's count of its readers is not safe among threads and closes a file that it opened
         # itself too early; this one it leaves open.
-        file = stack.enter_context(zipfile.ZipFile(stack.enter_context(path.open("rb"))))
+        file = stack.enter_context(zipfile.ZipFile(stack.enter_context(_Shared(path))))
         tree, members = _Tree(), dict[str, zipfile.ZipInfo]()
         for info in file.infolist():
             parts = _parts(info)
