@@ -4,6 +4,7 @@ here."""
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -30,8 +31,10 @@ def write_samples(path: Path, x: Tensor) -> None:
             image_grid(x).save(file, "png")
         else:
             # What reads them must not guess which values are black and white.
-            known = {RANGE: np.array([-1.0, 1.0])} if x.ndim == 4 else {}
-            np.savez_compressed(file, samples=x.cpu().float().numpy(), **known)
+            arrays: dict[str, Any] = {"samples": x.cpu().float().numpy()}
+            if x.ndim == 4:
+                arrays[RANGE] = np.array([-1.0, 1.0])
+            np.savez_compressed(file, **arrays)
 
 
 def image_grid(x: Tensor) -> Image.Image:
