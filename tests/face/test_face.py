@@ -1,6 +1,7 @@
 """The public face: every name is one import away, loads on first use, and nothing heavy before."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -51,3 +52,16 @@ def test_what_a_checker_reads_is_what_runs(package):
 def test_an_unknown_name_is_no_attribute():
     with pytest.raises(AttributeError, match="no attribute 'Gmae'"):
         steadygan.Gmae  # noqa: B018
+
+
+def test_the_docs_take_from_the_face_what_it_has():
+    """A name of the face is imported from steadygan itself on every page."""
+    root = Path(__file__).parent.parent.parent
+    pages = [root / "README.md", root / "CONTRIBUTING.md", *(root / "docs").glob("*.md")]
+    for page in pages:
+        for block in re.findall(r"^```python\n(.*?)^```", page.read_text(), flags=re.S | re.M):
+            for module, names in re.findall(
+                r"^from (steadygan\.\S+) import ([\w, ]+)$", block, re.M
+            ):
+                taken = {name.strip() for name in names.split(",")}
+                assert not taken & set(steadygan.__all__), f"{page.name}: {module} {taken}"
