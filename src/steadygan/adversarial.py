@@ -1,4 +1,4 @@
-r"""The generator's side of a game inside another training: autoencoders, vocoders, super-resolution.
+r"""The generator's side of a game inside another training, such as an autoencoder's.
 
 There the generator minimises what it would minimise anyway, plus an adversarial term:
 

@@ -59,7 +59,7 @@ CONVENTIONS: dict[str, Convention] = {
 }
 
 POWERS = {"sum": 0, "each": 1, "mean": 2}
-"""A penalty of the sum of K logits is, K to this power times as strong, that of each or the mean."""
+"""The power of K that gamma of a sum of K logits takes for each logit, or for their mean."""
 
 
 def convert_gamma(

@@ -143,10 +143,10 @@ class Each(Outputs):
         for i, regularizer in regularizers.items():
             if regularizer.not_by_signs:
                 raise SteadyganError(
-                    f"{type(regularizer).__name__} {regularizer.not_by_signs}, so signs cannot stand"
-                    f" for the sum over this critic's {sum(t.shape[1] for t in logits)} logits:"
-                    " penalize the mean logit of each output, outputs='mean', or raise the number of"
-                    " gradients that you pay for, outputs='each:exact=...'"
+                    f"{type(regularizer).__name__} {regularizer.not_by_signs}, so that signs cannot"
+                    f" stand for the sum over this critic's {sum(t.shape[1] for t in logits)}"
+                    " logits: penalize the mean logit of each output, outputs='mean', or raise the"
+                    " number of gradients that you pay for, outputs='each:exact=...'"
                 )
             for _ in range(self.signs):
                 drawn = [at.signs(t) * math.sqrt(s) for s, t in zip(scales, logits, strict=True)]
