@@ -42,6 +42,7 @@ READ = {
     "logits, no features": ((LOGIT, []), "auto", [()], [0]),
     "pairs": ([(T[0], [T[1]]), (T[2], [T[3], T[3]])], "auto", [(3,), (2,)], [1, 2]),
     "two lists": (([T[0], T[1]], [[T[2]], [T[3], T[3]]]), "auto", [(3,), (5,)], [1, 2]),
+    "two lists, features together": (([T[0], T[1]], [[T[2], T[3]]]), "auto", [(3,), (5,)], [2]),
     "lists of one": ([[T[0]], [T[1]]], "auto", [(3,), (5,)], []),
     "a dict": ({"a": LOGIT, "b": MAP}, "auto", [(1,), (6,)], []),
     "a dict with features": ({"logits": MAP, "fmap": [T[0], T[1]]}, "auto", [(6,)], [2]),

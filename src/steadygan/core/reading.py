@@ -5,7 +5,7 @@
 | a tensor (B, ...) | one output, whose K positions are a batch of logits each |
 | a list, tuple or dict of them | as many outputs |
 | a pair of a tensor and a list of tensors | an output and its feature maps (HiFi-GAN's critics) |
-| a pair of a list of tensors and as many lists | outputs and their feature maps (EnCodec's) |
+| a pair of a list of tensors and a list of lists | outputs and their feature maps (EnCodec's) |
 | a dict with an entry ``features`` (or ``fmap``) | outputs and feature maps |
 | lists, tuples or dicts of these | all their outputs |
 | lists of lists of tensors | refused until it is said: see ``Reading`` |
@@ -112,9 +112,9 @@ def _pair(out: Sequence[Any]) -> bool:
     if len(out) != 2 or not isinstance(out[1], (list, tuple)):
         return False
     heads, maps = out
-    return (isinstance(heads, Tensor) and _tensors(maps)) or (
-        _tensors(heads) and len(heads) == len(maps) and all(map(_tensors, maps))
-    )
+    if isinstance(heads, Tensor):
+        return _tensors(maps)
+    return _tensors(heads) and all(map(_tensors, maps))
 
 
 def _tensors(out: Any) -> bool:
