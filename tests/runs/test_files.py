@@ -30,12 +30,12 @@ def test_every_kind_of_file_follows_the_umask(tmp_path, umask):
         folder.samples(3, torch.zeros(4, 2))
         folder.samples(None, torch.zeros(4, 1, 8, 8))
         folder.log({"step": 3})
-        folder.rewind(0)
+        folder.rewind(3)
         folder.write_status({})
     finally:
         os.umask(before)
     written = [path for path in folder.path.rglob("*") if path.is_file()]
-    assert len(written) == 5
+    assert len(written) == 6
     assert {stat.S_IMODE(path.stat().st_mode) for path in written} == {0o666 & ~umask}
 
 

@@ -105,14 +105,30 @@ def options(cls: type) -> list[str]:
 
 
 def fresh(parent: Path, name: str) -> Path:
-    """Return a folder under ``parent`` that does not exist, named after ``name``."""
+    """Make a folder under ``parent`` that nobody else has, named after ``name``.
+
+    Args:
+        parent: Made where it is not there.
+        name: What it is called, but for characters that a shell would mind, and a number.
+
+    Returns:
+        The folder.
+
+    Raises:
+        SteadyganError: Where no folder can be made there.
+    """
+    from ..runs.files import Unwritable
+
     stem = re.sub(r"[^\w.=-]+", "-", name).strip("-")
-    path = parent / stem
-    number = 2
-    while path.exists():
-        path = parent / f"{stem}-{number}"
-        number += 1
-    return path
+    path, number = parent / stem, 2
+    while True:
+        try:
+            path.mkdir(parents=True)  # at once: whoever starts beside it takes the next name
+            return path
+        except FileExistsError:
+            path, number = parent / f"{stem}-{number}", number + 1
+        except OSError as error:
+            raise Unwritable(path, error) from error
 
 
 def whereabouts(data: str) -> str:

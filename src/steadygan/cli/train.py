@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from ..core.errors import SteadyganError
-from ..runs.monitor import KINDS
+from ..runs.monitor import DEAD, KINDS
 from .arguments import (
     OWN,
     Broken,
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from ..runs.config import Config
     from ..training import Outcome
 
-_TROUBLES = [kind for kind in KINDS if kind != "non-finite"]  # which always stops a run
+_TROUBLES = [kind for kind in KINDS if kind not in DEAD]  # those always stop a run
 
 
 @dataclass(frozen=True)
@@ -218,6 +219,9 @@ class Train:
         int, arg("N", "how many GANs at once, from --seed on; of each setting in braces")
     ] = 1
     out: Annotated[Path | None, arg("DIR", "run folder", "a new one under runs/")] = None
+    init: Annotated[
+        Path | None, arg("RUN", "start from the networks of another run", "fresh ones")
+    ] = None
     modules: Modules = ()
     image: Images = Images()
     game: GameOptions = GameOptions()
@@ -269,16 +273,24 @@ class Train:
 
         keep_memory()
         problem = self._problem()
-        out = self.out or fresh(Path("runs"), "-".join([self.problem, *self.game.regularizer]))
         members = grid(self.config(), self.seeds)
-        if len(members) > 1:
-            compiled = self.computation.compile
-            return _finish(train_fleet(problem, members, out, compiled=compiled))
-        if self.computation.compile:
+        if len(members) == 1 and self.computation.compile:
             raise SteadyganError(
                 "--compile is for many GANs at once: add --seeds N, or leave it out."
             )
-        return _finish(train(problem, members[0], out))
+        if len(members) > 1 and self.init is not None:
+            raise SteadyganError("--init is for one GAN: leave --seeds and braces out.")
+        out = self.out or fresh(Path("runs"), "-".join([self.problem, *self.game.regularizer]))
+        try:
+            if len(members) > 1:
+                compiled = self.computation.compile
+                return _finish(train_fleet(problem, members, out, compiled=compiled))
+            return _finish(train(problem, members[0], out, init=self.init))
+        finally:
+            if self.out is None:
+                with suppress(OSError):  # what was refused leaves no empty folders behind
+                    out.rmdir()
+                    out.parent.rmdir()
 
     def _problem(self) -> Problem:
         from ..core.registry import build, lookup
@@ -311,8 +323,13 @@ class Train:
 class Resume:
     """Continue a run from its newest checkpoint, with the same bits as if it had never stopped.
 
-    Example:
+    What is given changes on the way; the change stands in the history of the run's config.json.
+
+    Examples:
       steadygan resume runs/photos
+      steadygan resume runs/photos --from runs/photos/checkpoints/step-00010000.safetensors
+      steadygan resume runs/photos --steps 60000 --optimizer adam:lr=0.0001
+      steadygan resume runs/from-a-gpu --device cpu
     """
 
     path: Folder
@@ -332,6 +349,20 @@ class Resume:
         str | None,
         arg("FILE.py:FUNCTION", "of --metrics, again: code that a run folder names is not run"),
     ] = None
+    start: Annotated[
+        Path | None, arg("FILE", "an older checkpoint to go on from", "the newest", name="from")
+    ] = None
+    regularizer: Annotated[
+        tuple[str, ...],
+        spec("regularizer", "instead of the run's own; 'none' for none; repeatable", "as it was"),
+        tyro.conf.UseAppendAction,
+    ] = ()
+    optimizer: Annotated[
+        str | None, spec("optimizer", "another one, or another learning rate", "as it was")
+    ] = None
+    critic_optimizer: Annotated[str | None, spec("optimizer", "of the critic", "as it was")] = None
+    batch: Annotated[int | None, whole("N", "samples an update", "as it was")] = None
+    device: Annotated[str | None, arg("NAME", "cpu, cuda, cuda:1, or auto", "as it was")] = None
     modules: Modules = ()
 
     def run(self) -> int:
@@ -341,7 +372,26 @@ class Resume:
 
         keep_memory()
         data = None if self.data is None else whereabouts(self.data)
-        return _finish(resume(self.path, steps=self.steps, data=data, features=self.features))
+        given = {
+            "optimizer": self.optimizer,
+            "critic_optimizer": self.critic_optimizer,
+            "batch": self.batch,
+            "device": self.device,
+            "regularizer": tuple(r for r in self.regularizer if r != "none")
+            if self.regularizer
+            else None,
+        }
+        changes = {name: value for name, value in given.items() if value is not None}
+        return _finish(
+            resume(
+                self.path,
+                steps=self.steps,
+                data=data,
+                features=self.features,
+                changes=changes,
+                start=self.start,
+            )
+        )
 
 
 def _finish(outcome: Outcome) -> int:
@@ -357,5 +407,11 @@ def _finish(outcome: Outcome) -> int:
     said = [f"steadygan: {outcome.state} at step {outcome.step}: {outcome.reason}."]
     if outcome.resumable:
         said.append(f"steadygan: continue with: steadygan resume {outcome.path}")
+    elif not outcome.members:
+        said.append(
+            "steadygan: the same steps would end there again. Change something (steadygan resume"
+            f" {outcome.path} --optimizer or --regularizer), or ask: steadygan diagnose"
+            f" {outcome.path}"
+        )
     say(*said, stderr=True)
     return 130 if outcome.state == "interrupted" else 1

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..core.errors import SteadyganError
+from ..runs import lock
 from ..runs.files import write_json
 from ..runs.format import EVALUATION
 from ..runs.reading import read_evaluations as read
@@ -121,17 +122,18 @@ def store(folder: Path, evaluation: Evaluation) -> Path:
         The file.
     """
     path, new = folder / EVALUATION, evaluation.to_json()
-    held = read(path)
-    for old in held:
-        if all(_plain(old.get(key)) == _plain(new[key]) for key in ("step", *_SHARED)):
-            for part in ("numbers", "records"):
-                new[part] = {**old[part], **new[part]}
-            held.remove(old)
-            break
-    held = sorted(
-        [*held, new], key=lambda e: (e["features"], e["data"], e["samples"], e["step"] or 0)
-    )
-    write_json(path, {"evaluations": held})
+    with lock.held(folder, f".{EVALUATION}.lock", wait=True):  # others may measure the same run
+        known = read(path)
+        for old in known:
+            if all(_plain(old.get(key)) == _plain(new[key]) for key in ("step", *_SHARED)):
+                for part in ("numbers", "records"):
+                    new[part] = {**old[part], **new[part]}
+                known.remove(old)
+                break
+        known = sorted(
+            [*known, new], key=lambda e: (e["features"], e["data"], e["samples"], e["step"] or 0)
+        )
+        write_json(path, {"evaluations": known})
     return path
 
 

@@ -3,6 +3,7 @@ Never pickle."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -29,27 +30,43 @@ def save(path: Path, tree: Tree) -> None:
     plain = _split(tree, "", tensors)
     # Not by safetensors' own way to a file, which is readable by its owner only, whatever the umask
     # says, and leaves its temporary file behind when the process is killed.
-    content = to_bytes(tensors, metadata={"state": json.dumps(plain)})
+    state = json.dumps(plain)
+    content = to_bytes(tensors, metadata={"state": state, "digest": _digest(state, tensors)})
     with whole(path) as file:
         file.write(content)
 
 
 def load(path: Path) -> Tree:
-    """Read what ``save`` wrote; raises SteadyganError for a file that is missing or damaged."""
+    """Read what ``save`` wrote; raises SteadyganError for a file that is missing or damaged, be it
+    by a single bit."""
     try:
         with safe_open(path, "pt") as file:
-            tree: Tree = json.loads(file.metadata()["state"])
-            for key in file.keys():  # noqa: SIM118 - the file is no mapping
-                *inner, last = key.split("/")
-                node = tree
-                for part in inner:
-                    node = node.setdefault(part, {})
-                node[last] = file.get_tensor(key)
+            about = file.metadata()
+            tree: Tree = json.loads(about["state"])
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - no mapping
+        # Files of version 0.1.0 have none.
+        if about.get("digest") not in (None, _digest(about["state"], tensors)):
+            raise ValueError("its content is not what was written, by its checksum")
+        for key, value in tensors.items():
+            *inner, last = key.split("/")
+            node = tree
+            for part in inner:
+                node = node.setdefault(part, {})
+            node[last] = value
     except (OSError, SafetensorError, TypeError, KeyError, ValueError) as error:
         raise SteadyganError(
             f"{path} is no checkpoint of steadygan, or it is damaged: {error}."
         ) from error
     return tree
+
+
+def _digest(state: str, tensors: Mapping[str, Tensor]) -> str:
+    found = hashlib.blake2b(state.encode(), digest_size=16)
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        found.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()
 
 
 def checkpoints(folder: Path) -> list[Path]:
@@ -110,7 +127,8 @@ def random_state(generators: Mapping[str, torch.Generator], device: str) -> Tree
 def restore_random(tree: Tree, generators: Mapping[str, torch.Generator], device: str) -> None:
     """Set every stream of randomness."""
     for name, generator in generators.items():
-        generator.set_state(tree[name])
+        if name in tree:
+            generator.set_state(tree[name])
     torch.set_rng_state(tree["global"])
     if "cuda" in tree and device.startswith("cuda"):
         torch.cuda.set_rng_state(tree["cuda"], device)

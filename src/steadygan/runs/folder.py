@@ -16,6 +16,7 @@ from .format import (
     BEST,
     CHECKPOINTS,
     CONFIG,
+    LOCK,
     METRICS,
     REAL,
     SAMPLES,
@@ -102,9 +103,10 @@ class RunFolder:
         self._tidy()
         for name in (METRICS, WARNINGS):
             files.keep_lines(self.path / name, lambda row: _not_after(row, step))
-        for at, path in by_step(self.path / SAMPLES, ".png", ".npz").items():
-            if at > step:
-                files.remove(path)
+        for place, endings in {SAMPLES: (".png", ".npz"), CHECKPOINTS: (".safetensors",)}.items():
+            for at, path in by_step(self.path / place, *endings).items():
+                if at > step:
+                    files.remove(path)
 
     def _tidy(self) -> None:
         """Have the folders that are written to, which copies leave out where they are empty, without
@@ -151,7 +153,7 @@ def _precious(path: Path) -> bool:
     """Whether something in a folder is more than the start of a run that was killed there."""
     if path.name in (SAMPLES, CHECKPOINTS) and path.is_dir():
         return any(path.iterdir())
-    return not path.name.endswith(files.PARTIAL)
+    return path.name != LOCK and not path.name.endswith(files.PARTIAL)
 
 
 def _not_after(row: dict[str, Any], step: int) -> bool:

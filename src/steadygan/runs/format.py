@@ -9,6 +9,7 @@
     samples/         real, step-N: a PNG grid of images, an NPZ of vectors          (samples.py)
     checkpoints/     step-N and the best one: safetensors                        (checkpoint.py)
     evaluation.json, crosstest.json, report.html    made afterwards, by commands of these names
+    .lock           held by the process that writes, and who that is                     (lock.py)
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ CONFIG, STATUS = "config.json", "status.json"
 METRICS, WARNINGS = "metrics.jsonl", "warnings.jsonl"
 SAMPLES, CHECKPOINTS = "samples", "checkpoints"
 EVALUATION, CROSSTEST, REPORT = "evaluation.json", "crosstest.json", "report.html"
+LOCK = ".lock"
 REAL, BEST = "real", f"{CHECKPOINTS}/best.safetensors"
 
 LOGGED = (

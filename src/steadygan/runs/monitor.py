@@ -8,8 +8,12 @@ from collections.abc import Mapping
 from statistics import median
 from typing import NamedTuple
 
+NON_FINITE, STANDSTILL = DEAD = ("non-finite", "standstill")
+"""The kinds after which nothing can go on; a run always stops there."""
+
 KINDS: dict[str, str] = {
-    "non-finite": "a loss or a parameter is no longer a finite number; the run always stops there",
+    NON_FINITE: "a loss or a parameter is no longer a finite number; the run always stops there",
+    STANDSTILL: "the critic does not move any more while the generator does; the run stops there",
     "exploding-gradient": "the critic's input gradient is far above what it was: often seen just"
     " before a collapse",
     "critic-won": "the critic separates real from generated samples almost perfectly, so the"

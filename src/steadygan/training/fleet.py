@@ -88,10 +88,6 @@ class Fleet(Trained):
             if not alive and i not in self.stopped
         }
 
-    def sound(self) -> bool:
-        """Return True: a member that leaves the finite numbers ends before it moves."""
-        return True
-
     def stop(self, member: int, reason: str) -> None:
         """End a member at this step: it stays where it is."""
         super().stop(member, reason)
@@ -125,6 +121,9 @@ class Fleet(Trained):
         assert self.players.terms is not None
         return self.players.terms.scores[point].logits.mean(1)
 
+    def _each(self, t: Tensor) -> Tensor:
+        return t
+
     def _batched(self, parts: Sequence[Tensor]) -> Tensor:
         return torch.stack(list(parts)).to(self.device)
 
@@ -154,7 +153,8 @@ class Fleet(Trained):
             zip(self.latents, self.noises, self.streams, strict=True)
         ):
             latent.set_state(tree["latent"][str(i)])
-            noise.set_state(tree["noise"][str(i)])
+            if "noise" in tree:
+                noise.set_state(tree["noise"][str(i)])
             stream.restore(tree["streams"][str(i)])
 
 

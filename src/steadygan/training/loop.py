@@ -11,9 +11,9 @@ from torch import Tensor
 from ..runs.checkpoint import Tree
 from ..runs.config import Config
 from ..runs.files import finite
-from ..runs.monitor import Warning
+from ..runs.monitor import NON_FINITE, Warning
 from .interrupt import Interrupt
-from .trained import NON_FINITE, Trained
+from .trained import Trained
 from .watchers import Ending, Record, Watcher
 
 
@@ -131,15 +131,15 @@ class Training:
 
     def _save(self) -> bool:
         """Have a checkpoint written; return False where the networks are not worth one."""
-        if not self.trained.sound():
-            if not self.trained.over:
-                self._bury(0, "a parameter is no longer a finite number")
+        for member, (kind, what) in self.trained.ills().items():
+            self._bury(member, what, kind)
+        if not self.trained.savable:
             return False
         for watcher in self.watchers:
             watcher.saved(self)
         return True
 
-    def _bury(self, member: int, what: str) -> None:
-        self.trained.stop(member, f"{NON_FINITE}: {what}")
+    def _bury(self, member: int, what: str, kind: str = NON_FINITE) -> None:
+        self.trained.stop(member, f"{kind}: {what}")
         self.trained.metrics[member] = {}
-        self.warn(member, NON_FINITE, what)
+        self.warn(member, kind, what)

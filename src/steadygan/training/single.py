@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import ClassVar
+from pathlib import Path
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from ..core.context import Context, Samples
+from ..core.errors import SteadyganError
 from ..core.gradients import Decision
-from ..core.players import OptimizerPlayers
+from ..core.players import PLAYERS, OptimizerPlayers
 from ..core.registry import build
 from ..core.scores import Scores, score, squared_norm
 from ..problems.problem import Problem
 from ..runs import checkpoint
 from ..runs.config import Config, stream_seed
+from ..runs.folder import RunFolder
 from ..runs.models import Average, build_networks, generate
 from .decision import settle
 from .trained import Trained
@@ -61,6 +64,27 @@ class Single(Trained):
             keep_fakes=self.dynamics.share,
         )
 
+    def begin_from(self, run: Path) -> dict[str, Any]:
+        """Start from the networks of another run's newest checkpoint; return which that is.
+
+        Raises:
+            SteadyganError: Where that run's networks are others than this one's.
+        """
+        path = checkpoint.latest(RunFolder.open(run).path)
+        tree = checkpoint.load(path)
+        for name in PLAYERS:
+            try:
+                getattr(self, name).load_state_dict(tree[name])
+            except RuntimeError as error:
+                raise SteadyganError(
+                    f"The {name} of {run} is another network than this run's"
+                    f" {self.config.network}: {str(error).splitlines()[-1].strip()} Choose the same"
+                    " --network, samples of the same shape and as many classes."
+                ) from error
+        if self.average:
+            self.average.module.load_state_dict(self.generator.state_dict())
+        return {"run": str(run.resolve()), "step": tree["step"]}
+
     def fallen(self, logged: bool) -> dict[int, str]:
         """Return the losses that are not finite; on a GPU the look waits for the device, so it is
         kept to the logged steps."""
@@ -78,14 +102,6 @@ class Single(Trained):
         ]
         return {0: f"{' and '.join(bad)} is no longer a finite number"} if bad else {}
 
-    def sound(self) -> bool:
-        """Return whether all parameters are finite."""
-        return not self.lost(0) and all(
-            p.isfinite().all()
-            for module in (self.generator, self.critic)
-            for p in module.parameters()
-        )
-
     def generate(self, z: Tensor, y: Tensor | None) -> Tensor:
         """Return samples (1, N, *event) of latents (1, N, latent) and labels (N,)."""
         network = self.average.module if self.average else self.generator
@@ -102,6 +118,9 @@ class Single(Trained):
     def _logits(self, point: str) -> Tensor:
         assert self.players.terms is not None
         return self.players.terms.scores[point].logits.mean()
+
+    def _each(self, t: Tensor) -> Tensor:
+        return t[None]
 
     def _batched(self, parts: Sequence[Tensor]) -> Tensor:
         return parts[0].to(self.device, non_blocking=True)

@@ -4,7 +4,7 @@ folder."""
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -19,12 +19,15 @@ from ..runs.config import Config, problem_from_json, problem_to_json
 from ..runs.description import Description, describe
 from ..runs.folder import RunFolder
 from ..runs.format import CONFIG, STATUS
+from ..runs.lock import held
 from ..runs.members import alike
 from ..runs.models import build_networks
+from ..runs.monitor import DEAD
+from .changes import adapted, changed
 from .fleet import Fleet
 from .loop import Training
 from .single import Single
-from .trained import NON_FINITE, Trained
+from .trained import Trained
 from .watchers import State, Watcher
 from .watchers.folder import FolderWatcher
 from .watchers.judge import Judge, JudgeWatcher
@@ -60,7 +63,7 @@ class Outcome:
     @property
     def resumable(self) -> bool:
         """Whether to resume it leads anywhere but to the same end."""
-        lost = self.members or (self.reason or "").startswith(NON_FINITE)
+        lost = self.members or (self.reason or "").startswith(DEAD)
         return self.state == "interrupted" or (self.state == "stopped" and not lost)
 
 
@@ -70,10 +73,11 @@ def train(
     out: Path | str,
     *,
     show: Show = True,
+    init: Path | str | None = None,
     judge: Judge | None = None,
     watchers: Sequence[Watcher] = (),
 ) -> Outcome:
-    """Train a problem from scratch into a new run folder.
+    """Train a problem into a new run folder, from scratch or from another run's networks.
 
     Whatever cannot work is refused before anything is computed or written.
 
@@ -82,6 +86,8 @@ def train(
         config: How; what it leaves open is the problem's own.
         out: The run folder to make.
         show: A bar or lines on standard error, or nothing.
+        init: A run whose networks, at its newest checkpoint, are the start of this one's; its
+            optimizers and streams of randomness are not.
         judge: Measures samples at each evaluation; the best is kept beside the newest checkpoints.
         watchers: What else looks on, see ``steadygan.training.watchers``.
 
@@ -96,12 +102,15 @@ def train(
     build_networks(config, problem.event, classes=0)
     load(problem, show)
     single = Single(problem, config)
+    more: dict[str, Any] = {"critic_gradient": single.decision._asdict()}
+    if init is not None:
+        more["init"] = single.begin_from(Path(init))
     judge = _judge(problem, config, judge, show)
     training = _training(single, path, show, judge, watchers)
-    decision = single.decision._asdict()
-    about = describe(problem, [config], _sizes(single), fleet=False, critic_gradient=decision)
-    RunFolder.create(path, about)
-    return _outcome(training, path)
+    about = describe(problem, [config], _sizes(single), fleet=False, **more)
+    with held(path):
+        RunFolder.create(path, about)
+        return _outcome(training, path)
 
 
 def train_fleet(
@@ -146,8 +155,9 @@ def train_fleet(
     judge = _judge(problem, resolved[0], judge, show)
     training = _training(fleet, path, show, judge, watchers)
     about = describe(problem, resolved, _sizes(fleet), fleet=True, compiled=compiled)
-    RunFolder.create(path, about)
-    return _outcome(training, path)
+    with held(path):
+        RunFolder.create(path, about)
+        return _outcome(training, path)
 
 
 def resume(
@@ -156,6 +166,8 @@ def resume(
     steps: int | None = None,
     data: str | None = None,
     features: str | None = None,
+    changes: Mapping[str, Any] | None = None,
+    start: Path | str | None = None,
     show: Show = True,
     judge: Judge | None = None,
     watchers: Sequence[Watcher] = (),
@@ -164,7 +176,7 @@ def resume(
     it had never stopped.
 
     One that was killed before its first checkpoint begins anew; of many GANs those that had stopped
-    stay so.
+    stay so. What is changed on the way is kept in the folder's history.
 
     Args:
         run: The run folder.
@@ -172,42 +184,66 @@ def resume(
         data: Where its data lie now, which may be others than those it began with.
         features: What it is measured in, given again where that is a file of one's own: a folder
             may be a stranger's, and what it names is not run.
+        changes: New values of settings, by the names of ``Config``: regularizer, smoothing,
+            optimizer, critic_optimizer (and so learning rates), batch, device.
+        start: One of the run's checkpoints to go on from instead of the newest; what was made
+            after it is dropped.
         show: A bar or lines on standard error, or nothing.
         judge: As in ``train``.
         watchers: As in ``train``.
 
     Raises:
         SteadyganError: Where there is nothing to continue, where the data have changed and were
-            not given, where code would have to be run that only the folder names, and as
-            ``train``.
+            not given, where code would have to be run that only the folder names, where another
+            process trains it, for a checkpoint that is damaged, and as ``train``.
     """
     folder = RunFolder.open(Path(run))
-    about = folder.describe()
-    total = about.config.steps if steps is None else steps
-    members = [
-        replace(member, steps=total, features=_trusted(about, features, judge))
-        for member in about.members
-    ]
-    held = checkpoint.checkpoints(folder.path)
-    tree = checkpoint.load(held[-1]) if held else None
-    ended = (folder.path / STATUS).is_file() and folder.read(STATUS).get("state")
-    if tree is not None:
-        _check_unfinished(tree, total or 0, ended in ("finished", "stopped"), run)
-    problem, changed = _found_again(about, data, show)
-    trained = _rebuilt(about, problem, members)
-    judge = _judge(problem, members[0], judge, show)
-    training = _training(trained, folder.path, show, judge, watchers)
-    if tree is not None:
-        training.restore(tree)
-    if ended == "stopped" and not trained.many:
-        trained.stopped.clear()  # it is told to go on where it had stopped
-    folder.rewind(training.step)
-    if changed:
-        history = [*about.raw.get("history", ()), {"step": training.step, "data": changed}]
-        changed = {"history": history}
-    told = {"problem": problem_to_json(problem), "data": problem.describe(), **changed}
-    folder.write(CONFIG, {**about.raw, "config": members[0].to_json(), **told})
-    return _outcome(training, folder.path)
+    with held(folder.path):
+        about = folder.describe()
+        tree = _held(folder.path, start)
+        problem, other = _found_again(about, data, show)
+        members, differs = changed(problem, about.members, changes or {}, steps)
+        members = [replace(member, features=_trusted(about, features, judge)) for member in members]
+        ended = (folder.path / STATUS).is_file() and folder.read(STATUS).get("state")
+        if tree is not None:
+            over = ended in ("finished", "stopped")
+            _check_unfinished(tree, members[0].steps or 0, over, run)
+        trained = _rebuilt(about, problem, members, decide="regularizer" in differs)
+        judge = _judge(problem, members[0], judge, show)
+        training = _training(trained, folder.path, show, judge, watchers)
+        if tree is not None:
+            training.restore(adapted(tree, trained, about.config))
+        if ended == "stopped" and not trained.many:
+            trained.stopped.clear()  # it is told to go on where it had stopped
+        folder.rewind(training.step)
+        told: dict[str, Any] = {"problem": problem_to_json(problem), "data": problem.describe()}
+        if other or differs:
+            entry = {"step": training.step, **({"data": other} if other else {})}
+            entry |= {"changed": differs} if differs else {}
+            told["history"] = [*about.raw.get("history", ()), entry]
+        if not trained.many:
+            told["critic_gradient"] = trained.decision._asdict()  # type: ignore[attr-defined]
+        folder.write(CONFIG, {**about.raw, "config": members[0].to_json(), **told})
+        return _outcome(training, folder.path)
+
+
+def _held(folder: Path, start: Path | str | None) -> checkpoint.Tree | None:
+    """Read the checkpoint to go on from; None where there is none yet."""
+    known = checkpoint.checkpoints(folder)
+    if start is not None:
+        if Path(start).resolve() not in [path.resolve() for path in known]:
+            there = ", ".join(str(path) for path in known) or "none"
+            raise SteadyganError(f"{start} is no checkpoint of {folder}; there are {there}.")
+        return checkpoint.load(Path(start))
+    if not known:
+        return None
+    try:
+        return checkpoint.load(known[-1])
+    except SteadyganError as error:
+        if len(known) < 2:
+            raise
+        older = f"steadygan resume {folder} --from {known[-2]}"
+        raise SteadyganError(f"{error} Go on from the one before it: {older}") from error
 
 
 def _judge(problem: Problem, config: Config, given: Judge | None, show: Show) -> Judge | None:
@@ -280,10 +316,12 @@ def _check_unfinished(tree: checkpoint.Tree, total: int, said: bool, run: Path |
     )
 
 
-def _rebuilt(about: Description, problem: Problem, members: Sequence[Config]) -> Trained:
+def _rebuilt(
+    about: Description, problem: Problem, members: Sequence[Config], decide: bool
+) -> Trained:
     if about.is_fleet:
         return Fleet(problem, members, compiled=about.compiled)
-    decided = about.raw.get("critic_gradient")
+    decided = None if decide else about.raw.get("critic_gradient")
     return Single(problem, members[0], Decision(**decided) if decided else None)
 
 

@@ -11,12 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from ..core.dynamics import Dynamics
-from ..core.players import PLAYERS, Batch, OptimizerPlayers
+from ..core.players import PLAYERS, Batch, Name, OptimizerPlayers
 from ..core.registry import build
 from ..problems.problem import Problem
 from ..runs import checkpoint
 from ..runs.config import Config, stream_seed
 from ..runs.models import Average, labels, latents
+from ..runs.monitor import DEAD, NON_FINITE, STANDSTILL
 from .watchers import State
 
 GRID, VECTORS = 64, 5120
@@ -24,8 +25,6 @@ GRID, VECTORS = 64, 5120
 
 Row = dict[str, float]
 """Losses, norms and logits of one GAN at one step, by name."""
-
-NON_FINITE = "non-finite"
 
 
 class Trained(ABC):
@@ -53,6 +52,7 @@ class Trained(ABC):
         self.dynamics: Dynamics = build("dynamics", self.config.dynamics)
         self.average: Average | None = None
         self.stopped: dict[int, tuple[int, str]] = {}
+        self._sums: dict[Name, Tensor] = {}
         self.metrics: list[dict[str, float | None]] = [{} for _ in members]
         seeds = [m.seed for m in members]
         self.streams = [problem.stream(stream_seed(seed, "data")) for seed in seeds]
@@ -94,9 +94,51 @@ class Trained(ABC):
         logged: whether the step is logged; at another one a device need not be waited for.
         """
 
+    def ills(self) -> dict[int, tuple[str, str]]:
+        """Return the members that cannot train on, each with a kind of trouble and what was seen.
+
+        Looked at before a checkpoint, which would keep it: a parameter or an optimizer's memory
+        that is no longer finite (an overflowed second moment makes every step 0), and a critic that
+        has not moved since the last look while the generator has.
+        """
+        found: dict[int, tuple[str, str]] = {}
+        count = len(self.members)
+        sums: dict[Name, Tensor] = {}
+        for name in PLAYERS:
+            module = getattr(self.players, name)
+            own = [self._each(p.detach()).reshape(count, -1) for p in module.parameters()]
+            states = self.players.optimizers[name].state.values()
+            memory = [
+                self._each(value).reshape(count, -1)
+                for state in states
+                for value in state.values()
+                if isinstance(value, Tensor) and value.ndim
+            ]
+            for what, values in (
+                (f"a parameter of the {name} is no longer a finite number", own),
+                (f"the memory of the {name}'s optimizer has overflowed", memory),
+            ):
+                bad = [~v.isfinite().all(1) for v in values]
+                for i in torch.stack(bad).any(0).nonzero().flatten().tolist() if bad else ():
+                    found.setdefault(i, (NON_FINITE, what))
+            each = [torch.stack([v.double().sum(1), v.double().abs().sum(1)]) for v in own]
+            sums[name] = torch.cat(each) if each else torch.zeros(1, count)
+        if self._sums and self.step:
+            same = {name: (sums[name] == self._sums[name]).all(0) for name in PLAYERS}
+            still = same["critic"] & ~same["generator"]
+            for i in still.nonzero().flatten().tolist():
+                found.setdefault(i, (STANDSTILL, "the critic did not move since the last look"))
+        self._sums = sums
+        return {i: ill for i, ill in found.items() if i not in self.stopped}
+
     @abstractmethod
-    def sound(self) -> bool:
-        """Return whether all parameters are finite, so that they are worth a checkpoint."""
+    def _each(self, t: Tensor) -> Tensor:
+        """Return a player's tensor with the members (K, ...) first."""
+
+    @property
+    def savable(self) -> bool:
+        """Whether the networks are worth a checkpoint: one GAN's are not once it is lost."""
+        return self.many or not self.lost(0)
 
     def stop(self, member: int, reason: str) -> None:
         """End a member at this step; one that had ended stays as it was."""
@@ -123,8 +165,8 @@ class Trained(ABC):
         ]
 
     def lost(self, member: int) -> bool:
-        """Return whether a member has left the finite numbers, so that nothing can be measured."""
-        return member in self.stopped and self.stopped[member][1].startswith(NON_FINITE)
+        """Return whether a member cannot train on: it has left the finite numbers, or stands."""
+        return member in self.stopped and self.stopped[member][1].startswith(DEAD)
 
     # ------------------------------------------------------------ what is looked at
 
