@@ -65,3 +65,47 @@ def test_the_docs_take_from_the_face_what_it_has():
             ):
                 taken = {name.strip() for name in names.split(",")}
                 assert not taken & set(steadygan.__all__), f"{page.name}: {module} {taken}"
+
+
+USER = """
+import torch
+from torch import Tensor, nn
+
+import steadygan
+from steadygan import Config, Context, Game, build, critic_backward, names, resume, train
+
+game = Game("nonsaturating", ["js:gamma=0.1"])
+D, G = nn.Linear(3, 1), nn.Linear(2, 3)
+real, fake = torch.randn(8, 3), G(torch.randn(8, 2))
+loss: Tensor = game.critic_loss(D, real, fake.detach(), at=Context(progress=0.5))
+loss.backward()
+path: str = critic_backward(game, D, real, fake).path
+outcome = train(build("problem", "mixture3d"), Config(steps=3), "run", show=False)
+again: int = resume(outcome.path, steps=4).step
+all_of_them: list[str] = names("problem")
+value: float = steadygan.evaluate(["run"], metrics="energy")[0].numbers["energy"].value
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        (USER, ""),
+        (USER.replace("loss: Tensor", "loss: int"), 'expression has type "Tensor"'),
+        (USER.replace("Game, build", "Gmae, build"), 'no attribute "Gmae"'),
+    ],
+)
+def test_a_users_file_passes_a_strict_checker_and_mistakes_do_not(tmp_path, text, complaint):
+    (tmp_path / "user.py").write_text(text)
+    cache = Path(__file__).parent.parent.parent / ".mypy_cache"
+    # torch's own backward() is not annotated, whoever calls it.
+    options = ["--strict", "--untyped-calls-exclude=torch", "--cache-dir", cache]
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", *options, "user.py"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+    )
+    assert (done.returncode == 0) == (complaint == "") and complaint in done.stdout, done.stdout
