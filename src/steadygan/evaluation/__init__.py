@@ -1,5 +1,7 @@
-"""How good samples are: features -> statistics -> numbers, each with how sure it is. See
-``steadygan.evaluation.distances``."""
+"""How good samples are: features -> statistics -> numbers, each with how sure it is.
+
+See ``steadygan.evaluation.distances``.
+"""
 
 from .evaluator import Evaluator
 from .extractors import EffNetLite0, Inception2015

@@ -1,5 +1,7 @@
-"""Features that have been taken once are kept on disk, under the hash of the images and of the
-extractor."""
+"""Features that have been taken once are kept on disk.
+
+They lie under the hash of the images and of the extractor.
+"""
 
 from __future__ import annotations
 
@@ -20,8 +22,10 @@ from .statistics import Statistics
 
 
 class Measured(NamedTuple):
-    """What the distances take of a set of images: features (N, D) float32, class probabilities (N,
-    K) or None, and the statistics."""
+    """What the distances take of a set of images.
+
+    Features (N, D) float32, class probabilities (N, K) or None, and the statistics.
+    """
 
     features: Tensor
     probabilities: Tensor | None
@@ -37,8 +41,7 @@ def measure(pixels: np.ndarray, features: Features, progress: Progress | None = 
 
 
 def cached(pixels: np.ndarray, features: Features, progress: Progress | None = None) -> Measured:
-    """Return the features and statistics of images (N, C, H, W) uint8, from the cache where these
-    images were seen by this extractor.
+    """Return the features and statistics of images (N, C, H, W) uint8, from the cache or for it.
 
     The file is named after the SHA-256 of the images (order and shape included), of the extractor's
     spec and of its weights. A file that cannot be read is made again; a cache that cannot be

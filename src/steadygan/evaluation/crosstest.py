@@ -27,8 +27,9 @@ RESAMPLES = 1000
 
 @dataclass(frozen=True)
 class CrossTest:
-    """What R models' discriminators say of R models' samples; logits are large on real samples,
-    thresholds at 0.
+    """What R models' discriminators say of R models' samples.
+
+    Logits are large on real samples, thresholds at 0.
 
     confusion: of each model, columns real and generated, rows accepted and rejected, each column
     adding up to 1. false_positives[i][j]: share of model j's samples that discriminator i takes for
@@ -62,8 +63,9 @@ def judged(
     samples: Sequence[Tensor],
     progress: Progress | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Return what ``cross_test`` takes: each critic's logits of the test samples, (R, N), and of
-    every model's samples, (R, R, M).
+    """Return what ``cross_test`` takes.
+
+    Each critic's logits of the test samples, (R, N), and of every model's samples, (R, R, M).
 
     ``progress(done, total)`` is called after each critic.
     """
@@ -160,8 +162,10 @@ def cross_test(names: Sequence[str], real: Points, generated: Points, seed: int 
 
 
 def _areas(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return AUCs (R, R), and each sample's part in them: of test samples (R, R, N), of generated
-    ones (R, R, M)."""
+    """Return AUCs (R, R), and each sample's part in them.
+
+    Of test samples (R, R, N), of generated ones (R, R, M).
+    """
     count = len(x)
     by_real = torch.stack(
         [torch.stack([_below(x[i], y[i, j]) for j in range(count)]) for i in range(count)]
@@ -173,8 +177,10 @@ def _areas(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _below(a: Tensor, b: Tensor) -> Tensor:
-    """Return for each of a the share of b that lies below it, ties counted half: (N,), (M,) ->
-    (N,)."""
+    """Return for each of a the share of b that lies below it, ties counted half.
+
+    (N,), (M,) -> (N,).
+    """
     b = b.sort().values
     return (torch.searchsorted(b, a) + torch.searchsorted(b, a, right=True)).double() / (2 * len(b))
 

@@ -1,5 +1,6 @@
-"""One function for each number, on plain arrays (N, D), NumPy or torch: x real, y generated. Each
-returns a record of estimates.
+"""One function for each number, on plain arrays (N, D), NumPy or torch: x real, y generated.
+
+Each returns a record of estimates.
 
 Every interval covers 95 % of the luck of the draw. It never covers the bias that some of the
 numbers have with the number of samples, so compare at equal N; docs/evaluating.md says what each
@@ -59,8 +60,9 @@ def kernel_distance(
     coef: float = 1.0,
     seed: int = 0,
 ) -> Distance:
-    """Return the kernel (Inception) distance, KID: the squared MMD of x (N, D) and y (M, D) with
-    the kernel (gamma <a, b> + coef)^degree.
+    """Return the kernel (Inception) distance, KID.
+
+    The squared MMD of x (N, D) and y (M, D) with the kernel (gamma <a, b> + coef)^degree.
 
     MMD^2 = E k(x, x') + E k(y, y') - 2 E k(x, y) over different samples x, x', gamma 1/D by
     default: unbiased at every N, so it may be negative. Both samples are shuffled by the seed and
@@ -84,8 +86,9 @@ def kernel_distance(
 
 
 def energy_distance(x: Points, y: Points, subsets: int = 10, seed: int = 0) -> Distance:
-    """Return the energy distance 2 E|x - y| - E|x - x'| - E|y - y'| of x (N, D) and y (M, D), in
-    units of x; unbiased, so it may be < 0.
+    """Return the energy distance 2 E|x - y| - E|x - x'| - E|y - y'| of x (N, D) and y (M, D).
+
+    In units of x; unbiased, so it may be < 0.
 
     It is 0 only for equal distributions, whatever their shape; meant for vectors, where it needs no
     features. Subsets and interval as in ``kernel_distance``. Raises SteadyganError for shapes that
@@ -109,8 +112,9 @@ def energy_distance(x: Points, y: Points, subsets: int = 10, seed: int = 0) -> D
 def sliced_wasserstein(
     x: Points, y: Points, projections: int = 256, replicates: int = 20, seed: int = 0
 ) -> Distance:
-    """Return the sliced Wasserstein-1 distance of x (N, D) and y (M, D), in units of x: the mean
-    over unit u of W1(<x, u>, <y, u>).
+    """Return the sliced Wasserstein-1 distance of x (N, D) and y (M, D), in units of x.
+
+    The mean over unit u of W1(<x, u>, <y, u>).
 
     The interval is 1.96 standard deviations of bootstrap ``replicates`` of both samples, around the
     value, because the replicates themselves lie too high; the directions stay the same. Biased
@@ -138,8 +142,9 @@ def sliced_wasserstein(
 
 
 def inception_score(probabilities: Points, splits: int = 10, seed: int = 0) -> InceptionScore:
-    """Return the inception score exp(E KL(p(k|y) || p(k))) of class probabilities (N, K) of
-    generated samples; in [1, K], more is better.
+    """Return the inception score exp(E KL(p(k|y) || p(k))) of class probabilities (N, K).
+
+    Of generated samples; in [1, K], more is better.
 
     Shuffled by the seed and cut into disjoint ``splits``: the value is the mean of their scores,
     the interval Student's. It never looks at real data, and grows with the samples in a split.
@@ -170,8 +175,10 @@ def inception_score(probabilities: Points, splits: int = 10, seed: int = 0) -> I
 def _discrepancy(
     x: Points, y: Points, kernel: Callable[[Tensor, Tensor], Tensor], subsets: int, seed: int
 ) -> Distance:
-    """Return the mean over disjoint subsets of E k(x, x') + E k(y, y') - 2 E k(x, y), pairs of a
-    sample with itself left out."""
+    """Return the mean over disjoint subsets of E k(x, x') + E k(y, y') - 2 E k(x, y).
+
+    Pairs of a sample with itself are left out.
+    """
     real, generated = as_pair(x, y)
     rng = np.random.default_rng(seed)
     pairs = zip(

@@ -20,8 +20,10 @@ _Z = 1.959963984540054  # the standard normal distribution lies within it with p
 
 
 class Estimate(NamedTuple):
-    """A ``value`` and the ends ``low`` and ``high`` of its 95 % interval, which covers the luck of
-    the draw and never the bias."""
+    """A ``value`` and the ends ``low`` and ``high`` of its 95 % interval.
+
+    It covers the luck of the draw and never the bias.
+    """
 
     value: float
     low: float
@@ -37,8 +39,10 @@ class Estimate(NamedTuple):
 
 @dataclass(frozen=True)
 class Record:
-    """Base of what a distance returns: estimates by name, how many samples they come from, and how
-    the intervals were made."""
+    """Base of what a distance returns.
+
+    Estimates by name, how many samples they come from, and how the intervals were made.
+    """
 
     method: str
 
@@ -57,8 +61,10 @@ class Record:
 
 
 def plain(value: Any) -> Any:
-    """Return a value as plain data: an estimate is {value, low, high}, what is not finite None,
-    arrays and tuples lists."""
+    """Return a value as plain data.
+
+    An estimate is {value, low, high}, what is not finite None, arrays and tuples lists.
+    """
     if isinstance(value, Estimate):
         return {
             key: number if math.isfinite(number) else None
@@ -79,8 +85,9 @@ def normal(value: float, error: float) -> Estimate:
 
 
 def mean_of(values: Tensor) -> Estimate:
-    """Return the mean of independent values (n,) with Student's interval, mean -/+ t sd/sqrt(n);
-    without an interval for one value.
+    """Return the mean of independent values (n,) with Student's interval, mean -/+ t sd/sqrt(n).
+
+    Without an interval for one value.
 
     >>> mean_of(torch.tensor([1.0, 2.0, 3.0]))
     Estimate(value=2.0, low=-0.48413..., high=4.48413...)
@@ -113,8 +120,11 @@ def share_of(inside: Tensor) -> Estimate:
 
 
 def as_points(what: str, given: Points) -> Tensor:
-    """Return samples (N, D) as float64 on the CPU; raises SteadyganError for another shape and for
-    values that are not finite."""
+    """Return samples (N, D) as float64 on the CPU.
+
+    Raises:
+        SteadyganError: For another shape and for values that are not finite.
+    """
     points = torch.as_tensor(given).detach().cpu().double()
     if points.ndim != 2 or not points.numel():
         raise SteadyganError(
@@ -128,8 +138,11 @@ def as_points(what: str, given: Points) -> Tensor:
 
 
 def as_pair(x: Points, y: Points, at_least: int = 2) -> tuple[Tensor, Tensor]:
-    """Return real samples x (N, D) and generated ones y (M, D) as float64; raises SteadyganError
-    where they do not fit together."""
+    """Return real samples x (N, D) and generated ones y (M, D) as float64.
+
+    Raises:
+        SteadyganError: Where they do not fit together.
+    """
     real, generated = as_points("x", x), as_points("y", y)
     if real.shape[1] != generated.shape[1]:
         raise SteadyganError(

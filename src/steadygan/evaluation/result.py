@@ -1,5 +1,4 @@
-"""The outcome of one evaluation, how it is kept in a run folder, and when two of them may be
-compared."""
+"""The outcome of one evaluation, how a run folder keeps it, and when two may be compared."""
 
 from __future__ import annotations
 
@@ -20,8 +19,9 @@ from .metrics import number
 
 @dataclass(frozen=True)
 class Protocol:
-    """What two evaluations must share to be compared: features and their preparation, the real
-    samples, and the number of samples.
+    """What two evaluations must share to be compared.
+
+    Features and their preparation, the real samples, and the number of samples.
 
     ``data`` is only where the real samples lay; their ``fingerprint`` is what counts.
     """
@@ -40,8 +40,10 @@ _SHARED = tuple(f.name for f in fields(Protocol) if f.compare)
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The ``numbers`` of one set of samples by key, and the whole ``records`` as plain data;
-    ``step`` is the checkpoint's."""
+    """The ``numbers`` of one set of samples by key, and the whole ``records`` as plain data.
+
+    ``step`` is the checkpoint's.
+    """
 
     name: str
     step: int | None
@@ -56,8 +58,10 @@ class Evaluation:
         return self.name if self.step is None else f"{self.name} at {self.step}"
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain data: each number as {value, low, high, name, better}, so that it can be
-        shown without this package."""
+        """Return plain data: each number as {value, low, high, name, better}.
+
+        So it can be shown without this package.
+        """
         numbers = {
             key: {
                 **estimate._asdict(),
@@ -96,8 +100,10 @@ def comparable(evaluations: Sequence[Evaluation]) -> None:
 def ranking(
     evaluations: Sequence[Evaluation], key: str, better: Literal["less", "more"] = "less"
 ) -> str:
-    """Return the names from the best value of a number to the worst: '<' or '>' where intervals are
-    apart, '≈' where they overlap."""
+    """Return the names from the best value of a number to the worst.
+
+    '<' or '>' where intervals are apart, '≈' where they overlap.
+    """
     comparable(evaluations)
     sign = "<" if better == "less" else ">"
     order = sorted(evaluations, key=lambda e: e.numbers[key].value, reverse=better == "more")

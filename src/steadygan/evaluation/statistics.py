@@ -14,8 +14,7 @@ from .estimate import Points, as_points
 
 @dataclass(frozen=True, eq=False)
 class Statistics:
-    """Count N, mean (D,) and scatter S = sum_i (x_i - mean)(x_i - mean)^T (D, D) of features, in
-    float64.
+    """Count N, mean (D,) and scatter S = sum_i (x_i - mean)(x_i - mean)^T (D, D), in float64.
 
     Two of them merge into the statistics of both samples together (Chan et al.):
     mean = (N mean + N' mean')/(N + N'), S + S' + N N'/(N + N') (mean - mean')(mean - mean')^T. No
@@ -35,8 +34,11 @@ class Statistics:
 
     @classmethod
     def of(cls, *batches: Points) -> Statistics:
-        """Return the statistics of batches (n, D) taken together; raises SteadyganError for shapes
-        that do not fit."""
+        """Return the statistics of batches (n, D) taken together.
+
+        Raises:
+            SteadyganError: For shapes that do not fit.
+        """
         return cls.stream(batches)
 
     @classmethod

