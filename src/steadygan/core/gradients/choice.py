@@ -78,7 +78,8 @@ def key_of(game: Game, critic: nn.Module, points: Points) -> Hashable:
     parameters = tuple((id(p), p.requires_grad) for p in critic.parameters())
     first = next(iter(points.values()))
     low = torch.is_autocast_enabled(first.x.device.type)
-    return game.where, modules, parameters, first.x.shape[1:], first.labels is None, low
+    asked = game.where, game.outputs
+    return asked, modules, parameters, first.x.shape[1:], first.labels is None, low
 
 
 def _decide(game: Game, critic: nn.Module, points: Points, at: Context) -> Decision:

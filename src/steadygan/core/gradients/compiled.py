@@ -14,6 +14,7 @@ from torch.func import functional_call
 from torch.utils import _pytree as pytree
 
 from ..context import Context, Samples
+from ..errors import SteadyganError
 from ..game import Game
 from ..schedules import at as strength_at
 from .paths import PATHS, Found, Points
@@ -36,9 +37,10 @@ def compiled(
 ) -> Found:
     """Return what a path finds, by its compiled form; ``key`` says when two calls may share one.
 
-    Compiling takes the best part of a minute, once for each shape of a batch. Dropout draws from
-    the compiler's own random streams.
+    Compiling takes the best part of a minute, once for each shape of a batch. Dropout and signs
+    draw from the compiler's own random streams; signs that shall come from a generator are refused.
     """
+    source = None if at.rng is None else _Elsewhere()
     held, learned = (
         dict(critic.named_parameters()) | dict(critic.named_buffers()),
         {id(p) for p in parameters},
@@ -59,13 +61,14 @@ def compiled(
     }
     leaves, shape = pytree.tree_flatten(given)
     bare = game.with_strengths(dict.fromkeys(given["strengths"], 0.0))
-    key = key, path, repr(bare), str(shape), tuple((t.shape, t.dtype, t.device) for t in leaves)
+    looks = tuple((t.shape, t.dtype, t.device) for t in leaves)
+    key = key, path, repr(bare), str(shape), looks, source is None
 
     def pure(given: Tree) -> Tree:
         own = {name: t.detach().requires_grad_() for name, t in given["learned"].items()}
         here = {name: Samples(**samples) for name, samples in given["points"].items()}
         network = lambda *x: functional_call(critic, own | given["fixed"], x)  # noqa: E731
-        context = Context(memory=given["memory"])
+        context = Context(memory=given["memory"], rng=source)
         found = PATHS[path](
             game.with_strengths(given["strengths"]), network, here, context, given["scale"]
         )
@@ -86,3 +89,15 @@ def compiled(
         [held[name] for name in found["gradients"]],
         list(found["gradients"].values()),
     )
+
+
+class _Elsewhere:
+    """Refuses draws: a compiled function cannot take them from a generator."""
+
+    def uniform(self, like: Tensor) -> Tensor:
+        raise SteadyganError(
+            "the compiled path cannot draw the signs of many logits from a generator: pass no rng,"
+            " choose another path, or penalize without signs, such as outputs='mean'"
+        )
+
+    normal = uniform
