@@ -30,11 +30,11 @@ _HOW_READ = ("flip", "broken", "limit", "classes_from")
 class Crosstest:
     """Compare runs by letting their discriminators judge every run's samples.
 
-    Each sees test samples, its own samples and those of every other run. The better run's discriminator rejects the others' samples, and its own samples pass theirs.
-    Thresholds are at logit 0; the AUC beside them needs none, so that a discriminator's bias alone
-    decides nothing. Batch normalisation takes each batch's own statistics, real and generated
-    apart, as in training. The result is kept in crosstest.json of every run, and shown in its
-    report.
+    Each sees test samples, its own samples and those of every other run. The better run's
+    discriminator rejects the others' samples, and its own samples pass theirs. Thresholds are at
+    logit 0; the AUC beside them needs none, so that a discriminator's bias alone decides nothing.
+    Batch normalisation takes each batch's own statistics, real and generated apart, as in training.
+    The result is kept in crosstest.json of every run, and shown in its report.
 
     Examples:
       steadygan crosstest runs/plain runs/js --data cifar10/test.zip

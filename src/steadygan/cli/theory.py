@@ -182,9 +182,10 @@ def _number(value: list[float]) -> str:
 class Diagnose:
     """Say what is wrong with a GAN, or nothing, and the one change to try first.
 
-    Local stability, rotation, gradients and the critic are looked at. A run folder is taken at its newest checkpoint. A .py file is run, so give only one that you
-    trust; its make_game() returns a dict with generator, critic, data, latents, objective and lr
-    (or optimizers), and optionally regularizers, dynamics, labels.
+    Local stability, rotation, gradients and the critic are looked at. A run folder is taken at its
+    newest checkpoint. A .py file is run, so give only one that you trust; its make_game() returns a
+    dict with generator, critic, data, latents, objective and lr (or optimizers), and optionally
+    regularizers, dynamics, labels.
 
     Examples:
       steadygan diagnose runs/photos --out diagnosis.html

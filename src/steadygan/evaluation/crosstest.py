@@ -89,7 +89,8 @@ def cross_test(names: Sequence[str], real: Points, generated: Points, seed: int 
     test samples and over each model's samples. Raises SteadyganError for fewer than two models, for
     shapes that do not fit, and for logits that are not finite.
 
-    >>> knows, guesses = [[3.0, 3.0], [1.0, -1.0]], [[[-3.0, -3.0], [-3.0, -3.0]], [[1.0, 1.0], [1.0, -1.0]]]
+    >>> knows = [[3.0, 3.0], [1.0, -1.0]]
+    >>> guesses = [[[-3.0, -3.0], [-3.0, -3.0]], [[1.0, 1.0], [1.0, -1.0]]]
     >>> cross_test(["knows", "guesses"], torch.tensor(knows), torch.tensor(guesses)).confusion
     [[[1.0, 0.0], [0.0, 1.0]], [[0.5, 0.5], [0.5, 0.5]]]
 

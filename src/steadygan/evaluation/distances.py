@@ -94,7 +94,8 @@ def energy_distance(x: Points, y: Points, subsets: int = 10, seed: int = 0) -> D
     features. Subsets and interval as in ``kernel_distance``. Raises SteadyganError for shapes that
     do not fit and for fewer than two samples a subset.
 
-    >>> energy_distance(torch.tensor([[0.0], [2.0]]), torch.tensor([[5.0], [6.0]]), subsets=1).distance.value  # 2 * 4.5 - 2 - 1
+    >>> x, y = torch.tensor([[0.0], [2.0]]), torch.tensor([[5.0], [6.0]])
+    >>> energy_distance(x, y, subsets=1).distance.value  # 2 * 4.5 - 2 - 1
     6.0
 
     Reference: Székely and Rizzo 2013, "Energy statistics: a class of statistics based on
@@ -120,7 +121,8 @@ def sliced_wasserstein(
     value, because the replicates themselves lie too high; the directions stay the same. Biased
     upwards like 1/sqrt(N). Raises SteadyganError for shapes that do not fit.
 
-    >>> sliced_wasserstein(torch.tensor([[0.0], [1.0]]), torch.tensor([[3.0], [2.0]])).distance.value
+    >>> x, y = torch.tensor([[0.0], [1.0]]), torch.tensor([[3.0], [2.0]])
+    >>> sliced_wasserstein(x, y).distance.value
     2.0
 
     Reference: Bonneel et al. 2015, "Sliced and Radon Wasserstein barycenters of measures".
@@ -150,7 +152,8 @@ def inception_score(probabilities: Points, splits: int = 10, seed: int = 0) -> I
     the interval Student's. It never looks at real data, and grows with the samples in a split.
     Raises SteadyganError for rows that are no probabilities and for too many splits.
 
-    >>> round(inception_score(torch.eye(4).repeat(25, 1), splits=1).score.value, 6)  # sure of each, and all four classes alike
+    >>> sure = torch.eye(4).repeat(25, 1)  # of each, and all four classes alike
+    >>> round(inception_score(sure, splits=1).score.value, 6)
     4.0
 
     Reference: Salimans et al. 2016, "Improved techniques for training GANs", arXiv:1606.03498.

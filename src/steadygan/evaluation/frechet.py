@@ -72,7 +72,8 @@ def frechet_distance(x: Points | Statistics, y: Points | Statistics) -> FrechetD
     Raises SteadyganError for shapes that do not fit, fewer than two samples and values that are not
     finite.
 
-    >>> x = torch.tensor([[0.0], [1.0], [2.0]]); y = 3 * x + 5  # means 1 and 8, standard deviations 1 and 3
+    >>> x = torch.tensor([[0.0], [1.0], [2.0]]); y = 3 * x + 5
+    >>> # means 1 and 8, standard deviations 1 and 3
     >>> round(frechet_distance(x, y).distance.value, 9)
     53.0
 

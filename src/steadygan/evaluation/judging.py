@@ -97,7 +97,8 @@ def evaluate(
     >>> folder = tempfile.mkdtemp()
     >>> for name in ("ours", "real"):
     ...     numpy.savez(f"{folder}/{name}.npz", samples=torch.randn(64, 2).numpy())
-    >>> (found,) = evaluate([f"{folder}/ours.npz"], f"{folder}/real.npz", metrics=["energy"], samples=64)
+    >>> ours, real = f"{folder}/ours.npz", f"{folder}/real.npz"
+    >>> (found,) = evaluate([ours], real, metrics=["energy"], samples=64)
     >>> abs(found.numbers["energy"].value) < 0.5
     True
     """

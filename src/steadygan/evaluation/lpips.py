@@ -169,7 +169,8 @@ def lpips_diversity(
     of as many real images.
 
     >>> images = torch.tensor([0, 255, 0, 255], dtype=torch.uint8).view(4, 1, 1, 1)
-    >>> lpips_diversity(images, lambda a, b: (a - b).abs().flatten(1).mean(1)).distance.value in (0, 2)
+    >>> def distance(a, b): return (a - b).abs().flatten(1).mean(1)
+    >>> lpips_diversity(images, distance).distance.value in (0, 2)
     True
 
     Reference: Zhang et al. 2018, arXiv:1801.03924; for diversity, Zhu et al. 2017,

@@ -88,7 +88,8 @@ def precision_recall(x: Points, y: Points, k: int = 3) -> PrecisionRecall:
     take 0.6 GB on top of the samples. Raises SteadyganError for shapes that do not fit and for k
     not in 1 .. min(N, M) - 1.
 
-    >>> x = torch.tensor([[0.0], [1.0], [2.0], [3.0]]); y = torch.tensor([[0.5], [1.5], [9.0], [2.5]])
+    >>> x = torch.tensor([[0.0], [1.0], [2.0], [3.0]])
+    >>> y = torch.tensor([[0.5], [1.5], [9.0], [2.5]])
     >>> found = precision_recall(x, y, k=1)
     >>> found.precision.value, found.recall.value
     (0.75, 1.0)
@@ -122,7 +123,8 @@ def density_coverage(x: Points, y: Points, k: int = 5) -> DensityCoverage:
 
     Raises SteadyganError for shapes that do not fit and for k not in 1 .. min(N, M) - 1.
 
-    >>> x = torch.tensor([[0.0], [1.0], [2.0], [3.0]]); y = torch.tensor([[0.5], [0.5], [9.0], [9.0]])
+    >>> x = torch.tensor([[0.0], [1.0], [2.0], [3.0]])
+    >>> y = torch.tensor([[0.5], [0.5], [9.0], [9.0]])
     >>> found = density_coverage(x, y, k=1)
     >>> found.density.value, found.coverage.value
     (1.0, 0.5)
@@ -163,7 +165,8 @@ def nearest_neighbours(x: Points, y: Points) -> Neighbours:
 
     Raises SteadyganError for shapes that do not fit and for fewer than two samples.
 
-    >>> x = torch.tensor([[0.0, 0.0], [0.0, 1.0], [5.0, 0.0]]); y = torch.tensor([[5.0, 0.1], [0.0, 3.0]])
+    >>> x = torch.tensor([[0.0, 0.0], [0.0, 1.0], [5.0, 0.0]])
+    >>> y = torch.tensor([[5.0, 0.1], [0.0, 3.0]])
     >>> found = nearest_neighbours(x, y)
     >>> found.copied.value, found.index.tolist(), found.distance.tolist()
     (0.5, [2, 1], [0.1..., 2.0])

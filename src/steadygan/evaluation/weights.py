@@ -171,7 +171,7 @@ class _SafeUnpickler(pickle.Unpickler):
 
 
 def _zipped(content: bytes) -> Any:
-    """Return what torch's format since 1.6 holds: a zip of data.pkl and one file for each storage."""
+    """Return what torch's format since 1.6 holds: a zip of data.pkl and storages."""
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         (index,) = (name for name in archive.namelist() if name.endswith("data.pkl"))
         folder = index.removesuffix("data.pkl")
