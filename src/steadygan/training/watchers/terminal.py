@@ -6,7 +6,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from statistics import median
 from typing import TYPE_CHECKING, Literal
 
@@ -58,19 +58,21 @@ class TerminalWatcher(Watcher):
     def began(self, training: Training) -> None:
         """Start the bar."""
         self._first, self._started = training.step, time.perf_counter()
-        name = self._name + (f" × {len(training.trained.members)}" if training.trained.many else "")
-        self._name = name
+        if training.trained.many:
+            self._name = f"{len(training.trained.members)} × {self._name}"
         self._task = self._bar.add_task(
-            name, total=training.config.steps, completed=training.step, speed=""
+            self._name, total=training.config.steps, completed=training.step, speed=""
         )
-        self._bar.start()
+        with _open_or_not():
+            self._bar.start()
 
     def stepped(self, training: Training) -> None:
         """Move the bar, ten times a second."""
         now = time.perf_counter()
         if self._task is not None and now - self._moved > _FRAME:
             self._moved = now
-            self._bar.update(self._task, completed=training.step)
+            with _open_or_not():
+                self._bar.update(self._task, completed=training.step, refresh=True)
 
     def logged(self, training: Training, record: Record) -> None:
         """Show the figures of a logged step; off a terminal seldom, so that a file stays short."""
@@ -83,31 +85,40 @@ class TerminalWatcher(Watcher):
         speed = (training.step - self._first) / max(now - self._started, 1e-9)
         self._bar.figures = words
         if self._task is not None:
-            self._bar.update(self._task, completed=training.step, speed=f"{speed:.1f} it/s")
+            with _open_or_not():
+                self._bar.update(self._task, completed=training.step, speed=f"{speed:.1f} it/s")
         pace = _LINES[sys.stderr.isatty()]
         if not self._console.is_terminal and (now - self._said > pace or training.step == total):
             self._said = now
             left = (total - training.step) / speed if speed else 0.0
-            self._console.print(
-                f"{self._name} {training.step}/{total}  {'  '.join(words)}  {speed:.1f} it/s "
-                f" {left:.0f} s left",
-                soft_wrap=True,
-                markup=False,
-            )
+            with _open_or_not():
+                self._console.print(
+                    f"{self._name} {training.step}/{total}  {'  '.join(words)}  {speed:.1f} it/s "
+                    f" {left:.0f} s left",
+                    soft_wrap=True,
+                    markup=False,
+                )
 
     def warned(self, training: Training, member: int, warning: Warning) -> None:
         """Show a warning above the bar."""
         said = named(training, member, warning)
-        self._console.print(
-            Text.assemble((f"step {said.step}: {said.kind}:", "yellow"), f" {said.message}"),
-            soft_wrap=True,
-        )
+        with _open_or_not():
+            self._console.print(
+                Text.assemble((f"step {said.step}: {said.kind}:", "yellow"), f" {said.message}"),
+                soft_wrap=True,
+            )
 
     def ended(self, training: Training, ending: Ending) -> None:
         """Take the bar away."""
         if self._task is not None:
-            self._bar.update(self._task, completed=training.step)
-            self._bar.stop()
+            with _open_or_not():
+                self._bar.update(self._task, completed=training.step, refresh=True)
+                self._bar.stop()
+
+
+def _open_or_not() -> AbstractContextManager[None]:
+    """Show something; that the terminal was closed is no reason to end a run."""
+    return suppress(OSError)
 
 
 class _Bar(Progress):
@@ -127,6 +138,7 @@ class _Bar(Progress):
             TimeRemainingColumn(table_column=Column(no_wrap=True)),
             console=console,
             expand=True,
+            auto_refresh=False,
             disable=not (show and console.is_terminal),
         )
 
