@@ -262,9 +262,8 @@ def one(index: int) -> dict[str, Any]:
         return {**row, "happened": "not simulated: no equilibrium reached"}
     played, dynamics = Game(at["objective"], at["regularizer"]), str(rng.choice(DYNAMICS))
     if kind == "mlp-trained":
-        lr = float(
-            f"{own_limit(played, dynamics, at['networks'], at['batch']) * 10 ** rng.uniform(-0.7, 0.5):.4g}"
-        )
+        limit = own_limit(played, dynamics, at["networks"], at["batch"])
+        lr = float(f"{limit * 10 ** rng.uniform(-0.7, 0.5):.4g}")
     else:
         lr = round(float(10 ** rng.uniform(-1.3, 0.5)), 4)
     found = diagnose(

@@ -239,8 +239,9 @@ class Third(nn.Module):
 
 def make_game():
     torch.manual_seed(0)
-    return dict(generator=Third((3, 2)), critic=Third((2, 1)), data=torch.randn(16, 2), latents=torch.randn(16, 3),
-                objective="nonsaturating", regularizers=["r1:gamma=0.1"], lr=LR)
+    return dict(generator=Third((3, 2)), critic=Third((2, 1)), data=torch.randn(16, 2),
+                latents=torch.randn(16, 3), objective="nonsaturating",
+                regularizers=["r1:gamma=0.1"], lr=LR)
 """
 
 

@@ -187,7 +187,7 @@ from steadygan.core.regularizers import GradientPenalty
 @register("regularizer", "mine")
 @dataclass(frozen=True)
 class Mine(GradientPenalty):
-    """Mine: gamma/2 D^2 (||grad D|| - {target})^2, the mean over fakes plus the mean around real samples.
+    """Mine: gamma/2 D^2 (||grad D|| - {target})^2, the mean over fakes plus that around real ones.
 
     gamma: in squared units of the samples. Reference: nobody 2031.
 

@@ -13,8 +13,12 @@ EVENT = (3, 8, 8)
 def body(*middle: nn.Module, channels: int = 6, side: int = 4) -> nn.Sequential:
     """A convolution to ``channels`` maps of side 4, what is to be tested, a linear head."""
     return nn.Sequential(
-        nn.Conv2d(3, 6, 3, 2, 1), nn.LeakyReLU(0.2), *middle, nn.Flatten(), nn.Linear(channels * side**2, 1)
-    )  # fmt: skip
+        nn.Conv2d(3, 6, 3, 2, 1),
+        nn.LeakyReLU(0.2),
+        *middle,
+        nn.Flatten(),
+        nn.Linear(channels * side**2, 1),
+    )
 
 
 class Of(nn.Module):

@@ -63,7 +63,7 @@ def jacobian(critic, samples, reading):
 
 
 def brute(game, critic, real, fake, labels, rule, drawn):
-    """The loss from every logit's own gradient, each sum written out; with the draws of the game."""
+    """The loss from every logit's own gradient, each sum written out; with the game's draws."""
     draws = Logged()
     points = game.points(real, fake, labels=labels, at=Context(rng=draws))
     looks = {

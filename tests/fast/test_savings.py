@@ -164,8 +164,10 @@ def test_one_batch_for_both_players_is_a_plain_loop_with_one_batch():
 
 def test_a_run_with_everything_resumes_with_the_same_bits(tmp_path):
     config = Config(
-        regularizer=("js:gamma=0.1",), dynamics="alternating:share=true,critic_steps=2", optimizer="adam:lr=0.001,fused=true",
-        penalty_every=3, penalty_share=0.5, precision="bfloat16", steps=8, batch=16, checkpoint_every=5, keep_checkpoints=5, log_every=1,
+        regularizer=("js:gamma=0.1",), dynamics="alternating:share=true,critic_steps=2",
+        optimizer="adam:lr=0.001,fused=true",
+        penalty_every=3, penalty_share=0.5, precision="bfloat16", steps=8, batch=16,
+        checkpoint_every=5, keep_checkpoints=5, log_every=1,
     )  # fmt: skip
     train(Mixture3D(), config, tmp_path / "whole", show=False)
     train(Mixture3D(), replace(config, steps=5), tmp_path / "part", show=False)

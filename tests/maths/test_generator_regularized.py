@@ -258,8 +258,17 @@ def double():
     torch.set_default_dtype(torch.float32)
 
 
-SMALL = Config(network="mlp:width=8", steps=6, batch=8, log_every=2, evaluate_every=3, checkpoint_every=2, device="cpu",
-               optimizer="sgd:lr=0.05", regularize_generator=True)  # fmt: skip
+SMALL = Config(
+    network="mlp:width=8",
+    steps=6,
+    batch=8,
+    log_every=2,
+    evaluate_every=3,
+    checkpoint_every=2,
+    device="cpu",
+    optimizer="sgd:lr=0.05",
+    regularize_generator=True,
+)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Penalties of many outputs: what signs estimate, enumerated; how each, mean and sum are related."""
+"""Penalties of many outputs: what signs estimate, enumerated; how each, mean and sum relate."""
 
 import itertools
 import math
@@ -136,7 +136,7 @@ def test_several_draws_average():
 
 
 def test_the_variance_of_signs():
-    """2 sum over k != l of M_kl^2, M_kl = sqrt(b_k w_k b_l w_l) grad D_k . grad D_l, for one sample."""
+    """2 sum_{k != l} M_kl^2, M_kl = sqrt(b_k w_k b_l w_l) grad D_k . grad D_l, for one sample."""
     critic, (real, fake) = Two(), batches(1)
     x = real.clone().requires_grad_()
     logits = torch.cat(critic(x), 1)
@@ -213,7 +213,7 @@ def test_positions_that_look_elsewhere_and_positions_that_agree():
 
 
 def test_the_penalty_of_each_is_what_noise_does():
-    """Roth's argument for a map: two positions, each optimal for the coordinate that it looks at."""
+    """Roth's argument for a map: two positions, each optimal for the coordinate that it sees."""
     nodes, gamma = normal_nodes(1000).flatten(), 1e-3
     order = torch.randperm(1000, generator=torch.Generator().manual_seed(0))
     real = torch.stack([nodes, 0.5 * nodes[order]], 1)

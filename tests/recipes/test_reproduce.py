@@ -37,7 +37,7 @@ from steadygan.experiments.spec import (
 from steadygan.training import fleet
 from steadygan.training import trained as in_training
 
-KEYS = {"claim", "expected", "source", "whose", "known", "rule", "tolerance", "measured", "holds", "why"}  # fmt: skip
+KEYS = set("claim expected source whose known rule tolerance measured holds why".split())
 
 
 @pytest.fixture
@@ -157,8 +157,8 @@ def holds(experiment: Experiment, tmp_path: Path, **settings) -> dict[str, bool 
 
 
 def test_a_wrong_closed_form_is_seen(monkeypatch, tmp_path):
-    forms = [replace(f, values=lambda g: mescheder_eigenvalues.damped(0.5, 1.001 * g)) if f.method == "R1" else f
-             for f in mescheder_eigenvalues.FORMS]  # fmt: skip
+    wrong = {"R1": {"values": lambda g: mescheder_eigenvalues.damped(0.5, 1.001 * g)}}
+    forms = [replace(f, **wrong.get(f.method, {})) for f in mescheder_eigenvalues.FORMS]
     monkeypatch.setattr(mescheder_eigenvalues, "FORMS", forms)
     found = holds(mescheder_eigenvalues.EXPERIMENT, tmp_path)
     assert [claim[:4] for claim, yes in found.items() if not yes] == ["R1: "]
@@ -245,8 +245,10 @@ def test_rows_and_verdicts():
     assert not printed("", source, "1e-3", float("inf")).holds
     assert printed("", source, "2.6e4", 26_500).holds
     assert not printed("", source, "2.6e4", 26_700).holds
-    papers, ours = ([{"whose": whose, "holds": holds} for holds in answers]
-                    for whose, answers in (("papers", (True, None)), ("ours", (False,))))  # fmt: skip
+    papers, ours = (
+        [{"whose": whose, "holds": holds} for holds in answers]
+        for whose, answers in (("papers", (True, None)), ("ours", (False,)))
+    )
     assert verdict(papers) == "1 of 2 hold, 1 undecided" and verdict(ours) == "does not hold"
     assert verdict(papers + ours) == "papers: 1 of 2 hold, 1 undecided; ours: does not hold"
     row = fact("", Source("", "ours", "derived here"), "", "", "", True)

@@ -1,5 +1,5 @@
-"""The rules of verdicts: each can say yes, no and undecided, takes the seeds that it names, and more
-noise is never more yes."""
+"""The rules of verdicts: each can say yes, no and undecided, takes the seeds that it names, and
+more noise is never more yes."""
 
 import math
 
@@ -46,7 +46,8 @@ CASES = {
                (runs(STANDS, STANDS, PARTLY, made=3), None), (runs(STANDS, STANDS), None),
                (runs(FELL), False)],
     "lasts": [(runs(STANDS, STANDS, PARTLY), True), (runs(STANDS, STANDS, FELL, made=3), False),
-              (runs(STANDS, STANDS, UNLEARNED), False), (runs(STANDS, STANDS, STANDS, made=3), None),
+              (runs(STANDS, STANDS, UNLEARNED), False),
+              (runs(STANDS, STANDS, STANDS, made=3), None),
               (runs(STANDS, STANDS, UNLEARNED, made=3), None), (runs(STANDS, STANDS), None)],
     "unstable": [(runs(STANDS, STANDS, FELL), True), (runs(WON, made=3), True),
                  (runs(STANDS, STANDS, STANDS), False), (runs(STANDS, STANDS), None),

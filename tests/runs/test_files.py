@@ -1,4 +1,4 @@
-"""Files are written whole or not at all, by one way; lines are read whatever a crash has cut off."""
+"""Files are written whole or not at all, by one way; lines are read whatever a crash cut off."""
 
 import errno
 import json

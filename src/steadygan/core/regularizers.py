@@ -86,7 +86,7 @@ class Regularizer:
 
     @property
     def not_by_signs(self) -> str:
-        """Why signs cannot stand for a sum of its penalties (core/outputs.py); '' where they can."""
+        """Why signs cannot stand for a sum of its penalties (outputs.py); '' where they can."""
         return "is no gradient penalty"
 
     @property

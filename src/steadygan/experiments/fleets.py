@@ -158,7 +158,7 @@ def _free(folder: Path) -> Path:
 
 
 def _grouped(members: Sequence[Config], together: int | None) -> list[list[Config]]:
-    """Return new shards: constant and annealed members apart, each of as many whole seeds as fit."""
+    """Return new shards: constant and annealed members apart, of as many whole seeds as fit."""
     found: list[list[Config]] = []
     for kind in (False, True):
         here = [m for m in members if annealed(m) is kind]

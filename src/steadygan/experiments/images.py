@@ -32,8 +32,10 @@ alike: collapsed, or not yet apart."""
 ARCHITECTURES = {
     "DCGAN": "dcgan:width={width},norm={norm},critic_norm={critic_norm}",
     "no normalisation": "dcgan:width={width},norm=none,critic_norm=none,weight_std={std:g}",
-    "tanh": "dcgan:width={width},activation=tanh,critic_activation=tanh,norm={norm},critic_norm={critic_norm}",
-    "ResNet": "resnet:width={narrow},activation=relu,norm={norm},critic_norm={critic_norm},residual_scale=1",
+    "tanh": "dcgan:width={width},activation=tanh,critic_activation=tanh,norm={norm}"
+    ",critic_norm={critic_norm}",
+    "ResNet": "resnet:width={narrow},activation=relu,norm={norm},critic_norm={critic_norm}"
+    ",residual_scale=1",
 }
 """The four of Roth et al. 2017, section 5.2. The ResNet has ReLU and, at 32 x 32, four blocks, as
 in the authors' code; at quick scale it is half as wide."""

@@ -171,7 +171,8 @@ def _rules() -> list[str]:
         "",
         "## The rules",
         "",
-        "Written before anything is run (`experiments/rules.py`), each with a test of every answer.",
+        "Written before anything is run (`experiments/rules.py`), each with a test of every"
+        " answer.",
         "",
         "| rule | yes | no | undecided | seeds |",
         "|---|---|---|---|---|",

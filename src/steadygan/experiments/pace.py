@@ -1,4 +1,4 @@
-"""How many iterations of one image GAN take as long as those of another: measured once, and kept."""
+"""How many iterations of one image GAN take as long as those of another: measured once, kept."""
 
 from __future__ import annotations
 

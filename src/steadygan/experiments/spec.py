@@ -220,8 +220,8 @@ def printed(claim: str, source: Source, text: str, measured: float) -> Row:
     the last printed digit away.
 
     >>> one = Source("table")
-    >>> printed("the radius", one, "2.6e4", 25_610.0).holds, printed("the radius", one, ".64", 0.65).holds
-    (True, False)
+    >>> [printed("radius", one, *each).holds for each in (("2.6e4", 25_610.0), (".64", 0.65))]
+    [True, False]
     """
     within = 0.6 * 10.0 ** int(Decimal(text).as_tuple().exponent)
     holds = WITHIN(measured, float(text), within)

@@ -2,9 +2,9 @@
 curve.
 
 Every function takes samples (N, d), ``spread`` those of any shape, works in float64 on the CPU and
-keeps no state. A sample that is not finite lies in no mode and near no curve, and a distance between
-distributions that meets one is inf: a run that has blown up is measured as infinitely bad, without
-a crash.
+keeps no state. A sample that is not finite lies in no mode and near no curve, and a distance
+between distributions that meets one is inf: a run that has blown up is measured as infinitely bad,
+without a crash.
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ def mode_occupancy(samples: Tensor, centres: Tensor, radius: float) -> Tensor:
     A sample counts for its nearest centre only; the distance is Euclidean in all d dimensions.
     Raises SteadyganError for shapes that do not fit and for a radius that is not positive.
 
-    >>> mode_occupancy(torch.tensor([[0.0, 0.1], [0.0, 0.9], [0.0, 5.0], [0.0, 0.0]]), torch.tensor([[0.0, 0.0], [0.0, 1.0]]), 0.2)
+    >>> x = torch.tensor([[0.0, 0.1], [0.0, 0.9], [0.0, 5.0], [0.0, 0.0]])
+    >>> mode_occupancy(x, torch.tensor([[0.0, 0.0], [0.0, 1.0]]), 0.2)
     tensor([0.5000, 0.2500], dtype=torch.float64)
     """
     distance, nearest = _nearest(samples, centres)
@@ -68,7 +69,8 @@ def high_quality(samples: Tensor, centres: Tensor, radius: float) -> float:
     """Return the share of the samples (N, d) that lie within ``radius`` of one of the centres (K,
     d).
 
-    >>> high_quality(torch.tensor([[0.0], [0.1], [7.0], [1.0]]), torch.tensor([[0.0], [1.0]]), radius=0.2)
+    >>> x, modes = torch.tensor([[0.0], [0.1], [7.0], [1.0]]), torch.tensor([[0.0], [1.0]])
+    >>> high_quality(x, modes, radius=0.2)
     0.75
     """
     return share_within(_nearest(samples, centres)[0], _positive("radius", radius))
@@ -81,7 +83,8 @@ def occupancy_kl(samples: Tensor, centres: Tensor) -> float:
     It knows no radius: samples far from every mode still have a nearest one, so 0 says that the
     modes are balanced, never that the samples are good. inf where a sample is not finite.
 
-    >>> round(occupancy_kl(torch.tensor([[0.1], [-0.2]]), torch.tensor([[0.0], [1.0]])), 6)  # log 2: one mode of two
+    >>> x, modes = torch.tensor([[0.1], [-0.2]]), torch.tensor([[0.0], [1.0]])
+    >>> round(occupancy_kl(x, modes), 6)  # log 2: one mode of two
     0.693147
     """
     distance, nearest = _nearest(samples, centres)
@@ -219,7 +222,8 @@ def coverage(foot: Foot, tolerance: float, bins: int = 50) -> float:
     """Return the share of ``bins`` equal lengths of a curve that hold a sample within ``tolerance``
     of the curve.
 
-    >>> coverage(Foot(distance=torch.tensor([0.0, 0.0, 9.0]), position=torch.tensor([0.1, 0.2, 0.8])), tolerance=0.1, bins=2)
+    >>> foot = Foot(torch.tensor([0.0, 0.0, 9.0]), position=torch.tensor([0.1, 0.2, 0.8]))
+    >>> coverage(foot, tolerance=0.1, bins=2)
     0.5
     """
     if bins < 1:

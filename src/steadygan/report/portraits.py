@@ -54,7 +54,9 @@ def portrait_sheet(panels: Sequence[Panel], columns: int = 4) -> Figure:
     >>> import numpy as np
     >>> points = np.stack(np.meshgrid([-1.0, 1.0], [-1.0, 1.0]), axis=-1)
     >>> turning = points[..., ::-1] * [1, -1]
-    >>> portrait_sheet([Panel("WGAN", "simultaneous", "", np.array([[1.0, -1.0], [0.9, -1.1]]), points, turning)]).axes[0].get_title()
+    >>> path = np.array([[1.0, -1.0], [0.9, -1.1]])
+    >>> panel = Panel("WGAN", "simultaneous", "", path, points, turning)
+    >>> portrait_sheet([panel]).axes[0].get_title()
     ''
 
     Raises SteadyganError without any panel.
@@ -116,8 +118,16 @@ def draw_phase(axes: Axes, content: Panel) -> None:
     # Direction only: near the equilibrium the field is too short to be seen, and there it matters.
     axes.quiver(
         *(a.ravel() for a in (grid[..., 0], grid[..., 1], unit[..., 0], unit[..., 1])),
-        color=_FIELD, angles="xy", pivot="mid", scale=17, width=0.007, headwidth=3.4, headlength=4, headaxislength=3.6, zorder=1,
-    )  # fmt: skip
+        color=_FIELD,
+        angles="xy",
+        pivot="mid",
+        scale=17,
+        width=0.007,
+        headwidth=3.4,
+        headlength=4,
+        headaxislength=3.6,
+        zorder=1,
+    )
     low, high = grid.reshape(-1, 2).min(axis=0), grid.reshape(-1, 2).max(axis=0)
     reach = 10 * np.abs([low, high]).max()
     shown = path[
@@ -181,7 +191,8 @@ def rate_figure(curves: Mapping[str, tuple[np.ndarray, np.ndarray]], label: str)
     above 1 the method does not converge.
 
     >>> import numpy as np
-    >>> rate_figure({"r1": (np.array([0.1, 1.0]), np.array([0.99, 0.9]))}, "gamma").axes[0].get_xlabel()
+    >>> rates = {"r1": (np.array([0.1, 1.0]), np.array([0.99, 0.9]))}
+    >>> rate_figure(rates, "gamma").axes[0].get_xlabel()
     'gamma'
     """
     figure = Figure(figsize=(3.4, 2.6), dpi=150)
@@ -320,6 +331,7 @@ def _wrapped(text: str, width: float, points: float, most: int) -> list[str]:
 
 
 __all__ = [
-    "ENDINGS", "Panel", "basin_figure", "draw_basin", "draw_phase", "draw_rate", "draw_spectrum", "ending", "portrait_sheet",
+    "ENDINGS", "Panel", "basin_figure", "draw_basin", "draw_phase", "draw_rate", "draw_spectrum",
+    "ending", "portrait_sheet",
     "rate_figure", "save_figure", "spectrum_figure", "styled",
 ]  # fmt: skip

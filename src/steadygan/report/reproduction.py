@@ -27,7 +27,8 @@ def draw(kind: str, data: Mapping[str, Any]) -> Figure:
     """Draw the data of a picture of that kind; raises SteadyganError for another kind.
 
     >>> lines = {"a": ([1, 2], [3, 4])}
-    >>> len(draw("lines", {"panels": [{"title": "t", "x": "x", "y": "y", "log": False, "lines": lines}]}).axes)
+    >>> panel = {"title": "t", "x": "x", "y": "y", "log": False, "lines": lines}
+    >>> len(draw("lines", {"panels": [panel]}).axes)
     1
     """
     if kind not in _KINDS:

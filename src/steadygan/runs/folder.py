@@ -109,8 +109,8 @@ class RunFolder:
                     files.remove(path)
 
     def _tidy(self) -> None:
-        """Have the folders that are written to, which copies leave out where they are empty, without
-        what a process that was killed had not finished."""
+        """Have the folders that are written to, which copies leave out where they are empty,
+        without what a process that was killed had not finished."""
         for folder in (self.path, self.path / SAMPLES, self.path / CHECKPOINTS):
             files.make_folder(folder)
             files.sweep(folder)

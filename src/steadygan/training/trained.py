@@ -259,7 +259,8 @@ class Trained(ABC):
             name: {key: value.to(device) for key, value in values.items()}
             for name, values in tree["previous"].items()
         }
-        # Folders of version 0.1.0 have less: a fleet was never spared a penalty, and one GAN did not
+        # Folders of version 0.1.0 have less: a fleet was never spared a penalty, and one GAN did
+        # not
         # say why it had stopped.
         players.updates, penalty = tree.get("updates", 0), tree.get("penalty")
         players.penalty = None if penalty is None else penalty.to(device)

@@ -1,9 +1,10 @@
-"""Which operations keep the samples of a batch apart: sample i of what they return hangs on sample i.
+"""Which operations keep samples apart: sample i of what they return hangs on sample i of what.
 
-``Watch`` sees each call of a critic's forward by name and keeps the chain of custody: a tensor is an
-activation if known operations made it from x, row by row. Everything else may let samples see each
-other. Scripted functions and custom Functions are invisible to it: what they return is an activation
-only where known operations returned it, and a critic whose logits are none is not followed at all.
+``Watch`` sees each call of a critic's forward by name and keeps the chain of custody: a tensor is
+an activation if known operations made it from x, row by row. Everything else may let samples see
+each other. Scripted functions and custom Functions are invisible to it: what they return is an
+activation only where known operations returned it, and a critic whose logits are none is not
+followed at all.
 """
 
 from __future__ import annotations
@@ -199,7 +200,8 @@ def _repeated(watch: Watch, f: Any, /, input: Tensor, *sizes: Any) -> Tensor:
 
 
 def together(watch: Watch, f: Any, /, input: Any, other: Any, **kwargs: Any) -> Any:
-    """Sums and other operations of two tensors, where none is spread over the samples of another."""
+    """Sums and other operations of two tensors, where none is spread over the samples of
+    another."""
     pair = [t for t in (input, other) if isinstance(t, Tensor)]
     active = [t.ndim for t in pair if watch.active(t)]
     # (B, 1) + (B,) would be (B, B): every sample with every other.
@@ -325,11 +327,13 @@ def _attention(watch: Watch, f: Any, /, *args: Any, **kwargs: Any) -> Any:
     return watch.whole(f(*args, **kwargs))
 
 
-_CURVES = """tanh sigmoid sin cos exp expm1 log log1p abs square sqrt rsqrt reciprocal pow clamp clip
-    maximum minimum where erf neg detach add sub mul div gt lt ge le eq ne sign relu relu_ tanh_
-    sigmoid_ float_power hypot atan __rsub__ __rdiv__ __pow__ prelu logical_and logical_not true_divide"""
+_CURVES = """tanh sigmoid sin cos exp expm1 log log1p abs square sqrt rsqrt reciprocal pow clamp
+    clip maximum minimum where erf neg detach add sub mul div gt lt ge le eq ne sign
+    relu relu_ tanh_ sigmoid_ float_power hypot atan __rsub__ __rdiv__ __pow__ prelu
+    logical_and logical_not true_divide"""
 _ACTIVATIONS = """silu gelu elu selu celu mish softplus sigmoid tanh tanhshrink softsign logsigmoid
-    hardswish hardsigmoid prelu relu relu6 leaky_relu hardtanh threshold softshrink hardshrink rrelu"""
+    hardswish hardsigmoid prelu relu relu6 leaky_relu hardtanh threshold softshrink hardshrink
+    rrelu"""
 ROWWISE: dict[Any, Callable[..., Any]] = {
     **dict.fromkeys(_called([torch, _T], _CURVES) + _called([F], _ACTIVATIONS), _elementwise),
     **dict.fromkeys(

@@ -1,4 +1,4 @@
-"""The autograd graph, as a second witness of what can be merged: calls that no mode sees stand in it."""
+"""The autograd graph as second witness of what can be merged: calls that no mode sees are in it."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from .merged import LAYER, MAP
 
 # Each is linear in its differentiable input, and none of them has a derivative of a derivative.
 _NODES = frozenset(
-    """View UnsafeView ReshapeAlias Transpose Permute Squeeze Unsqueeze Clone ToCopy Alias Slice Select
-    Split SplitWithSizes Unbind Cat Stack Add Sub Rsub Neg Mul Div Mean Sum Expand Repeat Flip Index
-    Gather Narrow ConstantPadNd NativeDropout""".split()
+    """View UnsafeView ReshapeAlias Transpose Permute Squeeze Unsqueeze Clone ToCopy Alias Slice
+    Select Split SplitWithSizes Unbind Cat Stack Add Sub Rsub Neg Mul Div Mean Sum Expand Repeat
+    Flip Index Gather Narrow ConstantPadNd NativeDropout""".split()
 )
 
 

@@ -181,7 +181,7 @@ class _Scale:
 
 
 class _Leak:
-    """x where it is positive, else w * x, of a learned w: a diagonal matrix that x itself chooses."""
+    """x where it is positive, else w * x, of a learned w: a diagonal matrix that x chooses."""
 
     def forward(self, x: Tensor, w: Tensor, b: None) -> Tensor:
         return torch.where(x > 0, x, x * w)

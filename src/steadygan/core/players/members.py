@@ -1,5 +1,5 @@
-"""All members of a fleet at one point, as plain values: what one look at them evaluates, and what is
-traced where it is compiled."""
+"""All members of a fleet at one point, as plain values: what one look at them evaluates, and what
+is traced where it is compiled."""
 
 from __future__ import annotations
 

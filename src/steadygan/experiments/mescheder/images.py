@@ -28,7 +28,7 @@ _SOURCE = Source(
 _OURS = Source("the same runs, measured by this project", "ours", "derived here")
 
 ENOUGH = 60_000
-"""Iterations after which a run that is alive is stable; the authors' own are several times longer."""
+"""Iterations after which a run that is alive is stable; the authors' are several times longer."""
 
 R1 = "r1:gamma=20"
 """The authors' coefficient 10 on the squared norm: 20 in the convention gamma/2."""
@@ -38,7 +38,8 @@ def run(settings: Mapping[str, Any], seeds: int, out: Path) -> Findings:
     """Train with R1 and without, and measure the generator and its moving average."""
     images = problem(settings, flip=settings["data"][0] != "digits")
     common = {
-        "network": f"resnet:width={settings['narrow']},norm=none,critic_norm=none,residual_scale=0.1",
+        "network": f"resnet:width={settings['narrow']},norm=none,critic_norm=none"
+        ",residual_scale=0.1",
         "optimizer": "rmsprop:lr=0.0001,alpha=0.99",
         "ema": 0.999,
     }

@@ -34,8 +34,10 @@ def f_divergences(settings: Mapping[str, Any], seeds: int, out: Path) -> Finding
             )
             folders.append(out / name / kind)
             group[name] = trained(settings, configs, folders[-1])
-    rows = [row for name in chosen for row in (learns(f"{name}, γ = {gamma}", regularized[name], _SOURCE),
-                                              better(name, plain[name], regularized[name]))]  # fmt: skip
+    rows: list[Row] = []
+    for name in chosen:
+        rows.append(learns(f"{name}, γ = {gamma}", regularized[name], _SOURCE))
+        rows.append(better(name, plain[name], regularized[name]))
     notes = (
         *budget(settings, seeds),
         "The paper derives Eq. 19 for every f and shows it on the mixture for the GAN alone, as"

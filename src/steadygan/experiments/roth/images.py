@@ -80,7 +80,8 @@ def fig23(settings: Mapping[str, Any], seeds: int, out: Path) -> Findings:
         measure_of(settings),
         "γ is annealed to 1 % of its start, as in the authors' typical run. WGAN-GP has layer"
         " normalisation in its critic, five critic steps, and as many iterations as take the time"
-        f" of JS, by the CPU time measured: {gp}. Without normalisation weights start with the authors' standard"
+        f" of JS, by the CPU time measured: {gp}. Without normalisation weights start with the"
+        " authors' standard"
         " deviation 0.02 at 64 channels, and with the same gain of a layer at fewer.",
     )
     return Findings(

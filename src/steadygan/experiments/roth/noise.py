@@ -171,8 +171,10 @@ def _orders(at: Mapping[str, Expansion], off: Mapping[str, Expansion]) -> list[R
     missed = {
         name: abs(e.penalty_errors[-1] / e.gammas[-1] / e.miss - 1) for name, e in off.items()
     }
-    by_laplacian, by_penalty = ([{name: getattr(e, kind) for name, e in found.items()} for found in (at, off)]
-                                for kind in ("laplacian_order", "penalty_order"))  # fmt: skip
+    by_laplacian, by_penalty = (
+        [{name: getattr(e, kind) for name, e in found.items()} for found in (at, off)]
+        for kind in ("laplacian_order", "penalty_order")
+    )
     claim, equal = (
         "off the optimum it misses γ/2 ∫ (p − f*′(ψ)q)Δψ",
         "equal to first order, relative",
@@ -219,7 +221,8 @@ def _oracle() -> list[Row]:
     one, other = omega("js", tilted, P, Q), omega("f-gan", tilted, P, Q)
     rows.append(
         fact("Ω_JS and Ω_f differ off the"
-            " optimum", _eq("Eqs. 29, 30"), "differ", "by more than a tenth", f"{one:.6g} and {other:.6g}",
+            " optimum", _eq("Eqs. 29, 30"), "differ", "by more than a tenth",
+            f"{one:.6g} and {other:.6g}",
             abs(one - other) > 0.1 * max(one, other))
     )  # fmt: skip
     return rows
