@@ -1,5 +1,4 @@
-"""What is played: small games whose equilibrium is known, images, and the networks that play
-them."""
+"""What is played: small games whose equilibrium is known, images, and their networks."""
 
 from . import networks, toys
 from .images import Images

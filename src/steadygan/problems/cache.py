@@ -122,8 +122,10 @@ def _sync(path: Path) -> None:
 
 
 def reserve(file: int, size: int) -> None:
-    """Make sure that a file's blocks exist, since writing to a mapped file on a full disk kills the
-    process without an exception to catch; raises OSError where there is no room."""
+    """Make sure that a file's blocks exist; raises OSError where there is no room.
+
+    Writing to a mapped file on a full disk kills the process, with no exception to catch.
+    """
     if hasattr(os, "posix_fallocate") and size:
         os.posix_fallocate(file, 0, size)
     else:

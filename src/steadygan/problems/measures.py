@@ -1,5 +1,4 @@
-"""Metrics of point clouds whose truth is known: modes held, distance between clouds, closeness to a
-curve.
+"""Metrics of point clouds whose truth is known: modes held, distances, closeness to a curve.
 
 Every function takes samples (N, d), ``spread`` those of any shape, works in float64 on the CPU and
 keeps no state. A sample that is not finite lies in no mode and near no curve, and a distance
@@ -19,8 +18,10 @@ from ..core.errors import SteadyganError
 
 
 class Foot(NamedTuple):
-    """The ``distance`` of samples to a curve (N,) and the ``position`` of the nearest points (N,),
-    a share of the length in [0, 1]."""
+    """The ``distance`` (N,) of samples to a curve, and the ``position`` (N,) of the nearest points.
+
+    A position is a share of the length, in [0, 1].
+    """
 
     distance: Tensor
     position: Tensor
@@ -39,14 +40,20 @@ def spread(samples: Tensor) -> float:
 
 
 def mode_occupancy(samples: Tensor, centres: Tensor, radius: float) -> Tensor:
-    """Return the share of the samples (N, d) that lie within ``radius`` of each of the centres (K,
-    d), as (K,) float64.
+    """Return the share of samples that lie within ``radius`` of each centre, (K,) float64.
 
     A sample counts for its nearest centre only; the distance is Euclidean in all d dimensions.
-    Raises SteadyganError for shapes that do not fit and for a radius that is not positive.
 
-    >>> x = torch.tensor([[0.0, 0.1], [0.0, 0.9], [0.0, 5.0], [0.0, 0.0]])
-    >>> mode_occupancy(x, torch.tensor([[0.0, 0.0], [0.0, 1.0]]), 0.2)
+    Args:
+        samples: (N, d).
+        centres: (K, d).
+        radius: in units of the samples.
+
+    Raises:
+        SteadyganError: for shapes that do not fit and for a radius that is not positive.
+
+    >>> samples = torch.tensor([[0.0, 0.1], [0.0, 0.9], [0.0, 5.0], [0.0, 0.0]])
+    >>> mode_occupancy(samples, torch.tensor([[0.0, 0.0], [0.0, 1.0]]), 0.2)
     tensor([0.5000, 0.2500], dtype=torch.float64)
     """
     distance, nearest = _nearest(samples, centres)
@@ -56,8 +63,9 @@ def mode_occupancy(samples: Tensor, centres: Tensor, radius: float) -> Tensor:
 
 
 def modes_covered(samples: Tensor, centres: Tensor, radius: float, at_least: float = 0.01) -> int:
-    """Return how many of the centres (K, d) hold at least the share ``at_least`` of the samples (N,
-    d) within ``radius``.
+    """Return how many of the centres (K, d) hold the share ``at_least`` of the samples (N, d).
+
+    To be held a sample lies within ``radius``.
 
     >>> modes_covered(torch.tensor([[0.0], [0.1], [7.0]]), torch.tensor([[0.0], [1.0]]), radius=0.2)
     1
@@ -66,8 +74,7 @@ def modes_covered(samples: Tensor, centres: Tensor, radius: float, at_least: flo
 
 
 def high_quality(samples: Tensor, centres: Tensor, radius: float) -> float:
-    """Return the share of the samples (N, d) that lie within ``radius`` of one of the centres (K,
-    d).
+    """Return the share of samples (N, d) within ``radius`` of one of the centres (K, d).
 
     >>> x, modes = torch.tensor([[0.0], [0.1], [7.0], [1.0]]), torch.tensor([[0.0], [1.0]])
     >>> high_quality(x, modes, radius=0.2)
@@ -77,8 +84,9 @@ def high_quality(samples: Tensor, centres: Tensor, radius: float) -> float:
 
 
 def occupancy_kl(samples: Tensor, centres: Tensor) -> float:
-    """Return KL(p || uniform) = sum_k p_k log(K p_k) in nats, p_k the share of the samples (N, d)
-    nearest to centre k of (K, d).
+    """Return KL(p || uniform) = sum_k p_k log(K p_k) in nats.
+
+    p_k is the share of the samples (N, d) that are nearest to centre k of (K, d).
 
     It knows no radius: samples far from every mode still have a nearest one, so 0 says that the
     modes are balanced, never that the samples are good. inf where a sample is not finite.
@@ -97,8 +105,9 @@ def occupancy_kl(samples: Tensor, centres: Tensor) -> float:
 def sliced_wasserstein(
     x: Tensor, y: Tensor, projections: int = 128, rng: torch.Generator | None = None
 ) -> float:
-    """Return the sliced Wasserstein-1 distance of x (N, d) and y (M, d): the mean over random unit
-    u of W1(<x, u>, <y, u>), in units of x.
+    """Return the sliced Wasserstein-1 distance of x (N, d) and y (M, d), in units of x.
+
+    It is the mean over random unit vectors u of W1(<x, u>, <y, u>).
 
     W1 in one dimension is the integral over q in [0, 1] of |F_x^-1(q) - F_y^-1(q)|; with N = M that
     is the mean difference of the sorted projections. The directions are drawn from ``rng``, or are
@@ -135,8 +144,7 @@ def sliced_wasserstein(
 
 
 def wasserstein(x: Tensor, y: Tensor) -> float:
-    """Return the Wasserstein-1 distance of x (N, d) and y (N, d) by exact optimal transport, in
-    units of x.
+    """Return the Wasserstein-1 distance of x and y, both (N, d), by exact optimal transport.
 
     W1 = min over permutations s of the mean of |x_i - y_s(i)|, an assignment problem: a second for
     2,048 samples that overlap, several for clouds far apart. Biased upwards like N^(-1/d): two
@@ -163,8 +171,7 @@ def wasserstein(x: Tensor, y: Tensor) -> float:
 
 
 def onto_segments(samples: Tensor, segments: Tensor) -> Foot:
-    """Project samples (N, d) onto the nearest of the line segments (S, 2, d), each given by its two
-    ends.
+    """Project samples (N, d) onto the nearest of the line segments (S, 2, d), given by their ends.
 
     The position runs through the segments in their order, by length.
 
@@ -191,8 +198,9 @@ def onto_segments(samples: Tensor, segments: Tensor) -> Foot:
 
 
 def onto_circle(samples: Tensor, radius: float) -> Foot:
-    """Project samples (N, 2) onto the circle of that radius around the origin; the position is the
-    angle from the x-axis over 2 pi.
+    """Project samples (N, 2) onto the circle of that radius around the origin.
+
+    The position is the angle from the x-axis over 2 pi.
 
     >>> onto_circle(torch.tensor([[0.0, 3.0]]), radius=1)
     Foot(distance=tensor([2.], dtype=torch.float64), position=tensor([0.2500], dtype=torch.float64))
@@ -219,8 +227,9 @@ def share_within(distance: Tensor, tolerance: float) -> float:
 
 
 def coverage(foot: Foot, tolerance: float, bins: int = 50) -> float:
-    """Return the share of ``bins`` equal lengths of a curve that hold a sample within ``tolerance``
-    of the curve.
+    """Return the share of ``bins`` equal lengths of a curve that hold a sample near it.
+
+    Near is within ``tolerance``.
 
     >>> foot = Foot(torch.tensor([0.0, 0.0, 9.0]), position=torch.tensor([0.1, 0.2, 0.8]))
     >>> coverage(foot, tolerance=0.1, bins=2)

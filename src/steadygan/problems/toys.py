@@ -1,5 +1,4 @@
-"""Small games whose truth is known: the Dirac-GAN, the bilinear game, mixtures and curves in the
-plane, the 3-D submanifold mixture.
+"""Small games whose truth is known: the Dirac-GAN, the bilinear game, mixtures and curves.
 
 >>> from steadygan.core.registry import build
 >>> problem = build("problem", "mixture3d")
@@ -100,15 +99,13 @@ class Mixture(Toy):
 
 
 def _ring(modes: int, radius: float) -> Tensor:
-    """Return the centres (modes, 2) at the angles 2 pi k / modes, clockwise from the top as in the
-    published code of Roth et al."""
+    """Return centres (modes, 2) on a ring, clockwise from the top, as Roth et al.'s code does."""
     angle = 2 * math.pi * torch.arange(modes) / modes
     return radius * torch.stack([angle.sin(), angle.cos()], dim=1)
 
 
 def _tilt(axis: tuple[float, float, float], angle: float) -> Tensor:
-    """Return the Rodrigues matrix R (3, 3) of a rotation by ``angle`` about a unit axis: R v = v
-    rotated."""
+    """Return Rodrigues' matrix R (3, 3) of a rotation about a unit axis: R v is v rotated."""
     x, y, z = axis
     return torch.matrix_exp(angle * torch.tensor([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]]))
 
@@ -205,8 +202,9 @@ _DENSITY2D = Recipe(
 @register("problem", "gaussian2d")
 @dataclass(frozen=True)
 class Gaussian2D(Toy):
-    """The standard normal distribution in the plane: data with a density, where even unregularized
-    GANs can converge. Event (2,).
+    """The standard normal distribution in the plane. Event (2,).
+
+    Data with a density, where even unregularized GANs can converge.
 
     Reference: Mescheder, Geiger and Nowozin 2018, 2-D experiments.
     """
@@ -221,22 +219,22 @@ class Gaussian2D(Toy):
     def measure(
         self, samples: Tensor, critic: nn.Module, labels: Tensor | None = None
     ) -> dict[str, float]:
-        """Return ``sw1``, sliced Wasserstein-1 of samples (n, 2) to n fresh real samples; inf where
-        a sample is not finite."""
+        """Return ``sw1``, sliced Wasserstein-1 to fresh real samples; inf if one is not finite."""
         return {"sw1": self._sw1(samples)}
 
 
 class Curve(Toy):
-    """Base of the data that lie on curves in the plane, uniformly by length; ``near`` in the
-    metrics means within ``tolerance``."""
+    """Base of the data that lie on curves in the plane, uniformly by length.
+
+    ``near`` in the metrics means within ``tolerance``.
+    """
 
     event = (2,)
     tolerance = 0.05
     recipe = _DENSITY2D
 
     def foot(self, samples: Tensor) -> Foot:
-        """Return the distance of samples (n, 2) to the curve and the position of their nearest
-        points along it."""
+        """Return the distance of samples (n, 2) to the curve, and where on it they are nearest."""
         raise NotImplementedError
 
     def measure(
@@ -267,8 +265,7 @@ class Segments(Curve):
         return start + torch.rand(n, 1, generator=rng) * (end - start)
 
     def foot(self, samples: Tensor) -> Foot:
-        """Return the distance of samples (n, 2) to the segments and the position of their nearest
-        points."""
+        """Return the distance of samples (n, 2) to the segments, and where they are nearest."""
         return onto_segments(samples, self.segments)
 
 
@@ -321,14 +318,12 @@ class Circle2D(Curve):
         return torch.stack([angle.cos(), angle.sin()], dim=1)
 
     def foot(self, samples: Tensor) -> Foot:
-        """Return the distance of samples (n, 2) to the circle and the angle of their nearest
-        points, as a share of a turn."""
+        """Return the distance of samples (n, 2) to the circle, and their angles in turns."""
         return onto_circle(samples, radius=1.0)
 
 
 class PointGame(Toy):
-    """Base of the games of one point against a linear critic: the data are delta_0, and theta = psi
-    = 0 is the equilibrium."""
+    """Base of the games of a point against a linear critic: data delta_0, theta = psi = 0."""
 
     equilibrium = {"theta": 0.0, "psi": 0.0}
 

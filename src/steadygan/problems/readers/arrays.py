@@ -271,8 +271,7 @@ def idx_file(path: Path, reading: Reading) -> Place:
 
 
 def _read_idx(path: Path, dimensions: int, reading: Reading) -> np.ndarray:
-    """Read an IDX file: 0, 0, 8 (bytes), the number of dimensions, each size as a big-endian
-    32-bit number, and the bytes."""
+    """Read an IDX file: 0, 0, 8, the number of dimensions, big-endian 32-bit sizes, the bytes."""
     with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
         header = file.read(4 + 4 * dimensions)
         if header[:4] != bytes([0, 0, 8, dimensions]) or len(header) < 4 + 4 * dimensions:

@@ -149,8 +149,7 @@ def _label(
 
 
 def _repeated(folders: Sequence[Parts], names: Sequence[str], level: int) -> bool:
-    """Return whether numbered folders are classes: their files are not numbered on from one to
-    the next, as those of shards are."""
+    """Return whether files of numbered folders are not numbered on, as those of shards are."""
     numbers: dict[str, list[int]] = {}
     for parts, name in zip(folders, names, strict=True):
         found = re.findall(r"\d+", name.split("/")[-1].rpartition(".")[0])

@@ -102,8 +102,7 @@ def _collect(
 
 
 def _dataset(text: str, name: str) -> Mapping[str, Any]:
-    """Return the labels of StyleGAN's {"labels": [[name, label], ...]}, a label being a number or
-    a vector with a single 1."""
+    """Return the labels of StyleGAN's {"labels": [[name, label], ...]}, see ``_number``."""
     content = json.loads(text)
     if not isinstance(content, dict):
         raise _NoLabels("it is none of StyleGAN's, which has a list of 'labels'")
