@@ -62,30 +62,7 @@ class Autograd(Slopes):
             x = x.view_as(x) if x.requires_grad else x.detach().requires_grad_()
             with twice():
                 outputs = function(x)
-
-        def pull(cotangents: Sequence[Tensor | None]) -> Tensor:
-            pairs = zip(outputs, cotangents, strict=True)
-            asked = [(out, c) for out, c in pairs if c is not None]
-            reached = [(out, c) for out, c in asked if out.requires_grad]
-            slope: Tensor | None = None
-            if reached:
-                with explained():
-                    (slope,) = torch.autograd.grad(
-                        [out for out, _ in reached],
-                        x,
-                        [cotangent for _, cotangent in reached],
-                        retain_graph=True,
-                        create_graph=differentiable,
-                        allow_unused=True,
-                    )
-            if slope is None and asked:
-                warnings.warn(
-                    "the critic's output does not depend on its samples, so that a penalty on its"
-                    " slope does nothing: does it detach them, or run under torch.no_grad()?",
-                    stacklevel=2,
-                )
-            return torch.zeros_like(x) if slope is None else slope
-
+        pull = pull_of(outputs, x, differentiable=differentiable)
         if differentiable:
             return x, outputs, pull
         return x.detach(), tuple(out.detach() for out in outputs), pull
@@ -113,6 +90,35 @@ class Func(Slopes):
 
 
 AUTOGRAD, FUNC = Autograd(), Func()
+
+
+def pull_of(outputs: Tensors, x: Tensor, *, differentiable: bool) -> Pull:
+    """Return the pull of outputs back to x through their graph."""
+
+    def pull(cotangents: Sequence[Tensor | None]) -> Tensor:
+        pairs = zip(outputs, cotangents, strict=True)
+        asked = [(out, c) for out, c in pairs if c is not None]
+        reached = [(out, c) for out, c in asked if out.requires_grad]
+        slope: Tensor | None = None
+        if reached:
+            with explained():
+                (slope,) = torch.autograd.grad(
+                    [out for out, _ in reached],
+                    x,
+                    [cotangent for _, cotangent in reached],
+                    retain_graph=True,
+                    create_graph=differentiable,
+                    allow_unused=True,
+                )
+        if slope is None and asked:
+            warnings.warn(
+                "the critic's output does not depend on its samples, so that a penalty on its"
+                " slope does nothing: does it detach them, or run under torch.no_grad()?",
+                stacklevel=2,
+            )
+        return torch.zeros_like(x) if slope is None else slope
+
+    return pull
 
 
 _FUSED: tuple[tuple[Any, Any], ...] = (

@@ -123,14 +123,8 @@ def _candidates(game: Game, critic: nn.Module, few: Points) -> tuple[list[Gradie
     if not heads.single:
         how = game.outputs.how([t.shape[1] for t in heads.logits])
         return ["joined"], f"penalties of {how}: losses of several logits do not merge with them"
-    unseen = unknown_node(heads.logits[0], x)
-    if merge.why:
-        return ["joined"], merge.why
-    if unseen:
-        return (
-            ["joined"],
-            f"{unseen} is not on the list of operations whose penalty can be merged",
-        )
+    if why := merge.why or unknown_node(heads.logits, x):
+        return ["joined"], why
     return ["merged", "joined"], ""
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor
 from torch.autograd.graph import Node
 
@@ -15,10 +17,10 @@ _NODES = frozenset(
 )
 
 
-def unknown_node(logits: Tensor, x: Tensor) -> str:
-    """Return what stands between logits and x that no rule is known for, or ''."""
+def unknown_node(outputs: Sequence[Tensor], x: Tensor) -> str:
+    """Return what stands between outputs and x that no rule is known for, or ''."""
     source, found = x.view_as(x).grad_fn.next_functions[0][0], False  # type: ignore[union-attr]
-    path, weights, seen = [logits.grad_fn], list[Node | None](), set[Node]()
+    path, weights, seen = [out.grad_fn for out in outputs], list[Node | None](), set[Node]()
     while path:
         node = path.pop()
         if node is source:
@@ -33,22 +35,22 @@ def unknown_node(logits: Tensor, x: Tensor) -> str:
         elif isinstance(node, MAP) or _stem(node) in _NODES:
             path.extend(children)
             if _stem(node) in ("Mul", "Div") and None not in children:
-                return "a product of two tensors that are not constant"
+                return "it multiplies two tensors that are not constant"
         else:
-            return (
-                "a learned tensor outside a layer"
-                if _stem(node) == "AccumulateGrad"
-                else node.name()
-            )
+            return f"{_told(node)} is not on the list of operations whose penalty can be merged"
     inner = set[Node]()
     while weights:
         node = weights.pop()
         if node is source or node in seen:
-            return "a layer that uses an activation as a weight"
+            return "a layer uses an activation as a weight"
         if node is not None and node not in inner:
             inner.add(node)
             weights.extend(child for child, _ in node.next_functions)
-    return "" if found else "a critic that does not depend on its input"
+    return "" if found else "it does not depend on its samples"
+
+
+def _told(node: Node) -> str:
+    return "a learned tensor outside a layer" if _stem(node) == "AccumulateGrad" else node.name()
 
 
 def _stem(node: Node) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -11,9 +12,9 @@ from torch import Tensor
 
 from ..context import Context, Samples
 from ..game import CriticTerms, Game
-from ..reading import Reading, lifted, read
-from ..scores import Critic, Scores, heads_of, join, once, score, split
-from ..slopes import AUTOGRAD, Slopes, nodes
+from ..reading import Reading, read
+from ..scores import Critic, Scores, once
+from ..slopes import AUTOGRAD, Pull, Slopes, Tensors, nodes, pull_of
 from .apart import Watch
 from .graph import unknown_node
 from .merged import Box
@@ -143,42 +144,42 @@ def merged(
 ) -> Found:
     """One pass, and one weight gradient a layer, for the loss and its penalty together."""
     scores: dict[str, Scores] = {}
-    passes: list[tuple[Scores, Scores, Box | None]] = []
+    boxes: list[tuple[tuple[str, ...], Box | None]] = []
     with once(critic):
         for names, sloped in _groups(game, points):
-            parts = _together(points, names)
-            together = join(parts)
-            if sloped:
-                whole, box = _forward(critic, together, game.outputs.reading)
-            else:
-                whole, box = score(critic, together), None
-            ends = whole._replace(
-                logits=_leaf(whole.logits),
-                gradient=None if whole.gradient is None else _leaf(whole.gradient),
-            )
-            passes.append((whole, ends, box))
-            sizes = [len(part.x) for part in parts.values()]
-            scores |= dict(zip(names, split(ends, sizes), strict=True))
-    with torch.autocast(together.x.device.type, enabled=False):
-        terms = _value(game, {name: scores[name] for name in points}, at)
-    leaves = [t for _, ends, _ in passes for t in ends[1:3] if t is not None]
-    pulls = iter(
-        torch.autograd.grad(
-            terms.loss,
-            leaves,
-            _cotangent(terms.loss, scale),
-            allow_unused=True,
-            materialize_grads=True,
+            box = Box() if sloped else None
+            slopes = AUTOGRAD if box is None else Merging(box)
+            scores |= game.look(critic, _together(points, names), at=at, slopes=slopes)
+            boxes.append((names, box))
+    scores = {name: scores[name] for name in points}
+    if any(s.outputs for s in scores.values()):
+        raise NotExact("it has several logits a sample, whose losses would not be merged")
+    ends = {
+        name: s._replace(
+            logits=_leaf(s.logits), gradient=None if s.gradient is None else _leaf(s.gradient)
         )
+        for name, s in scores.items()
+    }
+    first = next(iter(points.values())).x
+    with torch.autocast(first.device.type, enabled=False):
+        terms = _value(game, ends, at)
+    leaves = [t for s in ends.values() for t in s[1:3] if t is not None]
+    pulls = torch.autograd.grad(
+        terms.loss,
+        leaves,
+        _cotangent(terms.loss, scale),
+        allow_unused=True,
+        materialize_grads=True,
     )
-    pairs = []
-    for whole, _, box in passes:
-        pull = next(pulls)
-        if box is None or whole.gradient is None:
-            pairs.append((whole.logits, pull))
+    pull = {id(leaf): pulled for leaf, pulled in zip(leaves, pulls, strict=True)}
+    pairs: list[tuple[Tensor | None, Tensor]] = []
+    for names, box in boxes:
+        of_logits = [pull[id(ends[name].logits)] for name in names]
+        if box is None:
+            pairs += zip((scores[name].logits for name in names), of_logits, strict=True)
         else:
-            box.c = pull
-            pairs.append((whole.gradient, next(pulls)))
+            box.c = torch.cat(of_logits)
+            pairs += [(scores[name].gradient, pull[id(ends[name].gradient)]) for name in names]
     return Found(terms, *_rooted(pairs))
 
 
@@ -189,26 +190,23 @@ PATHS: dict[str, Callable[..., Found]] = {
 }
 
 
-def _forward(critic: Critic, together: Samples, reading: Reading) -> tuple[Scores, Box]:
-    """Return the scores, and the box in which their backward looks for dL/dlogits."""
-    x, box = together.x.detach(), Box()
-    if x.ndim == 4:
-        # Convolutions are faster so, and whatever follows them inherits it.
-        x = x.contiguous(memory_format=torch.channels_last)
-    x.requires_grad_()
-    with Merge(x, box) as merge:
-        heads = heads_of(critic, x, together.labels, reading)
-    if not heads.single:
-        raise NotExact("it has several logits a sample, whose losses would not be merged")
-    (logits,) = heads.logits
-    why = merge.why or merge.lost(logits)
-    unseen = unknown_node(logits, x) if not why else ""
-    if why or unseen:
-        raise NotExact(
-            why or f"{unseen} is not on the list of operations whose penalty can be merged"
-        )
-    (slope,) = torch.autograd.grad(logits.sum(), x, create_graph=True)
-    return Scores(x, logits, lifted(slope), together.labels), box
+@dataclass(frozen=True)
+class Merging(Slopes):
+    """By autograd through what ``rules.py`` makes of the critic; its backward looks into the box."""
+
+    box: Box
+
+    def __call__(
+        self, function: Callable[[Tensor], Tensors], x: Tensor
+    ) -> tuple[Tensor, Tensors, Pull]:
+        """Return the samples as they were seen, function at them, and the pull."""
+        x = x.detach().requires_grad_()
+        with Merge(x, self.box) as merge:
+            outputs = function(x)
+        why = merge.why or merge.lost(*outputs) or unknown_node(outputs, x)
+        if why:
+            raise NotExact(why)
+        return x, outputs, pull_of(outputs, x, differentiable=True)
 
 
 def _watched(critic: Critic, reading: Reading) -> Critic:
@@ -236,10 +234,10 @@ def _cotangent(loss: Tensor, scale: Tensor | float) -> Tensor | None:
 
 
 def _rooted(
-    pairs: Sequence[tuple[Tensor, Tensor | None]],
+    pairs: Sequence[tuple[Tensor | None, Tensor | None]],
 ) -> tuple[list[Tensor], list[Tensor | None]]:
     """Roots and cotangents, without what no parameter stands behind."""
-    alive = [(root, pull) for root, pull in pairs if root.requires_grad]
+    alive = [(root, pull) for root, pull in pairs if root is not None and root.requires_grad]
     return [root for root, _ in alive], [pull for _, pull in alive]
 
 
