@@ -192,7 +192,7 @@ PATHS: dict[str, Callable[..., Found]] = {
 
 @dataclass(frozen=True)
 class Merging(Slopes):
-    """By autograd through what ``rules.py`` makes of the critic; its backward looks into the box."""
+    """By autograd through what ``rules.py`` makes of the critic, whose backward reads the box."""
 
     box: Box
 
