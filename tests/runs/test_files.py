@@ -8,13 +8,14 @@ import stat
 import pytest
 import torch
 
-from steadygan import SteadyganError
+from steadygan import SteadyganError, build
 from steadygan.runs import checkpoint, files
 from steadygan.runs.folder import RunFolder
-from steadygan.runs.format import by_step
+from steadygan.runs.format import TRAINED, by_step
 from steadygan.runs.monitor import Warning
 from steadygan.runs.reading import Run
 from steadygan.runs.samples import read_picture, write_samples
+from steadygan.training import Config, resume, train
 
 
 def rows(path):
@@ -166,3 +167,11 @@ def test_a_run_that_was_killed_before_its_status_said_so_has_finished(tmp_path):
     assert Run.read(folder.path).status["state"] == "running"
     folder.save_checkpoint(5, {"step": 5}, keep=2)
     assert Run.read(folder.path).status == {"state": "finished", "step": 5}
+
+
+def test_training_makes_what_the_format_says_and_nothing_else(tmp_path):
+    config = Config(network="mlp:width=4", steps=2, batch=4, log_every=1, device="cpu")
+    done = train(build("problem", "ring2d"), config, tmp_path / "run", show=False)
+    resume(done.path, steps=3, show=False)
+    names = {path.name for path in done.path.iterdir()}
+    assert names <= set(TRAINED) and {"config.json", "status.json", "metrics.jsonl"} <= names

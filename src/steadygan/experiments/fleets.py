@@ -24,17 +24,7 @@ from ..runs import checkpoint
 from ..runs.config import problem_to_json
 from ..runs.files import PARTIAL, read_lines
 from ..runs.folder import RunFolder
-from ..runs.format import (
-    CHECKPOINTS,
-    CONFIG,
-    METRICS,
-    REAL,
-    SAMPLES,
-    STATUS,
-    WARNINGS,
-    by_step,
-    is_run,
-)
+from ..runs.format import METRICS, REAL, SAMPLES, STATUS, TRAINED, by_step, is_run
 from ..runs.monitor import Monitor
 from ..runs.samples import read_points, read_samples
 from ..training import Config, Outcome, resume, train_fleet
@@ -140,9 +130,8 @@ def _shards(folder: Path) -> list[Path]:
 def _remove(folder: Path) -> None:
     """Remove what a run that never had a checkpoint has left; raises SteadyganError for a folder
     that holds anything else."""
-    ours = (CONFIG, STATUS, METRICS, WARNINGS, SAMPLES, CHECKPOINTS)
     for path in folder.iterdir():
-        if path.name not in ours and not path.name.endswith(PARTIAL):
+        if path.name not in TRAINED and not path.name.endswith(PARTIAL):
             raise SteadyganError(
                 f"{folder} holds {path.name}, which no run makes: choose another folder with --out."
             )

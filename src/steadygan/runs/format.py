@@ -24,6 +24,9 @@ EVALUATION, CROSSTEST, REPORT = "evaluation.json", "crosstest.json", "report.htm
 LOCK = ".lock"
 REAL, BEST = "real", f"{CHECKPOINTS}/best.safetensors"
 
+TRAINED = (CONFIG, STATUS, METRICS, WARNINGS, SAMPLES, CHECKPOINTS, LOCK)
+"""What training alone makes; whatever else lies there is somebody's."""
+
 LOGGED = (
     "seconds",
     "critic_loss",

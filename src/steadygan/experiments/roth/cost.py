@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ...problems.images import Images
-from ...runs import checkpoint
+from ...runs.format import CHECKPOINTS, by_step
 from ...training import Config
 from ..images import (
     ARCHITECTURES,
@@ -213,10 +213,9 @@ def _sooner(races: list[Race]) -> Row:
 def _curve(
     done: Trained, each: float, settings: Mapping[str, Any]
 ) -> tuple[list[float], list[float]]:
-    paths = checkpoint.checkpoints(done.folder)
-    steps = [int(path.stem.removeprefix("step-")) for path in paths]
-    return [step * each for step in steps], [
-        measured([done], settings, path=path)[0][1].kid.value for path in paths
+    paths = by_step(done.folder / CHECKPOINTS, ".safetensors")
+    return [step * each for step in paths], [
+        measured([done], settings, path=path)[0][1].kid.value for path in paths.values()
     ]
 
 
