@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import nn
 
-from steadygan import Game, SteadyganError
+from steadygan import Game, SteadyganError, build
 from steadygan.analysis.doctor import diagnose
 from steadygan.analysis.linearize import System, jacobian
-from steadygan.analysis.precondition import preconditioner
+from steadygan.analysis.optimizers import preconditioner
 from steadygan.analysis.subjects import load_run, load_subject, load_user_gan
 from steadygan.cli import main
 from steadygan.core.dynamics import Alternating
@@ -180,23 +180,115 @@ def test_a_preconditioner_against_a_dense_computation(optimizer, settings):
     )
 
 
+class Own(torch.optim.SGD):
+    """Somebody's own, whose moves nobody knows."""
+
+    def step(self, closure=None):
+        return None
+
+
 def test_what_an_optimizer_does_that_is_not_counted_is_said():
     p = [nn.Parameter(torch.ones(2))]
     for optimizer, message in (
         (torch.optim.Adam(p), "no state yet and is not taken into account"),
-        (
-            torch.optim.SGD(p, 0.1, momentum=0.9),
-            "plain gradient descent; its momentum is not taken into account",
-        ),
-        (torch.optim.Adagrad(p), "Adagrad is not taken into account"),
+        (torch.optim.SGD(p, 0.1), "plain gradient descent"),
+        (torch.optim.SGD(p, 0.1, momentum=0.9), "the field's rates leave its momentum out"),
+        (Own(p, 0.1), "Own is not taken into account"),
         (torch.optim.Adam([nn.Parameter(torch.ones(2))]), "other parameters"),
     ):
         diagonal, said = preconditioner(optimizer, p)
         assert diagonal is None and message in said
+    said = trained(torch.optim.Adam, 1e-3)[4]["critic"]
     assert (
-        "momentum (beta1) is not taken into account"
-        in preconditioner(trained(torch.optim.Adam, 1e-3)[4]["critic"], [])[1]
+        "exp_avg and exp_avg_sq in the state of a step"
+        in preconditioner(said, said.param_groups[0]["params"])[1]
     )
+
+
+OPTIMIZERS = [
+    (torch.optim.Adam, {"betas": (0.5, 0.9)}),
+    (torch.optim.AdamW, {"amsgrad": True, "weight_decay": 0.1}),
+    (torch.optim.RMSprop, {"momentum": 0.3, "centered": True}),
+    (torch.optim.SGD, {"momentum": 0.9, "nesterov": True}),
+    (torch.optim.Adagrad, {}),
+]
+
+
+@pytest.mark.parametrize(("kind", "settings"), OPTIMIZERS)
+@pytest.mark.parametrize("dynamics", ["alternating:critic_steps=2", "extragradient"])
+def test_a_step_is_that_of_the_optimizers_and_carries_their_state(kind, settings, dynamics):
+    game, generator, critic, batch, optimizers = trained(kind, 1e-2, **settings)
+    rates = {"generator": 1e-2, "critic": 1e-2}
+    system = System(game, dynamics, generator, critic, batch, lr=rates, optimizers=optimizers)
+    start = system.step_state(system.point())
+    v = torch.randn(len(start), dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    v, e = v * system.units(start), 1e-6
+    ahead, behind = (system.step((start + sign * e * v).requires_grad_()) for sign in (1, -1))
+    numeric = (ahead - behind).detach() / (2 * e)
+    exact = jacobian(system.step, start) @ v
+    scale = system.units(start) * (numeric / system.units(start)).abs().max()
+    assert ((exact - numeric) / scale).abs().max() < 1e-6
+    expected = system.step(start.requires_grad_()).detach()
+    players = OptimizerPlayers(game, generator, critic, lambda: batch, optimizers=optimizers)
+    build("dynamics", dynamics).step(players)
+    moved = [p.detach().reshape(-1) for net in (generator, critic) for p in net.parameters()]
+    torch.testing.assert_close(expected[: system.size], torch.cat(moved), rtol=1e-12, atol=1e-15)
+    kept = [state for o in optimizers.values() for state in o.state.values()]
+    slots = torch.cat(
+        [t.reshape(-1) for state in kept for t in state.values() if torch.is_tensor(t) and t.ndim]
+    )
+    assert len(expected) == system.size + len(slots)
+    torch.testing.assert_close(expected[system.size :].sum(), slots.sum(), rtol=1e-10, atol=1e-15)
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "lr", "stability"),
+    [
+        (torch.optim.Adam, {"betas": (0.5, 0.999)}, 3.0, "stable"),
+        (torch.optim.Adam, {"betas": (0.5, 0.999)}, 5.0, "unstable"),
+        (torch.optim.Adam, {"betas": (0.9, 0.999)}, 0.3, "stable"),
+        (torch.optim.Adam, {"betas": (0.9, 0.999)}, 1.0, "unstable"),
+        (torch.optim.RMSprop, {"alpha": 0.999, "momentum": 0.5}, 0.8, "stable"),
+        (torch.optim.RMSprop, {"alpha": 0.999, "momentum": 0.5}, 2.5, "unstable"),
+        (torch.optim.SGD, {"momentum": 0.5}, 1.0, "stable"),
+        (torch.optim.SGD, {"momentum": 0.9}, 0.1, "unstable"),
+    ],
+)
+def test_optimizers_with_their_memory_against_training_from_nearby(kind, settings, lr, stability):
+    """The Dirac-GAN with R1 near rest; averages of squares are 1, as another batch left them."""
+    game, steps = Game("minimax", ["r1:gamma=0.8"]), 120
+
+    def players(offset):
+        network, zeros = Point(theta=offset, psi=-0.6 * offset), torch.zeros(2, 1).double()
+        nets = network.generator((1,), 1).double(), network.critic((1,)).double()
+        optimizers = {}
+        for name, net in zip(PLAYERS, nets, strict=True):
+            optimizers[name] = kind(net.parameters(), lr, **settings)
+            for p in net.parameters():
+                p.grad = torch.zeros_like(p)
+            optimizers[name].step()
+            for state in optimizers[name].state.values():
+                for key in {"exp_avg_sq", "square_avg"} & state.keys():
+                    state[key].fill_(1.0)
+                if "step" in state:
+                    state["step"].fill_(10_000.0)
+        return OptimizerPlayers(game, *nets, lambda: Batch(zeros, zeros), optimizers=optimizers)
+
+    still, moving = players(0.0), players(1e-9)
+    found = diagnose(game, still.generator, still.critic, still.draw(), optimizers=still.optimizers)
+    assert found.spectrum.stability == stability
+    sizes = []
+    for _ in range(steps):
+        Alternating().step(moving)
+        values = [v for name in PLAYERS for v in moving.values(name).values()]
+        sizes.append(torch.cat([v.detach().reshape(-1) for v in values]).norm().item())
+    measured = (max(sizes[-20:]) / max(sizes[20:40])) ** (1 / (steps - 40))
+    # Averages of squares fade by themselves; what is left are the players.
+    radius = max(
+        abs(1 + lr * e.value) for e in found.spectrum.step if abs(e.value * lr + 1e-3) > 1e-9
+    )
+    assert measured == pytest.approx(radius, abs=0.01 + 0.1 * (lr == 1.0))
+    assert (measured > 1) == (stability == "unstable")
 
 
 def test_the_caller_s_networks_and_optimizers_stay_as_they_are():

@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from steadygan import Game, SteadyganError
-from steadygan.analysis.linearize import Products, System, jacobian, leading, survey
+from steadygan.analysis.linearize import System, jacobian
+from steadygan.analysis.spectra import Products, leading, survey
 from steadygan.core.players import Batch
 
 DYNAMICS = [
@@ -151,7 +152,7 @@ def test_a_survey_sees_both_ends_and_says_what_it_reached(monkeypatch):
     np.testing.assert_allclose(
         np.sort([e.value.real for e in whole.values]), np.sort(exact.real), atol=1e-9
     )
-    monkeypatch.setattr("steadygan.analysis.linearize.DENSE", 0)
+    monkeypatch.setattr("steadygan.analysis.spectra.DENSE", 0)
     part = survey(system.field, at, budget=60, tolerance=1e-6)
     assert not part.complete and part.products == 60 and len(part.values) == 60
     good = [e.value for e in part.values if e.converged]

@@ -1,6 +1,7 @@
 """Many Dirac-GANs in one batch against one at a time, against formulas and against the radii of
 equations.md."""
 
+import itertools
 import math
 from dataclasses import dataclass, replace
 
@@ -204,10 +205,13 @@ def test_who_shares_a_batch():
 
 
 def test_what_is_not_declared_is_seen(request):
+    numbers = itertools.count()
+
     def registered(kind, base, **body):
-        made = type("Mine", (base,), {"__doc__": "Anything. Reference: none 2031.", **body})
+        name = f"mine-{next(numbers)}"
+        made = type(name, (base,), {"__doc__": "Anything. Reference: none 2031.", **body})
         request.addfinalizer(lambda: unregister(made))
-        return register(kind, "mine")(dataclass(frozen=True)(made))()
+        return register(kind, name)(dataclass(frozen=True)(made))()
 
     plain, alternating = Game("minimax", "r1"), build("dynamics", "alternating")
     assert not shared(Game("minimax", [registered("regularizer", R1)]), alternating)

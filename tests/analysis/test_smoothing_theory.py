@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from steadygan import SteadyganError
+from steadygan.analysis.parallel_lines import parallel_lines, penalised_lines
 from steadygan.analysis.smoothing_theory import (
     Normal,
     expand,
@@ -16,8 +17,6 @@ from steadygan.analysis.smoothing_theory import (
     miss,
     omega,
     optimal,
-    parallel_lines,
-    penalised_lines,
 )
 from steadygan.core.registry import names
 

@@ -1,10 +1,10 @@
-"""Why a GAN converges or does not: linearisation, spectra, closed forms and what follows from
-them."""
+"""Why a GAN converges or does not: linearisation, spectra, closed forms and what follows."""
 
 from .convergence import Record, analyze_dirac
 from .doctor import Diagnosis, diagnose
-from .linearize import Products, Spectrum, System, jacobian, leading
+from .linearize import System, jacobian
 from .path import GamePath, game_path
+from .spectra import Products, Spectrum, leading
 
 __all__ = [
     "Diagnosis",

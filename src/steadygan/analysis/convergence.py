@@ -9,7 +9,7 @@ learning rate, a verdict in words.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +25,7 @@ from ..core.players import Batch
 from ..core.registry import build
 from ..problems.networks import Point
 from . import closed_forms
+from .limits import Limits, limits
 from .linearize import System, jacobian
 
 MARGIN = 1e-9
@@ -34,7 +35,6 @@ DECLARED = 1e-6
 """How far an entry of a declared Jacobian may be from automatic differentiation."""
 
 NODES = 16
-_ROUNDING = 1e-13
 
 
 class Quadrature:
@@ -77,7 +77,8 @@ class Record:
     Names are spelled as they were asked for; regularizers that add up are joined by ' + '.
     eigenvalues: of the field that the dynamics follows. step_eigenvalues, spectral_radius: of one
     step at ``lr``. converges: None where linearisation decides nothing (radius 1 to within 1e-9).
-    max_stable_lr: None where every one is stable, 0 where none is.
+    max_stable_lr: below it no learning rate is unstable; None where none is at all, 0 where there
+    is no such limit. unstable: all intervals of unstable learning rates; the last has no end, inf.
     """
 
     objective: str
@@ -93,6 +94,7 @@ class Record:
     converges: bool | None
     reason: str
     closed_form_eigenvalues: list[complex] | None
+    unstable: list[list[float]] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data: complex numbers as [re, im], what is absent or unbounded as null."""
@@ -157,23 +159,6 @@ def analyze_dirac(
     return [_record(label, *game, progress) for label, game in zip(labels, games, strict=True)]
 
 
-def max_stable_lr(radius: Callable[[float], float]) -> float | None:
-    """Return the supremum of learning rates up to which ``radius(lr)`` stays within 1; None where
-    it always does, 0 where it never does."""
-    grid = np.geomspace(1e-3, 1e3, 25)
-    stable = [radius(h) <= 1 + _ROUNDING for h in grid]
-    if not stable[0]:
-        return 0.0
-    if all(stable):
-        return None
-    first = stable.index(False)
-    low, high = grid[first - 1], grid[first]
-    while high - low > 1e-11 * high:
-        middle = (low + high) / 2
-        low, high = (middle, high) if radius(middle) <= 1 + _ROUNDING else (low, middle)
-    return float(low)
-
-
 def _record(
     names: dict[str, Any], game: Game, dynamics: Dynamics, lr: float, progress: float | None
 ) -> Record:
@@ -182,33 +167,31 @@ def _record(
     try:
         system = dirac_system(game, dynamics, lr, progress)
     except SteadyganError as refusal:
-        absent = dict.fromkeys(
-            (
-                "eigenvalues",
-                "step_eigenvalues",
-                "spectral_radius",
-                "critical_gamma",
-                "max_stable_lr",
-                "closed_form_eigenvalues",
-            )
+        return Record(
+            **names,
+            eigenvalues=None,
+            step_eigenvalues=None,
+            spectral_radius=None,
+            critical_gamma=None,
+            max_stable_lr=None,
+            converges=False,
+            reason=str(refusal),
+            closed_form_eigenvalues=None,
         )
-        return Record(**names, **absent, converges=False, reason=str(refusal))
-    found = {
+    measured = {
         "field": jacobian(system.field, system.point()),
         "step": jacobian(system.step, system.step_state(system.point())),
     }
-    field, step = (eigenvalues(matrix) for matrix in found.values())
+    field, step = (eigenvalues(matrix) for matrix in measured.values())
     radius = max(abs(value) for value in step)
-    closed, note = _closed(game, dynamics, lr, progress, found)
+    closed, note = _closed(game, dynamics, lr, progress, measured)
 
-    def at_lr(h: float) -> float:
+    def family(h: float) -> np.ndarray:
         system.lr = h
-        return max(
-            abs(value)
-            for value in eigenvalues(jacobian(system.step, system.step_state(system.point())))
-        )
+        start = system.step_state(system.point())
+        return jacobian(lambda state: system.step(state) - state, start).numpy()
 
-    limit = max_stable_lr(at_lr)
+    found = limits(family, np.array(field))
     converges = None if abs(radius - 1) <= MARGIN else radius < 1
     return Record(
         **names,
@@ -216,10 +199,11 @@ def _record(
         step_eigenvalues=step,
         spectral_radius=radius,
         critical_gamma=critical_gamma(game, progress),
-        max_stable_lr=limit,
+        max_stable_lr=found.first,
         converges=converges,
-        reason=_verdict(field, radius, converges, limit, lr) + note,
+        reason=_verdict(field, radius, converges, found, lr) + note,
         closed_form_eigenvalues=closed,
+        unstable=[list(window) for window in found.unstable],
     )
 
 
@@ -288,17 +272,18 @@ def eigenvalues(matrix: Tensor | np.ndarray) -> list[complex]:
 
 
 def _verdict(
-    field: list[complex], radius: float, converges: bool | None, limit: float | None, lr: float
+    field: list[complex], radius: float, converges: bool | None, found: Limits, lr: float
 ) -> str:
     damped = max(value.real for value in field)
     turns = max(abs(value.imag) for value in field)
+    windows = f"; a step is {found.words()}" if len(found.unstable) > 1 else ""
     if converges:
         way = (
             f"spirals in, a turn every {2 * math.pi / (turns * lr):.3g} steps"
             if turns > 1e-9
             else "comes in without turning"
         )
-        return f"converges linearly: the distance shrinks by {radius:.6g} a step; it {way}"
+        return f"converges linearly: the distance shrinks by {radius:.6g} a step; it {way}{windows}"
     if converges is None:
         return (
             "linearisation decides nothing: the spectral radius is 1, so the next order decides"
@@ -314,10 +299,11 @@ def _verdict(
             "does not converge: nothing damps the rotation, and each step leads outwards by"
             f" {radius:.6g}"
         )
+    limit = found.first
     advice = f"below {limit:.4g} it converges" if limit else "no learning rate is stable"
     return (
         f"does not converge: the field is damped, but the learning rate {lr:g} oversteps"
-        f" (factor {radius:.4g} a step); {advice}"
+        f" (factor {radius:.4g} a step); {advice}{windows}"
     )
 
 
@@ -337,5 +323,4 @@ __all__ = [
     "critical_gamma",
     "dirac_system",
     "eigenvalues",
-    "max_stable_lr",
 ]

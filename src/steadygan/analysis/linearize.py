@@ -1,31 +1,29 @@
-"""Jacobians of a game's vector field and of one step of any dynamics, by automatic differentiation
-of the very objects that train."""
+"""Jacobians of a game's field and of one step, through the very objects that train."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from functools import partial
-from typing import Literal
+from typing import Any
 
-import numpy as np
 import torch
-from scipy.sparse.linalg import ArpackError, ArpackNoConvergence, LinearOperator, eigs
 from torch import Tensor, nn
 
 from ..core.context import Context, Draws
-from ..core.dynamics import Dynamics, Optimistic
+from ..core.dynamics import Dynamics
 from ..core.errors import SteadyganError
 from ..core.game import Game
 from ..core.players import PLAYERS, Batch, FunctionalPlayers, Name, Values
+from ..core.players.base import trainable
 from ..core.registry import build
-
-DENSE = 300
-"""Up to so many parameters ``survey`` computes every eigenvalue."""
+from .optimizers import Moves, States
 
 Map = Callable[[Tensor], Tensor]
 """A differentiable map of flat vectors (n,) -> (n,)."""
+
+ROWS = 128
+"""How many rows of a Jacobian are computed at once."""
 
 
 class System:
@@ -33,17 +31,33 @@ class System:
     critic's parameters).
 
     The networks are copied, so their buffers are held and the caller's stay as they are. Every
-    evaluation sees the same batch and, from ``draws()``, the same noise. dynamics: an object or a
-    spec. lr: one learning rate, or one for each player. scale (n,): a diagonal that multiplies
-    every gradient before it moves a parameter, such as a frozen preconditioner of Adam. An
-    optimistic step also carries the previous gradients, so its state is twice as long.
+    evaluation sees the same batch and, from ``draws()``, the same noise. The state of a step also
+    holds the previous gradients where the dynamics remembers them, and what optimizers remember.
+
+    Args:
+        game: the game.
+        dynamics: an object or a spec.
+        generator: its parameters are the first ``split`` of the state.
+        critic: its parameters follow.
+        batch: what both players look at.
+        lr: the critic's learning rate, or one for each player. ``lr`` is the critic's, and may be
+            set; the other keeps its ratio to it. The field is in units of the critic's.
+        progress: as in ``Context``.
+        draws: makes a source of noise, the same each time.
+        memory: as in ``Context``; it is held. Without, it is what this batch leaves behind: a
+            moving average is a number that was seen, not a function of the critic.
+        scale: (n,), a diagonal that multiplies every gradient before it moves a parameter, such as
+            a frozen preconditioner of Adam. With ``optimizers`` it is for the field only.
+        optimizers: those that move the players; without, a step is plain gradient descent.
+        double: evaluate in double precision, whatever the precision of networks and batch.
 
     Raises SteadyganError where the linearisation does not exist (WGAN-GP and DRAGAN at an
     equilibrium, with the reference) and where two evaluations differ (dropout, noise of the
     network's own, spectral normalisation that advances), with what to do.
 
     >>> game, batch = Game("minimax", ["r1:gamma=1"]), Batch(torch.zeros(4, 1), torch.zeros(4, 1))
-    >>> system = System(game, "simultaneous", nn.Linear(1, 1), nn.Linear(1, 1, bias=False), batch, lr=0.1)
+    >>> generator, critic = nn.Linear(1, 1), nn.Linear(1, 1, bias=False)
+    >>> system = System(game, "simultaneous", generator, critic, batch, lr=0.1)
     >>> jacobian(system.field, system.point()).shape
     torch.Size([3, 3])
 
@@ -63,16 +77,26 @@ class System:
         draws: Callable[[], torch.Generator | Draws] | None = None,
         memory: Mapping[str, Tensor] | None = None,
         scale: Tensor | None = None,
+        optimizers: Mapping[Name, torch.optim.Optimizer] | None = None,
+        double: bool = False,
     ) -> None:
         for regularizer in game.regularizers:
             if regularizer.not_smooth:
                 raise SteadyganError(regularizer.not_smooth)
-        self.game, self.dynamics, self.batch, self.lr = game, build("dynamics", dynamics), batch, lr
+        rates = lr if isinstance(lr, Mapping) else dict.fromkeys(PLAYERS, lr)
+        self.game, self.batch, self.lr = game, batch, rates["critic"]
+        self.dynamics: Dynamics = build("dynamics", dynamics)
+        self._ratios = {name: rates[name] / rates["critic"] for name in PLAYERS}
         self.generator, self.critic = (
             _thrice_differentiable(copied(network)) for network in (generator, critic)
         )
         self._draws = draws or (lambda: torch.Generator(batch.real.device).manual_seed(0))
-        self._context = {"progress": progress, "memory": memory or {}}
+        self._progress, self._memory = progress, memory or {}
+        if double:
+            self.generator, self.critic = self.generator.double(), self.critic.double()
+            real, latent = (t.double() if t.is_floating_point() else t for t in batch[:2])
+            self.batch = Batch(real, latent, batch.labels)
+            self._memory = {key: value.double() for key, value in self._memory.items()}
         modules: dict[Name, nn.Module] = {"generator": self.generator, "critic": self.critic}
         self._shapes = [
             (name, key, p.shape)
@@ -93,13 +117,15 @@ class System:
                 f"scale has one entry for each of the {self.size} trainable parameters, not"
                 f" shape {tuple(scale.shape)}."
             )
-        self._scale = None if scale is None else self._values(scale)
+        self._scale = None if scale is None else self._values(scale.to(self.point()))
+        owned = {"generator": generator, "critic": critic}
+        self._moves = {
+            name: Moves(optimizer, trainable(owned[name]))
+            for name, optimizer in (optimizers or {}).items()
+        }
+        if not memory:
+            self._memory = self._seen()
         self._guard()
-
-    @property
-    def remembers(self) -> bool:
-        """Whether a step's state holds the previous gradients."""
-        return isinstance(self.dynamics, Optimistic)
 
     def point(self) -> Tensor:
         """Return the networks' parameters as a flat state (n,)."""
@@ -113,25 +139,53 @@ class System:
         modify the game's own."""
         players = self._players(state)
         descent = self.dynamics.field(players, self.batch)
-        return -self._flat({name: players.scaled(name, descent[name]) for name in PLAYERS})
+        return -self._flat(
+            {
+                name: {key: self._ratios[name] * g for key, g in scaled.items()}
+                for name in PLAYERS
+                for scaled in [players.scaled(name, descent[name])]
+            }
+        )
 
     def step(self, state: Tensor) -> Tensor:
-        """Return the state after one step: (n,), or (2n,) with the previous gradients for an
-        optimistic step."""
-        players = self._players(state[: self.size])
-        if self.remembers:
-            players.previous = self._values(state[self.size :])
+        """Return the state after one step; its first n entries are the parameters."""
+        players = self._players(state[: self.size], stepping=True)
+        rest = state[self.size :]
+        if self.dynamics.remembers:
+            players.previous, rest = self._values(rest[: self.size]), rest[self.size :]
+        players.states = self._states(rest)
         self.dynamics.step(players)
-        moved = self._flat(players.point)
-        return torch.cat([moved, self._flat(players.previous)]) if self.remembers else moved
+        parts = [self._flat(players.point)]
+        if self.dynamics.remembers:
+            parts.append(self._flat(players.previous))
+        for name, moves in self._moves.items():
+            parts += [players.states[name][key][slot].reshape(-1) for key, slot in moves.slots]
+        return torch.cat(parts)
 
     def step_state(self, state: Tensor) -> Tensor:
-        """Return a state from which ``step`` can start: with the present gradients as the previous
-        ones where a step remembers."""
-        if not self.remembers:
-            return state
-        now = self.dynamics.field(self._players(state.detach().requires_grad_()), self.batch)
-        return torch.cat([state, self._flat(now).detach()])
+        """Return a state from which ``step`` can start, around parameters (n,).
+
+        The present gradients count as the previous ones, and optimizers are as they are now.
+        """
+        parts = [state]
+        if self.dynamics.remembers:
+            players = self._players(state.detach().requires_grad_())
+            parts.append(self._flat(self.dynamics.field(players, self.batch)).detach())
+        for moves in self._moves.values():
+            parts += [moves.start[key][slot].reshape(-1).to(state) for key, slot in moves.slots]
+        return torch.cat(parts)
+
+    def units(self, state: Tensor) -> Tensor:
+        """Return sizes in which the parts of a step's state are alike: 1 for parameters and their
+        gradients, and for what optimizers remember its size now."""
+        units, end = torch.ones_like(state), len(state)
+        for moves in reversed(list(self._moves.values())):
+            for key, slot in reversed(moves.slots):
+                value = moves.start[key][slot].to(state).reshape(-1)
+                size = torch.maximum(value.abs(), value.square().mean().sqrt())
+                units[end - len(value) : end] = torch.where(size > 0, size, 1.0)
+                end -= len(value)
+        return units
 
     def notes(self) -> list[str]:
         """Return what a reader must know about this linearisation."""
@@ -146,20 +200,37 @@ class System:
             )
         return found
 
-    def _players(self, state: Tensor) -> _Scaled:
-        context = Context(rng=self._draws(), **self._context)  # type: ignore[arg-type]
-        point = self._values(state)
-        players = _Scaled(
+    def _players(self, state: Tensor, *, stepping: bool = False) -> _Moved:
+        context = Context(self._progress, self._draws(), self._memory)
+        players = _Moved(
             self.game,
             self.generator,
             self.critic,
             lambda: self.batch,
             context,
-            lr=self.lr,
-            point=point,
+            lr={name: self.lr * ratio for name, ratio in self._ratios.items()},
+            point=self._values(state),
         )
         players.scale = self._scale
+        players.moves = self._moves if stepping else {}
         return players
+
+    def _seen(self) -> dict[str, Tensor]:
+        players = self._players(self.point().requires_grad_())
+        with torch.random.fork_rng():
+            players.gradient("critic", self.batch)
+        return {key: value.detach() for key, value in players.context.memory.items()}
+
+    def _states(self, flat: Tensor) -> dict[Name, States]:
+        """What the optimizers remember, its slots from a flat state."""
+        found: dict[Name, States] = {}
+        for name, moves in self._moves.items():
+            found[name] = {key: dict(state) for key, state in moves.start.items()}
+            for key, slot in moves.slots:
+                shape = moves.start[key][slot].shape
+                found[name][key][slot] = flat[: shape.numel()].view(shape)
+                flat = flat[shape.numel() :]
+        return found
 
     def _values(self, state: Tensor) -> dict[Name, Values]:
         parts = state.split([shape.numel() for _, _, shape in self._shapes])
@@ -221,20 +292,31 @@ class System:
         )
 
 
-class _Scaled(FunctionalPlayers):
-    """Players whose gradients are scaled by a fixed diagonal before they move."""
+class _Moved(FunctionalPlayers):
+    """Players that move as an optimizer moves them, or along gradients scaled by a diagonal."""
 
     scale: dict[Name, Values] | None = None
+    moves: Mapping[Name, Moves] = {}
+    states: dict[Name, States] = {}
 
     def scaled(self, player: Name, gradient: Values) -> Values:
-        return (
-            gradient
-            if self.scale is None
-            else {key: self.scale[player][key] * g for key, g in gradient.items()}
-        )
+        if self.scale is None:
+            return gradient
+        return {key: self.scale[player][key] * g for key, g in gradient.items()}
 
     def move(self, player: Name, gradient: Values) -> None:
-        super().move(player, self.scaled(player, gradient))
+        if player not in self.moves:
+            return super().move(player, self.scaled(player, gradient))
+        state, rate = self.states[player], self.learning_rate(player)
+        moved, state = self.moves[player](self.point[player], gradient, state, rate)
+        self.states = {**self.states, player: state}
+        self.point = {**self.point, player: self.constrained(player, moved)}
+
+    def save(self) -> Any:
+        return self.point, self.states
+
+    def load(self, point: Any) -> None:
+        self.point, self.states = point
 
 
 def copied(network: nn.Module) -> nn.Module:
@@ -270,7 +352,8 @@ def _thrice_differentiable(network: nn.Module) -> nn.Module:
             module.output_padding
         ):
             continue
-        frame = tuple(zip(module.padding, module.output_padding, strict=True))
+        sides = (tuple(map(int, values)) for values in (module.padding, module.output_padding))
+        frame = tuple(zip(*sides, strict=True))
         if all(low >= extra for low, extra in frame):
             module.padding = module.output_padding = (0,) * len(frame)
             module.register_forward_hook(partial(crop, frame=frame))
@@ -278,274 +361,16 @@ def _thrice_differentiable(network: nn.Module) -> nn.Module:
 
 
 def jacobian(function: Map, at: Tensor) -> Tensor:
-    """Return the dense Jacobian (m, n) of a flat map at a point (n,), row by row."""
+    """Return the dense Jacobian (m, n) of a flat map at a point (n,)."""
     at = at.detach().requires_grad_()
     out = function(at)
-    rows = [
-        torch.autograd.grad(y, at, retain_graph=True, materialize_grads=True, allow_unused=True)[0]
-        for y in out
-    ]
-    return torch.stack(rows)
 
+    def pulled(rows: Tensor, batched: bool) -> Tensor:
+        settings = {"retain_graph": True, "materialize_grads": True, "allow_unused": True}
+        return torch.autograd.grad(out, at, rows, is_grads_batched=batched, **settings)[0]
 
-class Products:
-    """Products with the Jacobian J (m, n) of a flat map at a point, without forming it; counts what
-    it spends."""
-
-    def __init__(self, function: Map, at: Tensor) -> None:
-        self.at = at.detach().requires_grad_()
-        self._out = function(self.at)
-        self._dual = torch.zeros_like(self._out, requires_grad=True)
-        # J^T u is linear in u, so its derivative with respect to u along v is J v: a forward
-        # product from two reverse ones.
-        (self._pulled,) = torch.autograd.grad(
-            self._out,
-            self.at,
-            self._dual,
-            create_graph=True,
-            materialize_grads=True,
-            allow_unused=True,
-        )
-        self.spent = 0
-
-    def transposed(self, u: Tensor) -> Tensor:
-        """Return J^T u."""
-        self.spent += 1
-        return torch.autograd.grad(
-            self._out, self.at, u, retain_graph=True, materialize_grads=True, allow_unused=True
-        )[0]
-
-    def of_array(self, x: np.ndarray) -> np.ndarray:
-        """Return J x for a real NumPy vector, in double precision."""
-        return _numpy(self.forward(torch.from_numpy(np.ascontiguousarray(x)).to(self.at.detach())))
-
-    def forward(self, v: Tensor) -> Tensor:
-        """Return J v."""
-        self.spent += 1
-        if not self._pulled.requires_grad:
-            return torch.zeros_like(self._out)
-        return torch.autograd.grad(
-            self._pulled,
-            self._dual,
-            v,
-            retain_graph=True,
-            materialize_grads=True,
-            allow_unused=True,
-        )[0]
-
-
-@dataclass(frozen=True)
-class Eigenvalue:
-    """An eigenvalue, the residual ||Jv - λv|| / ||v|| of its eigenvector, and whether the method
-    says that it converged."""
-
-    value: complex
-    residual: float
-    converged: bool
-
-
-@dataclass(frozen=True)
-class Spectrum:
-    """Some eigenvalues, the asked end first, the number of products with J that they cost, and
-    whether they are all there are.
-
-    vectors (n, count): the eigenvectors as columns, or None where they were not kept.
-    """
-
-    values: list[Eigenvalue]
-    products: int
-    which: str
-    complete: bool
-    vectors: np.ndarray | None = field(repr=False, default=None)
-
-
-def leading(
-    function: Map,
-    at: Tensor,
-    count: int = 6,
-    *,
-    which: Literal["LM", "LR"] = "LM",
-    budget: int = 300,
-    tolerance: float = 1e-6,
-) -> Spectrum:
-    """Return leading eigenvalues of the Jacobian (n, n) by ARPACK: ``which`` is LM (modulus) or LR
-    (real part).
-
-    budget: products with J, about. tolerance: an eigenvalue counts as converged where its residual,
-    computed anew, is below tolerance·|λ|max. What did not converge within the budget is returned so
-    labelled, from one Arnoldi factorisation.
-    Reference: Lehoucq, Sorensen and Yang 1998.
-
-    >>> leading(lambda w: -2 * w, torch.ones(30, dtype=torch.float64), 1).values[0].value.real
-    -2.0
-    """
-    products, n = Products(function, at), len(at)
-    width = min(n - 1, max(2 * count + 1, 20))
-    if n <= max(2 * count + 2, 20):
-        values, vectors = np.linalg.eig(_dense(products, n))
-    else:
-        rounds = (budget - 2 * width - 2 * count) // (
-            width - count
-        )  # what is left beside the first factorisation, the last and the check
-        values, vectors = (
-            _arpack(products, n, count, which, width, rounds, tolerance) if rounds > 0 else _none(n)
-        )
-        if len(values) < count:
-            reached, basis, small = _arnoldi(
-                products, at, min(width, max(budget - 2 * count, count + 2))
-            )
-            new = [
-                i
-                for i, value in enumerate(reached)
-                if not len(values) or abs(values - value).min() > 1e-2 * abs(reached).max()
-            ]
-            values = np.concatenate([values, reached[new]])
-            vectors = np.concatenate([vectors, _numpy(basis) @ small[:-1, new]], axis=1)
-    order = _order(values, which)[:count]
-    values, vectors = values[order], vectors[:, order]
-    residuals = _residuals(products, values, vectors)
-    return Spectrum(
-        _judged(values, residuals, tolerance, at.dtype),
-        products.spent,
-        which,
-        len(values) == n,
-        vectors,
-    )
-
-
-def survey(
-    function: Map,
-    at: Tensor,
-    *,
-    budget: int = 40,
-    tolerance: float = 1e-3,
-    scale: float | None = None,
-) -> Spectrum:
-    """Return what ``budget`` products tell about the whole spectrum: every eigenvalue of up to 300,
-    else the Ritz values, by modulus.
-
-    The Ritz values of one Arnoldi factorisation settle from the outside inwards, at every end at
-    once; their residuals are
-    |h_{k+1,k} y_k|, which equals ||Jv - λv|| up to rounding. tolerance: relative to ``scale``, by
-       default |λ|max. Reference: Saad 2011,
-    "Numerical Methods for Large Eigenvalue Problems", section 6.2.
-
-    >>> [round(e.value.real) for e in survey(lambda w: w * torch.tensor([3.0, -5.0]), torch.ones(2)).values]
-    [-5, 3]
-    """
-    products, n = Products(function, at), len(at)
-    if n <= DENSE:
-        dense = _dense(products, n)
-        values, vectors = np.linalg.eig(dense)
-        residuals = np.linalg.norm(dense @ vectors - values * vectors, axis=0)
-    else:
-        values, _, small = _arnoldi(products, at, min(budget, n - 1))
-        # The last row carries them; no product is better than its rounding.
-        residuals = np.maximum(small[-1].real, torch.finfo(at.dtype).eps * abs(values).max())
-    order = _order(values, "LM")
-    return Spectrum(
-        _judged(values[order], residuals[order], tolerance, at.dtype, scale),
-        products.spent,
-        "LM",
-        n <= DENSE,
-    )
-
-
-def _dense(products: Products, n: int) -> np.ndarray:
-    rows = torch.eye(n, dtype=products.at.dtype, device=products.at.device)
-    return np.stack([_numpy(products.transposed(row)) for row in rows])
-
-
-def _numpy(x: Tensor) -> np.ndarray:
-    return x.detach().double().cpu().numpy()
-
-
-def _none(n: int) -> tuple[np.ndarray, np.ndarray]:
-    return np.zeros(0, dtype=complex), np.zeros((n, 0), dtype=complex)
-
-
-def _arpack(
-    products: Products, n: int, count: int, which: str, width: int, rounds: int, tolerance: float
-) -> tuple[np.ndarray, np.ndarray]:
-    operator = LinearOperator(
-        (n, n), matvec=lambda x: products.of_array(x.ravel()), dtype=np.float64
-    )
-    start = np.random.default_rng(0).standard_normal(n)
-    precision = max(tolerance, _floor(products.at.dtype))
+    rows = torch.eye(len(out), dtype=out.dtype, device=out.device)
     try:
-        return eigs(
-            operator, k=count, which=which, ncv=width, maxiter=rounds, tol=precision, v0=start
-        )
-    except ArpackNoConvergence as stopped:
-        return stopped.eigenvalues, stopped.eigenvectors
-    except (
-        ArpackError
-    ):  # nothing but zeros, or no shift that helps: the one factorisation will say what there is
-        return _none(n)
-
-
-def _arnoldi(products: Products, at: Tensor, width: int) -> tuple[np.ndarray, Tensor, np.ndarray]:
-    """Return the Ritz values of one factorisation of ``width`` products, its basis (n, m), and for
-    each value a vector in it.
-
-    Below the coordinates of the vectors stands one more row: the residuals.
-    """
-    basis = torch.zeros(width + 1, len(at), dtype=at.dtype, device=at.device)
-    small = np.zeros((width + 1, width))
-    start = torch.from_numpy(np.random.default_rng(0).standard_normal(len(at))).to(at)
-    basis[0] = start / start.norm()
-    for j in range(width):
-        image = products.forward(basis[j])
-        size = float(image.norm())
-        for _ in range(2):  # once more, because one pass of Gram-Schmidt loses orthogonality
-            overlap = basis[: j + 1] @ image
-            small[: j + 1, j] += _numpy(overlap)
-            image = image - overlap @ basis[: j + 1]
-        small[j + 1, j] = float(image.norm())
-        if small[j + 1, j] <= 10 * torch.finfo(at.dtype).eps * size:
-            width = j + 1  # the space is invariant: nothing more can be found from this start
-            break
-        basis[j + 1] = image / small[j + 1, j]
-    values, vectors = np.linalg.eig(small[:width, :width])
-    residuals = small[width, width - 1] * abs(vectors[-1])
-    return values, basis[:width].T, np.concatenate([vectors, residuals[None]])
-
-
-def _residuals(products: Products, values: np.ndarray, vectors: np.ndarray) -> np.ndarray:
-    found: list[float] = []
-    for i, (value, vector) in enumerate(zip(values, vectors.T, strict=True)):
-        if i and value.imag and value == values[i - 1].conjugate():
-            found.append(found[-1])
-            continue
-        image = products.of_array(vector.real) + (
-            1j * products.of_array(vector.imag) if vector.imag.any() else 0
-        )
-        found.append(float(np.linalg.norm(image - value * vector) / np.linalg.norm(vector)))
-    return np.array(found)
-
-
-def _judged(
-    values: np.ndarray,
-    residuals: np.ndarray,
-    tolerance: float,
-    dtype: torch.dtype,
-    size: float | None = None,
-) -> list[Eigenvalue]:
-    size = abs(values).max(initial=0.0) if size is None else size
-    limit = max(tolerance, _floor(dtype)) * size + 1e-300
-    return [
-        Eigenvalue(complex(v), float(r), bool(r <= limit))
-        for v, r in zip(values, residuals, strict=True)
-    ]
-
-
-def _floor(dtype: torch.dtype) -> float:
-    """Return the relative residual below which a precision cannot get: some roundings."""
-    return 50 * torch.finfo(dtype).eps
-
-
-def _order(values: np.ndarray, which: str) -> np.ndarray:
-    key = -values.real if which == "LR" else -abs(values)
-    # Equal ones side by side, the upper one of a conjugate pair first, so that a spectrum prints
-    # the same each time.
-    return np.lexsort((-values.imag, key.round(12)))
+        return torch.cat([pulled(part, True) for part in rows.split(ROWS)])
+    except RuntimeError:  # an operation whose derivative has no rule for many at once
+        return torch.stack([pulled(row, False) for row in rows])

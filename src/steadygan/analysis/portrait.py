@@ -67,27 +67,29 @@ def simulate(
     Raises SteadyganError for starts that are not finite numbers (N, 2), for counts below 1 and a
     learning rate that is not positive, and where one trajectory at a time would take minutes.
 
-    >>> simulate(Game("wasserstein"), "alternating", [[1.0, -1.0], [0.5, 0.0]], lr=0.5, steps=4, every=2)[1]
+    >>> starts = [[1.0, -1.0], [0.5, 0.0]]
+    >>> simulate(Game("wasserstein"), "alternating", starts, lr=0.5, steps=4, every=2)[1]
     tensor([[-0.5625, -1.6250],
             [ 0.1562, -0.4375]], dtype=torch.float64)
 
     Reference: Mescheder et al. 2018, section 2 and Figure 3.
     """
-    points, dynamics = _points(starts), build("dynamics", dynamics)
+    points = _points(starts)
+    made: Dynamics = build("dynamics", dynamics)
     for name, count in {"steps": steps, "every": every, "nodes": nodes}.items():
         if count < 1:
             raise SteadyganError(f"{name} must be a whole number >= 1, not {count}.")
     for rate in lr.values() if isinstance(lr, dict) else [lr]:
         if not (np.isfinite(rate) and rate > 0):
             raise SteadyganError(f"A learning rate is a finite number > 0, not {rate:g}.")
-    if compiled and (why := shared(game, dynamics)):
+    if compiled and (why := shared(game, made)):
         raise SteadyganError(
             f"{why} may look at several samples of a batch, so these trajectories cannot be"
             " compiled as one: leave it out."
         )
-    parts = _parts(game, dynamics, points, steps)
+    parts = _parts(game, made, points, steps)
     run = follow_compiled if compiled else follow
-    return torch.cat([run(game, dynamics, part, lr, steps, every, nodes) for part in parts], dim=1)
+    return torch.cat([run(game, made, part, lr, steps, every, nodes) for part in parts], dim=1)
 
 
 def field(
@@ -111,14 +113,12 @@ def field(
     Reference: Mescheder et al. 2018, Eq. 5.
     """
     grid = torch.as_tensor(grid, dtype=torch.float64)
-    points, dynamics = (
-        _points(grid.reshape(-1, 2) if grid.shape[-1:] == (2,) else grid),
-        build("dynamics", dynamics),
-    )
+    points = _points(grid.reshape(-1, 2) if grid.shape[-1:] == (2,) else grid)
+    made: Dynamics = build("dynamics", dynamics)
     found = []
-    for part in _parts(game, dynamics, points, 1):
+    for part in _parts(game, made, points, 1):
         moving = players(game, part, lr, nodes, progress)
-        descent = dynamics.field(moving, moving.draw())
+        descent = made.field(moving, moving.draw())
         found.append(-torch.stack([next(iter(descent[name].values())) for name in PLAYERS], dim=1))
     return torch.cat(found).view(grid.shape)
 
@@ -137,7 +137,8 @@ def basin(
 
     Raises SteadyganError as ``simulate``.
 
-    >>> basin(Game("minimax", "r1:gamma=1"), "simultaneous", [[1.0, -1.0], [2.0, 2.0]], lr=0.2, steps=500) < 1e-6
+    >>> starts = [[1.0, -1.0], [2.0, 2.0]]
+    >>> basin(Game("minimax", "r1:gamma=1"), "simultaneous", starts, lr=0.2, steps=500) < 1e-6
     tensor([True, True])
     """
     last = simulate(game, dynamics, starts, lr, steps, every=steps, nodes=nodes)[-1]
@@ -210,7 +211,7 @@ def _parts(game: Game, dynamics: Dynamics, points: Tensor, steps: int) -> Sequen
             f" steps would take minutes: ask for at most {LOOP_LIMIT:,} trajectory-steps, for"
             f" example {max(1, LOOP_LIMIT // steps)} starts."
         )
-    return points.split(1)
+    return list(points.split(1))
 
 
 def _points(starts: Starts) -> Tensor:

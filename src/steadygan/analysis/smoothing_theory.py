@@ -1,5 +1,6 @@
-r"""The noise theory of Roth et al. 2017 between Gaussians, measured: no expectation is estimated,
-all are Gauss-Hermite sums in float64.
+r"""The noise theory of Roth et al. 2017 between Gaussians: no expectation is estimated.
+
+All are Gauss-Hermite sums in float64.
 
 A critic is a torch function of samples (n, d) that returns raw outputs v (n,); the statistic of the
 paper is psi = g(v), g the divergence's output activation. P and Q are product Gaussians, so adding
@@ -19,18 +20,14 @@ from itertools import product
 
 import numpy as np
 import torch
-from scipy.optimize import minimize
 from torch import Tensor
 
 from ..core.context import Samples
 from ..core.divergences import Divergence
 from ..core.errors import SteadyganError
-from ..core.game import Game
-from ..core.objectives import FGAN
 from ..core.registry import build, spec
 from ..core.regularizers import FGANPenalty, GradientPenalty, JensenShannon, Regularizer
 from ..core.scores import score, squared_norm
-from ..core.slopes import FUNC
 
 Critic = Callable[[Tensor], Tensor]
 
@@ -120,11 +117,11 @@ def optimal(divergence: Divergence | str, p: Normal, q: Normal) -> Critic:
     >>> v(torch.zeros(1, 1))
     tensor([1.])
     """
-    divergence = build("divergence", divergence)
-    factor, ratio = _LOG_SLOPE.get(spec(divergence).partition(":")[0]), log_ratio(p, q)
+    made: Divergence = build("divergence", divergence)
+    factor, ratio = _LOG_SLOPE.get(spec(made).partition(":")[0]), log_ratio(p, q)
     # For these g inverts f' in closed form, which keeps the tails; for the others g is the
     # identity.
-    return (lambda x: factor * ratio(x)) if factor else (lambda x: divergence.slope(ratio(x).exp()))
+    return (lambda x: factor * ratio(x)) if factor else (lambda x: made.slope(ratio(x).exp()))
 
 
 def objective(
@@ -139,9 +136,9 @@ def objective(
     >>> round(objective("kl", optimal("kl", p, q), p, q), 9)  # KL = 1/2
     0.5
     """
-    divergence = build("divergence", divergence)
-    real = p.smoothed(gamma).expectation(lambda x: divergence.activation(critic(x)))
-    return (real - q.smoothed(gamma).expectation(lambda x: divergence.fake_score(critic(x)))).item()
+    made: Divergence = build("divergence", divergence)
+    real = p.smoothed(gamma).expectation(lambda x: made.activation(critic(x)))
+    return (real - q.smoothed(gamma).expectation(lambda x: made.fake_score(critic(x)))).item()
 
 
 def omega(regularizer: Regularizer | str, critic: Critic, p: Normal, q: Normal) -> float:
@@ -170,6 +167,7 @@ def omega(regularizer: Regularizer | str, critic: Critic, p: Normal, q: Normal) 
         nodes, masses = sides[point].quadrature()
         here = score(critic, Samples(nodes), gradient=True)
         weight = penalty.weight(point, here.logits)
+        assert here.gradient is not None
         size = squared_norm(here.gradient)
         terms.append(masses @ (size if weight is None else weight * size))
     return torch.stack(terms).sum().item()
@@ -178,14 +176,10 @@ def omega(regularizer: Regularizer | str, critic: Critic, p: Normal, q: Normal) 
 def laplacian_term(divergence: Divergence | str, critic: Critic, p: Normal, q: Normal) -> float:
     """Return E_P[Laplacian psi] - E_Q[Laplacian (f* o psi)], twice the slope of F_gamma at gamma =
     0; Roth et al. 2017, Eq. 13."""
-    divergence = build("divergence", divergence)
-    real = p.expectation(
-        lambda x: _laplacian(lambda point: divergence.activation(critic(point)), x)
-    )
-    return (
-        real
-        - q.expectation(lambda x: _laplacian(lambda point: divergence.fake_score(critic(point)), x))
-    ).item()
+    made: Divergence = build("divergence", divergence)
+    real = p.expectation(lambda x: _laplacian(lambda point: made.activation(critic(point)), x))
+    fake = q.expectation(lambda x: _laplacian(lambda point: made.fake_score(critic(point)), x))
+    return (real - fake).item()
 
 
 def miss(
@@ -206,27 +200,28 @@ def miss(
     >>> abs(miss("js", "gan", optimal("gan", p, q), p, q)) < 1e-9
     True
     """
-    regularizer, divergence = build("regularizer", regularizer), build("divergence", divergence)
-    if isinstance(regularizer, JensenShannon):
+    penalty: Regularizer = build("regularizer", regularizer)
+    made: Divergence = build("divergence", divergence)
+    if isinstance(penalty, JensenShannon):
 
         def real(x: Tensor) -> Tensor:
             return _laplacian(lambda point: critic(point).sigmoid(), x) / critic(x).sigmoid()
 
         def fake(x: Tensor) -> Tensor:
             return _laplacian(lambda point: critic(point).sigmoid(), x) / (-critic(x)).sigmoid()
-    elif isinstance(regularizer, FGANPenalty):
+    elif isinstance(penalty, FGANPenalty):
 
         def real(x: Tensor) -> Tensor:
-            return _laplacian(lambda point: divergence.activation(critic(point)), x)
+            return _laplacian(lambda point: made.activation(critic(point)), x)
 
         def fake(x: Tensor) -> Tensor:
             # f*'(g(v)) as (f* o g)'(v) / g'(v), because g saturates in floating point before its
             # own derivative vanishes.
             v = critic(x)
-            return real(x) * _slope(divergence.fake_score, v) / _slope(divergence.activation, v)
+            return real(x) * _slope(made.fake_score, v) / _slope(made.activation, v)
     else:
         raise SteadyganError(
-            f"What {spec(regularizer)!r} misses has no formula here; known: js, f-gan."
+            f"What {spec(penalty)!r} misses has no formula here; known: js, f-gan."
         )
     return ((p.expectation(real) - q.expectation(fake)) / 2).item()
 
@@ -269,8 +264,7 @@ def expand(
     SteadyganError where it does not.
     Reference: Roth et al. 2017, Eqs. 11-19, 32.
     """
-    divergence, regularizer = build("divergence", divergence), build("regularizer", regularizer)
-    _fit(regularizer, divergence)
+    divergence, regularizer = fitting(divergence, regularizer)
     critic = critic or optimal(divergence, p, q)
     start, size = objective(divergence, critic, p, q), omega(regularizer, critic, p, q)
     slope = laplacian_term(divergence, critic, p, q) / 2
@@ -298,126 +292,17 @@ def expand(
     )
 
 
-@dataclass(frozen=True)
-class ParallelLines:
-    """Two Gaussians on parallel lines in the plane, under noise of variance gamma, at a distance in
-    units of the samples.
-
-    kl(P, Q), jsd: in nats. jsd_slope: of jsd in the distance. gradient_norm: E_P ||grad phi*||.
-    """
-
-    distance: float
-    gamma: float
-    kl: float
-    jsd: float
-    jsd_slope: float
-    gradient_norm: float
-
-
-def parallel_lines(distance: float, gamma: float, spread: float = 1.0) -> ParallelLines:
-    """Measure the divergences of N(0, spread^2) on two parallel lines at a distance, under noise of
-    variance gamma > 0, in the plane.
-
-    Without noise the supports are disjoint, KL is infinite and JSD is log 2 at every distance. With
-    it KL = d^2/(2 gamma) and
-    ||grad phi*|| = d/gamma, while JSD is a function of d/sqrt(gamma) alone and saturates. Raises
-       SteadyganError unless gamma > 0.
-
-    >>> lines = parallel_lines(0.5, 0.1)
-    >>> round(lines.kl, 9), round(lines.gradient_norm, 9)  # 0.25/0.2, 0.5/0.1
-    (1.25, 5.0)
-
-    Reference: Roth et al. 2017, section 7.2; Arjovsky and Bottou 2017.
-    """
-    if not gamma > 0:
-        raise SteadyganError(
-            f"On disjoint lines only noise of variance gamma > 0 gives densities, not {gamma:g}."
-        )
-    p = Normal((0.0, 0.0), (spread, 0.0)).smoothed(gamma)
-    q = Normal((0.0, distance), (spread, 0.0)).smoothed(gamma)
-    ratio = log_ratio(p, q)
-
-    def jsd(d: float) -> float:
-        other = Normal((0.0, d), (spread, 0.0)).smoothed(gamma)
-        # f-GAN's scaling of this divergence is twice the JSD.
-        return objective("js", log_ratio(p, other), p, other) / 2
-
-    step = 1e-4 * math.sqrt(gamma)
-    nodes, weights = p.quadrature()
-    gradient = torch.func.vmap(torch.func.grad(lambda x: ratio(x[None])[0]))(nodes)
-    return ParallelLines(
-        distance=distance,
-        gamma=gamma,
-        kl=p.expectation(ratio).item(),
-        jsd=jsd(distance),
-        jsd_slope=(jsd(distance + step) - jsd(distance - step)) / (2 * step),
-        gradient_norm=(weights @ gradient.norm(dim=1)).item(),
-    )
-
-
-@dataclass(frozen=True)
-class LinearOptimum:
-    """The best linear critic v = offset - slope y of the penalised game between two lines; None for
-    all three where none is found."""
-
-    value: float | None
-    offset: float | None
-    slope: float | None
-
-
-def penalised_lines(
-    divergence: Divergence | str, regularizer: Regularizer | str, distance: float
-) -> LinearOptimum:
-    """Maximise F - gamma/2 Omega over linear critics between two parallel lines WITHOUT noise, from
-    the zero critic uphill.
-
-    A linear critic is constant along a line, so each line is one point: 0 and ``distance`` on the
-    axis between them. A maximum counts where the gradient vanishes and the Hessian is negative
-    definite; a critic that runs away has none. Raises as ``expand`` does.
-
-    >>> found = penalised_lines("reverse-kl", "f-gan:gamma=0.1,divergence=reverse-kl", 0.5)
-    >>> round(found.value, 6), round(found.slope, 6)  # d^2/(2 gamma), d/gamma: what noise gives
-    (1.25, 5.0)
-
-    Reference: Roth et al. 2017, section 7.2; derived in docs/derivations.md.
-    """
-    divergence, regularizer = build("divergence", divergence), build("regularizer", regularizer)
-    _fit(regularizer, divergence)
-    game = Game(FGAN(divergence), [regularizer])
-    real, fake = (torch.tensor([[y]], dtype=torch.float64) for y in (0.0, distance))
-
-    def loss(w: Tensor) -> Tensor:
-        # In the units of the distance, so that both unknowns are logits.
-        return game.critic_loss(lambda x: w[0] - w[1] * x[:, 0] / distance, real, fake, slopes=FUNC)
-
-    def numbers(function: Callable[[Tensor], Tensor]) -> Callable[[np.ndarray], np.ndarray]:
-        return lambda w: function(torch.from_numpy(w)).numpy()
-
-    gradient, curvature = numbers(torch.func.grad(loss)), numbers(torch.func.hessian(loss))
-    options = {"initial_trust_radius": 0.1, "gtol": 1e-8, "maxiter": 60}
-    found = minimize(
-        numbers(loss),
-        np.zeros(2),
-        method="trust-exact",
-        jac=gradient,
-        hess=curvature,
-        options=options,
-    )
-    # Where the critic runs away its gradient fades too, so a maximum also needs its curvature.
-    if abs(gradient(found.x)).max() > 1e-6 or np.linalg.eigvalsh(curvature(found.x))[0] < 1e-6:
-        return LinearOptimum(None, None, None)
-    return LinearOptimum(-float(found.fun), float(found.x[0]), float(found.x[1]) / distance)
-
-
 def _laplacian(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """Return the Laplacian of a function (n, d) -> (n,) at x (n, d): (n,)."""
-    return torch.func.vmap(
+    found: Tensor = torch.func.vmap(
         lambda point: torch.func.hessian(lambda one: function(one[None])[0])(point).trace()
     )(x)
+    return found
 
 
 def _slope(function: Callable[[Tensor], Tensor], v: Tensor) -> Tensor:
-    return torch.func.vmap(torch.func.grad(function))(v)
+    found: Tensor = torch.func.vmap(torch.func.grad(function))(v)
+    return found
 
 
 def _order(gammas: Sequence[float], errors: Sequence[float]) -> float:
@@ -428,13 +313,19 @@ def _order(gammas: Sequence[float], errors: Sequence[float]) -> float:
     )
 
 
-def _fit(regularizer: Regularizer, divergence: Divergence) -> None:
-    name = spec(divergence)
-    if isinstance(regularizer, JensenShannon) and name in ("gan", "js"):
-        return
-    if isinstance(regularizer, FGANPenalty) and regularizer.divergence == divergence:
-        return
+def fitting(
+    divergence: Divergence | str, regularizer: Regularizer | str
+) -> tuple[Divergence, Regularizer]:
+    """Return both, built; raises SteadyganError where the penalty does not stand for noise in the
+    divergence."""
+    made: Divergence = build("divergence", divergence)
+    penalty: Regularizer = build("regularizer", regularizer)
+    name = spec(made)
+    if (isinstance(penalty, JensenShannon) and name in ("gan", "js")) or (
+        isinstance(penalty, FGANPenalty) and penalty.divergence == made
+    ):
+        return made, penalty
     raise SteadyganError(
-        f"{spec(regularizer)!r} does not stand for noise in the divergence {name!r}: take"
+        f"{spec(penalty)!r} does not stand for noise in the divergence {name!r}: take"
         f" 'f-gan:divergence={name}'."
     )

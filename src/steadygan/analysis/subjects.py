@@ -68,14 +68,13 @@ class Subject:
 
     def diagnose(self, alternatives: Sequence[str] = (), **settings: Any) -> Diagnosis:
         """Return the doctor's findings; without alternatives the doctor's own are tried."""
-        held = {
+        held: dict[str, Any] = {
             key: getattr(self, key)
             for key in ("dynamics", "lr", "optimizers", "progress", "memory")
         }
-        more = {"alternatives": alternatives} if alternatives else {}
-        return diagnose(
-            self.game, self.generator, self.critic, self.batch, **held, **more, **settings
-        )
+        if alternatives:
+            held["alternatives"] = alternatives
+        return diagnose(self.game, self.generator, self.critic, self.batch, **held, **settings)
 
 
 def load_subject(path: Path | str) -> Subject:

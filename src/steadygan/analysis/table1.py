@@ -128,7 +128,8 @@ class Quadratic(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return psi_1 x + psi_2 x^2."""
-        return torch.cat([x, x.square()], dim=1) @ self.psi
+        logits: Tensor = torch.cat([x, x.square()], dim=1) @ self.psi
+        return logits
 
 
 @cache
@@ -152,7 +153,8 @@ def normal_nodes(count: int = NODES) -> Tensor:
             (middle, high) if y.pow(4).mean() < 3 * y.square().mean() ** 2 else (low, middle)
         )
     y = x + low * x**3
-    return y / y.square().mean().sqrt()
+    scaled: Tensor = y / y.square().mean().sqrt()
+    return scaled
 
 
 class GridDraws:

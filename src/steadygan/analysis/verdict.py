@@ -6,6 +6,8 @@ import math
 from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
+from .limits import Limits
+
 if TYPE_CHECKING:
     from .doctor import Diagnosis
 
@@ -20,6 +22,7 @@ its optimum."""
 def words(found: Diagnosis) -> list[str]:
     """Return the findings as sentences, the most important one first, the advice last."""
     said = [
+        *_ends(found),
         _stability(found),
         *_rotation(found),
         *_rates(found),
@@ -37,6 +40,11 @@ def words(found: Diagnosis) -> list[str]:
 def advice(found: Diagnosis) -> str:
     """Return the one change to try first."""
     spectrum, h = found.spectrum, found.lr["critic"]
+    if found.logits["bounded"]:
+        return (
+            f"take the {_end(found)} from the end of the critic: the losses take logits, of either"
+            " sign and any size."
+        )
     if spectrum is None:
         return (
             "replace the penalty by r1 or gp0, which pull the gradient towards 0: those have"
@@ -44,16 +52,13 @@ def advice(found: Diagnosis) -> str:
         )
     better = _best(found)
     if spectrum.stability == "unstable":
-        limit = spectrum.max_stable_lr
-        if limit and limit < h:
-            what = (
-                "the field is damped"
-                if spectrum.complete
-                else "what converged of the field is damped"
+        if spectrum.advised:
+            what = "a step is then stable" + (
+                "" if spectrum.complete else ", as far as the computed eigenvalues tell"
             )
             return (
-                f"a smaller learning rate, {limit / 2:.3g} instead of {h:.3g}: {what}, but a"
-                " step oversteps it."
+                f"a smaller learning rate, {spectrum.advised:.3g} instead of {h:.3g} (the critic's;"
+                f" keep the ratio): at {h:.3g} a step oversteps, {what}."
             )
         if better:
             how = (
@@ -62,11 +67,6 @@ def advice(found: Diagnosis) -> str:
                 else "then grows more slowly"
             )
             return f"add the regularizer {better}: a step at the same learning rate {how}."
-        if limit:
-            return (
-                f"a smaller learning rate, {h / 4:.3g} instead of {h:.3g}: the field is"
-                " damped, but a step is not stable."
-            )
         if _gain(found) > LARGE_GAIN:
             return (
                 "more critic steps (alternating:critic_steps=5): something grows, and the"
@@ -108,6 +108,21 @@ def plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _end(found: Diagnosis) -> str:
+    return str(found.logits["bounded"]).partition(":")[0]
+
+
+def _ends(found: Diagnosis) -> list[str]:
+    logits = found.logits
+    if not logits["bounded"]:
+        return []
+    return [
+        f"The critic's logits are bounded by its last operation, {logits['bounded']} (from"
+        f" {logits['lowest']:.3g} to {logits['highest']:.3g} here): it cannot say how sure it is,"
+        " and what it passes on to the generator fades."
+    ]
 
 
 def _stability(found: Diagnosis) -> str:
@@ -182,21 +197,19 @@ def _rotation(found: Diagnosis) -> list[str]:
 def _rates(found: Diagnosis) -> list[str]:
     said = []
     spectrum = found.spectrum
-    if spectrum is not None and spectrum.max_stable_lr is not None:
+    if spectrum is not None and spectrum.windows:
+        unstable = Limits(spectrum.windows).words()
         if spectrum.max_stable_lr == 0:
+            which = "" if len(spectrum.windows) == 1 else "small "
+            said.append(f"No {which}learning rate makes a step stable: it is {unstable}.")
+        elif spectrum.complete:
             said.append(
-                "No learning rate makes simultaneous steps stable: the field has an eigenvalue"
-                " without damping."
+                f"A step is {unstable} (the critic's learning rate, the ratio of both kept)."
             )
         else:
             said.append(
-                "Simultaneous steps are stable below the critic's learning rate"
-                f" {spectrum.max_stable_lr:.4g}"
-                + (
-                    " (the ratio of both kept)."
-                    if spectrum.complete
-                    else " at most: an upper bound from these eigenvalues."
-                )
+                f"A step is unstable at the critic's learning rate {spectrum.max_stable_lr:.4g}:"
+                " the limit is at most that, as far as the computed eigenvalues tell."
             )
     return [*said, f"Optimizer: {found.preconditioner}."]
 

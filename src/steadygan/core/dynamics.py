@@ -22,12 +22,14 @@ from .registry import base, register
 class Dynamics:
     """Base of every dynamics; a subclass is a registered frozen dataclass.
 
-    share: the generator moves on the critic's last batch. whole: why the critic's gradient is taken
-    of its whole loss, in one way: no penalties in some updates only, on a part of the batch, or by
-    a path that one names; '' where it can be otherwise.
+    share: the generator moves on the critic's last batch. remembers: a step needs the gradients of
+    the one before, ``players.previous``. whole: why the critic's gradient is taken of its whole
+    loss, in one way: no penalties in some updates only, on a part of the batch, or by a path that
+    one names; '' where it can be otherwise.
     """
 
     share = False
+    remembers = False
     whole: ClassVar[str] = ""
 
     def field(self, players: Players, batch: Batch) -> dict[Name, Values]:
@@ -223,6 +225,8 @@ class Optimistic(Dynamics):
     >>> build("dynamics", "optimistic")
     Optimistic()
     """
+
+    remembers = True
 
     def step(self, players: Players) -> None:
         """Move both players once, remembering their gradients."""

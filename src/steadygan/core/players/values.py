@@ -64,9 +64,14 @@ class FunctionalPlayers(Players):
     def move(self, player: Name, gradient: Values) -> None:
         """Replace the player's values by values - lr * gradient."""
         moved = self._descended(self.point[player], gradient, self.learning_rate(player))
-        if player == "critic" and self.game.constraint is not None:
-            moved = {key: self.game.constraint.project(p) for key, p in moved.items()}
-        self.point = {**self.point, player: moved}
+        self.point = {**self.point, player: self.constrained(player, moved)}
+
+    def constrained(self, player: Name, values: Values) -> Values:
+        """Return the admissible values nearest to a player's new ones."""
+        constraint = self.game.constraint
+        if player != "critic" or constraint is None:
+            return values
+        return {key: constraint.project(p) for key, p in values.items()}
 
     def learning_rate(self, player: Name) -> float | Tensor:
         """Return the player's learning rate."""

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...analysis.parallel_lines import parallel_lines, penalised_lines
 from ...analysis.smoothing_theory import (
     Critic,
     Expansion,
@@ -20,8 +21,6 @@ from ...analysis.smoothing_theory import (
     log_ratio,
     omega,
     optimal,
-    parallel_lines,
-    penalised_lines,
 )
 from ...core.divergences import Divergence
 from ...core.registry import build, names

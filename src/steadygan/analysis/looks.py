@@ -1,0 +1,117 @@
+"""What the doctor sees of the networks themselves, before any spectrum."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from ..core.context import Context, Samples
+from ..core.game import Game
+from ..core.players import Batch, Name
+from ..core.players.base import generate
+from ..core.scores import score, squared_norm
+from .ends import bounded
+from .linearize import copied
+
+
+def slopes(networks: Mapping[Name, nn.Module], batch: Batch) -> dict[str, dict[str, float]]:
+    """Return mean and quartiles of ||grad D|| on real and on generated samples."""
+    found = {}
+    for where, samples in _sides(networks, batch).items():
+        with torch.no_grad():
+            gradient = score(networks["critic"], samples, gradient=True).gradient
+        assert gradient is not None
+        norms = squared_norm(gradient).sqrt().double().cpu()
+        low, middle, high = norms.quantile(
+            torch.tensor([0.25, 0.5, 0.75], dtype=norms.dtype)
+        ).tolist()
+        found[where] = {
+            "mean": norms.mean().item(),
+            "lower_quartile": low,
+            "median": middle,
+            "upper_quartile": high,
+        }
+    return found
+
+
+def logits(networks: Mapping[Name, nn.Module], batch: Batch) -> dict[str, float | str | None]:
+    """Return the range of the logits on both kinds of samples, and what bounds them, or None."""
+    sides = _sides(networks, batch)
+    with torch.no_grad():
+        seen = torch.cat([score(networks["critic"], samples).logits for samples in sides.values()])
+    return {
+        "lowest": seen.min().item(),
+        "highest": seen.max().item(),
+        "bounded": bounded(networks["critic"], sides["real"]),
+    }
+
+
+def gap(
+    game: Game,
+    networks: Mapping[Name, nn.Module],
+    batch: Batch,
+    at: Callable[[], Context],
+    original: nn.Module,
+    optimizers: Mapping[Name, torch.optim.Optimizer] | None,
+    rates: Mapping[Name, float],
+    steps: int,
+) -> dict[str, float]:
+    """Let a copy of the critic make some more steps of its own on this batch, against this
+    generator."""
+    fake, critic = _generated(networks["generator"], batch), copied(original)
+    trainable = [p for p in critic.parameters() if p.requires_grad]
+    own = _own_optimizer(optimizers["critic"], trainable) if optimizers else None
+    optimizer = own or torch.optim.SGD(trainable, rates["critic"])
+
+    def look() -> tuple[Tensor, list[Tensor], float]:
+        loss = game.critic_loss(critic, batch.real, fake, labels=batch.labels, at=at())
+        pulls = list(
+            torch.autograd.grad(loss, trainable, allow_unused=True, materialize_grads=True)
+        )
+        return loss, pulls, math.sqrt(sum(float(g.square().sum()) for g in pulls))
+
+    loss, pulls, size = look()
+    before = loss.item(), size
+    for _ in range(steps):
+        for p, g in zip(trainable, pulls, strict=True):
+            p.grad = g
+        optimizer.step()
+        game.constrain(critic)
+        loss, pulls, size = look()
+    return {
+        "steps": steps,
+        "loss": before[0],
+        "loss_after": loss.item(),
+        "gradient": before[1],
+        "gradient_after": size,
+    }
+
+
+def _sides(networks: Mapping[Name, nn.Module], batch: Batch) -> dict[str, Samples]:
+    y_real, y_fake = batch.labels or (None, None)
+    fake = _generated(networks["generator"], batch)
+    return {"real": Samples(batch.real, y_real), "generated": Samples(fake, y_fake)}
+
+
+@torch.no_grad()
+def _generated(generator: nn.Module, batch: Batch) -> Tensor:
+    return generate(generator, batch)
+
+
+def _own_optimizer(
+    given: torch.optim.Optimizer, trainable: list[nn.Parameter]
+) -> torch.optim.Optimizer | None:
+    """Return the same optimizer with the same state over other parameters; None where it holds
+    others than the critic's."""
+    try:
+        optimizer = type(given)(trainable, **given.defaults)
+        # Loading alone would share the state's tensors, and stepping would then change the
+        # caller's.
+        optimizer.load_state_dict(copy.deepcopy(given.state_dict()))
+    except (TypeError, ValueError):
+        return None
+    return optimizer
