@@ -71,8 +71,8 @@ def limits(family: Family, rates: np.ndarray, *, fine: bool = True) -> Limits:
         The intervals, their ends to 1e-9 (fine) or 1e-3 of themselves.
 
     >>> turning = np.array([[0.0, 1.0], [-1.0, -0.5]])
-    >>> limits(lambda h: h * turning, np.linalg.eigvals(turning)).unstable
-    ((0.5, inf),)
+    >>> limits(lambda h: h * turning, np.linalg.eigvals(turning)).words()
+    'unstable above 0.5'
     """
     active = rates[abs(rates) > NEUTRAL * abs(rates).max(initial=0.0)]
     if not len(active):
