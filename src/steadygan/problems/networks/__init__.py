@@ -1,5 +1,4 @@
-"""Pairs of architectures, generator and critic, that serve every resolution: ``build("network",
-"dcgan:width=32")``."""
+"""Pairs of architectures that serve every resolution: ``build("network", "dcgan:width=32")``."""
 
 from .blocks import Critic, Generator, count_parameters
 from .dcgan import DCGAN

@@ -1,5 +1,4 @@
-"""What the architectures share: activations, normalisation, initial weights, class conditioning and
-the checks of their settings.
+"""What the architectures share: layers, initial weights, classes and the checks of settings.
 
 >>> count_parameters(nn.Linear(3, 2))
 8

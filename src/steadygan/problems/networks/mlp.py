@@ -17,12 +17,11 @@ from .blocks import Activation, Critic, CriticNorm, Generator, Norm
 @register("network", "mlp")
 @dataclass(frozen=True)
 class MLP:
-    """Fully connected networks with equal hidden layers, h ← a(norm(W h + b)), linear at the end;
-    for samples of any shape.
+    """Fully connected networks with equal hidden layers, h ← a(norm(W h + b)), linear at the end.
 
-    G: (B, latent) -> (B, *event), D: (B, *event) -> (B,) logits; ``depth`` counts hidden layers,
-    ``width`` their units. The defaults are Roth et al.'s networks for the 3-D mixture (``init``
-    truncated-normal: std 0.1 cut at ±0.2, biases 0);
+    Samples may have any shape. G: (B, latent) -> (B, *event), D: (B, *event) -> (B,) logits;
+    ``depth`` counts hidden layers, ``width`` their units. The defaults are Roth et al.'s networks
+    for the 3-D mixture (``init`` truncated-normal: std 0.1 cut at ±0.2, biases 0);
     ``mlp:width=16,depth=4,activation=relu,init=torch`` are Mescheder et al.'s for 2-D densities
     (``init`` torch: PyTorch's own). Raises SteadyganError for width < 1, depth < 0, and layer
     normalisation of one unit, which is constant.

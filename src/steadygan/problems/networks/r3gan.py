@@ -78,7 +78,14 @@ class Resample(nn.Module):
 
 
 class Basis(nn.Module):
-    """Learned maps (channels, H, W), each scaled by a linear function of the input (B, size)."""
+    """Learned maps (channels, H, W), each scaled by a linear function of the input (B, size).
+
+    Args:
+        size: length of the input.
+        channels: how many maps.
+        height: of the maps.
+        width: of the maps.
+    """
 
     def __init__(self, size: int, channels: int, height: int, width: int) -> None:
         super().__init__()
@@ -152,7 +159,7 @@ class R3GAN:
         return critic
 
     def _channels(self, event: tuple[int, ...]) -> list[int]:
-        """Channels of each stage, the coarsest first."""
+        """Return the channels of each stage, the coarsest first."""
         stages = blocks.pyramid(event).stages + 1
         finest = 2 ** max(0, stages - _FULL)
         if self.width % finest or self.width * _EXPANSION // finest % self.group:
@@ -177,7 +184,7 @@ def _changed(before: int, after: int) -> list[nn.Module]:
 
 
 def _start(layer: nn.Conv2d | nn.Linear, gain: float = 1.0) -> nn.Module:
-    """Draw the weights of a layer from N(0, gain²/fan_in), its biases as 0."""
+    """Return a layer with weights drawn from N(0, gain²/fan_in), and biases 0."""
     nn.init.normal_(layer.weight, 0.0, gain / math.sqrt(layer.weight[0].numel()))
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)

@@ -15,10 +15,17 @@ from .blocks import Activation, Critic, CriticNorm, Generator, Norm
 
 
 class Residual(nn.Module):
-    """x -> s(x) + scale · r(x), r = conv3(a(norm(conv3(a(norm(x)))))); s is the identity, or a
-    learned 1x1 convolution between channels.
+    """x -> s(x) + scale · r(x), r = conv3(a(norm(conv3(a(norm(x)))))).
 
-    Maps (B, before, H, W) to (B, after, H, W).
+    Maps (B, before, H, W) to (B, after, H, W); s is the identity, or a learned 1x1 convolution
+    between channels.
+
+    Args:
+        before: channels that come in.
+        after: channels that go out.
+        norm: how maps are normalised before each activation.
+        activation: a.
+        scale: of what is added to the shortcut.
     """
 
     def __init__(
