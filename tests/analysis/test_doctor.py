@@ -458,3 +458,24 @@ def test_nothing_in_a_name_escapes_into_the_page(tmp_path):
     )
     with pytest.raises(SteadyganError, match="cannot be written"):
         write_diagnosis("x", data, tmp_path)
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_attention_and_wrapped_critics_are_diagnosed_as_what_they_are(wrapped):
+    torch.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(4, 2, 8, batch_first=True, dropout=0.0)
+    critic = nn.Sequential(nn.Unflatten(1, (2, 4)), layer, nn.Flatten(), nn.Linear(8, 1))
+    generator, batch = nn.Linear(2, 8), Batch(torch.randn(4, 8), torch.randn(4, 2))
+    given = nn.DataParallel(critic) if wrapped else critic
+    found = diagnose(
+        Game("nonsaturating", "r1:gamma=1"), generator, given, batch, lr=0.01, budget=8
+    )
+    sizes = sum(p.numel() for p in critic.parameters()), sum(p.numel() for p in layer.parameters())
+    assert found.parameters["critic"] == sizes[0] > sizes[1]
+    assert found.spectrum.field and found.slopes["real"]["mean"] > 0
+
+
+def test_a_function_has_no_parameters_that_the_doctor_could_know():
+    batch = Batch(torch.zeros(2, 1), torch.zeros(2, 1))
+    with pytest.raises(SteadyganError, match="critic is a function"):
+        diagnose(Game("minimax"), nn.Linear(1, 1), lambda x: x.sum(1), batch, lr=0.1)

@@ -18,6 +18,7 @@ from ..core.errors import SteadyganError
 from ..core.game import Game
 from ..core.players import PLAYERS, Batch, Name
 from ..core.registry import build, spec
+from ..core.slopes import explained, twice
 from . import looks, verdict
 from .linearize import System, copied
 from .optimizers import not_a_map, preconditioner
@@ -90,6 +91,8 @@ class Diagnosis:
         return {"words": self.words(), "advice": self.advice(), **verdict.plain(vars(self))}
 
 
+@explained()
+@twice()
 def diagnose(
     game: Game,
     generator: nn.Module,
@@ -143,7 +146,17 @@ def diagnose(
     """
     started = time.process_time()
     rates = _rates(lr, optimizers)
-    networks: dict[Name, nn.Module] = {"generator": generator, "critic": critic}
+    networks: dict[Name, nn.Module] = {}
+    for player, given in zip(PLAYERS, (generator, critic), strict=True):
+        if not isinstance(given, nn.Module):
+            raise SteadyganError(
+                f"The {player} is a {type(given).__name__}, whose parameters cannot be known: the"
+                " doctor takes the torch.nn.Module itself."
+            )
+        # What is inside of a compiled or a data-parallel module has the same parameters.
+        inner = getattr(given, "_orig_mod", given)
+        networks[player] = inner.module if isinstance(inner, nn.DataParallel) else inner
+    generator, critic = networks["generator"], networks["critic"]
     size = sum(p.numel() for network in networks.values() for p in network.parameters())
     batch = _first(batch, SAMPLES if size < MANY else FEW)
     copies: dict[Name, nn.Module] = {"generator": copied(generator), "critic": copied(critic)}
