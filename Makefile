@@ -14,10 +14,10 @@ demo: $(VENV)/.installed  ## an unregularized GAN falls, a regularized one stand
 	$(BIN)/steadygan demo
 
 test: $(VENV)/.installed  ## everything that runs in minutes
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 test-full: $(VENV)/.installed  ## with the long products and reproductions
-	$(BIN)/python -m pytest -m ''
+	$(BIN)/python -m pytest -m '' -n auto --dist loadfile
 
 # One thread, so that CPU time is wall time on a quiet machine; run it on one.
 bench: $(VENV)/.installed  ## how fast: targets and figures into docs/benchmarks.md (5 to 7 minutes)
