@@ -145,6 +145,9 @@ def diagnose(
     Reference: Mescheder et al. 2017 and 2018; Berard et al. 2020.
     """
     started = time.process_time()
+    for what, number in (("budget", budget), ("critic_steps", critic_steps)):
+        if number < 1:
+            raise SteadyganError(f"{what} is a whole number of at least 1, not {number}.")
     rates = _rates(lr, optimizers)
     networks: dict[Name, nn.Module] = {}
     for player, given in zip(PLAYERS, (generator, critic), strict=True):

@@ -1,0 +1,126 @@
+"""Every command against every kind of bad input: exit status 2, a sentence, no traceback, and
+nothing left behind."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+from steadygan.cli import main
+
+TINY = "--steps 2 --batch 2 --network mlp:width=4 --resolution 8".split()
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    place = tmp_path_factory.mktemp("made")
+    pixels = np.random.default_rng(0).integers(0, 255, (48, 8, 8, 1), dtype=np.uint8)
+    np.savez(place / "data.npz", x=pixels)
+    for name in ("run", "other"):
+        argv = ["train", "images", "--data", str(place / "data.npz"), *TINY]
+        assert main([*argv, "--out", str(place / name)]) == 0
+    return place
+
+
+@pytest.fixture
+def place(made, tmp_path, monkeypatch):
+    shutil.copytree(made, tmp_path / "p")
+    monkeypatch.chdir(tmp_path / "p")
+    monkeypatch.setenv("STEADYGAN_CACHE", str(tmp_path / "cache"))
+    here = tmp_path / "p"
+    (here / "file").write_text("in the way")
+    (here / "empty").mkdir()
+    damaged = here / "damaged"
+    shutil.copytree(here / "run", damaged)
+    (damaged / "config.json").write_text("{")
+    torn = here / "torn"
+    shutil.copytree(here / "run", torn)
+    for path in (torn / "checkpoints").iterdir():
+        path.write_bytes(path.read_bytes()[:100])
+    return here
+
+
+READS = {
+    "resume": "resume {} --steps 4",
+    "sample": "sample {}",
+    "report": "report {}",
+    "evaluate": "evaluate {} --data data.npz --samples 24 --features pixels",
+    "crosstest": "crosstest {} other --data data.npz --samples 24",
+    "diagnose": "diagnose {}",
+}
+BAD_RUNS = ["nowhere", "empty", "file", "damaged", "torn"]
+# Half of a checkpoint does not keep a report from showing the rest.
+FINE = {("report", "torn")}
+
+BAD_VALUES = {
+    # impossible values
+    "train images --data data.npz --resolution 8 --batch 0": "batch",
+    "train images --data data.npz --resolution 8 --steps -3": "steps",
+    "train images --data data.npz --resolution 7 --network dcgan": "7",
+    "train images --data data.npz --resolution 8 --network mlp:width=-4": "width",
+    "train images --data data.npz --resolution 8 --device tpu9": "device",
+    "train images --data data.npz --resolution 8 --regularizer r1:gamma=nan": "gamma",
+    "train images --data data.npz --resolution 8 --optimizer adam:lr=-1": "lr",
+    "train images --data data.npz --resolution 8 --ema 1.5": "ema",
+    "train images --data nowhere.zip --resolution 8": "nowhere.zip",
+    "train images --data file --resolution 8": "file",
+    "train images --data empty --resolution 8": "empty",
+    "train images --data data.npz --resolution 8 --init other --network mlp:width=5": "network",
+    "resume run --steps 4 --device tpu9": "device",
+    "resume run --steps 4 --batch -1": "batch",
+    "resume run --steps 4 --from file": "checkpoint",
+    "resume run --steps 4 --data nowhere.zip": "nowhere.zip",
+    "sample run --n -4": "--n",
+    "sample run --checkpoint file": "file",
+    "sample run --member 3": "member",
+    "evaluate run --data data.npz --samples -4 --features pixels": "samples",
+    "evaluate run --data nowhere.npz --features pixels": "nowhere.npz",
+    "evaluate run --data data.npz --features nonsense": "nonsense",
+    "evaluate run --data data.npz --features pixels --metrics nonsense": "nonsense",
+    "crosstest run --data data.npz": "two",
+    "diagnose run --budget -1": "budget",
+    "analyze dirac --lr -1": "learning rate",
+    "analyze dirac --regularizer nonsense": "nonsense",
+    "convert-gamma --from nonsense 3": "nonsense",
+    "reproduce nonsense": "nonsense",
+    "reproduce roth-fig5 --scale huge": "huge",
+    "reproduce roth-fig6 --seeds 0": "seeds",
+    "audit nowhere.py": "nowhere.py",
+    # outputs that cannot be written
+    "train dirac --steps 2 --batch 2 --out file/run": "file",
+    "train dirac --steps 2 --batch 2 --out run": "exists",
+    "sample run --out file/x.png": "file",
+    "report run --out file/x.html": "file",
+    "crosstest run other --data data.npz --samples 24 --picture file/x.png": "file",
+    "diagnose run --budget 8 --out file/x.html": "file",
+    "analyze dirac --plot file/x.png": "file",
+    "reproduce roth-fig5 --scale tiny --out file/x": "file",
+    "reproduce --index file/x": "file",
+}
+
+
+def refused(argv, words, place, capsys):
+    before = sorted(str(p.relative_to(place)) for p in place.rglob("*"))
+    capsys.readouterr()
+    status = main(argv)
+    said = capsys.readouterr().err
+    assert status == 2, said
+    assert "Traceback" not in said and words.lower() in " ".join(said.split()).lower(), said
+    after = sorted(str(p.relative_to(place)) for p in place.rglob("*"))
+    known = (".lock", "crosstest.json", "evaluation.json")
+    assert [p for p in after if p not in before and not p.endswith(known)] == []
+
+
+@pytest.mark.parametrize("command", BAD_VALUES)
+def test_an_impossible_value_is_refused(command, place, capsys):
+    refused(command.split(), BAD_VALUES[command], place, capsys)
+
+
+@pytest.mark.parametrize("run", BAD_RUNS)
+@pytest.mark.parametrize("command", READS)
+def test_a_folder_that_is_no_run_or_a_damaged_one_is_refused(command, run, place, capsys):
+    argv = READS[command].format(run).split()
+    if (command, run) in FINE:
+        assert main(argv) == 0
+    else:
+        refused(argv, run, place, capsys)
