@@ -25,7 +25,7 @@ from ..runs.samples import read_picture
 from ..training import Config, train
 from .fleets import annealed, make_or_continue
 
-VARIED = 0.25
+VARIED = Monitor.SPREAD
 """Standard deviation of a generator's pixels, over that of real ones, below which its samples are
 alike: collapsed, or not yet apart."""
 
