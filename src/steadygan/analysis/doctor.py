@@ -129,7 +129,8 @@ def diagnose(
         memory: as in ``Context``; it is held.
         budget: products with Jacobians for networks beyond 300 parameters, about a second each for
             2.6 million; smaller ones get every eigenvalue.
-        critic_steps: how many steps a copy of the critic makes to see how far it is from its best.
+        critic_steps: how many steps a copy of the critic makes to see how far it is from its best;
+            0: no copy is trained.
         seed: of the noise, the same at every evaluation.
 
     Raises SteadyganError where two evaluations differ (dropout and the like), a field is not
@@ -145,9 +146,9 @@ def diagnose(
     Reference: Mescheder et al. 2017 and 2018; Berard et al. 2020.
     """
     started = time.process_time()
-    for what, number in (("budget", budget), ("critic_steps", critic_steps)):
-        if number < 1:
-            raise SteadyganError(f"{what} is a whole number of at least 1, not {number}.")
+    for what, number, least in (("budget", budget, 1), ("critic_steps", critic_steps, 0)):
+        if number < least:
+            raise SteadyganError(f"{what} is a whole number of at least {least}, not {number}.")
     rates = _rates(lr, optimizers)
     networks: dict[Name, nn.Module] = {}
     for player, given in zip(PLAYERS, (generator, critic), strict=True):
