@@ -1,5 +1,7 @@
-"""The first five minutes: on the 3-D mixture of Roth et al. 2017 an unregularized GAN falls and a
-regularized one stands."""
+"""The first five minutes: an unregularized GAN falls and a regularized one stands.
+
+On the 3-D mixture of Roth et al. 2017.
+"""
 
 from __future__ import annotations
 
@@ -39,8 +41,10 @@ a run's course.
 
 @dataclass(frozen=True)
 class Row:
-    """One run of the demo: its outcome and the medians over the last third of its evaluations,
-    because one snapshot can mislead."""
+    """One run of the demo: its outcome, and what it came to.
+
+    The medians over the last third of its evaluations, because one snapshot can mislead.
+    """
 
     name: str
     outcome: Outcome
@@ -48,7 +52,11 @@ class Row:
 
 
 def demo(out: Path, steps: int, seed: int) -> list[Row]:
-    """Train both runs into ``out``, each on a core of its own, and return their rows."""
+    """Train both runs into ``out``, each on a core of its own.
+
+    Returns:
+        A row for each.
+    """
     with ProcessPoolExecutor(len(RUNS), mp_context=get_context("spawn")) as pool:
         waiting = {
             name: pool.submit(_run, out / name, regularizer, steps, seed)
@@ -73,8 +81,10 @@ def _run(out: Path, regularizer: tuple[str, ...], steps: int, seed: int) -> Outc
 
 
 def summary(run: Path) -> dict[str, float]:
-    """Return the medians of a run's metrics and of its critic's loss without the penalty, over the
-    last third of its evaluations."""
+    """Return the medians of a run's metrics over the last third of its evaluations.
+
+    And of its critic's loss without the penalty.
+    """
     rows = read_lines(run / METRICS).rows
     evaluated = [row | row["metrics"] for row in rows if "metrics" in row]
     last = evaluated[-max(1, len(evaluated) // 3) :]

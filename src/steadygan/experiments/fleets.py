@@ -1,5 +1,7 @@
-"""Fleets of an experiment: in shards to which seeds and steps can be added, continued where they
-stopped, and summed up seed by seed."""
+"""Fleets of an experiment, summed up seed by seed.
+
+In shards to which seeds and steps can be added, continued where they stopped.
+"""
 
 from __future__ import annotations
 
@@ -39,11 +41,12 @@ at batch 512 with five critic steps, and far below ten on a busy core."""
 
 @dataclass(frozen=True)
 class Member:
-    """One GAN of a fleet: its regularizers, its seed, its metrics (T,) by name at ``steps`` (T,),
-    the critic's loss among them, and a moment's samples by step.
+    """One GAN of a fleet.
 
-    Where it had stopped, metrics are NaN. Samples (N, d) are of the steps that the fleet saved.
-    indifferent: the loss of a critic that cannot tell real from generated, 0 where there is none.
+    Its regularizers, its seed, its metrics (T,) by name at ``steps`` (T,), the critic's loss among
+    them, and a moment's samples by step. Where it had stopped, metrics are NaN. Samples (N, d) are
+    of the steps that the fleet saved. ``indifferent`` is the loss of a critic that cannot tell real
+    from generated, 0 where there is none.
     """
 
     setting: str
@@ -61,8 +64,10 @@ class Member:
         return self.indifferent > 0 and self.late("critic_loss") < least
 
     def late(self, name: str) -> float:
-        """Return the median of a metric over the last third of the evaluations, because one
-        snapshot can mislead; NaN where it stopped."""
+        """Return the median of a metric over the last third of the evaluations.
+
+        The median, because one snapshot can mislead; NaN where it stopped.
+        """
         values = self.series(name)
         return float(np.median(values[-max(1, len(values) // 3) :]))
 
@@ -71,8 +76,10 @@ class Member:
         return self.metrics.get(name, np.full(len(self.steps), math.nan))
 
     def samples(self, step: int) -> np.ndarray:
-        """Return its samples (N, d) at an evaluation; one of NaN where the whole fleet had stopped
-        before."""
+        """Return its samples (N, d) at an evaluation.
+
+        One of NaN where the whole fleet had stopped before.
+        """
         path = by_step(self.folder / SAMPLES, ".npz").get(step)
         if path is None:
             real = read_points(self.folder / SAMPLES / f"{REAL}.npz")
@@ -94,11 +101,18 @@ def fleet(
     A shard is a fleet of some seeds. What the shards hold is used, shards with fewer steps are
     continued, and the members that are in none make new ones: seeds and steps can be added. A
     member with an annealed strength has another course with more steps, and is trained anew.
-    together: about how many members a new shard has at most, every seed whole; None for all in
-    one. compiled: as in ``train_fleet``.
 
-    Raises SteadyganError where a member has already made more steps, and KeyboardInterrupt where
-    it was interrupted: the same call continues it.
+    Args:
+        problem: What is played.
+        members: Their configurations.
+        folder: Of the shards.
+        compiled: As in ``train_fleet``.
+        together: About how many members a new shard has at most, every seed whole; None for all in
+            one.
+
+    Raises:
+        SteadyganError: Where a member has already made more steps.
+        KeyboardInterrupt: Where it was interrupted: the same call continues it.
     """
     resolved = [m.resolve(problem) for m in members]
     wanted = {_identity(problem, m): m for m in resolved}
@@ -116,8 +130,11 @@ def fleet(
 
 
 def _shards(folder: Path) -> list[Path]:
-    """Return the fleets of a folder that have a checkpoint; the folder itself where it is one, as
-    before there were shards. One that was killed before its first checkpoint is removed."""
+    """Return the fleets of a folder that have a checkpoint.
+
+    The folder itself where it is one, as before there were shards. One that was killed before its
+    first checkpoint is removed.
+    """
     found = []
     for place in (folder, *sorted(folder.glob("shard-*"))):
         if is_run(place) and checkpoint.checkpoints(place):
@@ -128,8 +145,11 @@ def _shards(folder: Path) -> list[Path]:
 
 
 def _remove(folder: Path) -> None:
-    """Remove what a run that never had a checkpoint has left; raises SteadyganError for a folder
-    that holds anything else."""
+    """Remove what a run that never had a checkpoint has left.
+
+    Raises:
+        SteadyganError: For a folder that holds anything else.
+    """
     for path in folder.iterdir():
         if path.name not in TRAINED and not path.name.endswith(PARTIAL):
             raise SteadyganError(
@@ -182,8 +202,10 @@ def _continue(
 
 
 def annealed(config: Config) -> bool:
-    """Return whether a strength changes over the length of a training, so that another length is
-    another training."""
+    """Return whether a strength changes over the length of a training.
+
+    Another length is then another training.
+    """
     return any(isinstance(value, Schedule) for value in config.game().strengths().values())
 
 
@@ -201,7 +223,9 @@ def _identity_of(problem: Any, config: Config) -> str:
 def go_on(folder: Path, steps: int) -> None:
     """Train the run of one GAN or of many in a folder up to so many steps, unless it has ended.
 
-    Raises SteadyganError where it has made more, and KeyboardInterrupt where it was interrupted.
+    Raises:
+        SteadyganError: Where it has made more.
+        KeyboardInterrupt: Where it was interrupted.
     """
     made = RunFolder.open(folder).describe().config.steps or 0
     if made > steps:
@@ -220,11 +244,19 @@ def make_or_continue(
     folder: Path,
     make: Callable[[], Outcome],
 ) -> None:
-    """Make the run of one GAN, given resolved, that belongs into a folder, or go on with the one
-    that is there; one that was killed before its first checkpoint is made anew.
+    """Make the run of one GAN that belongs into a folder, or go on with the one that is there.
 
-    Raises SteadyganError where the folder holds another run, and KeyboardInterrupt where it was
-    interrupted: the same call continues it.
+    One that was killed before its first checkpoint is made anew.
+
+    Args:
+        problem: What is played.
+        config: Of the run, resolved.
+        folder: Where it lies.
+        make: Makes it there.
+
+    Raises:
+        SteadyganError: Where the folder holds another run.
+        KeyboardInterrupt: Where it was interrupted: the same call continues it.
     """
     if folder.is_dir() and not checkpoint.checkpoints(folder):
         _remove(folder)
@@ -242,8 +274,10 @@ def make_or_continue(
 
 
 def ended(folder: Path, steps: int) -> str | None:
-    """Return how a run of one GAN or of many ended, None where it has steps to make, or where it
-    was killed before it could say how it ended: to resume it says so."""
+    """Return how a run of one GAN or of many ended, None where it has steps to make.
+
+    None also where it was killed before it could say how it ended: to resume it says so.
+    """
     path = folder / STATUS
     status = RunFolder.open(folder).read(STATUS) if path.is_file() else {}
     done = status.get("state") == "finished" and status["step"] >= steps
@@ -251,8 +285,10 @@ def ended(folder: Path, steps: int) -> str | None:
 
 
 def _read(config: Config, folder: Path, place: int) -> Member:
-    """Return a member with its metrics and its critic's loss at every planned evaluation: an
-    interruption neither adds nor takes any."""
+    """Return a member with its metrics and its critic's loss at every planned evaluation.
+
+    An interruption neither adds nor takes any.
+    """
     rows = read_lines(folder / METRICS).rows
     there = {
         row["step"]: {**row["metrics"], "critic_loss": row["critic_loss"]}

@@ -1,5 +1,7 @@
-"""Image GANs of an experiment: where the images come from, and runs that are made once and
-continued."""
+"""Image GANs of an experiment.
+
+Where the images come from, and runs that are made once and continued.
+"""
 
 from __future__ import annotations
 
@@ -109,8 +111,7 @@ class Trained:
 
     @cached_property
     def won(self) -> bool:
-        """Whether the critic separates real from generated samples nearly perfectly in the last
-        third of the run."""
+        """Whether the critic separates real from generated nearly perfectly in the last third."""
         config = RunFolder.open(self.folder).describe().config
         indifferent: float = build("objective", config.objective).indifferent
         losses = [row["critic_loss"] for row in self.rows if row["critic_loss"] is not None]
@@ -146,10 +147,12 @@ def _tiles(path: Path) -> np.ndarray:
 
 
 def sources(settings: Mapping[str, Any]) -> tuple[str, str]:
-    """Return where training and test images lie: a path, ``digits``, or a name under
-    $STEADYGAN_DATA.
+    """Return where training and test images lie.
 
-    Raises SteadyganError with what to do where they are not there.
+    A path, ``digits``, or a name under $STEADYGAN_DATA.
+
+    Raises:
+        SteadyganError: With what to do where they are not there.
     """
     root = os.environ.get("STEADYGAN_DATA")
     found = []
@@ -174,8 +177,10 @@ def problem(settings: Mapping[str, Any], flip: bool = False) -> Images:
 
 
 def network(architecture: str, settings: Mapping[str, Any], penalizes_samples: bool = False) -> str:
-    """Return the spec of one of ``ARCHITECTURES``; layer normalisation in the critic where a
-    penalty is on single samples, as WGAN-GP's."""
+    """Return the spec of one of ``ARCHITECTURES``.
+
+    Layer normalisation in the critic where a penalty is on single samples, as WGAN-GP's.
+    """
     norms = {"norm": "batch", "critic_norm": "layer" if penalizes_samples else "batch"}
     # The authors' 0.02 belongs to 64 channels; where nothing normalises, fewer need larger weights
     # for the same gain of a layer.
@@ -186,8 +191,10 @@ def network(architecture: str, settings: Mapping[str, Any], penalizes_samples: b
 
 
 def config(settings: Mapping[str, Any], architecture: str, seed: int, **more: Any) -> Config:
-    """Return Roth et al.'s configuration of a run: non-saturating, Adam 2e-4 with beta1 1/2, one
-    critic step, no moving average."""
+    """Return Roth et al.'s configuration of a run.
+
+    Non-saturating, Adam 2e-4 with beta1 1/2, one critic step, no moving average.
+    """
     steps = more.pop("steps", settings["steps"])
     chosen = {
         "network": network(architecture, settings, more.get("objective") == "wasserstein"),
@@ -204,8 +211,10 @@ def config(settings: Mapping[str, Any], architecture: str, seed: int, **more: An
 
 
 def wgan_gp(settings: Mapping[str, Any], architecture: str, seed: int, **more: Any) -> Config:
-    """Return the configuration of WGAN-GP: penalty 10, five critic steps, Adam 1e-4 with betas 0
-    and 0.9."""
+    """Return the configuration of WGAN-GP.
+
+    Penalty 10, five critic steps, Adam 1e-4 with betas 0 and 0.9.
+    """
     method = {
         "objective": "wasserstein",
         "regularizer": ("wgan-gp",),
@@ -216,11 +225,17 @@ def wgan_gp(settings: Mapping[str, Any], architecture: str, seed: int, **more: A
 
 
 def trained(name: str, problem: Images, config: Config, folder: Path) -> Trained:
-    """Train a run in a folder, or go on with the one that is there, and return it. One with an
-    annealed strength has another course with more steps, and a folder of its own length.
+    """Train a run in a folder, or go on with the one that is there.
 
-    Raises SteadyganError where the folder holds another run, and KeyboardInterrupt where it was
-    interrupted: the same call continues it.
+    One with an annealed strength has another course with more steps, and a folder of its own
+    length.
+
+    Returns:
+        The run with what it came to.
+
+    Raises:
+        SteadyganError: Where the folder holds another run.
+        KeyboardInterrupt: Where it was interrupted: the same call continues it.
     """
     resolved = config.resolve(problem)
     if annealed(resolved):
@@ -243,7 +258,11 @@ def trained(name: str, problem: Images, config: Config, folder: Path) -> Trained
 def each_trained(
     name: str, problem: Images, configs: Sequence[Config], folder: Path
 ) -> list[Trained]:
-    """Train a setting's runs, a folder each by its seed, or continue them."""
+    """Train a setting's runs, a folder each by its seed, or continue them.
+
+    Returns:
+        The runs in the order of their configurations.
+    """
     return [trained(name, problem, each, folder / f"seed-{each.seed}") for each in configs]
 
 

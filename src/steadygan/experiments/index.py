@@ -1,5 +1,7 @@
-"""The page about all results: do the two papers hold, by which rules, what was run and what is
-left."""
+"""The page about all results: do the two papers hold?
+
+By which rules, what was run and what is left.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,11 @@ Results = Mapping[tuple[str, str], dict[str, Any]]
 
 
 def write(docs: Path) -> Path:
-    """Gather the latest results under docs/reproduction, and write docs/index.md about them."""
+    """Gather the latest results under docs/reproduction, and write docs/index.md about them.
+
+    Returns:
+        The page.
+    """
     shelf = publish(docs)
     make_folder(docs)
     page = docs / "index.md"
@@ -47,8 +53,11 @@ def write(docs: Path) -> Path:
 
 
 def index(shelf: Path) -> str:
-    """Return the page about the results in a folder: totals, a table of all experiments, the
-    schedule, the rules, then every claim of each; what was not run is said."""
+    """Return the page about the results in a folder.
+
+    Totals, a table of all experiments, the schedule, the rules, then every claim of each; what was
+    not run is said.
+    """
     held = {
         (name, scale): load(shelf / folder_name(name, scale))
         for name in EXPERIMENTS

@@ -1,5 +1,7 @@
-"""What the experiments on the 3-D submanifold mixture share: configurations, who stands and who has
-fallen, pictures and notes."""
+"""What the experiments on the 3-D submanifold mixture share.
+
+Configurations, who stands and who has fallen, pictures and notes.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +49,11 @@ batch, and what they find is there sooner."""
 
 
 def trained(settings: Mapping[str, Any], members: Sequence[Config], folder: Path) -> list[Member]:
-    """Train a fleet on the mixture, or continue it, compiled where the settings say so."""
+    """Train a fleet on the mixture, or continue it, compiled where the settings say so.
+
+    Returns:
+        The members in the order of their configurations.
+    """
     return fleet(
         build("problem", "mixture3d"),
         members,
@@ -64,8 +70,10 @@ def members(
     seeds: int,
     objective: str = "minimax",
 ) -> list[Config]:
-    """Return a configuration for each regularizer ("" for none) and seed, everything else as in the
-    authors' code but what is set."""
+    """Return a configuration for each regularizer ("" for none) and seed.
+
+    Everything else is as in the authors' code but what is set.
+    """
     steps = settings["steps"]
     return [
         Config(
@@ -88,15 +96,20 @@ def members(
 
 
 def final(member: Member, metric: str) -> float:
-    """Return the median of a metric over the last third of the evaluations; as bad as can be where
-    the run blew up."""
+    """Return the median of a metric over the last third of the evaluations.
+
+    As bad as can be where the run blew up.
+    """
     value = member.late(metric)
     return value if math.isfinite(value) else (math.inf if metric == "sw1" else 0.0)
 
 
 def course(member: Member) -> Course:
-    """Return how a run went: what it had learned at its end, in the median over the last third of
-    the evaluations, and how long it stood: 0 where it lies at the very end, by whatever chance."""
+    """Return how a run went: what it had learned at its end, and how long it stood.
+
+    The end is the median over the last third of the evaluations; it stood for 0 where it lies at
+    the very end, by whatever chance.
+    """
     start, made = learned(member), int(member.steps[-1])
     stood = 0 if start is None or fell(member) else made - start
     if not math.isfinite(member.late("sw1")):
@@ -139,7 +152,7 @@ def _seen(group: Sequence[Member]) -> str:
 
 
 def _fates(groups: Sequence[Sequence[Member]]) -> str:
-    """Say of every run how it ended."""
+    """Return in words how every run ended."""
     named = len(groups) > 1
     return "; ".join(
         f"{_title(m.setting) + ', ' if named else ''}seed {m.seed} {_fate(m)}"
@@ -193,24 +206,27 @@ def learns(name: str, group: Sequence[Member], source: Source) -> Row:
 
 
 def learned(member: Member) -> int | None:
-    """Return the iteration of the first of two evaluations in a row with more than ``FALLS`` modes;
-    None where there are none."""
+    """Return the iteration of the first of two evaluations in a row with more than ``FALLS`` modes.
+
+    None where there are none.
+    """
     more = member.series("modes") > FALLS
     pairs = np.flatnonzero(more[1:] & more[:-1])
     return int(member.steps[pairs[0]]) if len(pairs) else None
 
 
 def fell(member: Member) -> int | None:
-    """Return the iteration of the first evaluation from which it had at most ``FALLS`` modes until
-    the end; None where it has more then."""
+    """Return the iteration of the first evaluation with at most ``FALLS`` modes until the end.
+
+    None where it has more then.
+    """
     stood = np.flatnonzero(member.series("modes") > FALLS)
     first = stood[-1] + 1 if len(stood) else 0
     return int(member.steps[first]) if first < len(member.steps) else None
 
 
 def grouped(group: Sequence[Member]) -> dict[str, list[Member]]:
-    """Return the members of each setting, in the order in which they come, by a name for
-    readers."""
+    """Return the members of each setting by a name for readers, in the order in which they come."""
     found: dict[str, list[Member]] = {}
     for member in group:
         found.setdefault(_title(member.setting), []).append(member)
@@ -223,8 +239,10 @@ def _title(setting: str) -> str:
 
 
 def clouds(groups: Mapping[str, Sequence[Member]], columns: int = 5) -> dict[str, Any]:
-    """Return the picture's data: a row for each setting, its first seed's samples at moments spread
-    over the training."""
+    """Return the picture's data: a row for each setting.
+
+    Its first seed's samples at moments spread over the training.
+    """
     firsts = [group[0] for group in groups.values()]
     count = min(columns, *(len(m.steps) for m in firsts))
     moments = [m.steps[np.linspace(0, len(m.steps) - 1, count).round().astype(int)] for m in firsts]
@@ -248,8 +266,10 @@ def clouds(groups: Mapping[str, Sequence[Member]], columns: int = 5) -> dict[str
 
 
 def medians(groups: Mapping[str, Sequence[Member]], metric: str, words: str) -> dict[str, Any]:
-    """Return a panel of curves: the median over seeds of a metric along the training, for each
-    setting."""
+    """Return a panel of curves.
+
+    The median over seeds of a metric along the training, for each setting.
+    """
     lines = {}
     for name, group in groups.items():
         values = np.stack([m.series(metric) for m in group], axis=1)
@@ -266,8 +286,14 @@ def medians(groups: Mapping[str, Sequence[Member]], metric: str, words: str) -> 
 def budget(
     settings: Mapping[str, Any], seeds: int, of: str = "", steps: int = 100_000
 ) -> tuple[str, ...]:
-    """Return what a reader must know about the size of a run. of: which runs it is about. steps:
-    how many the paper's have."""
+    """Return what a reader must know about the size of a run.
+
+    Args:
+        settings: Of the experiment.
+        seeds: How many of each setting.
+        of: Which runs it is about.
+        steps: How many the paper's have.
+    """
     own = {"steps": steps, "batch": 512}
     differs = [
         f"{name} {settings[name]:,} instead of {value:,}"

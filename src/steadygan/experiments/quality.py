@@ -25,8 +25,10 @@ from .spec import Row, Source
 
 @dataclass(frozen=True)
 class Quality:
-    """How near a run's samples are to test images: the kernel distance with its interval, and their
-    spread over the real one's."""
+    """How near a run's samples are to test images.
+
+    The kernel distance with its interval, and their spread over the real one's.
+    """
 
     kid: Estimate
     spread: float
@@ -50,8 +52,12 @@ def measured(
 ) -> Group:
     """Return runs with the quality of their samples, as ``steadygan evaluate`` measures it.
 
-    seed: of the latents and of the choice among the test images. path, averaged: as
-    ``load_sampler`` takes them.
+    Args:
+        runs: The runs.
+        settings: Of the experiment.
+        seed: Of the latents and of the choice among the test images.
+        path: As ``load_sampler`` takes it.
+        averaged: As ``load_sampler`` takes it.
     """
     features = build_features(settings["features"])
     features.check()
@@ -78,8 +84,11 @@ def _test_images(path: str, n: int, event: tuple[int, int, int], seed: int) -> n
 
 
 def course(run: Trained, quality: Quality) -> Course:
-    """Return how a run went. A run whose samples never differed has not learned; one whose samples
-    did, and do no longer, fell."""
+    """Return how a run went.
+
+    A run whose samples never differed has not learned; one whose samples did, and do no longer,
+    fell.
+    """
     if run.state != "finished":
         return Course(Fate.BLEW_UP, run.step, 0)
     if run.won:
@@ -90,8 +99,7 @@ def course(run: Trained, quality: Quality) -> Course:
 
 
 def stands(claim: str, group: Group, source: Source, enough: int = ENOUGH) -> Row:
-    """Return the row of the claim that every seed of a setting is alive after ``enough``
-    iterations."""
+    """Return the row of the claim that every seed of a setting is alive after enough iterations."""
     courses = [course(*each) for each in group]
     return Row(
         claim,
@@ -106,8 +114,10 @@ def stands(claim: str, group: Group, source: Source, enough: int = ENOUGH) -> Ro
 
 
 def falls(claim: str, group: Group, source: Source, enough: int = ENOUGH) -> Row:
-    """Return the row of the claim that a setting is unstable: not every seed is alive after
-    ``enough`` iterations."""
+    """Return the row of the claim that a setting is unstable.
+
+    Not every seed is alive after ``enough`` iterations.
+    """
     courses = [course(*each) for each in group]
     return Row(
         claim,
@@ -128,8 +138,10 @@ _ALIVE = (
 
 
 def nearer(claim: str, ours: Group, theirs: Group, source: Source) -> Row:
-    """Return the row of the claim that samples are nearer to test images than another setting's of
-    the same seeds. A run that is not alive is infinitely far."""
+    """Return the row of the claim that samples are nearer to test images than another setting's.
+
+    Of the same seeds. A run that is not alive is infinitely far.
+    """
     near, far = ([_far(*each) for each in group] for group in (ours, theirs))
     values = [[quality.kid.value for _, quality in group] for group in (ours, theirs)]
     return Row(
@@ -149,8 +161,10 @@ def _far(run: Trained, quality: Quality) -> float:
 
 
 def said(group: Group) -> str:
-    """Return what was measured of a setting's seeds: how many are alive, kernel distances, and what
-    the monitor named."""
+    """Return what was measured of a setting's seeds.
+
+    How many are alive, kernel distances, and what the monitor named.
+    """
     distances = ", ".join(
         f"{quality.kid.value:.3g} [{quality.kid.low:.3g}, {quality.kid.high:.3g}]"
         for _, quality in group
@@ -176,7 +190,7 @@ def table(groups: Mapping[str, Group]) -> list[tuple[Any, ...]]:
 
 
 def _fates(group: Group) -> str:
-    """Say of every run how it ended."""
+    """Return in words how every run ended."""
     return "; ".join(
         f"seed {run.seed} {course(run, quality).fate} at {run.step:,}, with {quality.spread:.0%} of"
         " the real spread"

@@ -1,5 +1,7 @@
-"""Results on disk: one folder an experiment and scale with result.json, figure.png and its numbers
-as figure.csv."""
+"""Results on disk: one folder an experiment and scale.
+
+With result.json, figure.png and its numbers as figure.csv.
+"""
 
 from __future__ import annotations
 
@@ -29,8 +31,10 @@ KEPT = tuple(scale for scale in SCALES if scale != "tiny")
 
 
 def folder_name(name: str, scale: str) -> str:
-    """Return the folder of a result: the experiment's name, with the scale where that is not
-    quick."""
+    """Return the folder of a result.
+
+    The experiment's name, with the scale where that is not quick.
+    """
     return name if scale == "quick" else f"{name}-{scale}"
 
 
@@ -43,8 +47,10 @@ def record(
     seconds: float,
     steps: int | None = None,
 ) -> dict[str, Any]:
-    """Return the content of result.json: what was run, where, when and from which commit, and every
-    row."""
+    """Return the content of result.json.
+
+    What was run, where, when and from which commit, and every row.
+    """
     # Fleets train where Config's device=auto puts them.
     at = environment("cuda" if torch.cuda.is_available() else "cpu")
     return {
@@ -70,7 +76,11 @@ def record(
 
 
 def load(folder: Path) -> dict[str, Any] | None:
-    """Return a result, None where there is none; raises SteadyganError for one that is damaged."""
+    """Return a result, None where there is none.
+
+    Raises:
+        SteadyganError: For one that is damaged.
+    """
     path = folder / RESULT
     if not path.is_file():
         return None
@@ -85,8 +95,10 @@ def load(folder: Path) -> dict[str, Any] | None:
 
 
 def newest(name: str) -> dict[str, Any] | None:
-    """Return the latest result of an experiment at its longest scale that has one, one's own or the
-    one that comes with the source; None without any."""
+    """Return the latest result of an experiment at its longest scale that has one.
+
+    One's own or the one that comes with the source; None without any.
+    """
     for scale in reversed(KEPT):
         held = [
             each for root in (RUNS, COMMITTED) if (each := load(root / folder_name(name, scale)))
@@ -97,8 +109,10 @@ def newest(name: str) -> dict[str, Any] | None:
 
 
 def listed() -> list[dict[str, Any]]:
-    """Return a record of every experiment: name, what, source, cost, and the verdict of its latest
-    result, None without one."""
+    """Return a record of every experiment.
+
+    Name, what, source, cost, and the verdict of its latest result, None without one.
+    """
     found = []
     for name, experiment in EXPERIMENTS.items():
         result = newest(name)
@@ -114,7 +128,11 @@ def listed() -> list[dict[str, Any]]:
 
 
 def publish(docs: Path) -> Path:
-    """Copy the latest results under ``RUNS`` into docs/reproduction and return that folder."""
+    """Copy the latest results under ``RUNS`` into docs/reproduction.
+
+    Returns:
+        That folder.
+    """
     shelf = docs / "reproduction"
     for name in EXPERIMENTS:
         for scale in KEPT:

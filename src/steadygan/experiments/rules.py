@@ -1,8 +1,8 @@
-"""The rules by which a claim holds, does not, or is undecided: written once, before anything is
-run.
+"""The rules by which a claim holds, does not, or is undecided.
 
-A rule sees numbers or the courses of runs, never what one would like them to say. Each of them can
-say yes and no; what is too short, too few or too noisy is undecided.
+Written once, before anything is run. A rule sees numbers or the courses of runs, never what one
+would like them to say. Each of them can say yes and no; what is too short, too few or too noisy
+is undecided.
 """
 
 from __future__ import annotations
@@ -29,8 +29,10 @@ Verdict = bool | None
 
 
 class Fate(StrEnum):
-    """How a run ended, in words. Only a run that had learned can fall; untrained is not
-    unstable."""
+    """How a run ended, in words.
+
+    Only a run that had learned can fall; untrained is not unstable.
+    """
 
     STANDS = "stands"
     PARTLY = "has learned a part"
@@ -44,8 +46,10 @@ FALLEN = (Fate.FELL, Fate.WON, Fate.BLEW_UP)
 
 
 class Course(NamedTuple):
-    """A run's fate, how many iterations it made, and for how many of them it stood after it had
-    learned."""
+    """A run's fate, and how many iterations it made.
+
+    And for how many of them it stood after it had learned.
+    """
 
     fate: Fate
     made: int
@@ -54,8 +58,10 @@ class Course(NamedTuple):
 
 @dataclass(frozen=True)
 class Rule:
-    """A rule: what makes it yes, no and undecided, in words; the seeds that a yes or no takes, 0
-    where nothing is random; and the function that decides."""
+    """A rule: what makes it yes, no and undecided, in words.
+
+    With the seeds that a yes or no takes, 0 where nothing is random, and the function that decides.
+    """
 
     name: str
     yes: str
@@ -75,8 +81,9 @@ def opposite(verdict: Verdict) -> Verdict:
 
 
 def every(verdicts: Iterable[Verdict], least: int = FEW) -> Verdict:
-    """Return what verdicts on single runs come to: one no is a no, and a yes takes at least
-    ``least`` of them and nothing else.
+    """Return what verdicts on single runs come to.
+
+    One no is a no, and a yes takes at least ``least`` of them and nothing else.
 
     >>> every([True] * 3), every([True] * 2), every([True, False]), every([True, True, None])
     (True, None, False, None)

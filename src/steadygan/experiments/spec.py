@@ -1,5 +1,7 @@
-"""What an experiment is: a frozen spec of one figure or table of the papers, and the findings of
-running it, expected beside measured."""
+"""What an experiment is: a frozen spec of one figure or table of the papers.
+
+And the findings of running it, expected beside measured.
+"""
 
 from __future__ import annotations
 
@@ -35,11 +37,11 @@ class Source(NamedTuple):
 
 @dataclass(frozen=True)
 class Row:
-    """One claim: its source, what is expected, by which rule it is judged, what was measured, and
-    whether it holds.
+    """One claim: its source, what is expected, and by which rule it is judged.
 
-    tolerance: what the rule is given, in words. holds: None where this run cannot decide it;
-    ``why`` then says why, and also what was measured of that which does not hold.
+    And what was measured, and whether it ``holds``: None where this run cannot decide it. ``why``
+    then says why, and also what was measured of that which does not hold. ``tolerance`` is what the
+    rule is given, in words.
     """
 
     claim: str
@@ -71,9 +73,12 @@ class Row:
 class Findings:
     """What running an experiment gave.
 
-    picture, data: the kind of figure and the plain arrays it is drawn from
-    (report/reproduction.py). notes: what a reader must know.
-    seconds: of training, also in earlier calls that this one went on from.
+    Attributes:
+        rows: Its claims.
+        picture: The kind of figure.
+        data: The plain arrays that it is drawn from (report/reproduction.py).
+        notes: What a reader must know.
+        seconds: Of training, also in earlier calls that this one went on from.
     """
 
     rows: tuple[Row, ...]
@@ -96,10 +101,16 @@ class Findings:
 class Experiment:
     """One figure, table or claim of the papers.
 
-    what: what it shows. source: where the papers have it. scales: the settings at each of
-    ``SCALES``; ``seeds`` among them where anything is random. cost: how long that takes, in words.
-    run: settings, number of seeds and a folder for what takes long -> findings. Raises
-    SteadyganError unless every scale has its settings and its cost.
+    Attributes:
+        name: As one asks for it.
+        what: What it shows.
+        source: Where the papers have it.
+        scales: The settings at each of ``SCALES``; ``seeds`` among them where anything is random.
+        cost: How long that takes, in words.
+        run: Settings, number of seeds and a folder for what takes long -> findings.
+
+    Raises:
+        SteadyganError: Unless every scale has its settings and its cost.
     """
 
     name: str
@@ -126,11 +137,16 @@ class Experiment:
     def settings(
         self, scale: str, data: tuple[str, str] | None = None, steps: int | None = None
     ) -> Mapping[str, Any]:
-        """Return the settings at a scale; with other training and test images where ``data`` names
-        some, and every length at least ``steps`` where that is given.
+        """Return the settings at a scale.
 
-        Raises SteadyganError for a scale that there is not, for data where the experiment makes
-        its own, and for a length that lengthens nothing.
+        Args:
+            scale: By its name.
+            data: Other training and test images.
+            steps: Every length is at least that.
+
+        Raises:
+            SteadyganError: For a scale that there is not, for data where the experiment makes its
+                own, and for a length that lengthens nothing.
         """
         if scale not in self.scales:
             raise unknown("scale", scale, [each for each in SCALES if each in self.scales])
@@ -152,8 +168,11 @@ class Experiment:
         return settings
 
     def seeds(self, scale: str, asked: int | None = None) -> int:
-        """Return how many seeds it takes, 0 where nothing is random; raises SteadyganError for a
-        number that makes no sense."""
+        """Return how many seeds it takes, 0 where nothing is random.
+
+        Raises:
+            SteadyganError: For a number that makes no sense.
+        """
         usual = self.settings(scale).get("seeds", 0)
         if asked is None:
             return int(usual)
@@ -165,8 +184,9 @@ class Experiment:
 
 
 def verdict(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return what rows come to, as plain data; the papers' claims and ours apart where there are
-    both.
+    """Return what rows come to, as plain data.
+
+    The papers' claims and ours apart where there are both.
 
     >>> verdict([{"whose": "papers", "holds": True}, {"whose": "ours", "holds": False}])
     'papers: holds; ours: does not hold'
@@ -204,8 +224,14 @@ def words(yes: int, no: int, undecided: int) -> str:
 def number(
     claim: str, source: Source, expected: float, measured: float | None, within: float
 ) -> Row:
-    """Return the row of a claim that a number has a value, to within an absolute tolerance in its
-    own units; None where this run does not measure it.
+    """Return the row of a claim that a number has a value.
+
+    Args:
+        claim: In words.
+        source: Where it stands.
+        expected: The value.
+        measured: The number; None where this run does not measure it.
+        within: The absolute tolerance, in the number's own units.
 
     >>> number("the damping", Source("Eq. 1"), 1.0, 1.2, within=0.1).holds
     False
@@ -216,8 +242,9 @@ def number(
 
 
 def printed(claim: str, source: Source, text: str, measured: float) -> Row:
-    """Return the row of a claim that a number rounds to what was printed: it may be 0.6 units of
-    the last printed digit away.
+    """Return the row of a claim that a number rounds to what was printed.
+
+    It may be 0.6 units of the last printed digit away.
 
     >>> one = Source("table")
     >>> [printed("radius", one, *each).holds for each in (("2.6e4", 25_610.0), (".64", 0.65))]
@@ -229,8 +256,9 @@ def printed(claim: str, source: Source, text: str, measured: float) -> Row:
 
 
 def bound(claim: str, source: Source, expected: str, worst: float, limit: float) -> Row:
-    """Return the row of a claim that two sides agree: the worst of their differences must not
-    exceed a limit, in their own units.
+    """Return the row of a claim that two sides agree.
+
+    The worst of their differences must not exceed a limit, in their own units.
 
     >>> bound("the two sides", Source("Eq. 2"), "equal", worst=3e-16, limit=1e-12).measured
     'largest difference 3e-16'

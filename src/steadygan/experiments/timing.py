@@ -1,5 +1,7 @@
-"""How training is timed: interleaved rounds of process CPU time and of wall time, and ratios within
-each round."""
+"""How training is timed: interleaved rounds of process CPU time and of wall time.
+
+And ratios within each round.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +20,10 @@ Samples = dict[str, list[tuple[float, float]]]
 
 
 class Job(NamedTuple):
-    """One piece of work: ``make`` returns the function that is timed, which does it ``work`` times
-    over."""
+    """One piece of work.
+
+    ``make`` returns the function that is timed, which does it ``work`` times over.
+    """
 
     name: str
     make: Callable[[], Callable[[], Any]]
@@ -30,8 +34,10 @@ class Job(NamedTuple):
 def rounds(
     jobs: Sequence[Job], count: int, seconds: float, say: Callable[[str], None]
 ) -> tuple[Samples, dict[str, str]]:
-    """Return the samples of every job, and why some could not run. A sample repeats its job until
-    about ``seconds`` are filled."""
+    """Return the samples of every job, and why some could not run.
+
+    A sample repeats its job until about ``seconds`` are filled.
+    """
     ready: dict[str, tuple[Callable[[], Any], int, int]] = {}
     failed: dict[str, str] = {}
     for job in jobs:
@@ -74,8 +80,10 @@ def summary(values: Sequence[float]) -> dict[str, float]:
 
 
 def ratio(samples: Samples, above: str, below: str) -> dict[str, float] | None:
-    """Return the ratio of two jobs' CPU times, taken within each round; None where one of them was
-    not measured."""
+    """Return the ratio of two jobs' CPU times, taken within each round.
+
+    None where one of them was not measured.
+    """
     if above not in samples or below not in samples:
         return None
     return summary([a[0] / b[0] for a, b in zip(samples[above], samples[below], strict=True)])

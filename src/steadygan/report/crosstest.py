@@ -17,7 +17,7 @@ _MATRICES = {
 
 
 def picture(kept: dict[str, Any]) -> Figure:
-    """Draw both matrices: a row for each discriminator, a column for each model's samples."""
+    """Return both matrices drawn: a row for each discriminator, a column for each model."""
     names = kept["names"]
     side = 0.9 + 0.75 * len(names)
     figure = Figure(figsize=(2 * side + 1.2, side), dpi=140, layout="constrained")
@@ -45,7 +45,11 @@ def picture(kept: dict[str, Any]) -> Figure:
 
 
 def crosstests(runs: Sequence[Run]) -> list[dict[str, Any]]:
-    """Return the cross-tests that runs keep, each once; raises SteadyganError for a damaged one."""
+    """Return the cross-tests that runs keep, each once.
+
+    Raises:
+        SteadyganError: For a damaged one.
+    """
     found: list[dict[str, Any]] = []
     for run in runs:
         kept = crosstest(run.folder)

@@ -1,5 +1,7 @@
-"""The HTML page about one diagnosis, from its plain data: words first, then the picture of the
-eigenvalues, then all numbers."""
+"""The HTML page about one diagnosis, from its plain data.
+
+Words first, then the picture of the eigenvalues, then all numbers.
+"""
 
 from __future__ import annotations
 
@@ -25,11 +27,23 @@ _HERE = Path(__file__).parent
 
 
 def write_diagnosis(name: str, found: Mapping[str, Any], path: str | Path) -> Path:
-    """Write the page about a diagnosis (``Diagnosis.to_json()``) and return its path; raises
-    SteadyganError where it cannot be written.
+    """Write the page about a diagnosis.
 
-    Example: write_diagnosis("my GAN", diagnose(game, G, D, batch, lr=1e-4).to_json(),
-    "diagnosis.html")
+    Args:
+        name: What was diagnosed.
+        found: ``Diagnosis.to_json()``.
+        path: Where the page goes.
+
+    Returns:
+        The page's path.
+
+    Raises:
+        SteadyganError: Where it cannot be written.
+
+    Example::
+
+        found = diagnose(game, G, D, batch, lr=1e-4)
+        write_diagnosis("my GAN", found.to_json(), "diagnosis.html")
     """
     path = Path(path)
     environment = Environment(
@@ -72,8 +86,10 @@ def write_diagnosis(name: str, found: Mapping[str, Any], path: str | Path) -> Pa
 
 
 def eigenvalue_picture(found: Mapping[str, Any]) -> Figure:
-    """Draw the eigenvalues of the field beside those of one step with the unit circle; hollow ones
-    did not converge."""
+    """Return the eigenvalues of the field drawn beside those of one step, with the unit circle.
+
+    Hollow ones did not converge.
+    """
     spectrum, h = found["spectrum"], found["lr"]["critic"]
     figure = Figure(figsize=(7.4, 3.4), dpi=160)
     left, right = panel(figure, 0.65, 0.55, 2.8, 2.5), panel(figure, 4.45, 0.55, 2.8, 2.5)
@@ -97,8 +113,10 @@ def eigenvalue_picture(found: Mapping[str, Any]) -> Figure:
 
 
 def path_picture(path: Mapping[str, Any]) -> Figure:
-    """Draw the cosine of the path angle and the norm of the field from one checkpoint (0) through
-    the next (1) and beyond."""
+    """Return the cosine of the path angle and the norm of the field, drawn along the path.
+
+    From one checkpoint (0) through the next (1) and beyond.
+    """
     figure = Figure(figsize=(7.4, 2.6), dpi=160)
     for at, values, title in (
         (0.65, path["cosine"], "cosine of the path angle"),

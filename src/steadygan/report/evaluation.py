@@ -1,5 +1,7 @@
-"""The evaluations of runs, as `steadygan evaluate` kept them: one table for those that may be
-compared, each number with its interval."""
+"""The evaluations of runs, as `steadygan evaluate` kept them.
+
+One table for those that may be compared, each number with its interval.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +17,14 @@ _ARROWS = {"less": "↓", "more": "↑"}
 
 
 def evaluation_tables(runs: Sequence[Run]) -> list[dict[str, Any]]:
-    """Return a table for each protocol: what was compared, the names of the numbers, and a row for
-    each run and step that has them.
+    """Return a table for each protocol.
 
+    What was compared, the names of the numbers, and a row for each run and step that has them.
     Numbers of other features, data or numbers of samples are never in one table. A cell ``leads``
-    where its whole interval is better than those of all other rows. Raises SteadyganError for a
-    damaged evaluation.json.
+    where its whole interval is better than those of all other rows.
+
+    Raises:
+        SteadyganError: For a damaged evaluation.json.
     """
     groups: dict[str, list[tuple[int, dict[str, Any]]]] = {}
     for i, run in enumerate(runs):

@@ -37,13 +37,12 @@ def colours(count: int) -> list[str]:
 
 
 def curves(runs: Sequence[Run]) -> dict[str, Figure]:
-    """Draw every quantity over the steps, one small figure each, by title; a quantity without any
-    finite value is left out.
+    """Return every quantity drawn over the steps, one small figure each, by title.
 
-    Each run keeps its colour of ``colours``. A triangle marks a warning, a cross a value that is
-    not finite. Gradient norms and logits are solid at real samples, dashed at generated ones. Long
-    curves are faint, their means over a hundred blocks strong. An axis is logarithmic where the
-    range is large.
+    A quantity without any finite value is left out. Each run keeps its colour of ``colours``. A
+    triangle marks a warning, a cross a value that is not finite. Gradient norms and logits are
+    solid at real samples, dashed at generated ones. Long curves are faint, their means over a
+    hundred blocks strong. An axis is logarithmic where the range is large.
     """
     panels = {name: (name,) for run in runs for name in run.metrics} | {
         "critic loss without the penalty": ("critic_loss",),
@@ -64,11 +63,16 @@ def curves(runs: Sequence[Run]) -> dict[str, Figure]:
 
 
 def comparison_picture(runs: Sequence[Run], path: str | Path, columns: int = 5) -> Path:
-    """Save one row a run, its samples over training and a curve beside them, as a PNG 1,200 pixels
-    wide and of at most 300 kB.
+    """Save one row a run: its samples over training and a curve beside them.
 
     The curve is of the metric ``modes``, else ``sw1``, where all runs have it, else of the critic's
-    loss. Raises SteadyganError where no run has samples.
+    loss.
+
+    Returns:
+        The PNG, 1,200 pixels wide and of at most 300 kB.
+
+    Raises:
+        SteadyganError: Where no run has samples.
     """
     rows = aligned(runs, columns)
     columns = max(map(len, rows), default=0)
@@ -173,8 +177,10 @@ def _values(runs: Sequence[Run], names: Sequence[str]) -> np.ndarray:
 
 
 def _draw(axes: Axes, runs: Sequence[Run], names: Sequence[str], inks: Sequence[str]) -> None:
-    """Draw the first quantity of each run solid and the second dashed, with the marks of its
-    warnings and non-finite values."""
+    """Draw the first quantity of each run solid and the second dashed.
+
+    With the marks of its warnings and non-finite values.
+    """
     level = axes.get_xaxis_transform()  # steps along the axis, shares of its height upwards
     for run, ink in zip(runs, inks, strict=True):
         for name, line in zip(names, ("-", (0, (3, 1.5))), strict=False):

@@ -1,5 +1,7 @@
-"""What the page about many GANs trained at once shows: bands over members, their last samples side
-by side, and a table of them all."""
+"""What the page about many GANs trained at once shows.
+
+Bands over members, their last samples side by side, and a table of them all.
+"""
 
 from __future__ import annotations
 
@@ -29,8 +31,10 @@ def groups(run: Run) -> dict[str, list[int]]:
 
 
 def bands(run: Run) -> dict[str, Figure]:
-    """Draw every quantity over the steps: for each setting the median of its members that are still
-    training, and their quartiles."""
+    """Return every quantity drawn over the steps, by title.
+
+    For each setting the median of its members that are still training, and their quartiles.
+    """
     drawn = {}
     inks = _inks(run)
     for name, (steps, values) in {**run.metrics, **run.logged}.items():
@@ -60,8 +64,9 @@ def bands(run: Run) -> dict[str, Figure]:
 
 
 def quartiles(values: np.ndarray) -> np.ndarray:
-    """Return the quartiles (3, T) of values (T, K) over the members that have one; NaN where none
-    has.
+    """Return the quartiles (3, T) of values (T, K) over the members that have one.
+
+    NaN where none has.
 
     >>> quartiles(np.array([[1.0, 2.0, 3.0, np.nan]])).ravel().tolist()
     [1.5, 2.0, 2.5]
@@ -73,8 +78,10 @@ def quartiles(values: np.ndarray) -> np.ndarray:
 
 
 def multiples(run: Run) -> Figure | None:
-    """Draw the last samples of the members, a small picture each, those of one setting in one
-    colour; None without samples."""
+    """Return the last samples of the members, a small picture each; None without samples.
+
+    Those of one setting are in one colour.
+    """
     if not run.samples:
         return None
     samples, settings = _members(run.samples[-1].path, len(run.members))[:MEMBERS], _settings(run)
@@ -113,8 +120,10 @@ def multiples(run: Run) -> Figure | None:
 
 
 def summary(run: Run) -> list[dict[str, Any]]:
-    """Return a row for each setting: its colour, how many members it has, how many stopped, and
-    quartiles of the last metrics."""
+    """Return a row for each setting.
+
+    Its colour, how many members it has, how many stopped, and quartiles of the last metrics.
+    """
     rows = []
     for setting, members in groups(run).items():
         stopped = sum(_ending(run, i).get("state") == "stopped" for i in members)
@@ -170,7 +179,7 @@ def _ending(run: Run, i: int) -> dict[str, Any]:
 
 
 def _setting(member: dict[str, Any]) -> str:
-    """What a member is besides its seed, as one reads it."""
+    """Return what a member is besides its seed, as one reads it."""
     words: list[str] = []
     for name, value in member.items():
         # Where the critic has the generator's optimizer, one of them says it.
@@ -182,8 +191,11 @@ def _setting(member: dict[str, Any]) -> str:
 
 
 def _members(path: Path, count: int) -> np.ndarray:
-    """Return samples (K, N, *event), float64; raises SteadyganError for a file that does not hold
-    them."""
+    """Return samples (K, N, *event), float64.
+
+    Raises:
+        SteadyganError: For a file that does not hold them.
+    """
     samples = read_samples(path)
     if samples.ndim < 3 or len(samples) != count:
         raise SteadyganError(
@@ -194,7 +206,7 @@ def _members(path: Path, count: int) -> np.ndarray:
 
 
 def _tiled(images: np.ndarray) -> np.ndarray:
-    """Tile the first images (N, C, H, W) in [-1, 1] into one picture (rows H, columns W, 3)."""
+    """Return the first images (N, C, H, W) in [-1, 1] as one picture (rows H, columns W, 3)."""
     few = np.nan_to_num(images[: _TILES**2])
     few = np.pad(few, ((0, _TILES**2 - len(few)), *[(0, 0)] * 3), constant_values=1.0)
     _, channels, height, width = few.shape

@@ -1,5 +1,7 @@
-"""The HTML page about one run or several: one file that holds its pictures and loads nothing from
-anywhere."""
+"""The HTML page about one run or several.
+
+One file that holds its pictures and loads nothing from anywhere.
+"""
 
 from __future__ import annotations
 
@@ -54,12 +56,21 @@ _LESS = ("sw1", "kl", "fid", "kid", "fd", "distance", "radius", "sliced", "energ
 def write_report(
     folders: str | Path | Iterable[str | Path], path: str | Path | None = None
 ) -> Path:
-    """Write the page about one run folder or several and return its path.
+    """Write the page about one run folder or several.
 
-    Without a path, one run's page is its own report.html, and that of several lies in the folder
-    that holds them all. Runs of different
-    problems may stand side by side: each keeps its own view of the samples. Many GANs trained at
-    once fill a page of their own. Raises SteadyganError for a folder that is no run.
+    Runs of different problems may stand side by side: each keeps its own view of the samples. Many
+    GANs trained at once fill a page of their own.
+
+    Args:
+        folders: The run folders.
+        path: Where the page goes. Without it, one run's page is its own report.html, and that of
+            several lies in the folder that holds them all.
+
+    Returns:
+        The page's path.
+
+    Raises:
+        SteadyganError: For a folder that is no run.
 
     Example: write_report(["runs/plain", "runs/js"], "comparison.html")
     """
@@ -174,8 +185,10 @@ def _template(name: str) -> Template:
 
 
 def _frames(runs: Sequence[Run]) -> tuple[list[list[dict[str, Any] | None]], str]:
-    """Return each run's pictures at the moments shown, None where it has none, and how to read
-    them."""
+    """Return each run's pictures at the moments shown, and how to read them.
+
+    None where a run has none.
+    """
     rows = aligned(runs, _FRAMES)
     seen = views(runs, rows)
     frames: list[list[dict[str, Any] | None]] = []
@@ -216,8 +229,10 @@ def _differing(runs: Sequence[Run]) -> dict[str, list[Any]]:
 
 
 def _shared(runs: Sequence[Run]) -> dict[str, Any]:
-    """Return the settings of the problem and the training that are the same in all runs, without
-    the empty ones."""
+    """Return the settings of the problem and the training that are the same in all runs.
+
+    Without the empty ones.
+    """
     differing = _differing(runs)
     return {
         name: value
@@ -230,8 +245,10 @@ def _shared(runs: Sequence[Run]) -> dict[str, Any]:
 
 
 def _verdict(run: Run) -> dict[str, Any]:
-    """Return what became of a run: state, steps, time, last metrics, warnings by kind, and which
-    parts are not there."""
+    """Return what became of a run.
+
+    State, steps, time, last metrics, warnings by kind, and which parts are not there.
+    """
     state, planned = run.status.get("state"), run.settings.get("steps")
     # The status of a run that goes on, or was killed, is as old as its start: the last line of its
     # metrics knows better.
@@ -277,8 +294,10 @@ _SIDES: dict[Any, str] = {max: "higher is better", min: "lower is better"}
 
 
 def _metrics(runs: Sequence[Run]) -> list[dict[str, Any]]:
-    """Return a row for each metric: which way is better, and for each run that has it the last,
-    median and best value."""
+    """Return a row for each metric.
+
+    Which way is better, and for each run that has it the last, median and best value.
+    """
     rows = []
     for name in dict.fromkeys(name for run in runs for name in run.metrics):
         better = _better(name)

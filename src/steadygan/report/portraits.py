@@ -1,5 +1,7 @@
-"""Pictures of two-parameter games from plain arrays: trajectories over their field, spectra, rates
-and basins."""
+"""Pictures of two-parameter games from plain arrays.
+
+Trajectories over their field, spectra, rates and basins.
+"""
 
 from __future__ import annotations
 
@@ -33,9 +35,11 @@ _LETTER = 0.0079  # inches: the width of a letter of one point, about
 class Panel:
     """One method's phase portrait: a title, a quieter line below it, and a note below the picture.
 
-    path: the trajectory (T, 2) in (θ, ψ), which may end in inf or nan. grid, field: points (n, n,
-    2) and the field there (n, n, 2).
-    converges: True, False, or None where the theory leaves it open; it colours the trajectory.
+    Attributes:
+        path: The trajectory (T, 2) in (θ, ψ), which may end in inf or nan.
+        grid: Points (n, n, 2).
+        field: The field there (n, n, 2).
+        converges: True, False, or None where the theory leaves it open; it colours the trajectory.
     """
 
     title: str
@@ -48,8 +52,12 @@ class Panel:
 
 
 def portrait_sheet(panels: Sequence[Panel], columns: int = 4) -> Figure:
-    """Draw the panels row by row: arrows along the field, the trajectory, its start as a ring and
-    the equilibrium as a cross.
+    """Return the panels drawn row by row.
+
+    Arrows along the field, the trajectory, its start as a ring and the equilibrium as a cross.
+
+    Raises:
+        SteadyganError: Without any panel.
 
     >>> import numpy as np
     >>> points = np.stack(np.meshgrid([-1.0, 1.0], [-1.0, 1.0]), axis=-1)
@@ -58,8 +66,6 @@ def portrait_sheet(panels: Sequence[Panel], columns: int = 4) -> Figure:
     >>> panel = Panel("WGAN", "simultaneous", "", path, points, turning)
     >>> portrait_sheet([panel]).axes[0].get_title()
     ''
-
-    Raises SteadyganError without any panel.
     """
     if not panels:
         raise SteadyganError("there is nothing to draw: give at least one panel")
@@ -149,8 +155,9 @@ def draw_phase(axes: Axes, content: Panel) -> None:
 
 
 def spectrum_figure(spectra: Mapping[str, Sequence[complex]]) -> Figure:
-    """Draw eigenvalues of one step in the complex plane with the unit circle, inside which a step
-    contracts; one colour for each name.
+    """Return eigenvalues of one step drawn in the complex plane; one colour for each name.
+
+    With the unit circle, inside which a step contracts.
 
     >>> len(spectrum_figure({"gan": [1 + 0.1j, 1 - 0.1j]}).axes)
     1
@@ -187,8 +194,9 @@ def draw_spectrum(axes: Axes, spectra: Mapping[str, Sequence[complex]]) -> None:
 
 
 def rate_figure(curves: Mapping[str, tuple[np.ndarray, np.ndarray]], label: str) -> Figure:
-    """Draw spectral radii of one step against gamma or the learning rate, (x, radius) by name;
-    above 1 the method does not converge.
+    """Return spectral radii of one step drawn against gamma or the learning rate.
+
+    ``curves`` holds (x, radius) by name; above 1 the method does not converge.
 
     >>> import numpy as np
     >>> rates = {"r1": (np.array([0.1, 1.0]), np.array([0.99, 0.9]))}
@@ -213,8 +221,9 @@ def draw_rate(axes: Axes, curves: Mapping[str, tuple[np.ndarray, np.ndarray]], l
 
 
 def basin_figure(radii: np.ndarray, half: float, title: str = "") -> Figure:
-    """Draw the final distance from the equilibrium over starts: radii (n, n), ψ from row to row, θ
-    along them, on [-half, half]².
+    """Return the final distance from the equilibrium drawn over starts.
+
+    Radii (n, n), ψ from row to row, θ along them, on [-half, half]².
 
     >>> import numpy as np
     >>> len(basin_figure(np.array([[1e-3, 1.0], [2.0, np.inf]]), 2.0).axes)
@@ -227,8 +236,10 @@ def basin_figure(radii: np.ndarray, half: float, title: str = "") -> Figure:
 
 
 def draw_basin(axes: Axes, radii: np.ndarray, half: float, title: str = "") -> None:
-    """Draw final distances into axes with their scale beside them; what is nearer than 1e-6 or
-    farther than 1e2 has the end's colour."""
+    """Draw final distances into axes with their scale beside them.
+
+    What is nearer than 1e-6 or farther than 1e2 has the end's colour.
+    """
     image = axes.imshow(
         np.clip(radii, 1e-6, 1e2),
         origin="lower",
@@ -248,7 +259,10 @@ def draw_basin(axes: Axes, radii: np.ndarray, half: float, title: str = "") -> N
 
 
 def ending(path: str | Path) -> Path:
-    """Return where a picture goes; raises SteadyganError unless it ends in .png, .pdf or .svg.
+    """Return where a picture goes.
+
+    Raises:
+        SteadyganError: Unless it ends in .png, .pdf or .svg.
 
     >>> ending("dirac.jpg")
     Traceback (most recent call last):
@@ -264,8 +278,14 @@ def ending(path: str | Path) -> Path:
 
 
 def save_figure(figure: Figure, path: str | Path) -> Path:
-    """Save a figure as PNG (256 colours), PDF or SVG by the ending, the same bytes for the same
-    figure; raises as ``ending``."""
+    """Save a figure as PNG (256 colours), PDF or SVG by the ending.
+
+    Returns:
+        The file, the same bytes for the same figure.
+
+    Raises:
+        SteadyganError: As ``ending``.
+    """
     path = ending(path)
     make_folder(path.parent)
     kind = path.suffix.lower()
@@ -287,7 +307,11 @@ def _chart(figure: Figure) -> Axes:
 
 
 def styled(axes: Axes) -> Axes:
-    """Give axes with ticks the look of the report's curves, and return them."""
+    """Give axes with ticks the look of the report's curves.
+
+    Returns:
+        The axes.
+    """
     axes.tick_params(labelsize=7, labelcolor=QUIET, color=FRAME)
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[:].set_color(FRAME)
@@ -323,8 +347,10 @@ def _key(figure: Figure, left: float, bottom: float, wide: bool) -> None:
 
 
 def _wrapped(text: str, width: float, points: float, most: int) -> list[str]:
-    """Return the text in lines that fit into that many inches; what does not fit into ``most``
-    lines is cut."""
+    """Return the text in lines that fit into that many inches.
+
+    What does not fit into ``most`` lines is cut.
+    """
     room = int(width / (points * _LETTER))
     lines = textwrap.wrap(text, room)
     return lines if len(lines) <= most else [*lines[: most - 1], lines[most - 1][: room - 1] + "…"]

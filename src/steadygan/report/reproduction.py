@@ -1,5 +1,7 @@
-"""The figures of reproduced experiments, from plain arrays: phase portraits, spectra, verdicts,
-curves, intervals and clouds of samples."""
+"""The figures of reproduced experiments, from plain arrays.
+
+Phase portraits, spectra, verdicts, curves, intervals and clouds of samples.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,10 @@ _YES, _NO = "#009E73", "#D55E00"
 
 
 def draw(kind: str, data: Mapping[str, Any]) -> Figure:
-    """Draw the data of a picture of that kind; raises SteadyganError for another kind.
+    """Return the data of a picture of that kind, drawn.
+
+    Raises:
+        SteadyganError: For another kind.
 
     >>> lines = {"a": ([1, 2], [3, 4])}
     >>> panel = {"title": "t", "x": "x", "y": "y", "log": False, "lines": lines}
@@ -37,7 +42,11 @@ def draw(kind: str, data: Mapping[str, Any]) -> Figure:
 
 
 def save_small(figure: Figure, path: Path) -> Path:
-    """Save a figure as a PNG of at most 300 kB, coarser where it must be."""
+    """Save a figure as a PNG of at most 300 kB, coarser where it must be.
+
+    Returns:
+        The file.
+    """
     while save_figure(figure, path).stat().st_size > _LIMIT:
         figure.set_dpi(0.85 * figure.get_dpi())
     return path
@@ -48,7 +57,7 @@ def _portraits(data: Mapping[str, Any]) -> Figure:
 
 
 def _spectra(data: Mapping[str, Any]) -> Figure:
-    """Draw closed forms as rings and measured eigenvalues as dots, and real parts against gamma."""
+    """Return closed forms as rings, measured eigenvalues as dots, and real parts against gamma."""
     figure = Figure(figsize=(9.2, 4.8), dpi=150, layout="constrained")
     left, right = (styled(axes) for axes in figure.subplots(1, 2))
     spectra = data["spectra"]
@@ -100,7 +109,7 @@ def _spectra(data: Mapping[str, Any]) -> Figure:
 
 
 def _verdicts(data: Mapping[str, Any]) -> Figure:
-    """Draw a table of yes and no; a cell that disagrees with what was expected has a frame."""
+    """Return a table of yes and no; a cell that disagrees with what was expected has a frame."""
     rows, columns = data["rows"], data["columns"]
     figure = Figure(
         figsize=(1.6 + 2.8 * len(columns), 0.5 + 0.36 * len(rows)), dpi=150, layout="constrained"
@@ -144,7 +153,7 @@ def _verdicts(data: Mapping[str, Any]) -> Figure:
 
 
 def _lines(data: Mapping[str, Any]) -> Figure:
-    """Draw panels of curves beside each other; those of categories as bars."""
+    """Return panels of curves beside each other; those of categories as bars."""
     panels = data["panels"]
     figure = Figure(figsize=(3.4 * len(panels), 3.3), dpi=150, layout="constrained")
     for panel, axes in zip(panels, figure.subplots(1, len(panels), squeeze=False)[0], strict=True):
@@ -205,7 +214,7 @@ def _bars(axes: Axes, bars: Mapping[str, tuple[Sequence[str], Sequence[float]]])
 
 
 def _clouds(data: Mapping[str, Any]) -> Figure:
-    """Draw a row of samples for each title over the real ones, a column for each head."""
+    """Return a row of samples for each title over the real ones, a column for each head."""
     cells: Sequence[Sequence[np.ndarray]] = data["cells"]
     view = View.of(data["real"], [cloud for row in cells for cloud in row])
     columns = len(data["heads"])
@@ -228,7 +237,7 @@ def _clouds(data: Mapping[str, Any]) -> Figure:
 
 
 def _gallery(data: Mapping[str, Any]) -> Figure:
-    """Draw a row of pictures (H, W, 3) uint8 for each title, a column for each head."""
+    """Return a row of pictures (H, W, 3) uint8 for each title, a column for each head."""
     cells: Sequence[Sequence[np.ndarray]] = data["cells"]
     rows, columns, side = len(cells), len(data["heads"]), 1.5
     figure = Figure(
@@ -248,8 +257,10 @@ def _gallery(data: Mapping[str, Any]) -> Figure:
 
 
 def _intervals(data: Mapping[str, Any]) -> Figure:
-    """Draw an interval for each group, a panel each, over faint marks; what is not finite stands at
-    the right edge."""
+    """Return an interval for each group, a panel each, over faint marks.
+
+    What is not finite stands at the right edge.
+    """
     panels = data["panels"]
     rows = len(panels[0]["groups"])
     figure = Figure(

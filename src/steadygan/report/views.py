@@ -1,5 +1,7 @@
-"""Samples as points: which way they are looked at, which of them are shown, and how they are
-drawn."""
+"""Samples as points.
+
+Which way they are looked at, which of them are shown, and how they are drawn.
+"""
 
 from __future__ import annotations
 
@@ -25,13 +27,12 @@ _STRIP, _GAP = 0.32, 0.05  # the panel of heights below a square one, in widths 
 
 @dataclass(frozen=True)
 class View:
-    """How samples (N, d) are looked at: in the coordinates (x - centre) @ axes (d, k), k = 1, 2 or
-    3, within ``half`` of 0.
+    """How samples (N, d) are looked at.
 
-    ``real`` (M, k) are the real samples in these coordinates. Three-dimensional samples are seen in
-    the plane of the real ones, with their
-    height off that plane beside it: a run can lift all its samples off the data while the picture
-    within the plane looks perfect.
+    In the coordinates (x - centre) @ axes (d, k), k = 1, 2 or 3, within ``half`` of 0. ``real``
+    (M, k) are the real samples in these coordinates. Three-dimensional samples are seen in the
+    plane of the real ones, with their height off that plane beside it: a run can lift all its
+    samples off the data while the picture within the plane looks perfect.
     """
 
     centre: np.ndarray
@@ -42,10 +43,12 @@ class View:
 
     @classmethod
     def of(cls, real: np.ndarray | None, generated: Iterable[np.ndarray]) -> View:
-        """Choose the view by the real samples (M, d), or without any by the generated ones; its
-        size by these too where real is one point.
+        """Return the view by the real samples (M, d), or without any by the generated ones.
 
-        Raises SteadyganError for samples of different dimensions.
+        Its size is by these too where real is one point.
+
+        Raises:
+            SteadyganError: For samples of different dimensions.
         """
         clouds = [cloud[np.isfinite(cloud).all(axis=1)] for cloud in generated]
         d = (real if real is not None else clouds[0]).shape[1]
@@ -101,8 +104,16 @@ class View:
         samples: np.ndarray,
         colour: str,
     ) -> None:
-        """Draw samples (N, d) over the real ones, ``width`` inches wide with the lower left corner
-        at (left, bottom) inches."""
+        """Draw samples (N, d) over the real ones.
+
+        Args:
+            figure: To draw in.
+            left: Edge, in inches from the figure's.
+            bottom: Edge, in inches from the figure's.
+            width: In inches.
+            samples: The points.
+            colour: Theirs.
+        """
         finite = np.isfinite(samples).all(axis=1)
         seen = (samples[finite] - self.centre) @ self.axes
         inside = (np.abs(seen) <= self.half).all(axis=1)
@@ -159,10 +170,10 @@ class View:
 
 
 def aligned(runs: Sequence[Run], columns: int) -> list[list[Snapshot | None]]:
-    """Choose up to ``columns`` moments spread over training and return each run's snapshots nearest
-    to them, None where none is near.
+    """Return each run's snapshots nearest to up to ``columns`` moments spread over training.
 
-    Runs of one problem share their moments; runs of different problems have nothing to align.
+    None where none is near. Runs of one problem share their moments; runs of different problems
+    have nothing to align.
     """
     rows: list[list[Snapshot | None]] = [[] for _ in runs]
     for group in _by_problem(runs):
@@ -187,8 +198,10 @@ def aligned(runs: Sequence[Run], columns: int) -> list[list[Snapshot | None]]:
 
 
 def views(runs: Sequence[Run], rows: Sequence[Sequence[Snapshot | None]]) -> list[View | None]:
-    """Return the view for each run's snapshots, the same for all runs of one problem; None for a
-    run whose samples are no points."""
+    """Return the view for each run's snapshots, the same for all runs of one problem.
+
+    None for a run whose samples are no points.
+    """
     chosen: list[View | None] = [None] * len(runs)
     for group in _by_problem(runs):
         real = next(
@@ -217,7 +230,7 @@ def _by_problem(runs: Sequence[Run]) -> list[list[int]]:
 
 
 def scatter(samples: np.ndarray, view: View, colour: str) -> Figure:
-    """Draw samples (N, d) over the real ones of the view, as a figure of its own."""
+    """Return samples (N, d) drawn over the real ones of the view, as a figure of its own."""
     width, margin = 2.6, 0.03
     figure = Figure(figsize=(width + 2 * margin, width * view.height + 2 * margin), dpi=150)
     view.draw(figure, margin, margin, width, samples, colour)
@@ -225,7 +238,11 @@ def scatter(samples: np.ndarray, view: View, colour: str) -> Figure:
 
 
 def panel(figure: Figure, left: float, bottom: float, width: float, height: float) -> Axes:
-    """Add empty axes of that size and place, all in inches, without ticks."""
+    """Add axes without ticks of that size and place, all in inches.
+
+    Returns:
+        The axes, empty.
+    """
     across, up = figure.get_size_inches()
     axes = figure.add_axes((left / across, bottom / up, width / across, height / up))
     axes.set(xticks=[], yticks=[])

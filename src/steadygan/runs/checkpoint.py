@@ -1,5 +1,7 @@
-"""Checkpoints: one safetensors file with every tensor and, in its header, JSON for the rest.
-Never pickle."""
+"""Checkpoints: one safetensors file with every tensor, the rest as JSON in its header.
+
+Never pickle.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +26,11 @@ Tree = dict[str, Any]
 
 
 def save(path: Path, tree: Tree) -> None:
-    """Write a tree; raises SteadyganError where that cannot be, and an older file is then as it
-    was."""
+    """Write a tree.
+
+    Raises:
+        SteadyganError: Where that cannot be; an older file is then as it was.
+    """
     tensors: dict[str, Tensor] = {}
     plain = _split(tree, "", tensors)
     # Not by safetensors' own way to a file, which is readable by its owner only, whatever the umask
@@ -37,8 +42,11 @@ def save(path: Path, tree: Tree) -> None:
 
 
 def load(path: Path) -> Tree:
-    """Read what ``save`` wrote; raises SteadyganError for a file that is missing or damaged, be it
-    by a single bit."""
+    """Return what ``save`` wrote.
+
+    Raises:
+        SteadyganError: For a file that is missing or damaged, be it by a single bit.
+    """
     try:
         with safe_open(path, "pt") as file:
             about = file.metadata()
@@ -75,7 +83,11 @@ def checkpoints(folder: Path) -> list[Path]:
 
 
 def latest(folder: Path) -> Path:
-    """Return a run's newest checkpoint; raises SteadyganError where there is none."""
+    """Return a run's newest checkpoint.
+
+    Raises:
+        SteadyganError: Where there is none.
+    """
     found = checkpoints(folder)
     if not found:
         raise SteadyganError(
@@ -93,7 +105,10 @@ def best(folder: Path) -> Path:
 def with_members(held: Tree, tree: Tree, members: Sequence[int]) -> Tree:
     """Return a checkpoint of many GANs, to sample from, in which some are those of a newer one.
 
-    held: where the others are from. Its ``steps`` say of which step each of them is.
+    Args:
+        held: Where the others are from. Its ``steps`` say of which step each of them is.
+        tree: The newer one.
+        members: Which are from it.
     """
     count = len(tree["alive"])
     steps = list(held.get("steps", [held["step"]] * count))

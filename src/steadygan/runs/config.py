@@ -1,5 +1,7 @@
-"""The whole configuration of a run: every choice, resolved and checked before anything is
-computed."""
+"""The whole configuration of a run: every choice.
+
+Resolved and checked before anything is computed.
+"""
 
 from __future__ import annotations
 
@@ -67,8 +69,11 @@ class Config:
     stop_on: tuple[str, ...] = ()
 
     def resolve(self, problem: Problem) -> Config:
-        """Return the configuration with every choice made and spelled canonically; raises
-        SteadyganError for any that cannot be."""
+        """Return the configuration with every choice made and spelled canonically.
+
+        Raises:
+            SteadyganError: For a choice that cannot be.
+        """
         recipe = problem.recipe
         given: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
         for field in fields(recipe):
@@ -104,7 +109,7 @@ class Config:
             raise SteadyganError(f"{spelled} does not go with {self.dynamics}: {why}.")
 
     def game(self) -> Game:
-        """Build the game that this configuration spells."""
+        """Return the game that this configuration spells."""
         return Game(
             self.objective or "nonsaturating",
             self.regularizer,
@@ -122,7 +127,7 @@ class Config:
 
     @staticmethod
     def from_json(data: dict[str, Any]) -> Config:
-        """Read what ``to_json`` wrote."""
+        """Return the configuration that ``to_json`` wrote."""
         given: dict[str, Any] = {
             key: tuple(value) if isinstance(value, list) else value for key, value in data.items()
         }
@@ -179,15 +184,17 @@ def problem_to_json(problem: Problem) -> dict[str, Any]:
 
 
 def problem_from_json(data: dict[str, Any]) -> Problem:
-    """Build the problem that ``problem_to_json`` described."""
+    """Return the problem that ``problem_to_json`` described."""
     settings = {key: value for key, value in data.items() if key != "name"}
     problem: Problem = lookup("problem", data["name"])(**settings)
     return problem
 
 
 def stream_seed(seed: int, stream: str) -> int:
-    """Return an independent seed for each stream of randomness, so that no two share their draws
-    whatever the run's seed is."""
+    """Return an independent seed for each stream of randomness.
+
+    No two share their draws, whatever the run's seed is.
+    """
     return int.from_bytes(hashlib.sha256(f"{seed}/{stream}".encode()).digest()[:7], "big")
 
 

@@ -74,12 +74,15 @@ class Description:
         return found
 
     def problem(self) -> Problem:
-        """Build the problem."""
+        """Return the problem, built anew."""
         return problem_from_json(self.setting)
 
     def config_of(self, member: int) -> Config:
-        """Return the configuration of one of many GANs; raises SteadyganError where it is not
-        there."""
+        """Return the configuration of one of many GANs.
+
+        Raises:
+            SteadyganError: Where there is no such member.
+        """
         if not self.is_fleet:
             raise SteadyganError(f"{self.folder} holds one GAN, which has no members.")
         if not 0 <= member < len(self.members):

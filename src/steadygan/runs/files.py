@@ -34,6 +34,9 @@ class Unwritable(SteadyganError):
 def whole(path: Path) -> Iterator[IO[bytes]]:
     """Open a file to write; it takes its place at the end, whole and on the disk, or never.
 
+    Yields:
+        The open file.
+
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp()) / "a.txt"
     >>> with whole(path) as file:
@@ -119,7 +122,11 @@ def sweep(folder: Path) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Return the object in a JSON file; raises SteadyganError where it is missing or damaged."""
+    """Return the object in a JSON file.
+
+    Raises:
+        SteadyganError: Where it is missing or damaged.
+    """
     try:
         value = json.loads(path.read_text(encoding="utf-8", errors="replace"))
     except OSError as error:
@@ -149,7 +156,10 @@ def read_lines(path: Path, since: int = 0) -> Lines:
 
     Half a last line is still being written, or its process was killed: it is left for the next
     look. Where the file was made anew since (a run that is resumed drops the steps that it makes
-    again), all of it is read. Raises SteadyganError for a line that is no JSON object.
+    again), all of it is read.
+
+    Raises:
+        SteadyganError: For a line that is no JSON object.
     """
     if not path.is_file():
         return Lines([], 0)
@@ -183,7 +193,7 @@ def keep_lines(path: Path, wanted: Callable[[Row], bool]) -> None:
 
 
 def _between_lines(held: bytes, at: int) -> bool:
-    """Whether a line ends before a byte: with its end, or whole where that is still to come."""
+    """Return whether a line ends before a byte: with its end, or where that is still to come."""
     before, after = held[at - 1 : at], held[at : at + 1]
     return before == b"\n" or (before == b"}" and after in (b"\n", b""))
 

@@ -1,5 +1,7 @@
-"""A run folder as the one who trains writes it. Its format is in format.py, and who reads it
-afterwards uses reading.py."""
+"""A run folder as the one who trains writes it.
+
+Its format is in format.py, and who reads it afterwards uses reading.py.
+"""
 
 from __future__ import annotations
 
@@ -55,8 +57,14 @@ class RunFolder:
 
     @staticmethod
     def create(path: Path, described: dict[str, Any]) -> RunFolder:
-        """Make a new run folder with its configuration; raises SteadyganError where one exists, and
-        where nothing can be written."""
+        """Make a new run folder with its configuration.
+
+        Returns:
+            The folder, open to write.
+
+        Raises:
+            SteadyganError: Where one exists, and where nothing can be written.
+        """
         RunFolder.check(path)
         folder = RunFolder(path)
         folder._tidy()
@@ -65,7 +73,11 @@ class RunFolder:
 
     @staticmethod
     def open(path: Path) -> RunFolder:
-        """Open an existing run folder; raises SteadyganError where it is none."""
+        """Return an existing run folder, open to write.
+
+        Raises:
+            SteadyganError: Where it is none.
+        """
         if not is_run(path):
             raise SteadyganError(
                 f"{path} is no run folder (it has no {CONFIG}): give a folder that 'steadygan"
@@ -74,7 +86,11 @@ class RunFolder:
         return RunFolder(path)
 
     def describe(self) -> Description:
-        """Return what was configured; raises SteadyganError where that is damaged."""
+        """Return what was configured.
+
+        Raises:
+            SteadyganError: Where that is damaged.
+        """
         return Description(self.path, self.read(CONFIG))
 
     def write(self, name: str, data: Any) -> None:
@@ -82,7 +98,11 @@ class RunFolder:
         files.write_json(self.path / name, data)
 
     def read(self, name: str) -> dict[str, Any]:
-        """Read one JSON file; raises SteadyganError where it is damaged."""
+        """Return the content of one JSON file.
+
+        Raises:
+            SteadyganError: Where it is damaged.
+        """
         return files.read_json(self.path / name)
 
     def write_status(self, status: dict[str, Any]) -> None:
@@ -98,8 +118,10 @@ class RunFolder:
         files.append(self.path / WARNINGS, warning._asdict())
 
     def rewind(self, step: int) -> None:
-        """Drop what was written after a step, because it is about to be computed again, and what a
-        process that was killed had not finished."""
+        """Drop what was written after a step, because it is about to be computed again.
+
+        And what a process that was killed had not finished.
+        """
         self._tidy()
         for name in (METRICS, WARNINGS):
             files.keep_lines(self.path / name, lambda row: _not_after(row, step))
@@ -109,20 +131,28 @@ class RunFolder:
                     files.remove(path)
 
     def _tidy(self) -> None:
-        """Have the folders that are written to, which copies leave out where they are empty,
-        without what a process that was killed had not finished."""
+        """Have the folders that are written to, without what a process left that was killed.
+
+        Copies of a run leave them out where they are empty.
+        """
         for folder in (self.path, self.path / SAMPLES, self.path / CHECKPOINTS):
             files.make_folder(folder)
             files.sweep(folder)
 
     def samples(self, step: int | None, x: Tensor) -> None:
-        """Write the samples of a step, or real ones without: images as a PNG grid, vectors as an
-        NPZ."""
+        """Write the samples of a step, or real ones without.
+
+        Images as a PNG grid, vectors as an NPZ.
+        """
         name = REAL if step is None else step_name(step)
         write_samples(self.path / SAMPLES / f"{name}{'.png' if x.ndim == 4 else '.npz'}", x)
 
     def save_checkpoint(self, step: int, tree: checkpoint.Tree, keep: int) -> Path:
-        """Write a checkpoint and remove all but the newest ``keep``."""
+        """Write a checkpoint and remove all but the newest ``keep``.
+
+        Returns:
+            The file.
+        """
         # A checkpoint vouches for every line before it.
         for name in (METRICS, WARNINGS):
             files.sync(self.path / name)
@@ -135,7 +165,9 @@ class RunFolder:
     def save_best(self, tree: checkpoint.Tree, members: Sequence[int] | None = None) -> None:
         """Keep the checkpoint that measured best, beside the newest ones.
 
-        members: of many GANs those that are best at it; the others stay as they were.
+        Args:
+            tree: The checkpoint.
+            members: Of many GANs those that are best at it; the others stay as they were.
         """
         path = self.path / BEST
         if members is not None:
@@ -150,7 +182,7 @@ def is_fleet(run: Path | str) -> bool:
 
 
 def _precious(path: Path) -> bool:
-    """Whether something in a folder is more than the start of a run that was killed there."""
+    """Return whether something in a folder is more than the start of a run that was killed."""
     if path.name in (SAMPLES, CHECKPOINTS) and path.is_dir():
         return any(path.iterdir())
     return path.name != LOCK and not path.name.endswith(files.PARTIAL)

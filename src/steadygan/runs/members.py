@@ -1,5 +1,7 @@
-"""The members of a fleet: GANs of one structure that differ in seed, strengths and learning
-rates."""
+"""The members of a fleet: GANs of one structure.
+
+They differ in seed, strengths and learning rates.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +18,17 @@ from .optimizers import SGD, Adam, RMSProp
 
 
 def grid(config: Config, seeds: int | Iterable[int] = 1) -> list[Config]:
-    """Return a configuration for each combination of the braces in its specs, ``js:gamma={0.1,1}``,
-    each with every seed.
+    """Return a configuration for each combination of the braces in its specs, with every seed.
 
-    seeds: how many, counted from the configuration's own, or which.
+    Args:
+        config: With braces, ``js:gamma={0.1,1}``, or without.
+        seeds: How many, counted from the configuration's own, or which.
+
+    Returns:
+        The members, each combination's seeds together.
+
+    Raises:
+        SteadyganError: Without any seed.
 
     >>> [(m.seed, m.regularizer) for m in grid(Config(regularizer=("js:gamma={0.1,1}",)), seeds=2)]
     [(0, ('js:gamma=0.1',)), (1, ('js:gamma=0.1',)), (0, ('js:gamma=1',)), (1, ('js:gamma=1',))]
@@ -40,8 +49,11 @@ def grid(config: Config, seeds: int | Iterable[int] = 1) -> list[Config]:
 
 
 def alike(problem: Problem, members: Sequence[Config]) -> list[Config]:
-    """Return the members' resolved configurations; raises SteadyganError where they differ in what
-    all must share."""
+    """Return the members' resolved configurations.
+
+    Raises:
+        SteadyganError: Where there is none, and where they differ in what all must share.
+    """
     if not members:
         raise SteadyganError("a fleet needs at least one member.")
     resolved = [m.resolve(problem) for m in members]

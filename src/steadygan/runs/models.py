@@ -22,8 +22,11 @@ from .folder import RunFolder
 def build_networks(
     config: Config, event: tuple[int, ...], classes: int
 ) -> tuple[nn.Module, nn.Module]:
-    """Return generator and critic, initialised from the run's seed; raises SteadyganError where the
-    network cannot make the event."""
+    """Return generator and critic, initialised from the run's seed.
+
+    Raises:
+        SteadyganError: Where the network cannot make the event.
+    """
     network = build("network", config.network)
     with torch.random.fork_rng():
         torch.manual_seed(stream_seed(config.seed, "init"))
@@ -44,9 +47,9 @@ def labels(classes: int, n: int, times: int = 1) -> Tensor | None:
     """Return labels (n,) that run through the classes, or None without classes.
 
     Args:
-        classes: how many there are.
-        n: how many labels.
-        times: how often each that occurs must, even if not all classes do.
+        classes: How many there are.
+        n: How many labels.
+        times: How often each that occurs must, even if not all classes do.
     """
     return torch.arange(n) % min(classes, max(n // times, 1)) if classes else None
 
@@ -55,8 +58,10 @@ def labels(classes: int, n: int, times: int = 1) -> Tensor | None:
 def generate(
     generator: nn.Module, z: Tensor, y: Tensor | None, device: str, batch: int = 256
 ) -> Tensor:
-    """Return samples for latents z (N, latent) and labels y, on the CPU, in evaluation mode and in
-    batches; the mode is restored."""
+    """Return samples (N, *event) for latents z (N, latent) and labels y, on the CPU.
+
+    In evaluation mode and in batches; the mode is restored.
+    """
     was_training = generator.training
     generator.eval()
     parts = []
@@ -68,8 +73,10 @@ def generate(
 
 
 class Average:
-    """Moving average of a module's parameters and buffers: a <- d a + (1 - d) m with d = min(decay,
-    (1 + t)/(10 + t))."""
+    """Moving average of a module's parameters and buffers.
+
+    a <- d a + (1 - d) m with d = min(decay, (1 + t)/(10 + t)).
+    """
 
     def __init__(self, module: nn.Module, decay: float) -> None:
         self.module = copy.deepcopy(module).requires_grad_(False)
@@ -179,8 +186,11 @@ def load_critic(
 def load_member(
     run: Path | str, member: int, path: Path | None = None
 ) -> tuple[Config, nn.Module, nn.Module]:
-    """Return one of many GANs: configuration, generator (its moving average where there is one) and
-    critic; arguments and errors as ``load_generator``."""
+    """Return one of many GANs: configuration, generator and critic.
+
+    The generator is its moving average where there is one. Arguments and errors as
+    ``load_generator``.
+    """
     loaded = _load(Path(run), path, member)
     return loaded.config, loaded.generator, loaded.critic
 

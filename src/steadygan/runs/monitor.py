@@ -36,7 +36,7 @@ class Monitor:
     """Watches the logged figures of a run; each kind of trouble is named once.
 
     Args:
-        indifferent: the critic's loss where it cannot tell real from generated (all logits 0); 0
+        indifferent: The critic's loss where it cannot tell real from generated (all logits 0); 0
             where the objective has no such floor.
     """
 
@@ -62,8 +62,8 @@ class Monitor:
         """Return what is newly wrong.
 
         Args:
-            step: which one was logged.
-            row: its losses, gradient norms and, where it was evaluated, metrics.
+            step: Which one was logged.
+            row: Its losses, gradient norms and, where it was evaluated, metrics.
         """
         looks = {
             "non-finite": self._non_finite(row),

@@ -15,8 +15,10 @@ from ..core.registry import base, register
 
 @base("optimizer")
 class OptimizerSpec:
-    """Base of every optimizer's settings; calling one makes the ``torch.optim`` optimizer over
-    parameters."""
+    """Base of every optimizer's settings.
+
+    Calling one makes the ``torch.optim`` optimizer over parameters.
+    """
 
     def __post_init__(self) -> None:
         for field in fields(self):  # type: ignore[arg-type]
@@ -34,11 +36,12 @@ class OptimizerSpec:
 @register("optimizer", "adam")
 @dataclass(frozen=True)
 class Adam(OptimizerSpec):
-    """Adam: lr, beta1, beta2, eps; fused=true takes torch's fused kernel. Reference: Kingma and Ba
-    2015.
+    """Adam: lr, beta1, beta2, eps; fused=true takes torch's fused kernel.
 
     >>> build("optimizer", "adam:lr=0.001,beta1=0.5").beta1
     0.5
+
+    Reference: Kingma and Ba 2015.
     """
 
     lr: float = 2e-4

@@ -54,8 +54,9 @@ class Series(NamedTuple):
     values: np.ndarray
 
     def thinned(self, limit: int = 2000) -> Series:
-        """Return at most ``limit`` points: the lowest and the highest of every stretch, so that no
-        burst is lost.
+        """Return at most ``limit`` points: the lowest and the highest of every stretch.
+
+        So no burst is lost.
 
         >>> import numpy as np
         >>> burst = Series(np.arange(10_000), np.where(np.arange(10_000) == 4321, 50.0, 1.0))
@@ -77,16 +78,20 @@ class Series(NamedTuple):
         return Series(self.steps[keep], self.values[keep])
 
     def averaged(self, blocks: int) -> Series:
-        """Return the means of ``blocks`` stretches of equal length, NaN where one holds a value
-        that is not finite."""
+        """Return the means of ``blocks`` stretches of equal length.
+
+        NaN where one holds a value that is not finite.
+        """
         with np.errstate(invalid="ignore"):  # inf - inf
             means = [stretch.mean() for stretch in np.array_split(self.values, blocks)]
         steps = [stretch[len(stretch) // 2] for stretch in np.array_split(self.steps, blocks)]
         return Series(np.array(steps), np.where(np.isfinite(means), means, np.nan))
 
     def last_half(self) -> np.ndarray:
-        """Return the values of the last half of the points, rounded up: what a run has come to,
-        without the luck of one evaluation."""
+        """Return the values of the last half of the points, rounded up.
+
+        What a run has come to, without the luck of one evaluation.
+        """
         return self.values[len(self.values) // 2 :]
 
 
@@ -99,8 +104,9 @@ class Snapshot(NamedTuple):
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder. Only ``config`` is always there: a run that has just started has empty
-    everything else.
+    """A run folder.
+
+    Only ``config`` is always there: a run that has just started has empty everything else.
 
     Attributes:
         folder: Where it is.
@@ -127,11 +133,13 @@ class Run:
 
     @classmethod
     def read(cls, folder: str | Path) -> Run:
-        """Read a run folder; parts that are not there yet are empty.
+        """Return what a run folder holds; parts that are not there yet are empty.
 
         What a crash has cut off, or is just being written, is left out: half a last line, an
-        unreadable last file of samples. Raises SteadyganError for a folder that is no run, and for
-        any other damaged file.
+        unreadable last file of samples.
+
+        Raises:
+            SteadyganError: For a folder that is no run, and for any other damaged file.
 
         >>> Run.read("no/such/folder")
         Traceback (most recent call last):
@@ -194,8 +202,10 @@ class Run:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Everything that shapes the run, under one name each: the training's, the problem's, then
-        the versions it ran with."""
+        """Everything that shapes the run, under one name each.
+
+        The training's, the problem's, then the versions it ran with.
+        """
         about: dict[str, Any] = {
             name: self.config[name] for name in ("steadygan", "git") if name in self.config
         }
@@ -217,7 +227,8 @@ class Run:
 def read_evaluations(path: Path) -> list[dict[str, Any]]:
     """Return what ``steadygan evaluate`` kept in a file, none where there is no file.
 
-    Raises SteadyganError where it is damaged.
+    Raises:
+        SteadyganError: Where it is damaged.
     """
     if not path.exists():
         return []
@@ -241,7 +252,8 @@ def read_evaluations(path: Path) -> list[dict[str, Any]]:
 def crosstest(folder: Path) -> dict[str, Any] | None:
     """Return what ``steadygan crosstest`` kept in a run folder, None where it kept nothing.
 
-    Raises SteadyganError where it is damaged.
+    Raises:
+        SteadyganError: Where it is damaged.
     """
     path = folder / CROSSTEST
     if not path.is_file():
@@ -266,7 +278,11 @@ def part(whole: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 
 def step_of(row: Mapping[str, Any], place: Path) -> int:
-    """Return a line's step; raises SteadyganError, saying where it stands, for one without."""
+    """Return a line's step.
+
+    Raises:
+        SteadyganError: For a line without, saying where it stands.
+    """
     step = row.get("step")
     if not isinstance(step, int) or isinstance(step, bool):
         raise SteadyganError(
@@ -318,7 +334,7 @@ def _readable(path: Path) -> bool:
 
 
 def _series(folder: Path, lines: Mapping[int, Mapping[str, Any]], many: int) -> dict[str, Series]:
-    """Turn {step: {name: value}} into {name: series}; of ``many`` GANs a value each, but the time.
+    """Return {name: series} of {step: {name: value}}; of ``many`` GANs a value each, but the time.
 
     null and non-finite values are kept as what they are, NaN or infinite.
     """

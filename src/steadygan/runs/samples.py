@@ -1,5 +1,7 @@
-"""Files of samples: a PNG grid of images, an NPZ with key ``samples`` of anything; written and read
-here."""
+"""Files of samples: a PNG grid of images, an NPZ with key ``samples`` of anything.
+
+Written and read here.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +18,14 @@ from .files import whole
 
 
 def write_samples(path: Path, x: Tensor) -> None:
-    """Write images (B, C, H, W) in [-1, 1] as a PNG grid, or samples of any shape as an NPZ, by the
-    path's ending.
+    """Write images (B, C, H, W) in [-1, 1] as a PNG grid, or samples of any shape as an NPZ.
 
-    Raises SteadyganError for another ending, and where the file cannot be written.
+    Args:
+        path: Its ending, .png or .npz, says which.
+        x: The samples.
+
+    Raises:
+        SteadyganError: For another ending, and where the file cannot be written.
     """
     endings = (".png", ".npz") if x.ndim == 4 else (".npz",)
     if path.suffix not in endings:
@@ -38,7 +44,7 @@ def write_samples(path: Path, x: Tensor) -> None:
 
 
 def image_grid(x: Tensor) -> Image.Image:
-    """Tile images (B, C, H, W) in [-1, 1] into a picture, as square as they allow.
+    """Return images (B, C, H, W) in [-1, 1] tiled into a picture, as square as they allow.
 
     >>> image_grid(torch.zeros(64, 3, 8, 8)).size
     (64, 64)
@@ -59,8 +65,11 @@ def image_grid(x: Tensor) -> Image.Image:
 
 
 def read_samples(path: Path) -> np.ndarray:
-    """Return the samples of an NPZ, float64 of any shape; raises SteadyganError where it holds
-    none."""
+    """Return the samples of an NPZ, float64 of any shape.
+
+    Raises:
+        SteadyganError: Where it holds none.
+    """
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as held:
             samples = np.asarray(held["samples"], dtype=np.float64)
@@ -78,7 +87,11 @@ def read_samples(path: Path) -> np.ndarray:
 
 
 def read_points(path: Path) -> np.ndarray:
-    """Return the samples (N, d) of an NPZ; raises SteadyganError where they are no vectors."""
+    """Return the samples (N, d) of an NPZ.
+
+    Raises:
+        SteadyganError: Where they are no vectors.
+    """
     samples = read_samples(path)
     if samples.ndim != 2:
         raise SteadyganError(
@@ -89,8 +102,11 @@ def read_points(path: Path) -> np.ndarray:
 
 
 def read_picture(path: Path) -> Image.Image:
-    """Return the picture of a PNG, in colour; raises SteadyganError for anything else, whatever its
-    name."""
+    """Return the picture of a PNG, in colour.
+
+    Raises:
+        SteadyganError: For anything else, whatever its name.
+    """
     try:
         with Image.open(path, formats=("PNG",)) as image:
             return image.convert("RGB")
@@ -104,6 +120,7 @@ def read_picture(path: Path) -> Image.Image:
 def read_shown(path: Path) -> np.ndarray | Image.Image:
     """Return what a report shows of a file of samples: points (N, d), or a picture.
 
-    Raises SteadyganError for a damaged one.
+    Raises:
+        SteadyganError: For a damaged one.
     """
     return read_points(path) if path.suffix == ".npz" else read_picture(path)

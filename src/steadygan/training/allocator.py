@@ -6,8 +6,9 @@ import ctypes
 
 
 def keep_memory() -> None:
-    """Tell glibc, for this process, to keep freed memory: small loops otherwise spend up to a third
-    of their time on page faults.
+    """Tell glibc, for this process, to keep freed memory.
+
+    Small loops otherwise spend up to a third of their time on page faults.
 
     Elsewhere nothing happens. For processes of your own the variables MALLOC_TRIM_THRESHOLD_,
     MALLOC_TOP_PAD_ and MALLOC_MMAP_THRESHOLD_, set before they start, do the same.

@@ -1,5 +1,7 @@
-"""How a run's critic gets its gradient: decided before the first step, written into the run folder
-and taken up again on resume."""
+"""How a run's critic gets its gradient.
+
+Decided before the first step, written into the run folder and taken up again on resume.
+"""
 
 from __future__ import annotations
 
@@ -23,9 +25,10 @@ def settle(
 ) -> Decision:
     """Return how the critic's gradient is computed, ``known`` where it was decided before.
 
-    Raises SteadyganError for a batch that the game cannot use (an indivisible noise-to-signal
-    ratio) and for a penalty on a part of the
-    batch where samples see each other: now, and not after the data and the folder are made.
+    Raises:
+        SteadyganError: For a batch that the game cannot use (an indivisible noise-to-signal ratio)
+            and for a penalty on a part of the batch where samples see each other: now, and not
+            after the data and the folder are made.
     """
     rng, rows = torch.Generator().manual_seed(0), config.batch or 1
     shape = torch.zeros(rows, *event)

@@ -1,5 +1,7 @@
-"""Many small GANs in training at once; each is the same GAN as trained alone, its steps equal up to
-rounding."""
+"""Many small GANs in training at once.
+
+Each is the same GAN as trained alone, its steps equal up to rounding.
+"""
 
 from __future__ import annotations
 
@@ -30,9 +32,14 @@ _CHUNK = 512  # latents of a member that are turned into samples at a time
 class Fleet(Trained):
     """Many GANs: stacked networks and optimizers, each member's own streams of randomness.
 
-    compiled: a minute more at the start, then faster.
-    Raises SteadyganError for members that are not of one structure, and for networks that cannot
-    be evaluated for many GANs at once.
+    Args:
+        problem: What is played.
+        members: Their resolved configurations.
+        compiled: A minute more at the start, then faster.
+
+    Raises:
+        SteadyganError: For members that are not of one structure, and for networks that cannot be
+            evaluated for many GANs at once.
     """
 
     many: ClassVar[bool] = True
@@ -128,7 +135,7 @@ class Fleet(Trained):
         return torch.stack(list(parts)).to(self.device)
 
     def _empty(self) -> Batch:
-        """A batch of the shape that will be drawn."""
+        """Return a batch of the shape that will be drawn."""
         n, count = self.config.batch or 1, len(self.members)
         z = self.fixed[0][:, :1].to(self.device).expand(-1, n, -1)
         real = torch.zeros(count, n, *self.problem.event, dtype=z.dtype, device=self.device)

@@ -12,8 +12,10 @@ _SIGNALS = [n for n in (signal.SIGINT, signal.SIGTERM, _HANGUP) if n is not None
 
 
 class Interrupt:
-    """Notes the first Ctrl-C, polite kill or closed terminal, so that a step can finish and be
-    saved whole; the second one ends at once."""
+    """Notes the first Ctrl-C, polite kill or closed terminal; the second one ends at once.
+
+    So a step can finish and be saved whole.
+    """
 
     def __init__(self) -> None:
         self.seen = False

@@ -1,5 +1,7 @@
-"""The loop: one cadence for one GAN and for many. It trains and tells; who is told, and what comes
-of it, is the watchers' business."""
+"""The loop: one cadence for one GAN and for many.
+
+It trains and tells; who is told, and what comes of it, is the watchers' business.
+"""
 
 from __future__ import annotations
 
@@ -56,8 +58,11 @@ class Training:
             watcher.restore(tree)
 
     def run(self) -> Ending:
-        """Train until the last step, a signal, or until no member is left; whatever ends it, the
-        watchers are told."""
+        """Train until the last step, a signal, or until no member is left.
+
+        Returns:
+            How it ended; whatever ends it, the watchers are told.
+        """
         ending = Ending("failed", "it ended without saying why")
         try:
             with self.interrupt:
@@ -130,7 +135,11 @@ class Training:
         return samples
 
     def _save(self) -> bool:
-        """Have a checkpoint written; return False where the networks are not worth one."""
+        """Have a checkpoint written.
+
+        Returns:
+            Whether it was; not where the networks are not worth one.
+        """
         for member, (kind, what) in self.trained.ills().items():
             self._bury(member, what, kind)
         if not self.trained.savable:

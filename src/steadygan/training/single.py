@@ -29,7 +29,10 @@ from .trained import Trained
 class Single(Trained):
     """One GAN: networks, optimizers and streams of randomness in memory.
 
-    decision: how the critic's gradient is computed, where that was settled before.
+    Args:
+        problem: What is played.
+        config: Its resolved configuration.
+        decision: How the critic's gradient is computed, where that was settled before.
     """
 
     many: ClassVar[bool] = False
@@ -65,7 +68,10 @@ class Single(Trained):
         )
 
     def begin_from(self, run: Path) -> dict[str, Any]:
-        """Start from the networks of another run's newest checkpoint; return which that is.
+        """Start from the networks of another run's newest checkpoint.
+
+        Returns:
+            Which run and step that is.
 
         Raises:
             SteadyganError: Where that run's networks are others than this one's.
@@ -86,8 +92,10 @@ class Single(Trained):
         return {"run": str(run.resolve()), "step": tree["step"]}
 
     def fallen(self, logged: bool) -> dict[int, str]:
-        """Return the losses that are not finite; on a GPU the look waits for the device, so it is
-        kept to the logged steps."""
+        """Return the losses that are not finite.
+
+        On a GPU the look waits for the device, so it is kept to the logged steps.
+        """
         if not logged and self.device != "cpu":
             return {}
         terms = self.players.terms
@@ -139,8 +147,10 @@ class Single(Trained):
 
 
 def slope_norm(critic: nn.Module, scores: Scores) -> Tensor:
-    """Return the mean norm, 0-d, of the critic's input gradient at scored samples, without a trace
-    in its buffers or in the random streams."""
+    """Return the mean norm, 0-d, of the critic's input gradient at scored samples.
+
+    It leaves no trace in the critic's buffers or in the random streams.
+    """
     gradient = scores.gradient
     if gradient is None:
         values = {name: t.detach().clone() for name, t in critic.named_buffers()}

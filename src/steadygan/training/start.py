@@ -1,5 +1,7 @@
-"""Training begins, or goes on: from a problem and a configuration, or from a run folder, to a run
-folder."""
+"""Training begins, or goes on: to a run folder.
+
+From a problem and a configuration, or from a run folder.
+"""
 
 from __future__ import annotations
 
@@ -37,8 +39,11 @@ from .watchers.terminal import Show, TerminalWatcher, bar, load
 
 @dataclass(frozen=True)
 class MemberOutcome:
-    """How one of many GANs ended: its configuration, its last step, why it stopped where it did
-    early, and its numbers at the latest evaluation."""
+    """How one of many GANs ended.
+
+    Its configuration, its last step, why it stopped where it did early, and its numbers at the
+    latest evaluation.
+    """
 
     config: Config
     state: State
@@ -51,7 +56,8 @@ class MemberOutcome:
 class Outcome:
     """How a run ended: its folder, its state, the last step and, where it did not finish, why.
 
-    members: of many GANs, how each of them ended; the whole has 'stopped' where none was left.
+    ``members`` say of many GANs how each of them ended; the whole has 'stopped' where none was
+    left.
     """
 
     path: Path
@@ -91,6 +97,9 @@ def train(
         judge: Measures samples at each evaluation; the best is kept beside the newest checkpoints.
         watchers: What else looks on, see ``steadygan.training.watchers``.
 
+    Returns:
+        How the run ended.
+
     Raises:
         SteadyganError: For settings that do not fit together, for a folder that exists, and for one
             that cannot be written; the newest checkpoint is then the one to resume from.
@@ -123,8 +132,9 @@ def train_fleet(
     judge: Judge | None = None,
     watchers: Sequence[Watcher] = (),
 ) -> Outcome:
-    """Train many GANs at once into one new run folder; each is the same GAN as trained alone, its
-    steps equal up to rounding.
+    """Train many GANs at once into one new run folder.
+
+    Each is the same GAN as trained alone, its steps equal up to rounding.
 
     Args:
         problem: What is played.
@@ -135,6 +145,13 @@ def train_fleet(
         judge: Measures every member's samples at each evaluation; each one's best is kept.
         watchers: What else looks on, see ``steadygan.training.watchers``.
 
+    Returns:
+        How the whole and every member ended.
+
+    Raises:
+        SteadyganError: Before anything is written, for members that differ in anything else, for
+            networks that cannot be evaluated for many GANs at once, and as ``train``.
+
     Example::
 
         train_fleet(
@@ -142,10 +159,6 @@ def train_fleet(
             grid(Config(regularizer=("js:gamma={0.1,1}",)), seeds=16),
             "runs/gammas",
         )
-
-    Raises:
-        SteadyganError: Before anything is written, for members that differ in anything else, for
-            networks that cannot be evaluated for many GANs at once, and as ``train``.
     """
     path = Path(out)
     RunFolder.check(path)
@@ -172,11 +185,11 @@ def resume(
     judge: Judge | None = None,
     watchers: Sequence[Watcher] = (),
 ) -> Outcome:
-    """Continue a run, of one GAN or of many, from its newest checkpoint, with the same bits as if
-    it had never stopped.
+    """Continue a run, of one GAN or of many, from its newest checkpoint.
 
-    One that was killed before its first checkpoint begins anew; of many GANs those that had stopped
-    stay so. What is changed on the way is kept in the folder's history.
+    With the same bits as if it had never stopped. One that was killed before its first checkpoint
+    begins anew; of many GANs those that had stopped stay so. What is changed on the way is kept in
+    the folder's history.
 
     Args:
         run: The run folder.
@@ -191,6 +204,9 @@ def resume(
         show: A bar or lines on standard error, or nothing.
         judge: As in ``train``.
         watchers: As in ``train``.
+
+    Returns:
+        How the run ended.
 
     Raises:
         SteadyganError: Where there is nothing to continue, where the data have changed and were
@@ -228,7 +244,7 @@ def resume(
 
 
 def _held(folder: Path, start: Path | str | None) -> checkpoint.Tree | None:
-    """Read the checkpoint to go on from; None where there is none yet."""
+    """Return the checkpoint to go on from; None where there is none yet."""
     known = checkpoint.checkpoints(folder)
     if start is not None:
         if Path(start).resolve() not in [path.resolve() for path in known]:
@@ -276,8 +292,9 @@ def _found_again(
 ) -> tuple[Problem, dict[str, Any]]:
     """Return a run's problem with its data read, and what is to be remembered of a change.
 
-    Raises SteadyganError for data that have changed, unless they were given, and for such as the
-    run's networks cannot take.
+    Raises:
+        SteadyganError: For data that have changed, unless they were given, and for such as the
+            run's networks cannot take.
     """
     problem = about.problem()
     if data is not None:
@@ -328,8 +345,10 @@ def _rebuilt(
 def _training(
     trained: Trained, path: Path, show: Show, judge: Judge | None, more: Sequence[Watcher]
 ) -> Training:
-    """Put a run and its watchers together: those that measure before those that show, and the one
-    that may end it last."""
+    """Return a run with its watchers: those that measure before those that show.
+
+    The one that may end it is last.
+    """
     measure = [JudgeWatcher(judge, trained)] if judge is not None else []
     shown = [FolderWatcher(RunFolder(path)), TerminalWatcher(path.name, show)]
     return Training(trained, [*measure, *shown, *more, MonitorWatcher(trained)])
@@ -345,7 +364,7 @@ def _outcome(training: Training, path: Path) -> Outcome:
 
 
 def _sizes(trained: Trained) -> dict[str, int]:
-    """How many numbers each player of a GAN learns."""
+    """Return how many numbers each player of a GAN learns."""
     count = len(trained.members)
     modules = {name: getattr(trained.players, name) for name in PLAYERS}
     return {name: sum(p.numel() for p in m.parameters()) // count for name, m in modules.items()}

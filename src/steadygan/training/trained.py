@@ -82,8 +82,7 @@ class Trained(ABC):
             self.average.update(self.players.generator, self.step)
 
     def precision(self) -> torch.autocast:
-        """Return the context in which networks are evaluated in the precision that was asked
-        for."""
+        """Return the context that evaluates networks in the precision that was asked for."""
         low = self.config.precision == "bfloat16"
         return torch.autocast(self.device.partition(":")[0], torch.bfloat16, enabled=low)
 
@@ -91,7 +90,8 @@ class Trained(ABC):
     def fallen(self, logged: bool) -> dict[int, str]:
         """Return the members that have left the finite numbers at this step, and which numbers.
 
-        logged: whether the step is logged; at another one a device need not be waited for.
+        Args:
+            logged: Whether the step is logged; at another one a device need not be waited for.
         """
 
     def ills(self) -> dict[int, tuple[str, str]]:
@@ -186,8 +186,10 @@ class Trained(ABC):
 
     @abstractmethod
     def generate(self, z: Tensor, y: Tensor | None) -> Tensor:
-        """Return samples (K, N, *event) of latents z (K, N, latent) and labels y (N,), from the
-        moving averages where there are any; on the CPU."""
+        """Return samples (K, N, *event) of latents z (K, N, latent) and labels y (N,).
+
+        From the moving averages where there are any; on the CPU.
+        """
 
     def sample(self) -> Tensor:
         """Return the samples (K, N, *event) of the fixed latents."""
@@ -197,14 +199,17 @@ class Trained(ABC):
         """Return latents (K, n, latent) that depend on the seeds only, and labels (n,).
 
         Each call gives the next ones: asked for once and kept, they are the same at every
-        evaluation, resumed or not. times: how often each label that occurs must.
+        evaluation, resumed or not.
+
+        Args:
+            n: How many.
+            times: How often each label that occurs must.
         """
         drawn = [latents(m, n, rng) for m, rng in zip(self.members, self._fixed, strict=True)]
         return torch.stack(drawn), labels(self.problem.classes, n, times)
 
     def measure(self, samples: Tensor) -> list[dict[str, float]]:
-        """Return the problem's own metrics of every member's samples, none of those that are
-        lost."""
+        """Return the problem's own metrics of every member's samples, none of lost ones."""
         return [
             {} if self.lost(i) else self.problem.measure(x, self.critic_of(i), self.fixed[1])
             for i, x in enumerate(samples)

@@ -1,5 +1,7 @@
-"""Mescheder et al. 2018, the figure of vector fields and trajectories: every method on the
-Dirac-GAN under three dynamics, with radii."""
+"""Mescheder et al. 2018, the figure of vector fields and trajectories.
+
+Every method on the Dirac-GAN under three dynamics, with radii.
+"""
 
 from __future__ import annotations
 
@@ -46,8 +48,11 @@ NODES = 64
 
 @dataclass(frozen=True)
 class Method:
-    """A row of the figure: a method, its game, the three dynamics, and the radii after 500 steps as
-    they were printed, where they were; 0 where only the rounding of the noise's mean is left."""
+    """A row of the figure: a method and its game, under the three dynamics.
+
+    With the radii after 500 steps as they were printed, where they were; 0 where only the rounding
+    of the noise's mean is left.
+    """
 
     name: str
     game: Game
@@ -80,7 +85,11 @@ METHODS = (
 
 
 def run(settings: Mapping[str, Any], seeds: int, out: Path) -> Findings:
-    """Play every method under every dynamics, and look at those that cycle for longer."""
+    """Play every method under every dynamics, and look at those that cycle for longer.
+
+    Returns:
+        The radii beside those that were printed, and the sheet of trajectories.
+    """
     methods = (
         [method for method in METHODS if method.name in settings["methods"]]
         if settings["methods"]
@@ -155,10 +164,14 @@ def _radius(game: Game, dynamics: str, steps: int) -> float:
 
 
 def published(column: int, steps: int, factor: float) -> float:
-    """Return the distance from the equilibrium by the field v − ∇½‖v‖² in NumPy, v that of the GAN
-    in the paper's sign, one of the gradient's terms times ``factor``: ½ as published, 1 as it is.
+    """Return the distance from the equilibrium by the field v − ∇½‖v‖² in NumPy.
 
-    column: simultaneous, or the generator before one or five steps of the critic.
+    v is that of the GAN in the paper's sign, and one of the gradient's terms is multiplied.
+
+    Args:
+        column: Simultaneous, or the generator before one or five steps of the critic.
+        steps: How many iterations.
+        factor: Of that term: ½ as published, 1 as it is.
     """
 
     def v(theta: float, psi: float) -> tuple[float, float]:

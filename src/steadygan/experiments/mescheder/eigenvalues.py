@@ -1,5 +1,7 @@
-"""Mescheder et al. 2018, sections 2 to 4: every closed form of the Dirac-GAN against automatic
-differentiation of the training objects."""
+"""Mescheder et al. 2018, sections 2 to 4: every closed form of the Dirac-GAN.
+
+Against automatic differentiation of the training objects.
+"""
 
 from __future__ import annotations
 
@@ -29,8 +31,10 @@ root."""
 
 @dataclass(frozen=True)
 class Form:
-    """A row of the paper's closed forms: the method, its formula in words, and its eigenvalues at a
-    strength g."""
+    """A row of the paper's closed forms.
+
+    The method, its formula in words, and its eigenvalues at a strength g.
+    """
 
     method: str
     formula: str
@@ -143,7 +147,11 @@ FORMS = (
 
 
 def run(settings: Mapping[str, Any], seeds: int, out: Path) -> Findings:
-    """Compare both sides at every strength; where there is no Jacobian, show the kink."""
+    """Compare both sides at every strength; where there is no Jacobian, show the kink.
+
+    Returns:
+        A row for each closed form, and the spectra.
+    """
     gammas = settings["gammas"]
     rows, spectra = [], {}
     for form in FORMS:
@@ -201,15 +209,16 @@ def run(settings: Mapping[str, Any], seeds: int, out: Path) -> Findings:
 
 
 def measured(game: Game, dynamics: str = "simultaneous") -> list[complex]:
-    """Return the eigenvalues of the field that the dynamics follows at the equilibrium, by
-    automatic differentiation."""
+    """Return the eigenvalues of the field that the dynamics follows at the equilibrium.
+
+    By automatic differentiation.
+    """
     system = dirac_system(game, dynamics, 0.2)
     return eigenvalues(jacobian(system.field, system.point()))
 
 
 def gap(one: list[complex], other: list[complex]) -> float:
-    """Return the largest distance between two spectra of two values, the better way of pairing
-    them.
+    """Return the largest distance between two spectra of two values, in the better pairing.
 
     >>> gap([1j, -1j], [-1j, 1j])
     0.0
@@ -237,8 +246,10 @@ def _kink(name: str, objective: str, source: Source, gamma: float) -> Row:
 
 
 def _largest_rates(count: int) -> list[Row]:
-    """Return rows for the largest stable learning rates: bisection on the spectral radius against
-    the formulas."""
+    """Return rows for the largest stable learning rates.
+
+    Bisection on the spectral radius against the formulas.
+    """
     cases: tuple[tuple[str, list[str], str, str, float], ...] = (
         ("minimax", ["r1:gamma=0.3"], "simultaneous", "q/a²", 1.2),
         (
@@ -300,8 +311,10 @@ def _all_combinations(objectives: tuple[str, ...]) -> Row:
 
 
 def _curves(count: int) -> dict[str, tuple[np.ndarray, ...]]:
-    """Return by regularizer: γ (n,), the largest real part by autodiff (n,), and by the formula
-    (n,)."""
+    """Return by regularizer: γ (n,), and the largest real part (n,) twice.
+
+    By autodiff, and by the formula.
+    """
     gammas = np.geomspace(0.05, 8, count)
     found: dict[str, tuple[np.ndarray, ...]] = {}
     for name, factor in {"r1": 1.0, "r1r2": 2.0, "js": 0.5}.items():

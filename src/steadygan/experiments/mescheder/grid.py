@@ -1,5 +1,7 @@
-"""The grid of the 2-D experiments of Mescheder et al. 2018: methods, strengths, optimizers and
-learning rates."""
+"""The grid of the 2-D experiments of Mescheder et al. 2018.
+
+Methods, strengths, optimizers and learning rates.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +26,8 @@ EMA = 0.999
 class Method:
     """A method: its three strengths and what a configuration says at one of them.
 
-    kinds: of the optimizers that it is trained with. alone: every strength is a structure, and so a
-    fleet, of its own.
+    ``kinds`` are those of the optimizers that it is trained with; ``alone`` says that every
+    strength is a structure, and so a fleet, of its own.
     """
 
     name: str

@@ -1,5 +1,7 @@
-"""Mescheder et al. 2018, the 2-D experiments: every method's best cell over a grid of learning
-rates and strengths."""
+"""Mescheder et al. 2018, the 2-D experiments.
+
+Every method's best cell over a grid of learning rates and strengths.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +46,11 @@ Trained = tuple[Cell, Member]
 def trained(
     problem: Problem, wanted: Sequence[tuple[Cell, int]], settings: Mapping[str, Any], out: Path
 ) -> list[Trained]:
-    """Train every cell with its seed, in as few fleets as their structures allow, a folder each."""
+    """Train every cell with its seed, in as few fleets as their structures allow, a folder each.
+
+    Returns:
+        The trained cells, in the order in which they were wanted.
+    """
     fleets: dict[str, list[tuple[Cell, Config]]] = {}
     for cell, seed in wanted:
         config = cell.config(settings, seed)
@@ -62,8 +68,17 @@ def trained(
 
 
 def distance(problem: Problem, member: Member, n: int, draw: int, averaged: bool) -> float:
-    """Return W1 of n samples after the last iteration to n fresh real ones; inf for a GAN that blew
-    up. averaged: by the moving average of the generator, or by its last iterate."""
+    """Return W1 of n samples after the last iteration to n fresh real ones.
+
+    inf for a GAN that blew up.
+
+    Args:
+        problem: What was played.
+        member: The GAN.
+        n: How many samples of each.
+        draw: The seed of the real samples.
+        averaged: By the moving average of the generator, or by its last iterate.
+    """
     if not math.isfinite(member.series("sw1")[-1]):
         return math.inf
     sample, _ = load_sampler(member.folder, member=member.place, averaged=averaged)
@@ -77,8 +92,10 @@ def floor(problem: Problem, n: int, draws: int) -> float:
 
 
 def point(problem: Problem, n: int) -> float:
-    """Return W1 of the data to their mean: what a generator has that makes one point, the best of
-    such."""
+    """Return W1 of the data to their mean.
+
+    What a generator has that makes one point, the best of such.
+    """
     x = _real(problem, n, 0)
     return float((x - x.mean(0)).norm(dim=1).mean())
 
@@ -89,9 +106,11 @@ def _real(problem: Problem, n: int, draw: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Result:
-    """One problem: every cell's distance, with ``floor`` and ``point`` at that number of samples;
-    the best cell of each method, and the distances of its fresh seeds, with their own floor: of
-    the last iterates, and of the moving averages."""
+    """One problem: every cell's distance, with ``floor`` and ``point`` at that number of samples.
+
+    And the best cell of each method, with the distances of its fresh seeds and their own floor: of
+    the last iterates, and of the moving averages.
+    """
 
     grid: Mapping[Cell, float]
     grid_floor: float
@@ -107,8 +126,13 @@ class Result:
 
 
 def run(settings: Mapping[str, Any], seeds: int, out: Path) -> Findings:
-    """Train the grid on every problem, choose each method's best cell, train it anew from other
-    seeds, and compare."""
+    """Train the grid on every problem, and choose each method's best cell.
+
+    Train it anew from other seeds, and compare.
+
+    Returns:
+        How near the methods come to the data and to each other, and the intervals.
+    """
     results = {
         name: study(build("problem", name), settings, seeds, out / name)
         for name in settings["problems"]
@@ -129,8 +153,10 @@ def run(settings: Mapping[str, Any], seeds: int, out: Path) -> Findings:
 
 
 def study(problem: Problem, settings: Mapping[str, Any], seeds: int, out: Path) -> Result:
-    """Return what one problem gave: seed 0 chooses among the cells, by their moving averages,
-    which jitter less than the last iterates; the others report."""
+    """Return what one problem gave: seed 0 chooses among the cells; the others report.
+
+    It chooses by their moving averages, which jitter less than the last iterates.
+    """
     n, few = settings["samples"], settings["grid_samples"]
     first = trained(problem, [(cell, 0) for cell in cells(settings)], settings, out / "grid")
     grid = {cell: distance(problem, member, few, 0, averaged=True) for cell, member in first}
@@ -163,8 +189,9 @@ def study(problem: Problem, settings: Mapping[str, Any], seeds: int, out: Path) 
 
 
 def difference(a: Sequence[float], b: Sequence[float]) -> Estimate:
-    """Return mean(a) - mean(b) with Welch's 95 % interval; values that are infinite make it
-    infinite, or NaN on both sides.
+    """Return mean(a) - mean(b) with Welch's 95 % interval.
+
+    Values that are infinite make it infinite, or NaN on both sides.
 
     >>> difference([1.0, 3.0], [1.0, 3.0]).value
     0.0
@@ -201,8 +228,10 @@ def _below(found: Mapping[str, Estimate], bar: float, seeds: int) -> bool | None
 
 
 def against(problem: str, result: Result, ours: str, source: Source) -> Row:
-    """Return the row of the claim that a method is at least as near to the data as each of the
-    others on a problem."""
+    """Return the row of the claim that a method is at least as near to the data as the others.
+
+    As each of them, on a problem.
+    """
     gaps = {other: difference(result.final[ours], result.final[other]) for other in OTHERS}
     bar = SIMILAR * result.floor
     holds = _below(gaps, bar, len(result.final[ours]))
@@ -220,8 +249,10 @@ def against(problem: str, result: Result, ours: str, source: Source) -> Row:
 
 
 def nearness(problem: str, result: Result, source: Source) -> Row:
-    """Return the row of the claim that the best cells come near the floor: all methods of the paper
-    where the data have a density."""
+    """Return the row of the claim that the best cells come near the floor.
+
+    All methods of the paper where the data have a density.
+    """
     expected = (*OTHERS, *OURS) if problem == "gaussian2d" else OURS
     means = {name: mean(values) for name, values in result.final.items()}
     bar = NEAR * result.floor
@@ -243,8 +274,10 @@ def _how(source: Source) -> str:
 
 
 def seen(result: Result, names: Iterable[str]) -> str:
-    """Return median and range of some methods' distances with their best cells, so that one seed
-    that strayed can be told from all."""
+    """Return median and range of some methods' distances with their best cells.
+
+    So one seed that strayed can be told from all.
+    """
     return "; ".join(
         f"{name} {spread(result.final[name])} by {result.best[name]}" for name in names
     )
@@ -253,8 +286,10 @@ def seen(result: Result, names: Iterable[str]) -> str:
 def notes(
     settings: Mapping[str, Any], seeds: int, results: Mapping[str, Result]
 ) -> tuple[str, ...]:
-    """Return what a reader must know: sizes, conventions, how cells were chosen, and how many of
-    each method's fell."""
+    """Return what a reader must know.
+
+    Sizes, conventions, how cells were chosen, and how many of each method's fell.
+    """
     grid = next(iter(results.values())).grid
     rates = " and ".join(f"{kind} {', '.join(settings[kind])}" for kind in KINDS if settings[kind])
     used = {
@@ -290,7 +325,7 @@ def notes(
 
 
 def robustness(name: str, results: Mapping[str, Result]) -> str:
-    """Say how many cells of a method's grid blew up, fell, and came near."""
+    """Return how many cells of a method's grid blew up, fell, and came near, in words."""
     pairs = [
         (r, value)
         for r in results.values()

@@ -1,5 +1,7 @@
-"""Mescheder et al. 2018, Table 1: which methods converge locally, measured by linearising and by
-playing."""
+"""Mescheder et al. 2018, Table 1: which methods converge locally.
+
+Measured by linearising and by playing.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,11 @@ from ..spec import Experiment, Findings, Row, Source, fact
 
 
 def run(settings: Mapping[str, Any], seeds: int, out: Path) -> Findings:
-    """Measure every cell of the table."""
+    """Measure every cell of the table.
+
+    Returns:
+        A row for each cell, and the table.
+    """
     methods = (
         [method for method in METHODS if method.name in settings["methods"]]
         if settings["methods"]

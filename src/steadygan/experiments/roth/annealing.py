@@ -1,5 +1,7 @@
-"""Roth et al. 2017, section 4.2: a constant strength of the regularizer against an annealed one, on
-the 3-D submanifold mixture."""
+"""Roth et al. 2017, section 4.2: a constant strength of the regularizer against an annealed one.
+
+On the 3-D submanifold mixture.
+"""
 
 from __future__ import annotations
 
@@ -32,8 +34,13 @@ _WORDS = {
 
 
 def annealing(settings: Mapping[str, Any], seeds: int, out: Path) -> Findings:
-    """Train with five critic steps, each strength constant and annealed to 1 % of it, from the same
-    seeds."""
+    """Train with five critic steps, each strength constant and annealed to 1 % of it.
+
+    From the same seeds.
+
+    Returns:
+        Which of the two ends nearer to the data, and the curves.
+    """
     regularizers = [
         f"js:gamma={gamma}{annealed}" for gamma in _STRENGTHS for annealed in ("", ",anneal=0.01")
     ]
@@ -63,8 +70,10 @@ def nearer(
     annealed: Sequence[Member],
     source: Source,
 ) -> Row:
-    """Return the row of the claim that annealed runs end nearer to the data than the constant ones
-    of the same seeds."""
+    """Return the row of the claim that annealed runs end nearer to the data than the constant ones.
+
+    Those of the same seeds.
+    """
     before, after = ({m.seed: final(m, metric) for m in group} for group in (constant, annealed))
     sign = -_SIGN[metric]
     pairs = [(sign * after[seed], sign * before[seed]) for seed in before]

@@ -1,5 +1,7 @@
-"""Roth et al. 2017, section 5.3: what the regularizer costs in training time, and the time to a
-given distance against WGAN-GP."""
+"""Roth et al. 2017, section 5.3: what the regularizer costs in training time.
+
+And the time to a given distance against WGAN-GP.
+"""
 
 from __future__ import annotations
 
@@ -37,8 +39,13 @@ _MOMENTS = 6
 
 
 def run(settings: Mapping[str, Any], seeds: int, out: Path) -> Findings:
-    """Time an iteration of every architecture in interleaved rounds, then train a DCGAN both ways
-    and see when it gets how near."""
+    """Time an iteration of every architecture in interleaved rounds.
+
+    Then train a DCGAN both ways and see when it gets how near.
+
+    Returns:
+        The ratios of times, and distances over time.
+    """
     images = problem(settings)
     samples: Samples = {}
     for architecture in settings["architectures"]:
@@ -152,8 +159,11 @@ def _factors(architecture: str, samples: Samples) -> list[Row]:
 
 
 class Race(NamedTuple):
-    """The regularizer and WGAN-GP for the same time: when both were as near as the nearest that
-    both reach, distances over CPU seconds, and how long both took."""
+    """The regularizer and WGAN-GP for the same time.
+
+    When both were as near as the nearest that both reach, distances over CPU seconds, and how long
+    both took.
+    """
 
     given: float
     reached: dict[str, float]

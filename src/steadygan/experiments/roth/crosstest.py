@@ -1,5 +1,7 @@
-"""Roth et al. 2017, section 5.5: cross-testing a regularized against an unregularized DCGAN, over
-the length of training."""
+"""Roth et al. 2017, section 5.5: a regularized against an unregularized DCGAN in a cross-test.
+
+Over the length of training.
+"""
 
 from __future__ import annotations
 
@@ -47,8 +49,10 @@ _RECALLED = {
 
 @dataclass(frozen=True)
 class Quantity:
-    """A number of a cross-test of the regularized (first) and the unregularized model, and the
-    claim that it lies above a bar, or below it."""
+    """A number of a cross-test of the regularized (first) and the unregularized model.
+
+    And the claim that it lies above a bar, or below it.
+    """
 
     claim: str
     source: Source
@@ -58,8 +62,13 @@ class Quantity:
     above: bool = True
 
     def row(self, seeds: Sequence[float], beside: Sequence[float], widths: str) -> Row:
-        """Return the row of its claim, from a number of each seed by running averages, and of the
-        same by batch statistics."""
+        """Return the row of its claim.
+
+        Args:
+            seeds: A number of each, by running averages.
+            beside: The same by batch statistics.
+            widths: Which ones that is at, in words.
+        """
         side = SIDE(seeds, self.bar)
         return Row(
             self.claim,
@@ -108,7 +117,11 @@ QUANTITIES = (
 
 
 def run(settings: Mapping[str, Any], seeds: int, out: Path) -> Findings:
-    """Train both at every width, each seed against its own, and cross-test their checkpoints."""
+    """Train both at every width, each seed against its own, and cross-test their checkpoints.
+
+    Returns:
+        A row for each number of a cross-test, and its course.
+    """
     images = problem(settings)
     test = to_floats(
         torch.from_numpy(load_samples(sources(settings)[1], settings["tested"], event(settings)))
@@ -215,8 +228,10 @@ def _crossed(
 
 
 def _steps(runs: Sequence[Trained]) -> list[int]:
-    """Return the steps after the first of which both runs have a checkpoint by plan: none of an
-    interruption's."""
+    """Return the steps after the first of which both runs have a checkpoint by plan.
+
+    None of an interruption's.
+    """
     every = RunFolder.open(runs[0].folder).describe().config.checkpoint_every
     last = min(run.step for run in runs)
     one, other = (set(by_step(run.folder / CHECKPOINTS, ".safetensors")) for run in runs)

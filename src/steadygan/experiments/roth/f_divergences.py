@@ -1,5 +1,7 @@
-"""Roth et al. 2017, section 4: the regularizer of Eq. 19 for every divergence, on the 3-D
-submanifold mixture."""
+"""Roth et al. 2017, section 4: the regularizer of Eq. 19 for every divergence.
+
+On the 3-D submanifold mixture.
+"""
 
 from __future__ import annotations
 
@@ -20,8 +22,13 @@ _SOURCE = Source("on the mixture; the regularizer: " + PAPER + "Eq. 19", "ours",
 
 
 def f_divergences(settings: Mapping[str, Any], seeds: int, out: Path) -> Findings:
-    """Train an f-GAN of every divergence with five critic steps, without regularizer and with its
-    own."""
+    """Train an f-GAN of every divergence with five critic steps.
+
+    Without regularizer and with its own.
+
+    Returns:
+        Who stands and who falls, and the samples.
+    """
     chosen, gamma = settings.get("divergences") or names("divergence"), settings["gamma"]
     plain, regularized, folders = dict[str, list[Member]](), dict[str, list[Member]](), list[Path]()
     for name in chosen:
@@ -83,8 +90,10 @@ def better(name: str, plain: Sequence[Member], regularized: Sequence[Member]) ->
 
 
 def total_variation() -> Row:
-    """Return the row about the divergence that has no regularizer: its dual is linear, so Eq. 19
-    weighs every gradient with 0."""
+    """Return the row about the divergence that has no regularizer.
+
+    Its dual is linear, so Eq. 19 weighs every gradient with 0.
+    """
     u = torch.linspace(0, 4, 4001, dtype=torch.float64)
     t = torch.linspace(-0.45, 0.45, 91, dtype=torch.float64)
     dual = (t[:, None] * u - (u - 1).abs() / 2).amax(dim=1)

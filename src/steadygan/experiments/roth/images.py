@@ -1,5 +1,8 @@
-"""Roth et al. 2017 on images: four architectures with and without the regularizer (Figures 2 and
-3), and explicit noise (Figure 4)."""
+"""Roth et al. 2017 on images.
+
+Four architectures with and without the regularizer (Figures 2 and 3), and explicit noise
+(Figure 4).
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,11 @@ _OURS = Source("the same runs, measured by this project", "ours", "derived here"
 
 
 def fig23(settings: Mapping[str, Any], seeds: int, out: Path) -> Findings:
-    """Train four architectures without regularizer, with three strengths of it, and as WGAN-GP."""
+    """Train four architectures without regularizer, with three strengths of it, and as WGAN-GP.
+
+    Returns:
+        Who stands and what is nearer, and the samples.
+    """
     images, groups = problem(settings), dict[tuple[str, str], Group]()
     for architecture in settings["architectures"]:
         configs = {"unregularized": [config(settings, architecture, seed) for seed in range(seeds)]}
@@ -123,8 +130,13 @@ def _rows(architecture: str, groups: Mapping[tuple[str, str], Group]) -> list[Ro
 
 
 def fig4(settings: Mapping[str, Any], seeds: int, out: Path) -> Findings:
-    """Train the DCGAN with explicit noise at noise-to-signal ratios and variances, and with the
-    regularizer."""
+    """Train the DCGAN with explicit noise, and with the regularizer.
+
+    At noise-to-signal ratios and variances.
+
+    Returns:
+        What noise and regularizer come to, and the samples.
+    """
     images, groups = problem(settings), dict[str, Group]()
     choices: dict[str, dict[str, Any]] = {
         _noise(variance, nsr): {"smoothing": f"explicit-noise:variance={variance},nsr={nsr}"}

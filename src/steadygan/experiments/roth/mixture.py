@@ -1,5 +1,7 @@
-"""Roth et al. 2017 on the 3-D submanifold mixture: the mixture (Figure 5), and who stands on it
-(Figures 1 and 6, wide latents)."""
+"""Roth et al. 2017 on the 3-D submanifold mixture.
+
+The mixture (Figure 5), and who stands on it (Figures 1 and 6, wide latents).
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,11 @@ from ..spec import Experiment, Findings, Row, Source, number
 
 
 def fig5(settings: Mapping[str, Any], seeds: int, out: Path) -> Findings:
-    """Draw the mixture and hold it against its definition, written out anew."""
+    """Draw the mixture and hold it against its definition, written out anew.
+
+    Returns:
+        A row for each number of the definition, and the samples.
+    """
     problem, n = Mixture3D(), settings["samples"]
     x = problem.stream(0).draw(n).x.double()
     # The paper's own recipe, step by step, in NumPy: the ring in the plane z = 0, turned by
@@ -102,8 +108,10 @@ def _tilt(x: np.ndarray) -> float:
 
 @dataclass(frozen=True)
 class _Figure:
-    """The runs of one figure by name, their rows and notes, the names of those to draw, and the
-    folders that they lie in."""
+    """The runs of one figure by name, with their rows and notes.
+
+    And the names of those to draw, and the folders that they lie in.
+    """
 
     groups: Mapping[str, list[Member]]
     rows: tuple[Row, ...]
@@ -118,8 +126,10 @@ class _Figure:
 
 
 def _one_step(settings: Mapping[str, Any], seeds: int, out: Path, source: Source) -> _Figure:
-    """Train with one critic step: unregularized, with every strength, constant and annealed, and
-    one strength for longer."""
+    """Return the runs with one critic step.
+
+    Unregularized, with every strength, constant and annealed, and one strength for longer.
+    """
     plain_settings = {**settings, "steps": settings["unregularized_steps"]}
     some = min(seeds, settings.get("regularized_seeds", seeds))
     strengths = [f"js:gamma={gamma}" for gamma in STRENGTHS]
@@ -147,7 +157,7 @@ def _one_step(settings: Mapping[str, Any], seeds: int, out: Path, source: Source
 
 
 def _five_steps(settings: Mapping[str, Any], seeds: int, out: Path, source: Source) -> _Figure:
-    """Train with five critic steps: unregularized, and with every strength."""
+    """Return the runs with five critic steps: unregularized, and with every strength."""
     plain = grouped(trained(settings, members(settings, [""], 5, seeds), out / "unregularized"))
     regularized = grouped(
         trained(
@@ -164,17 +174,29 @@ def _five_steps(settings: Mapping[str, Any], seeds: int, out: Path, source: Sour
 
 
 def fig1(settings: Mapping[str, Any], seeds: int, out: Path) -> Findings:
-    """Train with one critic step, with and without the regularizer."""
+    """Train with one critic step, with and without the regularizer.
+
+    Returns:
+        Who stands and who falls, and the samples.
+    """
     return _one_step(settings, seeds, out, Source(PAPER + "section 5.1, Figure 1")).findings()
 
 
 def fig6(settings: Mapping[str, Any], seeds: int, out: Path) -> Findings:
-    """Train with five critic steps, with and without the regularizer."""
+    """Train with five critic steps, with and without the regularizer.
+
+    Returns:
+        Who stands and who falls, and the samples.
+    """
     return _five_steps(settings, seeds, out, Source(PAPER + "section 7.3, Figure 6")).findings()
 
 
 def latent15(settings: Mapping[str, Any], seeds: int, out: Path) -> Findings:
-    """Train as for Figures 1 and 6, from a latent with more dimensions than the data."""
+    """Train as for Figures 1 and 6, from a latent with more dimensions than the data.
+
+    Returns:
+        Who stands and who falls, and the samples.
+    """
     source = Source(PAPER + "section 7.3")
     five = {**settings, "steps": settings["five_steps"]}
     parts = {

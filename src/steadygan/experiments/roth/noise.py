@@ -1,5 +1,7 @@
-"""Roth et al. 2017, sections 3.1 to 3.4 and 7.2: smoothing by noise against its approximations,
-between Gaussians, nothing estimated."""
+"""Roth et al. 2017, sections 3.1 to 3.4 and 7.2: smoothing by noise against its approximations.
+
+Between Gaussians, nothing estimated.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +54,11 @@ def perturbed(divergence: str) -> Critic:
 
 
 def run(settings: Mapping[str, Any], seeds: int, out: Path) -> Findings:
-    """Measure orders in γ for every divergence, the oracle, and what happens on disjoint lines."""
+    """Measure orders in γ for every divergence, the oracle, and what happens on disjoint lines.
+
+    Returns:
+        A row for each equation, and the curves of the errors.
+    """
     divergences = settings["divergences"] or names("divergence")
     at = {name: expand(name, f"f-gan:divergence={name}", P, Q) for name in divergences}
     off = {
@@ -76,7 +82,7 @@ def run(settings: Mapping[str, Any], seeds: int, out: Path) -> Findings:
 
 
 def _statistic() -> list[Row]:
-    """Eqs. 11 and 12: one statistic at one point under noise."""
+    """Return the rows of Eqs. 11 and 12: one statistic at one point under noise."""
     gammas = (8e-3, 4e-3, 2e-3, 1e-3)
     point = torch.tensor([0.7], dtype=torch.float64)
 
@@ -97,8 +103,10 @@ def _statistic() -> list[Row]:
 
 
 def _convolution() -> Row:
-    """Eqs. 8 to 10: noise on the samples is noise on the statistic is convolution of the
-    density."""
+    """Return the row of Eqs. 8 to 10.
+
+    Noise on the samples is noise on the statistic is convolution of the density.
+    """
     gamma = 0.3
     noise, masses = Normal((0.0,), (math.sqrt(gamma),)).quadrature()
 
@@ -113,7 +121,7 @@ def _convolution() -> Row:
 
 
 def _optimal(divergences: list[str]) -> list[Row]:
-    """Eqs. 15 and 16 at points, for every divergence."""
+    """Return the rows of Eqs. 15 and 16 at points, for every divergence."""
     x = torch.linspace(-2, 2, 9, dtype=torch.float64)[:, None]
     ratio = log_ratio(P, Q)(x).exp()
     inverse, product = [], []
@@ -159,7 +167,7 @@ def _product_rule(divergence: Divergence, critic: Critic, points: Tensor) -> flo
 
 
 def _orders(at: Mapping[str, Expansion], off: Mapping[str, Expansion]) -> list[Row]:
-    """Eqs. 13, 17, 18 and 32, a row for each and every divergence in it."""
+    """Return the rows of Eqs. 13, 17, 18 and 32, one for each and every divergence in it."""
 
     def order(claim: str, source: str, expected: float, found: Mapping[str, float]) -> Row:
         worst = max(found, key=lambda name: abs(found[name] - expected))
@@ -228,8 +236,10 @@ def _oracle() -> list[Row]:
 
 
 def _lines(gammas: tuple[float, ...]) -> list[Row]:
-    """Section 7.2: two parallel lines at a distance, where no density ratio exists without
-    noise."""
+    """Return the rows of section 7.2: two parallel lines at a distance.
+
+    No density ratio exists there without noise.
+    """
     d, source = 0.5, _eq("section 7.2")
     near = parallel_lines(d, 0.005)
     seen = {gamma: parallel_lines(d, gamma) for gamma in gammas}

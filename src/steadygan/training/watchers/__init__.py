@@ -1,5 +1,7 @@
-"""What looks on while something trains: the run folder, a terminal, the monitor, a judge; and the
-place where others come in, such as TensorBoard, a notebook or a live page."""
+"""What looks on while something trains: the run folder, a terminal, the monitor, a judge.
+
+Others come in here too, such as TensorBoard, a notebook or a live page.
+"""
 
 from __future__ import annotations
 

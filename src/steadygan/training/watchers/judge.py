@@ -18,8 +18,10 @@ if TYPE_CHECKING:
 
 
 class Judge(Protocol):
-    """Measures ``size`` samples (size, *event) on the CPU, and says whether what it found is better
-    than the best so far; ``steadygan.evaluation.Evaluator`` is one."""
+    """Measures ``size`` samples (size, *event) on the CPU, and says whether it is the best so far.
+
+    ``steadygan.evaluation.Evaluator`` is one.
+    """
 
     @property
     def size(self) -> int:
@@ -29,8 +31,10 @@ class Judge(Protocol):
         """Return numbers by name."""
 
     def improves(self, found: Mapping[str, float], best: Mapping[str, float] | None) -> bool:
-        """Return whether these numbers are better than the best so far; anything is better than
-        None."""
+        """Return whether these numbers are better than the best so far.
+
+        Anything is better than None.
+        """
 
 
 class JudgeWatcher(Watcher):

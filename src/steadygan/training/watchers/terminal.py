@@ -1,5 +1,7 @@
-"""The watcher that a person sees: a bar on a terminal, a line now and then elsewhere; on standard
-error."""
+"""The watcher that a person sees, on standard error.
+
+A bar on a terminal, a line now and then elsewhere.
+"""
 
 from __future__ import annotations
 
@@ -45,8 +47,10 @@ _SHOWN = {
 
 
 class TerminalWatcher(Watcher):
-    """Shows steps, losses, penalty, gradient norm, metrics, iterations a second and the time
-    left; of many GANs the medians."""
+    """Shows steps, losses, penalty, gradient norm, metrics, iterations a second and the time left.
+
+    Of many GANs the medians.
+    """
 
     def __init__(self, name: str, show: Show = True) -> None:
         self._name, self._console = name, console(show)
@@ -117,7 +121,7 @@ class TerminalWatcher(Watcher):
 
 
 def _open_or_not() -> AbstractContextManager[None]:
-    """Show something; that the terminal was closed is no reason to end a run."""
+    """Return a context to show something in; a closed terminal is no reason to end a run."""
     return suppress(OSError)
 
 
@@ -177,8 +181,11 @@ def console(show: Show) -> Console:
 
 @contextmanager
 def bar(what: str, show: Show = True) -> Iterator[Callable[[int, int], None]]:
-    """Show a bar while something takes its time, which tells it ``(done, total)``; it is gone
-    afterwards."""
+    """Show a bar while something takes its time; it is gone afterwards.
+
+    Yields:
+        What is told ``(done, total)``.
+    """
     with Progress(console=console(show), transient=True) as shown:
         task = shown.add_task(what, total=None)
         yield lambda done, total: shown.update(task, completed=done, total=total)
