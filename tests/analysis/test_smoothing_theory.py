@@ -147,13 +147,13 @@ def test_for_kl_it_needs_gamma_above_twice_the_squared_distance():
     assert found.slope == pytest.approx(0.5 / gamma, rel=3e-3)
 
 
-def test_for_js_it_needs_gamma_above_1_907_times_the_squared_distance():
+def test_for_js_it_needs_gamma_above_1_9077_times_the_squared_distance():
     t = np.linspace(0, 2, 200_001)
     sigmoid = 1 / (1 + np.exp(-t))
     limit = 1 / (4 * (t * (1 - sigmoid) * (1 - t * sigmoid)).max())
-    assert limit == pytest.approx(1.907, abs=1e-3)
-    assert penalised_lines("gan", f"js:gamma={limit * 0.97}", 1.0).value is None
-    assert penalised_lines("gan", f"js:gamma={limit * 1.03}", 1.0).value is not None
+    assert limit == pytest.approx(1.90773, abs=1e-5)
+    assert penalised_lines("gan", f"js:gamma={limit * 0.995}", 1.0).value is None
+    assert penalised_lines("gan", f"js:gamma={limit * 1.005}", 1.0).value is not None
 
 
 def test_refusals():

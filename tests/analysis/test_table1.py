@@ -7,7 +7,16 @@ import numpy as np
 import pytest
 
 from steadygan import Game, SteadyganError
-from steadygan.analysis.table1 import CASES, METHODS, Method, measure, players, table1
+from steadygan.analysis.linearize import System, jacobian
+from steadygan.analysis.table1 import (
+    CASES,
+    METHODS,
+    GridDraws,
+    Method,
+    measure,
+    players,
+    table1,
+)
 
 # The penalty's kink is at the equilibrium in both games, and the critic's own curvature does not
 # remove it.
@@ -53,6 +62,27 @@ def test_spectra_with_densities(name, table):
     np.testing.assert_allclose(
         np.sort_complex(found), np.sort_complex(np.array(roots, dtype=complex)), atol=1e-7
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "bent"),
+    [
+        ("minimax", (1 / 2, 3 / 2)),
+        ("relativistic", (1 / 2, 1)),
+        ("relativistic-average", (1 / 4, 1 / 2)),
+        ("wasserstein r1:gamma=3", (3, 12)),
+        ("wasserstein gp0:gamma=3", (3, 8)),
+        ("wasserstein lecam:gamma=3", (6, 18)),
+    ],
+)
+def test_what_bends_the_critic_with_densities(name, bent):
+    # D = psi_1 x + psi_2 x^2 and N(0, 1): derivations, section 4; (x, x^2) varies by diag(1, 2).
+    objective, *regularizers = name.split(" ")
+    game = Game(objective, regularizers)
+    system = System(game, "simultaneous", *players(CASES[0]), lr=0.1, draws=GridDraws)
+    field = jacobian(system.field, system.point()).numpy()
+    # The grid has 2.656 for gp0's 8/3.
+    np.testing.assert_allclose(-field[2:, 2:], np.diag(bent), rtol=5e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -278,7 +278,7 @@ def _lines(gammas: tuple[float, ...]) -> list[Row]:
             1e-6,
         ),
     ]
-    limits = {"kl": ("f-gan:divergence=kl,gamma={}", 2.0), "gan": ("js:gamma={}", 1.907)}
+    limits = {"kl": ("f-gan:divergence=kl,gamma={}", 2.0), "gan": ("js:gamma={}", 1.9077)}
     for name, (spelling, factor) in limits.items():
         found = [
             penalised_lines(name, spelling.format(side * factor * d**2), d).value is not None
