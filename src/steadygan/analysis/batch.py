@@ -1,5 +1,6 @@
-"""Many Dirac-GANs as one batch, driven by the objects that train images; eagerly, or as one
-compiled step.
+"""Many Dirac-GANs as one batch, driven by the objects that train images.
+
+Eagerly, or as one compiled step.
 
 Sample i belongs to trajectory i, whose generator returns θ_i and whose critic is ψ_i x. Losses are
 then summed over trajectories instead of averaged, so that each parameter receives its own
@@ -29,8 +30,9 @@ Rates = float | dict[Name, float]
 
 
 def shared(game: Game, dynamics: Dynamics) -> str:
-    """Return what lets the samples of a batch see each other, so that trajectories cannot share
-    one; empty where nothing does.
+    """Return what lets the samples of a batch see each other; empty where nothing does.
+
+    Trajectories cannot share such a batch.
 
     A game's parts declare it (``core.couples``); what they, a dynamics or a constraint of somebody
     else's leave unsaid is seen in two steps of two trajectories. What looks at real samples only
@@ -56,8 +58,7 @@ def shared(game: Game, dynamics: Dynamics) -> str:
 
 @dataclass(frozen=True)
 class _Summed(Game):
-    """The same game with its losses summed over ``count`` trajectories, whose samples make up the
-    batch."""
+    """The same game with its losses summed over ``count`` trajectories, the parts of the batch."""
 
     count: int = 1
 
@@ -70,8 +71,7 @@ class _Summed(Game):
 
 
 class _Thetas(nn.Module):
-    """(N K, 1) latents -> (N K, 1): θ_i for each of the K samples of trajectory i, one trajectory
-    after the other."""
+    """(N K, 1) latents -> (N K, 1): θ_i for each of the K samples of trajectory i, in order."""
 
     def __init__(self, theta: Tensor) -> None:
         super().__init__()
@@ -112,8 +112,10 @@ class _Tiled:
 def players(
     game: Game, points: Tensor, lr: Rates, nodes: int, progress: float | None
 ) -> OptimizerPlayers:
-    """Return the players of all trajectories, at their points (N, 2); ``nodes``² samples a
-    trajectory where there is noise."""
+    """Return the players of all trajectories, at their points (N, 2).
+
+    A trajectory has ``nodes``² samples where there is noise.
+    """
     count = len(points)
     quiet = game.smoothing is None and all(_alike(r) for r in game.regularizers)
     nodes = 1 if quiet else nodes
@@ -132,8 +134,10 @@ def players(
 
 
 def _alike(regularizer: Regularizer) -> bool:
-    """Whether one sample of a trajectory tells a penalty all, without noise: real samples are
-    equal, generated ones are, and so are the critic's slopes at all others."""
+    """Return whether one sample of a trajectory tells a penalty all, without noise.
+
+    Real samples are equal, generated ones are, and so are the critic's slopes at all others.
+    """
     return set(regularizer.where) <= {"real", "fake"} or (
         isinstance(regularizer, GradientPenalty)
         and type(regularizer).weight is GradientPenalty.weight
@@ -158,8 +162,7 @@ def follow(
 def follow_compiled(
     game: Game, dynamics: Dynamics, points: Tensor, lr: Rates, steps: int, every: int, nodes: int
 ) -> Tensor:
-    """Return the same trajectories, each step but the first a compiled function of plain
-    tensors."""
+    """Return the same trajectories; each step but the first is compiled, of plain tensors."""
     # An optimistic player has no memory before the first step, so that this one is another function
     # than the rest.
     moving = players(game, points, lr, nodes, 0.0)

@@ -46,8 +46,9 @@ def damping(game: Game, progress: float | None = None) -> float:
 def linear(game: Game, progress: float | None = None) -> Linear:
     """Return the Dirac-GAN at its equilibrium, (θ, ψ) to first order.
 
-    Raises ``Undeclared`` where a part of the game declares no mathematics, and SteadyganError where
-    no Jacobian exists.
+    Raises:
+        Undeclared: where a part of the game declares no mathematics.
+        SteadyganError: where no Jacobian exists.
     """
     for regularizer in game.regularizers:
         if regularizer.not_smooth:
@@ -77,8 +78,10 @@ def field_matrix(
 def step_matrix(
     game: Game, dynamics: Dynamics, lr: float, progress: float | None = None
 ) -> np.ndarray:
-    """Return the Jacobian of one step at learning rate ``lr``: (2, 2), or (4, 4) with the previous
-    gradients for an optimistic step."""
+    """Return the Jacobian of one step at learning rate ``lr``: (2, 2), of an optimistic one (4, 4).
+
+    The state of an optimistic step also holds the previous gradients.
+    """
     found = dynamics.linear_step(linear(game, progress), lr)
     return _declared(found, dynamics, "linear step").numpy()
 

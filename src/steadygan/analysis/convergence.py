@@ -1,5 +1,6 @@
-"""Whether a method converges on the Dirac-GAN, and why: spectra, critical gamma, largest stable
-learning rate, a verdict in words.
+"""Whether a method converges on the Dirac-GAN, and why.
+
+Spectra, critical gamma, largest stable learning rate, a verdict in words.
 
 >>> (record,) = analyze_dirac(["minimax"], [["r1:gamma=1"]], [None], ["simultaneous"], [0.1])
 >>> record.converges, record.critical_gamma
@@ -38,19 +39,17 @@ NODES = 16
 
 
 class Quadrature:
-    """Equal-weight nodes for a batch of n² samples: quantiles of the draw, scaled to its exact
-    variance.
+    """Equal-weight nodes for a batch of n² samples.
 
-    Every other draw runs along the other axis of the n x n grid, so the noise on real and on
-    generated samples is independent.
+    Quantiles of the draw, scaled to its exact variance. Every other draw runs along the other axis
+    of the n x n grid, so the noise on real and on generated samples is independent.
     """
 
     def __init__(self, nodes: int = NODES) -> None:
         self._nodes, self._calls = nodes, 0
 
     def normal(self, like: Tensor) -> Tensor:
-        """Return normal quantiles, shaped like ``like`` (n², 1), with mean 0 and variance 1
-        exactly."""
+        """Return normal quantiles, shaped like ``like`` (n², 1); mean 0 and variance 1 exactly."""
         nodes = torch.special.ndtri(self._middles(like))
         return self._laid(nodes / nodes.square().mean().sqrt(), like)
 
@@ -71,8 +70,7 @@ class Quadrature:
 
 @dataclass(frozen=True)
 class Record:
-    """One row: a method, its spectrum at the equilibrium, what follows from it, and the closed form
-    beside it.
+    """One row: a method, its spectrum at the equilibrium, what follows, and the closed form.
 
     Names are spelled as they were asked for; regularizers that add up are joined by ' + '.
     eigenvalues: of the field that the dynamics follows. step_eigenvalues, spectral_radius: of one
@@ -104,8 +102,10 @@ class Record:
 def dirac_system(
     game: Game, dynamics: Dynamics | str, lr: float, progress: float | None = None
 ) -> System:
-    """Return the Dirac-GAN at its equilibrium (θ, ψ) = (0, 0) in double precision, its expectations
-    by quadrature."""
+    """Return the Dirac-GAN at its equilibrium (θ, ψ) = (0, 0).
+
+    In double precision, its expectations by quadrature.
+    """
     network = Point(theta=0.0, psi=0.0)
     generator, critic = network.generator((1,), 1).double(), network.critic((1,)).double()
     zeros = torch.zeros(NODES**2, 1, dtype=torch.float64)
@@ -132,8 +132,11 @@ def analyze_dirac(
 ) -> list[Record]:
     """Return one record for each combination; each entry of ``regularizers`` is a set that adds up.
 
-    progress: where annealed strengths are taken. Raises SteadyganError for names that are unknown;
-    a method that cannot be linearised is a record with the reason.
+    progress: where annealed strengths are taken.
+
+    Raises:
+        SteadyganError: for names that are unknown; a method that cannot be linearised is a record
+            with the reason.
     """
     rows = [
         (o, list(r), s, d, h)
@@ -235,9 +238,9 @@ def _closed(
 
 
 def critical_gamma(game: Game, progress: float | None = None) -> float | None:
-    """Return the gamma of the game's only regularizer at which the eigenvalues of the Dirac-GAN's
-    plain field turn real; None elsewhere.
+    """Return the gamma of the only regularizer at which the Dirac-GAN's eigenvalues turn real.
 
+    Of its plain field; None where there is no such gamma.
     The Jacobian is affine in gamma, so three of them determine the discriminant tr² - 4 det, a
     parabola; its first positive root is meant.
     """
@@ -262,8 +265,10 @@ def critical_gamma(game: Game, progress: float | None = None) -> float | None:
 
 
 def eigenvalues(matrix: Tensor | np.ndarray) -> list[complex]:
-    """Return the eigenvalues of a square matrix, by decreasing real part, the upper one of a
-    conjugate pair first."""
+    """Return the eigenvalues of a square matrix, by decreasing real part.
+
+    Of a conjugate pair the upper one comes first.
+    """
     values = np.linalg.eigvals(np.asarray(matrix, dtype=np.float64)).astype(complex)
     return sorted(
         (complex(value) for value in values),

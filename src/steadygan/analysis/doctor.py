@@ -1,5 +1,7 @@
-"""What is wrong with a GAN, or nothing: its networks, its game and one batch in, a diagnosis in
-words and numbers out."""
+"""What is wrong with a GAN, or nothing.
+
+Its networks, its game and one batch in, a diagnosis in words and numbers out.
+"""
 
 from __future__ import annotations
 
@@ -77,8 +79,7 @@ class Diagnosis:
     notes: list[str] = field(default_factory=list)
 
     def words(self) -> list[str]:
-        """Return the findings as sentences, the most important one first, the change to try first
-        last."""
+        """Return the findings as sentences, the most important first, what to try first last."""
         return verdict.words(self)
 
     def advice(self) -> str:
@@ -86,8 +87,10 @@ class Diagnosis:
         return verdict.advice(self)
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain data: words and advice first; an eigenvalue is {re, im, residual,
-        converged}."""
+        """Return plain data, words and advice first.
+
+        An eigenvalue is {re, im, residual, converged}.
+        """
         return {"words": self.words(), "advice": self.advice(), **verdict.plain(vars(self))}
 
 
@@ -109,7 +112,7 @@ def diagnose(
     critic_steps: int = 20,
     seed: int = 0,
 ) -> Diagnosis:
-    """Diagnose a GAN at its present parameters on one batch; nothing of the caller's is changed.
+    """Return the diagnosis of a GAN as it stands, on one batch; nothing of the caller's changes.
 
     The first 64 samples of the batch are looked at, of large networks 16. The eigenvalues λ of the
     Jacobian of the field v and s of one step decide: locally stable where every |s| < 1. The step
@@ -133,8 +136,9 @@ def diagnose(
             0: no copy is trained.
         seed: of the noise, the same at every evaluation.
 
-    Raises SteadyganError where two evaluations differ (dropout and the like), a field is not
-    finite, or no learning rate is known.
+    Raises:
+        SteadyganError: where two evaluations differ (dropout and the like), a field is not finite,
+            or no learning rate is known.
 
     >>> D, G = nn.Linear(1, 1, bias=False), nn.Linear(1, 1)
     >>> for p in (*D.parameters(), *G.parameters()): _ = nn.init.zeros_(p)
@@ -262,8 +266,10 @@ def _first(batch: Batch, n: int) -> Batch:
 def _movers(
     networks: Mapping[Name, nn.Module], optimizers: Mapping[Name, torch.optim.Optimizer] | None
 ) -> tuple[dict[Name, torch.optim.Optimizer], Tensor, str]:
-    """Return the optimizers whose moves are known, the diagonal that scales the field's gradients,
-    and how to say it."""
+    """Return the optimizers whose moves are known, a diagonal for the field, and how to say it.
+
+    The diagonal (n,) scales the field's gradients.
+    """
     movers: dict[Name, torch.optim.Optimizer] = {}
     parts, said = [], []
     for name in PLAYERS:

@@ -108,7 +108,7 @@ class _Scan:
         return len(next(iter(self._known.values())))
 
     def ratio(self, fine: bool) -> float:
-        """How far apart neighbouring learning rates lie, by what one of them costs."""
+        """Return how far apart neighbouring learning rates lie, by what one of them costs."""
         if not fine:
             return 1.5
         if self._nodes is None:
@@ -121,8 +121,10 @@ class _Scan:
         return self._known[h]
 
     def ranges(self) -> list[tuple[float, float]]:
-        """Learning rates from where nothing but the field's damping counts to where all are
-        unstable; small systems are looked at beyond, where a step may come to rest again."""
+        """Return ranges from where only the field's damping counts to where all are unstable.
+
+        Small systems are looked at beyond, where a step may come to rest again.
+        """
         high = 4 / self._size
         for _ in range(16):
             if all(self.growth(f * high) > self.noise for f in (1.0, 1.37, 2.3, 4.1)):
@@ -152,7 +154,7 @@ class _Scan:
         self._nodes = None
 
     def crossing(self, low: float, high: float, precision: float) -> float:
-        """Where between two learning rates growth begins or ends, to a share of it."""
+        """Return where between two learning rates growth begins or ends, to a share of it."""
         over = lambda h: self.growth(h) - self.noise  # noqa: E731
         found = float(brentq(over, low, high, xtol=precision * low, rtol=precision))
         slope = (self.growth(found * (1 + 1e-5)) - self.growth(found)) / (1e-5 * found)
@@ -162,7 +164,7 @@ class _Scan:
         return float(self.growths(np.array([h]))[0])
 
     def growths(self, at: np.ndarray) -> np.ndarray:
-        """The fastest growth of a mode that is not neutral, at each learning rate."""
+        """Return the fastest growth of a mode that is not neutral, at each learning rate."""
         found = []
         for part in np.array_split(at, max(1, len(at) // 64)):
             steps = (
@@ -188,8 +190,10 @@ class _Scan:
 
 
 def _refined(scan: _Scan, at: np.ndarray, growth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return more learning rates and whether each is unstable: a maximum between two may reach over
-    the limit, or a minimum under it."""
+    """Return more learning rates and whether each is unstable.
+
+    A maximum between two may reach over the limit, or a minimum under it.
+    """
     stable, more = growth <= scan.noise, []
     for i in range(1, len(at) - 1):
         sign = -1.0 if stable[i] else 1.0

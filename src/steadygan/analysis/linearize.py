@@ -27,12 +27,12 @@ ROWS = 128
 
 
 class System:
-    """A game at one fixed batch as a flat dynamical system: the state is (generator's parameters,
-    critic's parameters).
+    """A game at one fixed batch as a flat dynamical system.
 
-    The networks are copied, so their buffers are held and the caller's stay as they are. Every
-    evaluation sees the same batch and, from ``draws()``, the same noise. The state of a step also
-    holds the previous gradients where the dynamics remembers them, and what optimizers remember.
+    The state is (generator's parameters, critic's parameters). The networks are copied, so their
+    buffers are held and the caller's stay as they are. Every evaluation sees the same batch and,
+    from ``draws()``, the same noise. The state of a step also holds the previous gradients where
+    the dynamics remembers them, and what optimizers remember.
 
     Args:
         game: the game.
@@ -51,9 +51,10 @@ class System:
         optimizers: those that move the players; without, a step is plain gradient descent.
         double: evaluate in double precision, whatever the precision of networks and batch.
 
-    Raises SteadyganError where the linearisation does not exist (WGAN-GP and DRAGAN at an
-    equilibrium, with the reference) and where two evaluations differ (dropout, noise of the
-    network's own, spectral normalisation that advances), with what to do.
+    Raises:
+        SteadyganError: where the linearisation does not exist (WGAN-GP and DRAGAN at an
+            equilibrium, with the reference) and where two evaluations differ (dropout, noise of the
+            network's own, spectral normalisation that advances), with what to do.
 
     >>> game, batch = Game("minimax", ["r1:gamma=1"]), Batch(torch.zeros(4, 1), torch.zeros(4, 1))
     >>> generator, critic = nn.Linear(1, 1), nn.Linear(1, 1, bias=False)
@@ -135,8 +136,10 @@ class System:
         )
 
     def field(self, state: Tensor) -> Tensor:
-        """Return v(w) of the field that the dynamics follows, (n,), scaled; consensus and unrolling
-        modify the game's own."""
+        """Return v(w) of the field that the dynamics follows, (n,), scaled.
+
+        Consensus and unrolling modify the game's own.
+        """
         players = self._players(state)
         descent = self.dynamics.field(players, self.batch)
         return -self._flat(
@@ -176,8 +179,10 @@ class System:
         return torch.cat(parts)
 
     def units(self, state: Tensor) -> Tensor:
-        """Return sizes in which the parts of a step's state are alike: 1 for parameters and their
-        gradients, and for what optimizers remember its size now."""
+        """Return sizes in which the parts of a step's state are alike.
+
+        1 for parameters and their gradients, and for what optimizers remember its size now.
+        """
         units, end = torch.ones_like(state), len(state)
         for moves in reversed(list(self._moves.values())):
             for key, slot in reversed(moves.slots):
@@ -222,7 +227,7 @@ class System:
         return {key: value.detach() for key, value in players.context.memory.items()}
 
     def _states(self, flat: Tensor) -> dict[Name, States]:
-        """What the optimizers remember, its slots from a flat state."""
+        """Return what the optimizers remember, its slots from a flat state."""
         found: dict[Name, States] = {}
         for name, moves in self._moves.items():
             found[name] = {key: dict(state) for key, state in moves.start.items()}
@@ -320,8 +325,11 @@ class _Moved(FunctionalPlayers):
 
 
 def copied(network: nn.Module) -> nn.Module:
-    """Return an independent copy of a network; raises SteadyganError where torch cannot copy it,
-    with what to do."""
+    """Return an independent copy of a network.
+
+    Raises:
+        SteadyganError: where torch cannot copy it, with what to do.
+    """
     try:
         return copy.deepcopy(network)
     except RuntimeError as error:
@@ -333,8 +341,10 @@ def copied(network: nn.Module) -> nn.Module:
 
 
 def _thrice_differentiable(network: nn.Module) -> nn.Module:
-    """Turn the output padding of transposed convolutions into a crop of a larger output: the same
-    function."""
+    """Return the same function, with a crop of a larger output for an output padding.
+
+    That of transposed convolutions.
+    """
 
     # torch 2.13 differentiates output_padding twice, and raises the third time.
     def crop(

@@ -60,8 +60,10 @@ def gap(
     rates: Mapping[Name, float],
     steps: int,
 ) -> dict[str, float]:
-    """Let a copy of the critic make some more steps of its own on this batch, against this
-    generator."""
+    """Return what a copy of the critic gains by more steps of its own.
+
+    On this batch, against this generator.
+    """
     fake, critic = _generated(networks["generator"], batch), copied(original)
     trainable = [p for p in critic.parameters() if p.requires_grad]
     own = _own_optimizer(optimizers["critic"], trainable) if optimizers else None
@@ -105,8 +107,10 @@ def _generated(generator: nn.Module, batch: Batch) -> Tensor:
 def _own_optimizer(
     given: torch.optim.Optimizer, trainable: list[nn.Parameter]
 ) -> torch.optim.Optimizer | None:
-    """Return the same optimizer with the same state over other parameters; None where it holds
-    others than the critic's."""
+    """Return the same optimizer with the same state over other parameters.
+
+    None where it holds others than the critic's.
+    """
     try:
         optimizer = type(given)(trainable, **given.defaults)
         # Loading alone would share the state's tensors, and stepping would then change the

@@ -22,10 +22,10 @@ from .smoothing_theory import Normal, fitting, log_ratio, objective
 
 @dataclass(frozen=True)
 class ParallelLines:
-    """Two Gaussians on parallel lines in the plane, under noise of variance gamma, at a distance in
-    units of the samples.
+    """Two Gaussians on parallel lines in the plane, under noise of variance gamma.
 
-    kl(P, Q), jsd: in nats. jsd_slope: of jsd in the distance. gradient_norm: E_P ||grad phi*||.
+    At a distance in units of the samples. kl(P, Q), jsd: in nats. jsd_slope: of jsd in the
+    distance. gradient_norm: E_P ||grad phi*||.
     """
 
     distance: float
@@ -37,13 +37,14 @@ class ParallelLines:
 
 
 def parallel_lines(distance: float, gamma: float, spread: float = 1.0) -> ParallelLines:
-    """Measure the divergences of N(0, spread^2) on two parallel lines at a distance, under noise of
-    variance gamma > 0, in the plane.
+    """Return the divergences of N(0, spread^2) on two parallel lines in the plane, under noise.
 
-    Without noise the supports are disjoint, KL is infinite and JSD is log 2 at every distance. With
-    it KL = d^2/(2 gamma) and
-    ||grad phi*|| = d/gamma, while JSD is a function of d/sqrt(gamma) alone and saturates. Raises
-       SteadyganError unless gamma > 0.
+    The noise has variance gamma > 0. Without it the supports are disjoint, KL is infinite and JSD
+    is log 2 at every distance d. With it KL = d^2/(2 gamma) and ||grad phi*|| = d/gamma, while JSD
+    is a function of d/sqrt(gamma) alone and saturates.
+
+    Raises:
+        SteadyganError: unless gamma > 0.
 
     >>> lines = parallel_lines(0.5, 0.1)
     >>> round(lines.kl, 9), round(lines.gradient_norm, 9)  # 0.25/0.2, 0.5/0.1
@@ -79,8 +80,10 @@ def parallel_lines(distance: float, gamma: float, spread: float = 1.0) -> Parall
 
 @dataclass(frozen=True)
 class LinearOptimum:
-    """The best linear critic v = offset - slope y of the penalised game between two lines; None for
-    all three where none is found."""
+    """The best linear critic v = offset - slope y of the penalised game between two lines.
+
+    None for all three where none is found.
+    """
 
     value: float | None
     offset: float | None
@@ -90,12 +93,14 @@ class LinearOptimum:
 def penalised_lines(
     divergence: Divergence | str, regularizer: Regularizer | str, distance: float
 ) -> LinearOptimum:
-    """Maximise F - gamma/2 Omega over linear critics between two parallel lines WITHOUT noise, from
-    the zero critic uphill.
+    """Return the maximum of F - gamma/2 Omega over linear critics between two lines WITHOUT noise.
 
-    A linear critic is constant along a line, so each line is one point: 0 and ``distance`` on the
-    axis between them. A maximum counts where the gradient vanishes and the Hessian is negative
-    definite; a critic that runs away has none. Raises as ``expand`` does.
+    Found from the zero critic uphill. A linear critic is constant along a line, so each line is one
+    point: 0 and ``distance`` on the axis between them. A maximum counts where the gradient vanishes
+    and the Hessian is negative definite; a critic that runs away has none.
+
+    Raises:
+        SteadyganError: as ``expand`` does.
 
     >>> found = penalised_lines("reverse-kl", "f-gan:gamma=0.1,divergence=reverse-kl", 0.5)
     >>> round(found.value, 6), round(found.slope, 6)  # d^2/(2 gamma), d/gamma: what noise gives

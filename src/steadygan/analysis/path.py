@@ -1,5 +1,4 @@
-"""Path angle and path norm: what the field looks like on the straight line between two states of a
-run."""
+"""Path angle and path norm: the field on the straight line between two states of a run."""
 
 from __future__ import annotations
 
@@ -17,12 +16,12 @@ from .linearize import System
 
 @dataclass(frozen=True)
 class GamePath:
-    """The field v on w(s) = w0 + s (w1 - w0): ``share`` s, ``cosine`` of the angle between v and w1
-    - w0, ``norm`` of v.
+    """The field v on w(s) = w0 + s (w1 - w0).
 
-    ``length`` is ||w1 - w0||, in units of the parameters. Where players are drawn straight into the
-    end, the cosine falls from 1 to -1 at s = 1; around an end about which they rotate it is near 0
-    on both sides with a bump between.
+    ``share`` s, ``cosine`` of the angle between v and w1 - w0, ``norm`` of v. ``length`` is ||w1 -
+    w0||, in units of the parameters. Where players are drawn straight into the end, the cosine
+    falls from 1 to -1 at s = 1; around an end about which they rotate it is near 0 on both sides
+    with a bump between.
     """
 
     share: list[float]
@@ -63,11 +62,14 @@ def game_path(
     points: int = 16,
     beyond: float = 0.5,
 ) -> GamePath:
-    """Return path angle and norm from one (generator, critic) to another, and ``beyond`` of the way
-    further, on one batch.
+    """Return path angle and norm from one (generator, critic) to another, on one batch.
 
+    And ``beyond`` of the way further.
     cos s = <w1 - w0, v(w(s))> / (||w1 - w0|| ||v(w(s))||). Buffers (running averages) are those of
-    the end. Raises SteadyganError where the two states are equal or of other shapes.
+    the end.
+
+    Raises:
+        SteadyganError: where the two states are equal or of other shapes.
 
     Reference: Berard et al. 2020, A Closer Look at the Optimization Landscapes of Generative
     Adversarial Networks.

@@ -1,5 +1,6 @@
-"""What the Dirac-GAN does away from its equilibrium: vector fields, trajectories and basins, many
-starts at once.
+"""What the Dirac-GAN does away from its equilibrium.
+
+Vector fields, trajectories and basins, many starts at once.
 
 Everything is driven by the very objects that train images; a thousand trajectories are one batch
 (``batch.py``).
@@ -35,8 +36,10 @@ Starts = Tensor | np.ndarray | Sequence[Sequence[float]]
 
 
 class Portrait(NamedTuple):
-    """What a phase portrait is drawn from: a path (T, 2), the points of a grid (n, n, 2) and the
-    field there (n, n, 2), in (θ, ψ)."""
+    """What a phase portrait is drawn from, in (θ, ψ).
+
+    A path (T, 2), the points of a grid (n, n, 2) and the field there (n, n, 2).
+    """
 
     path: np.ndarray
     grid: np.ndarray
@@ -54,9 +57,9 @@ def simulate(
     nodes: int = NODES,
     compiled: bool = False,
 ) -> Tensor:
-    """Return the trajectories of the Dirac-GAN from starts (N, 2) in (θ, ψ): (steps // every + 1,
-    N, 2) in double precision.
+    """Return the trajectories of the Dirac-GAN from starts (N, 2) in (θ, ψ).
 
+    They are (steps // every + 1, N, 2) in double precision.
     w <- w + h v(w), as the dynamics has it, h = ``lr`` in units of the parameters. Annealed
     strengths run with progress k/steps. Noise is nodes² quadrature nodes a trajectory, so that
     nothing is random. A trajectory that overflows goes on as inf or nan. Games whose samples see
@@ -64,8 +67,10 @@ def simulate(
     which takes seconds and pays off for tens of thousands of trajectories; the figures are the same
     up to rounding.
 
-    Raises SteadyganError for starts that are not finite numbers (N, 2), for counts below 1 and a
-    learning rate that is not positive, and where one trajectory at a time would take minutes.
+    Raises:
+        SteadyganError: for starts that are not finite numbers (N, 2), for counts below 1 and a
+            learning rate that is not positive, and where one trajectory at a time would take
+            minutes.
 
     >>> starts = [[1.0, -1.0], [0.5, 0.0]]
     >>> simulate(Game("wasserstein"), "alternating", starts, lr=0.5, steps=4, every=2)[1]
@@ -105,7 +110,10 @@ def field(
 
     v = (-dL_G/dθ, -dL_D/dψ), per unit of time; consensus and unrolling modify it, and ``lr`` is
     read by unrolling only, for the critic's inner steps. progress: where annealed strengths are
-    taken. Raises SteadyganError as ``simulate``.
+    taken.
+
+    Raises:
+        SteadyganError: as ``simulate``.
 
     >>> field(Game("wasserstein"), "simultaneous", [[3.0, 2.0]])
     tensor([[ 2., -3.]], dtype=torch.float64)
@@ -132,10 +140,12 @@ def basin(
     *,
     nodes: int = NODES,
 ) -> Tensor:
-    """Return the distance from the equilibrium, √(θ² + ψ²), after so many steps from each start:
+    """Return the distance from the equilibrium, √(θ² + ψ²), after so many steps from each start.
+
     (N, 2) -> (N,); inf where it overflowed.
 
-    Raises SteadyganError as ``simulate``.
+    Raises:
+        SteadyganError: as ``simulate``.
 
     >>> starts = [[1.0, -1.0], [2.0, 2.0]]
     >>> basin(Game("minimax", "r1:gamma=1"), "simultaneous", starts, lr=0.2, steps=500) < 1e-6
@@ -148,10 +158,12 @@ def basin(
 def spectrum(
     game: Game, dynamics: Dynamics | str, lr: float, progress: float | None = 0.0
 ) -> list[complex]:
-    """Return the eigenvalues of one step at the equilibrium; the largest modulus is the rate, the
-    factor of the distance a step.
+    """Return the eigenvalues of one step at the equilibrium.
 
-    Raises SteadyganError where there is no linearisation (WGAN-GP and DRAGAN), with the reason.
+    The largest modulus is the rate, the factor of the distance a step.
+
+    Raises:
+        SteadyganError: where there is no linearisation (WGAN-GP and DRAGAN), with the reason.
 
     >>> max(map(abs, spectrum(Game("minimax", "r1:gamma=1"), "simultaneous", 0.2)))
     0.9000...
@@ -170,12 +182,14 @@ def portrait(
     half: float = 2.0,
     count: int = 12,
 ) -> Portrait:
-    """Return one trajectory and the field on count² points of the square of that half-width: the
-    paper's figure of one method.
+    """Return one trajectory and the field on count² points of the square of that half-width.
 
+    The paper's figure of one method; a method without a linearisation has a portrait all the same.
     The paper starts at (1, 1) with logits large on generated samples, which is (θ, ψ) = (1, -1)
-    here. Raises SteadyganError as ``simulate``; a method without a linearisation has a portrait all
-    the same.
+    here.
+
+    Raises:
+        SteadyganError: as ``simulate``.
 
     >>> portrait(Game("wasserstein", "wgan-gp:gamma=0.7"), "simultaneous", 0.2, steps=10).path.shape
     (11, 2)
@@ -188,8 +202,9 @@ def portrait(
 
 
 def mesh(half: float, count: int) -> Tensor:
-    """Return count x count points (θ, ψ) of the square [-half, half]², as (count, count, 2): θ
-    along rows, ψ from row to row.
+    """Return count x count points (θ, ψ) of the square [-half, half]², as (count, count, 2).
+
+    θ along rows, ψ from row to row.
 
     >>> mesh(1.0, 3)[0, :, 0]
     tensor([-1.,  0.,  1.], dtype=torch.float64)
@@ -199,8 +214,7 @@ def mesh(half: float, count: int) -> Tensor:
 
 
 def _parts(game: Game, dynamics: Dynamics, points: Tensor, steps: int) -> Sequence[Tensor]:
-    """Return the points by batch: all in one, or one by one where trajectories cannot share a
-    batch."""
+    """Return the points by batch: all in one, or one by one where trajectories cannot share it."""
     why = shared(game, dynamics)
     if not why:
         return [points]

@@ -50,10 +50,12 @@ _LOG_SLOPE = {
 
 @dataclass(frozen=True)
 class Normal:
-    """A product of Gaussians: mean (d,) and standard deviation (d,) in units of the samples; a
-    standard deviation of 0 makes it a point.
+    """A product of Gaussians: mean (d,) and standard deviation (d,) in units of the samples.
 
-    Raises SteadyganError where the two differ in length or a standard deviation is negative.
+    A standard deviation of 0 makes it a point.
+
+    Raises:
+        SteadyganError: where the two differ in length or a standard deviation is negative.
 
     >>> nodes, weights = Normal((0.0, 1.0), (1.0, 0.0)).quadrature()
     >>> nodes.shape, round((weights @ nodes[:, 0] ** 4).item(), 9)
@@ -75,8 +77,10 @@ class Normal:
         return replace(self, std=tuple(math.sqrt(s * s + variance) for s in self.std))
 
     def quadrature(self) -> tuple[Tensor, Tensor]:
-        """Return nodes (n, d) and weights (n,), exact for polynomials of degree 239 on a line, 63
-        in each variable beyond."""
+        """Return nodes (n, d) and weights (n,).
+
+        Exact for polynomials of degree 239 on a line, 63 in each variable beyond.
+        """
         count = NODES if len(self.mean) == 1 else 32
         points, masses = np.polynomial.hermite_e.hermegauss(count)
         masses = masses / math.sqrt(2 * math.pi)
@@ -96,7 +100,11 @@ class Normal:
         return weights @ function(nodes)
 
     def log_density(self, x: Tensor) -> Tensor:
-        """Return the log density at x (n, d), (n,); raises SteadyganError where there is none."""
+        """Return the log density at x (n, d), (n,).
+
+        Raises:
+            SteadyganError: where there is none.
+        """
         if not all(self.std):
             raise SteadyganError(
                 "A Gaussian with a standard deviation of 0 has no density: smooth it first."
@@ -127,10 +135,9 @@ def optimal(divergence: Divergence | str, p: Normal, q: Normal) -> Critic:
 def objective(
     divergence: Divergence | str, critic: Critic, p: Normal, q: Normal, gamma: float = 0.0
 ) -> float:
-    """Return F_gamma = E_P[g(v)] - E_Q[f*(g(v))] under noise of variance gamma on both; Roth et al.
-    2017, Eqs. 3 and 7.
+    """Return F_gamma = E_P[g(v)] - E_Q[f*(g(v))] under noise of variance gamma on both.
 
-    Exact: the noise widens a Gaussian to the variance s^2 + gamma.
+    Roth et al. 2017, Eqs. 3 and 7. Exact: the noise widens a Gaussian to the variance s^2 + gamma.
 
     >>> p, q = Normal((0.0,), (1.0,)), Normal((1.0,), (1.0,))
     >>> round(objective("kl", optimal("kl", p, q), p, q), 9)  # KL = 1/2
@@ -142,11 +149,13 @@ def objective(
 
 
 def omega(regularizer: Regularizer | str, critic: Critic, p: Normal, q: Normal) -> float:
-    """Return Omega of the regularizer (its penalty is gamma/2 Omega), by the very object that
-    trains; Roth et al. 2017, Eqs. 19 and 20.
+    """Return Omega of the regularizer (its penalty is gamma/2 Omega), by the object that trains.
 
-    Raises SteadyganError unless it is a zero-centred penalty on real or generated samples: js,
-    f-gan, r1, r2, r1r2.
+    Roth et al. 2017, Eqs. 19 and 20.
+
+    Raises:
+        SteadyganError: unless it is a zero-centred penalty on real or generated samples: js, f-gan,
+            r1, r2, r1r2.
 
     >>> p, q = Normal((0.0,), (1.0,)), Normal((1.0,), (1.0,))
     >>> round(omega("r1", lambda x: 2 * x.sum(-1), p, q), 9)
@@ -174,8 +183,10 @@ def omega(regularizer: Regularizer | str, critic: Critic, p: Normal, q: Normal) 
 
 
 def laplacian_term(divergence: Divergence | str, critic: Critic, p: Normal, q: Normal) -> float:
-    """Return E_P[Laplacian psi] - E_Q[Laplacian (f* o psi)], twice the slope of F_gamma at gamma =
-    0; Roth et al. 2017, Eq. 13."""
+    """Return E_P[Laplacian psi] - E_Q[Laplacian (f* o psi)].
+
+    Twice the slope of F_gamma at gamma = 0; Roth et al. 2017, Eq. 13.
+    """
     made: Divergence = build("divergence", divergence)
     real = p.expectation(lambda x: _laplacian(lambda point: made.activation(critic(point)), x))
     fake = q.expectation(lambda x: _laplacian(lambda point: made.fake_score(critic(point)), x))
@@ -189,12 +200,14 @@ def miss(
     p: Normal,
     q: Normal,
 ) -> float:
-    r"""Return by what the slope of F_gamma in gamma exceeds that of the penalty, -Omega/2; zero at
-    the optimal critic.
+    r"""Return by what the slope of F_gamma in gamma exceeds that of the penalty, -Omega/2.
 
+    Zero at the optimal critic.
     f-gan: 1/2 int (p - f*'(psi) q) Laplacian psi (Roth et al. 2017, Eq. 32).
     js: 1/2 int (p/s - q/(1 - s)) Laplacian s, s = sigmoid(v) (derived in docs/derivations.md).
-    Raises SteadyganError for other regularizers.
+
+    Raises:
+        SteadyganError: for other regularizers.
 
     >>> p, q = Normal((0.0,), (1.0,)), Normal((1.0,), (1.0,))
     >>> abs(miss("js", "gan", optimal("gan", p, q), p, q)) < 1e-9
@@ -228,12 +241,12 @@ def miss(
 
 @dataclass(frozen=True)
 class Expansion:
-    """F_gamma against its expansions. Errors are F_gamma - expansion at each of ``gammas``; orders
-    are fitted in log gamma.
+    """F_gamma against its expansions.
 
-    objective: F. smoothed: F_gamma. omega: of the regularizer. slope: of F_gamma by Eq. 13. miss:
-    the coefficient of gamma that the penalty misses (Eq. 32). deviation: |1 - (F_gamma -
-    F)/(-gamma/2 Omega)|. laplacian_*: Eq. 13; penalty_*: Eq. 18.
+    Errors are F_gamma - expansion at each of ``gammas``; orders are fitted in log gamma. objective:
+    F. smoothed: F_gamma. omega: of the regularizer. slope: of F_gamma by Eq. 13. miss: the
+    coefficient of gamma that the penalty misses (Eq. 32). deviation: |1 - (F_gamma - F)/(-gamma/2
+    Omega)|. laplacian_*: Eq. 13; penalty_*: Eq. 18.
     """
 
     gammas: tuple[float, ...]
@@ -257,11 +270,14 @@ def expand(
     critic: Critic | None = None,
     gammas: Sequence[float] = GAMMAS,
 ) -> Expansion:
-    """Measure how well the Laplacian form and a regularizer stand for noise of variance gamma, at a
-    critic (by default the optimal one).
+    """Return how well the Laplacian form and a regularizer stand for noise of variance gamma.
 
-    The regularizer must fit the divergence: js goes with gan and js, f-gan with its own. Raises
-    SteadyganError where it does not.
+    At a critic, by default the optimal one.
+    The regularizer must fit the divergence: js goes with gan and js, f-gan with its own.
+
+    Raises:
+        SteadyganError: where it does not.
+
     Reference: Roth et al. 2017, Eqs. 11-19, 32.
     """
     divergence, regularizer = fitting(divergence, regularizer)
@@ -316,8 +332,11 @@ def _order(gammas: Sequence[float], errors: Sequence[float]) -> float:
 def fitting(
     divergence: Divergence | str, regularizer: Regularizer | str
 ) -> tuple[Divergence, Regularizer]:
-    """Return both, built; raises SteadyganError where the penalty does not stand for noise in the
-    divergence."""
+    """Return both, built.
+
+    Raises:
+        SteadyganError: where the penalty does not stand for noise in the divergence.
+    """
     made: Divergence = build("divergence", divergence)
     penalty: Regularizer = build("regularizer", regularizer)
     name = spec(made)

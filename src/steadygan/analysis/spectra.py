@@ -18,8 +18,7 @@ DENSE = 300
 
 
 class Products:
-    """Products with the Jacobian J (m, n) of a flat map at a point, without forming it; counts what
-    it spends."""
+    """Products with the Jacobian J (m, n) of a flat map at a point, not formed; counts them."""
 
     def __init__(self, function: Map, at: Tensor) -> None:
         self.at = at.detach().requires_grad_()
@@ -65,8 +64,10 @@ class Products:
 
 @dataclass(frozen=True)
 class Eigenvalue:
-    """An eigenvalue, the residual ||Jv - λv|| / ||v|| of its eigenvector, and whether the method
-    says that it converged."""
+    """An eigenvalue, and the residual ||Jv - λv|| / ||v|| of its eigenvector.
+
+    And whether the method says that it converged.
+    """
 
     value: complex
     residual: float
@@ -75,10 +76,10 @@ class Eigenvalue:
 
 @dataclass(frozen=True)
 class Spectrum:
-    """Some eigenvalues, the asked end first, the number of products with J that they cost, and
-    whether they are all there are.
+    """Some eigenvalues, the asked end first, and the number of products with J that they cost.
 
-    vectors (n, count): the eigenvectors as columns, or None where they were not kept.
+    And whether they are all there are. vectors (n, count): the eigenvectors as columns, or None
+    where they were not kept.
     """
 
     values: list[Eigenvalue]
@@ -97,12 +98,19 @@ def leading(
     budget: int = 300,
     tolerance: float = 1e-6,
 ) -> Spectrum:
-    """Return leading eigenvalues of the Jacobian (n, n) by ARPACK: ``which`` is LM (modulus) or LR
-    (real part).
+    """Return leading eigenvalues of the Jacobian (n, n) by ARPACK.
 
-    budget: products with J, about. tolerance: an eigenvalue counts as converged where its residual,
-    computed anew, is below tolerance·|λ|max. What did not converge within the budget is returned so
-    labelled, from one Arnoldi factorisation.
+    What did not converge within the budget is returned so labelled, from one Arnoldi factorisation.
+
+    Args:
+        function: (n,) -> (n,).
+        at: the point (n,) of the Jacobian.
+        count: how many eigenvalues.
+        which: LM (modulus) or LR (real part).
+        budget: products with J, about.
+        tolerance: an eigenvalue counts as converged where its residual, computed anew, is below
+            tolerance·|λ|max.
+
     Reference: Lehoucq, Sorensen and Yang 1998.
 
     >>> leading(lambda w: -2 * w, torch.ones(30, dtype=torch.float64), 1).values[0].value.real
@@ -150,14 +158,20 @@ def survey(
     tolerance: float = 1e-3,
     scale: float | None = None,
 ) -> Spectrum:
-    """Return what ``budget`` products tell about the whole spectrum: every eigenvalue of up to 300,
-    else the Ritz values, by modulus.
+    """Return what ``budget`` products tell about the whole spectrum, by modulus.
 
-    The Ritz values of one Arnoldi factorisation settle from the outside inwards, at every end at
-    once; their residuals are
-    |h_{k+1,k} y_k|, which equals ||Jv - λv|| up to rounding. tolerance: relative to ``scale``, by
-       default |λ|max. Reference: Saad 2011,
-    "Numerical Methods for Large Eigenvalue Problems", section 6.2.
+    Every eigenvalue of up to 300, else the Ritz values. Those of one Arnoldi factorisation settle
+    from the outside inwards, at every end at once; their residuals are |h_{k+1,k} y_k|, which
+    equals ||Jv - λv|| up to rounding.
+
+    Args:
+        function: (n,) -> (n,).
+        at: the point (n,) of the Jacobian.
+        budget: products with J.
+        tolerance: of the residuals, relative to ``scale``.
+        scale: by default |λ|max.
+
+    Reference: Saad 2011, "Numerical Methods for Large Eigenvalue Problems", section 6.2.
 
     >>> found = survey(lambda w: w * torch.tensor([3.0, -5.0]), torch.ones(2))
     >>> [round(e.value.real) for e in found.values]
@@ -213,10 +227,10 @@ def _arpack(
 
 
 def _arnoldi(products: Products, at: Tensor, width: int) -> tuple[np.ndarray, Tensor, np.ndarray]:
-    """Return the Ritz values of one factorisation of ``width`` products, its basis (n, m), and for
-    each value a vector in it.
+    """Return the Ritz values of one factorisation of ``width`` products, and its basis (n, m).
 
-    Below the coordinates of the vectors stands one more row: the residuals.
+    And for each value a vector in the basis. Below the coordinates of the vectors stands one more
+    row: the residuals.
     """
     basis = torch.zeros(width + 1, len(at), dtype=at.dtype, device=at.device)
     small = np.zeros((width + 1, width))

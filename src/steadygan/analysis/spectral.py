@@ -147,8 +147,10 @@ def _sparse(system: System, budget: int, alone: bool) -> tuple[Spectral, int]:
 def _bound(
     system: System, active: np.ndarray, verdict: str, budget: int
 ) -> tuple[float | None, float | None, int]:
-    """Return an upper bound of the limit of the learning rate, a smaller rate at which nothing that
-    was computed is unstable, and the cost."""
+    """Return an upper bound of the limit of the learning rate, a smaller rate, and the cost.
+
+    At the smaller rate nothing that was computed is unstable.
+    """
     if not len(active):
         return None, None, 0
     h, spent = system.lr, 0

@@ -57,8 +57,10 @@ def modes(rates: np.ndarray, h: float = 0.0) -> Modes:
     an optimizer's squared gradients, do not hide each other. An eigenvalue is certain where its
     condition says so to first order. Where the condition does not (a defective eigenvalue has none)
     the nearest point of the stability limit must not be an eigenvalue of any matrix within
-    rounding: its smallest singular value is larger. Raises SteadyganError for a matrix that is not
-    finite.
+    rounding: its smallest singular value is larger.
+
+    Raises:
+        SteadyganError: for a matrix that is not finite.
 
     Reference: Trefethen and Embree 2005, "Spectra and Pseudospectra", sections 2 and 52.
 
@@ -82,7 +84,7 @@ def modes(rates: np.ndarray, h: float = 0.0) -> Modes:
 
     @cache  # clusters share their points
     def apart(point: complex) -> bool:
-        """Whether no matrix within rounding has this eigenvalue."""
+        """Return whether no matrix within rounding has this eigenvalue."""
         shifted = balanced - point * np.eye(len(values))
         return bool(scipy.linalg.svdvals(shifted)[-1] > rounding)
 
@@ -109,7 +111,7 @@ def grown(rates: np.ndarray, h: float | np.ndarray) -> np.ndarray:
 
 
 def _limit_points(rate: complex, h: float) -> list[complex]:
-    """The nearest point of the circle (of the axis), or eight around a mode near s = 0."""
+    """Return the nearest point of the circle (of the axis), or eight around a mode near s = 0."""
     if not h:
         return [1j * rate.imag]
     factor = 1 + h * rate

@@ -1,5 +1,4 @@
-"""Whom the doctor sees: a run folder at its newest checkpoint, or a file of the user's own that
-makes a GAN."""
+"""Whom the doctor sees: a run folder at its newest checkpoint, or a user's file with a GAN."""
 
 from __future__ import annotations
 
@@ -57,8 +56,10 @@ class Subject:
     """Generator and critic at the run's oldest checkpoint, where it keeps more than one."""
 
     def path(self) -> GamePath | None:
-        """Return the field between the earlier state and this one; None where there is none, or the
-        penalty has a kink."""
+        """Return the field between the earlier state and this one.
+
+        None where there is no earlier one, or the penalty has a kink.
+        """
         if self.earlier is None or any(r.not_smooth for r in self.game.regularizers):
             return None
         context = Context(progress=self.progress, memory=self.memory)
@@ -78,8 +79,11 @@ class Subject:
 
 
 def load_subject(path: Path | str) -> Subject:
-    """Return the GAN of a run folder or of a .py file; raises SteadyganError where it is neither,
-    or where something is missing."""
+    """Return the GAN of a run folder or of a .py file.
+
+    Raises:
+        SteadyganError: where it is neither, or where something is missing.
+    """
     path = Path(path)
     if path.suffix == ".py":
         return load_user_gan(path)
@@ -91,10 +95,12 @@ def load_subject(path: Path | str) -> Subject:
 
 
 def load_run(path: Path | str) -> Subject:
-    """Return a run's networks, optimizers and memory from its newest checkpoint, with a batch of
-    its own data and fixed noise.
+    """Return a run's networks, optimizers and memory from its newest checkpoint.
 
-    Raises SteadyganError for a folder that is no run, or whose checkpoint does not fit.
+    With a batch of its own data and fixed noise.
+
+    Raises:
+        SteadyganError: for a folder that is no run, or whose checkpoint does not fit.
     """
     folder = RunFolder.open(Path(path))
     about = folder.describe()
@@ -142,8 +148,9 @@ def load_run(path: Path | str) -> Subject:
 
 
 def load_user_gan(path: Path | str) -> Subject:
-    """Return the GAN that a .py file's ``make_game()`` returns, as a dictionary or as an object
-    with these names.
+    """Return the GAN that a .py file's ``make_game()`` returns.
+
+    It is a dictionary, or an object, with these names.
 
     generator, critic: ``torch.nn.Module``, the critic's logits large on real samples. data: real
     samples (B, *event). latents: (B, ...).
@@ -151,8 +158,10 @@ def load_user_gan(path: Path | str) -> Subject:
     or optimizers: torch's, by the same two names. Optional: regularizers (specs), smoothing,
     constraint, dynamics ('alternating'), labels (real, generated), progress.
 
-    The file is run: diagnose only files that you trust. Raises SteadyganError with all that is
-    missing or of another type.
+    The file is run: diagnose only files that you trust.
+
+    Raises:
+        SteadyganError: with all that is missing or of another type.
     """
     path = Path(path)
     made = _made(path)

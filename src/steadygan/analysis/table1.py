@@ -1,12 +1,12 @@
-r"""Table 1 of Mescheder et al. 2018, measured: which method converges locally, where both
-distributions have densities and where not.
+r"""Table 1 of Mescheder et al. 2018, measured: which method converges locally.
 
-Two games. In the GENERAL case both distributions are points: the Dirac-GAN, delta_0 against
-delta_theta, D(x) = psi x. In the ABSOLUTELY CONTINUOUS case the data are N(0, 1), the generator is
-G(z) = mu + s z, z ~ N(0, 1), and D(x) = psi_1 x + psi_2 x^2: then the critic's own loss curves in
-every direction of psi, with E[phi phi'] of its features phi, and where that is positive definite
-nothing else has to damp. At the equilibrium (mu, s, psi) = (0, 1, 0) the field's Jacobian falls
-into two blocks, of (mu, psi_1) and of (s, psi_2),
+Where both distributions have densities and where not. Two games. In the GENERAL case both
+distributions are points: the Dirac-GAN, delta_0 against delta_theta, D(x) = psi x. In the
+ABSOLUTELY CONTINUOUS case the data are N(0, 1), the generator is G(z) = mu + s z, z ~ N(0, 1), and
+D(x) = psi_1 x + psi_2 x^2: then the critic's own loss curves in every direction of psi, with E[phi
+phi'] of its features phi, and where that is positive definite nothing else has to damp. At the
+equilibrium (mu, s, psi) = (0, 1, 0) the field's Jacobian falls into two blocks, of (mu, psi_1) and
+of (s, psi_2),
 
 .. math:: \begin{pmatrix} 0 & ka \\ -ka & -q \end{pmatrix}, \qquad k = 1, 2, \quad q = c m +
 (\text{penalty}) k^2,
@@ -45,10 +45,9 @@ _SHRUNK = 1e-3
 
 @dataclass(frozen=True)
 class Method:
-    """A row of the table: a game and its dynamics, and the verdicts of the paper for the two cases,
-    as recalled.
+    """A row of the table: a game and its dynamics, and the paper's verdicts for the two cases.
 
-    game: keywords of ``Game``. dynamics: a spec.
+    The verdicts are as recalled. game: keywords of ``Game``. dynamics: a spec.
     """
 
     name: str
@@ -82,9 +81,10 @@ METHODS = (
 
 @dataclass(frozen=True)
 class Verdict:
-    """One cell of the table. eigenvalues: of the field at the equilibrium, None where it has no
-    Jacobian, then ``reason`` says why.
+    """One cell of the table.
 
+    eigenvalues: of the field at the equilibrium, None where it has no Jacobian, then ``reason``
+    says why.
     ratio: distance from the equilibrium after ``steps`` steps over that before. converges:
     measured. recalled: the paper's, from memory.
     """
@@ -119,8 +119,10 @@ class Affine(nn.Module):
 
 
 class Quadratic(nn.Module):
-    """D(x) = psi_1 x + psi_2 x^2: (B, 1) -> (B,) logits; what the log ratio of two Gaussians is, up
-    to a constant."""
+    """D(x) = psi_1 x + psi_2 x^2: (B, 1) -> (B,) logits.
+
+    What the log ratio of two Gaussians is, up to a constant.
+    """
 
     def __init__(self, psi_1: float = 0.0, psi_2: float = 0.0) -> None:
         super().__init__()
@@ -134,8 +136,9 @@ class Quadratic(nn.Module):
 
 @cache
 def normal_nodes(count: int = NODES) -> Tensor:
-    """Return equally weighted nodes (count,) with the moments of N(0, 1) up to the fifth: 0, 1, 0,
-    3, 0.
+    """Return equally weighted nodes (count,) with the moments of N(0, 1) up to the fifth.
+
+    These are 0, 1, 0, 3, 0.
 
     >>> x = normal_nodes()
     >>> [round(x.pow(k).mean().item(), 9) + 0.0 for k in (1, 2, 3, 4, 5)]
@@ -158,25 +161,28 @@ def normal_nodes(count: int = NODES) -> Tensor:
 
 
 class GridDraws:
-    """Noise and interpolation on the third axis of the grid of samples, so that they are
-    independent of data and latents."""
+    """Noise and interpolation on the third axis of the grid of samples.
+
+    So they are independent of data and latents.
+    """
 
     def normal(self, like: Tensor) -> Tensor:
         """Return ``normal_nodes`` along the last axis of the grid, shaped like ``like``."""
         return normal_nodes().repeat(len(like) // NODES).view(like.shape)
 
     def uniform(self, like: Tensor) -> Tensor:
-        """Return the middles of equal parts of [0, 1] along the last axis of the grid, shaped like
-        ``like``."""
+        """Return the middles of equal parts of [0, 1] along the grid's last axis, like ``like``."""
         middles = (torch.arange(NODES, dtype=like.dtype) + 0.5) / NODES
         return middles.repeat(len(like) // NODES).view(like.shape)
 
 
 def players(case: str, offset: float = 0.0) -> tuple[nn.Module, nn.Module, Batch]:
-    """Return generator, critic and batch of one of ``CASES``, each parameter ``offset`` away from
-    the equilibrium.
+    """Return generator, critic and batch of one of ``CASES``.
 
-    Raises SteadyganError for another case.
+    Each parameter is ``offset`` away from the equilibrium.
+
+    Raises:
+        SteadyganError: for another case.
 
     >>> generator, critic, batch = players("absolutely continuous")
     >>> critic(generator(batch.latent)).abs().max().item()
@@ -201,13 +207,15 @@ def players(case: str, offset: float = 0.0) -> tuple[nn.Module, nn.Module, Batch
 def measure(
     method: Method, case: str, *, offset: float = 0.1, lr: float = 0.3, steps: int = 250
 ) -> Verdict:
-    """Linearise and play one method in one case; the play alone decides where the linearisation
-    decides nothing or does not exist.
+    """Return the verdict of one method in one case, which is linearised and played.
 
-    Convergence is local: the players start ``offset`` away in each parameter, and must come a
-    thousand times closer within ``steps``.
-    Where every real part is below zero and the play disagrees, SteadyganError is raised: then lr is
-    too large or steps are too few.
+    The play alone decides where the linearisation decides nothing or does not exist. Convergence is
+    local: the players start ``offset`` away in each parameter, and must come a thousand times
+    closer within ``steps``.
+
+    Raises:
+        SteadyganError: where every real part is below zero and the play disagrees; then lr is too
+            large or steps are too few.
 
     >>> measure(METHODS[7], "general").converges
     True
@@ -235,8 +243,9 @@ def measure(
 
 
 def table1(methods: Iterable[Method] = METHODS) -> list[Verdict]:
-    """Return the measured table, one verdict for each method and case; Mescheder et al. 2018, Table
-    1.
+    """Return the measured table, one verdict for each method and case.
+
+    Mescheder et al. 2018, Table 1.
 
     >>> [v.converges for v in table1(METHODS[:1])]
     [True, False]

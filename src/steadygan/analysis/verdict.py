@@ -95,8 +95,10 @@ def advice(found: Diagnosis) -> str:
 
 
 def plain(value: Any) -> Any:
-    """Return plain data for JSON: dataclasses as dictionaries, a complex value as re and im, what
-    is not finite as null."""
+    """Return plain data for JSON.
+
+    Dataclasses as dictionaries, a complex value as re and im, what is not finite as null.
+    """
     if is_dataclass(value) and not isinstance(value, type):
         held = {f.name: getattr(value, f.name) for f in fields(value)}
         if "value" in held:
@@ -258,8 +260,10 @@ def _distance(found: Diagnosis) -> str:
 
 
 def _best(found: Diagnosis) -> str | None:
-    """Return the alternative that is stable, or else the one that grows least where it helps; None
-    where none does."""
+    """Return the alternative that is stable, or else the one that grows least where it helps.
+
+    None where none does.
+    """
     now = found.spectrum.radius if found.spectrum else None
     known = {name: other for name, other in found.alternatives.items() if other.radius is not None}
     if now is None or not known:

@@ -29,7 +29,7 @@ def printable(text: str) -> str:
 
 
 def unknown(what: str, given: str, choices: Iterable[str]) -> SteadyganError:
-    """Build the error for an unknown name: the choices, those that look most like it first.
+    """Return the error for an unknown name: the choices, those that look most like it first.
 
     >>> print(unknown("colour", "gren", ["blue", "green"]))
     Unknown colour 'gren'. Available, nearest first: green, blue.

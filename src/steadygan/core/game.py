@@ -75,8 +75,10 @@ class Game:
     so that the minimax game is zero-sum in the regularized value; with another objective, such as
     the non-saturating one, it is the natural extension. Omega counts by its dependence on generated
     samples. Near an equilibrium whose critic is flat nothing changes to first order, because a
-    zero-centred Omega is quadratic in the critic's gradient. Raises SteadyganError where no penalty
-    looks at generated samples.
+    zero-centred Omega is quadratic in the critic's gradient.
+
+    Raises:
+        SteadyganError: for regularize_generator where no penalty looks at generated samples.
 
     >>> game = Game("nonsaturating", ["js:gamma=0.1"])
     >>> D, G = torch.nn.Linear(3, 1), torch.nn.Linear(2, 3)
@@ -140,9 +142,10 @@ class Game:
 
         ``real`` and ``fake`` are (B, *event), with or without a graph.
 
-        Raises SteadyganError for logits of another shape than (B,), (B, 1) or (B, 1, 1, 1), for
-        batches that cannot be interpolated or paired, and for an annealed strength without
-        ``at.progress``.
+        Raises:
+            SteadyganError: for logits of another shape than (B,), (B, 1) or (B, 1, 1, 1), for
+                batches that cannot be interpolated or paired, and for an annealed strength without
+                ``at.progress``.
         """
         return self.critic_terms(critic, real, fake, labels=labels, at=at, slopes=slopes).loss
 
@@ -274,7 +277,7 @@ class Game:
         at: Context = Context(),
         slopes: Slopes = AUTOGRAD,
     ) -> dict[str, Scores]:
-        """Evaluate a critic at points, all in one pass, with the input gradients for penalties."""
+        """Return a critic's scores at points, in one pass, with input gradients for penalties."""
         reading = self.outputs.reading
         if not set(points) & set(self.where):
             whole = score(critic, join(points), reading=reading)

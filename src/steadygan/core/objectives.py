@@ -191,7 +191,11 @@ class Relativistic(Objective):
     curvature: ClassVar[Curvature] = Curvature(critic=1 / 2, generator=1 / 2, centred=True)
 
     def critic(self, real: Tensor, fake: Tensor) -> Tensor:
-        """Return the loss over pairs; raises where real and fake differ in number."""
+        """Return the loss over pairs.
+
+        Raises:
+            SteadyganError: where real and fake differ in number.
+        """
         return F.softplus(_paired(fake, real)).mean()
 
     def generator(self, real: Tensor, fake: Tensor) -> Tensor:

@@ -227,7 +227,7 @@ class Sum(Outputs):
 def _summed(
     logits: Sequence[Tensor], shares: Sequence[float], factors: Sequence[float]
 ) -> list[Probe]:
-    """A probe for each output: the sum of its logits times a factor."""
+    """Return a probe for each output: the sum of its logits times a factor."""
     return [
         Probe(_at(o, torch.full_like(t, factors[o]), logits), shares[o])
         for o, t in enumerate(logits)

@@ -56,8 +56,9 @@ class Heads(NamedTuple):
 def read(out: Any, rows: int, reading: Reading = "auto") -> Heads:
     """Return the outputs in what a critic returned for ``rows`` samples.
 
-    Raises SteadyganError for what is no output of so many samples, and for nested lists that can be
-    read in two ways.
+    Raises:
+        SteadyganError: for what is no output of so many samples, and for nested lists that can be
+            read in two ways.
 
     >>> maps = [(torch.zeros(4, 1, 3, 3), [torch.zeros(4, 8, 6, 6)]), (torch.zeros(4, 1), [])]
     >>> [tuple(logits.shape) for logits in read(maps, 4).logits]
@@ -108,7 +109,7 @@ def _each(items: Sequence[Any], reading: Reading) -> Found:
 
 
 def _pair(out: Sequence[Any]) -> bool:
-    """Whether it is (logits, their feature maps)."""
+    """Return whether it is (logits, their feature maps)."""
     if len(out) != 2 or not isinstance(out[1], (list, tuple)):
         return False
     heads, maps = out
@@ -122,7 +123,7 @@ def _tensors(out: Any) -> bool:
 
 
 def _groups(maps: Any) -> list[tuple[Tensor, ...]]:
-    """Feature maps by the part of the critic that they come from."""
+    """Return feature maps by the part of the critic that they come from."""
     if isinstance(maps, Tensor):
         return [(maps,)]
     return [tuple(maps)] if _tensors(maps) else [g for item in maps for g in _groups(item)]

@@ -67,7 +67,14 @@ class Entry:
 
 
 def base(kind: str) -> Callable[[T], T]:
-    """Make a class the base of a kind (class decorator): ``register`` takes its subclasses only."""
+    """Make a class the base of a kind (class decorator): ``register`` takes its subclasses only.
+
+    Args:
+        kind: one of ``KINDS``.
+
+    Returns:
+        the decorator, which gives the class back.
+    """
 
     def add(cls: T) -> T:
         _bases[kind] = cls
@@ -79,8 +86,16 @@ def base(kind: str) -> Callable[[T], T]:
 def register(kind: str, name: str) -> Callable[[T], T]:
     """Make a frozen dataclass available under ``name`` (class decorator).
 
-    Raises where the name is taken, the class is not of the kind's base, or the docstring has no
-    Reference.
+    Args:
+        kind: one of ``KINDS``.
+        name: how specs spell it.
+
+    Returns:
+        the decorator, which gives the class back.
+
+    Raises:
+        SteadyganError: where the name is taken, the class is not of the kind's base, or the
+            docstring has no Reference.
 
     >>> from dataclasses import dataclass
     >>> from steadygan.core.constraints import Constraint
@@ -146,7 +161,11 @@ def names(kind: str) -> list[str]:
 
 
 def lookup(kind: str, name: str) -> type:
-    """Return the class registered under ``name``; an unknown one raises with the choices."""
+    """Return the class registered under ``name``.
+
+    Raises:
+        SteadyganError: for an unknown name, with the choices.
+    """
     entries = _known(kind)
     if name not in entries:
         raise unknown(kind, name, sorted(entries))
@@ -154,10 +173,11 @@ def lookup(kind: str, name: str) -> type:
 
 
 def build(kind: str, given: Any) -> Any:
-    """Build the object that a spec spells, ``'r1:gamma=10'``; an object of the kind stays as it is.
+    """Return the object that a spec spells, ``'r1:gamma=10'``; an object of the kind stays itself.
 
-    Raises SteadyganError for an unknown name or setting (with the choices) and for a value that the
-    setting does not take.
+    Raises:
+        SteadyganError: for an unknown name or setting (with the choices) and for a value that the
+            setting does not take.
     """
     if not isinstance(given, str):
         if _where.get(type(given), ("",))[0] == kind:
@@ -201,11 +221,13 @@ def build(kind: str, given: Any) -> Any:
 
 
 def spec(item: Any) -> str:
-    """Spell an object: the inverse of ``build``.
+    """Return how an object is spelled: the inverse of ``build``.
 
-    With the settings that differ from their defaults and, always, the first one.
+    With the settings that differ from their defaults and, always, the first one. Tensor settings
+    (a fleet's members differ in them) are written as numbers.
 
-    Tensor settings (a fleet's members differ in them) are written as numbers.
+    Raises:
+        SteadyganError: for an object whose class is not registered.
     """
     if type(item) not in _where:
         raise SteadyganError(
@@ -226,7 +248,10 @@ def spec(item: Any) -> str:
 
 
 def expand(text: str) -> list[str]:
-    """Expand braces into the grid that they spell, as a shell does; text without braces is itself.
+    """Return the grid that braces spell, as a shell expands them; without braces the text itself.
+
+    Raises:
+        SteadyganError: where a brace does not open or close.
 
     >>> expand("js:gamma={0.1,1}")
     ['js:gamma=0.1', 'js:gamma=1']
@@ -292,7 +317,7 @@ def _origin(cls: type) -> tuple[str, str]:
 
 
 def _settings(cls: type) -> dict[str, Any]:
-    """Map each constructor argument of a registered class to its type."""
+    """Return the type of each constructor argument of a registered class."""
     hints = typing.get_type_hints(cls)
     plain = {
         key: hint.type if isinstance(hint, dataclasses.InitVar) else hint

@@ -74,9 +74,16 @@ Strength = float | Tensor | Schedule
 
 
 def strength(value: Strength, anneal: float | None, schedule: str, what: str) -> Strength:
-    """Check a strength and fold ``anneal`` and ``schedule`` into it.
+    """Return a strength, checked, with ``anneal`` and ``schedule`` folded into it.
 
-    Raises SteadyganError for a negative or non-finite one.
+    Args:
+        value: a number >= 0, a 0-d tensor or a schedule.
+        anneal: the share of it that is left at the end.
+        schedule: the name of the way there.
+        what: how messages call it.
+
+    Raises:
+        SteadyganError: for a negative or non-finite number, and for what cannot be annealed.
     """
     if schedule not in SCHEDULES:
         raise unknown("schedule", schedule, SCHEDULES)
@@ -110,7 +117,11 @@ def scaled(value: Strength, factor: float) -> Strength:
 
 
 def at(value: Strength, progress: float | None) -> float | Tensor:
-    """Return a strength now; a schedule without progress raises: any would be wrong."""
+    """Return a strength now.
+
+    Raises:
+        SteadyganError: for a schedule without progress: any would be wrong.
+    """
     if not isinstance(value, Schedule):
         return value
     if progress is None:

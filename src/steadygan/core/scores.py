@@ -87,11 +87,13 @@ def score(
     slopes: Slopes = AUTOGRAD,
     reading: Reading = "auto",
 ) -> Scores:
-    r"""Evaluate a critic: logits D(x), and with ``gradient`` also :math:`\nabla_x D(x)`.
+    r"""Return a critic's scores: logits D(x), and with ``gradient`` also :math:`\nabla_x D(x)`.
 
     The samples may be plain tensors or carry a graph; they are left as they were. A critic that
     ignores its input has gradient zero; of a critic of many outputs it is that of their mean.
-    Raises SteadyganError where the critic returns what cannot be read as logits.
+
+    Raises:
+        SteadyganError: where the critic returns what cannot be read as logits.
 
     >>> score(lambda x: (x**2).sum(1), Samples(torch.tensor([[1.0, 2.0]])), gradient=True).gradient
     tensor([[2., 4.]], grad_fn=<...>)
@@ -251,7 +253,7 @@ def _scores(x: Tensor, heads: Heads, labels: Tensor | None) -> Scores:
 
 
 def _rows(given: Sequence[Tensor | None], like: Sequence[Tensor]) -> Tensor | None:
-    """Cotangents of one output at all points as one batch, 0 where there is none."""
+    """Return cotangents of one output at all points as one batch, 0 where there is none."""
     if all(c is None for c in given):
         return None
     filled = [torch.zeros_like(t) if c is None else c for c, t in zip(given, like, strict=True)]

@@ -1,5 +1,8 @@
-"""How a critic's input gradient is taken: a function's value at x, and the way to pull cotangents
-of it back to x, such that the result is differentiable again."""
+"""How a critic's input gradient is taken.
+
+A function's value at x, and the way to pull cotangents of it back to x, such that the result is
+differentiable again.
+"""
 
 from __future__ import annotations
 
@@ -70,8 +73,10 @@ class Autograd(Slopes):
 
 @dataclass(frozen=True)
 class Func(Slopes):
-    """By ``torch.func.vjp``: inside torch.func's transforms and torch.compile. It does not work for
-    batch normalisation in training mode."""
+    """By ``torch.func.vjp``: inside torch.func's transforms and torch.compile.
+
+    It does not work for batch normalisation in training mode.
+    """
 
     def __call__(
         self, function: Callable[[Tensor], Tensors], x: Tensor

@@ -69,8 +69,12 @@ class ExplicitNoise(Smoothing):
     nsr is the noise-to-signal ratio.
 
     The critic still sees B samples, the nsr copies of one sample side by side. variance: of the
-    noise, in squared units of the samples. Raises where nsr does not divide B. Reference: Roth et
-    al. 2017, section 5.4.
+    noise, in squared units of the samples.
+
+    Raises:
+        SteadyganError: where nsr does not divide B.
+
+    Reference: Roth et al. 2017, section 5.4.
 
     >>> build("smoothing", "explicit-noise:variance=0.01,nsr=4")
     ExplicitNoise(variance=0.01, nsr=4)

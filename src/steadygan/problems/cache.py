@@ -122,9 +122,12 @@ def _sync(path: Path) -> None:
 
 
 def reserve(file: int, size: int) -> None:
-    """Make sure that a file's blocks exist; raises OSError where there is no room.
+    """Make sure that a file's blocks exist.
 
     Writing to a mapped file on a full disk kills the process, with no exception to catch.
+
+    Raises:
+        OSError: where there is no room.
     """
     if hasattr(os, "posix_fallocate") and size:
         os.posix_fallocate(file, 0, size)

@@ -73,7 +73,7 @@ class _Decoder:
         self.share = reading.bytes // cores()
 
     def __call__(self, chunk: Sequence[int], alone: bool = False) -> Seen:
-        """Decode some images and return what was seen of them; heavy ones only if ``alone``."""
+        """Return what is seen of some images, decoded here; heavy ones only if ``alone``."""
         seen = Seen()
         for i in chunk:
             try:

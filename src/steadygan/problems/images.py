@@ -32,8 +32,10 @@ class Images(Problem):
     [-1, 1] of shape (channels, resolution, resolution), flipped left to right with probability 1/2
     if ``flip``. With ``conditional`` their classes are passed on as labels, found as
     ``classes_from`` says. ``broken``, ``value_range`` and ``limit`` are those of ``load_images``.
-    Raises SteadyganError for settings out of range, for data that cannot be read, and where
-    ``conditional`` finds fewer than two classes.
+
+    Raises:
+        SteadyganError: for settings out of range, for data that cannot be read, and where
+            ``conditional`` finds fewer than two classes.
 
     >>> digits = Images(data="digits", resolution=8, channels=1, flip=False, conditional=True)
     >>> digits.event, digits.classes, digits.stream(seed=0).draw(5).x.shape

@@ -111,8 +111,10 @@ def sliced_wasserstein(
 
     W1 in one dimension is the integral over q in [0, 1] of |F_x^-1(q) - F_y^-1(q)|; with N = M that
     is the mean difference of the sorted projections. The directions are drawn from ``rng``, or are
-    the same at every call without it. inf where a sample is not finite. Raises SteadyganError for
-    dimensions that differ.
+    the same at every call without it. inf where a sample is not finite.
+
+    Raises:
+        SteadyganError: for dimensions that differ.
 
     >>> sliced_wasserstein(torch.tensor([[0.0], [1.0]]), torch.tensor([[3.0], [2.0]]))
     2.0
@@ -148,8 +150,10 @@ def wasserstein(x: Tensor, y: Tensor) -> float:
 
     W1 = min over permutations s of the mean of |x_i - y_s(i)|, an assignment problem: a second for
     2,048 samples that overlap, several for clouds far apart. Biased upwards like N^(-1/d): two
-    draws of one distribution are not at 0. inf where a sample is not finite. Raises SteadyganError
-    for shapes that differ.
+    draws of one distribution are not at 0. inf where a sample is not finite.
+
+    Raises:
+        SteadyganError: for shapes that differ.
 
     >>> wasserstein(torch.tensor([[0.0, 0.0], [1.0, 0.0]]), torch.tensor([[1.0, 2.0], [0.0, 2.0]]))
     2.0
@@ -171,9 +175,12 @@ def wasserstein(x: Tensor, y: Tensor) -> float:
 
 
 def onto_segments(samples: Tensor, segments: Tensor) -> Foot:
-    """Project samples (N, d) onto the nearest of the line segments (S, 2, d), given by their ends.
+    """Return the feet of samples (N, d) on the nearest of the line segments (S, 2, d).
 
-    The position runs through the segments in their order, by length.
+    Segments are given by their ends. The position runs through them in their order, by length.
+
+    Raises:
+        SteadyganError: for segments of another shape or of length zero.
 
     >>> onto_segments(torch.tensor([[1.0, 2.0]]), torch.tensor([[[0.0, 0.0], [4.0, 0.0]]]))
     Foot(distance=tensor([2.], dtype=torch.float64), position=tensor([0.2500], dtype=torch.float64))
@@ -198,9 +205,12 @@ def onto_segments(samples: Tensor, segments: Tensor) -> Foot:
 
 
 def onto_circle(samples: Tensor, radius: float) -> Foot:
-    """Project samples (N, 2) onto the circle of that radius around the origin.
+    """Return the feet of samples (N, 2) on the circle of that radius around the origin.
 
     The position is the angle from the x-axis over 2 pi.
+
+    Raises:
+        SteadyganError: for samples that do not lie in the plane.
 
     >>> onto_circle(torch.tensor([[0.0, 3.0]]), radius=1)
     Foot(distance=tensor([2.], dtype=torch.float64), position=tensor([0.2500], dtype=torch.float64))

@@ -87,6 +87,9 @@ class Problem:
 
         Args:
             progress: called with (done, total).
+
+        Returns:
+            what was read; None where samples are made.
         """
         return None
 

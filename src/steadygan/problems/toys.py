@@ -60,9 +60,9 @@ class Toy(Problem):
 
 
 class Mixture(Toy):
-    """Base of the mixtures: centre + std * (two-dimensional normal noise) @ plane, every centre (K,
-    d) equally likely.
+    """Base of the mixtures: centre + std * (two-dimensional normal noise) @ plane.
 
+    Every centre (K, d) is equally likely.
     ``plane`` (2, d) holds the orthonormal directions of the noise; ``radii`` names the shares of
     samples near a mode in the metrics.
     """
@@ -113,12 +113,13 @@ def _tilt(axis: tuple[float, float, float], angle: float) -> Tensor:
 @register("problem", "mixture3d")
 @dataclass(frozen=True)
 class Mixture3D(Mixture):
-    """Seven narrow Gaussians on a ring in a plane tilted in 3-D: data on a submanifold, where an
-    unregularized GAN collapses.
+    """Seven narrow Gaussians on a ring in a plane tilted in 3-D: data on a submanifold.
+
+    An unregularized GAN collapses there.
 
     x = (sin a + e1, cos a + e2, 0) R + (1, 1, 1)/sqrt 3 with a = 2 pi k/7 and e1, e2 ~ N(0,
     0.01^2), so there is no noise across the plane; R is the Rodrigues matrix of pi/4 about (1, -1,
-       0)/sqrt 2, applied to row vectors. Event (3,).
+    0)/sqrt 2, applied to row vectors. Event (3,).
 
     Metrics as in ``Mixture.measure``, with hq10 and hq3 the shares within 0.1 and 0.03 of a mode,
     in 3-D. Real samples, 5,120 of them: hq3 = 1 - exp(-4.5) = 0.989, sw1 about 0.010, up to 0.020.
@@ -272,8 +273,9 @@ class Segments(Curve):
 @register("problem", "line2d")
 @dataclass(frozen=True)
 class Line2D(Segments):
-    """The uniform distribution on the line segment from (-1, -1/2) to (1, 1/2). Event (2,). Metrics
-    as in ``Curve.measure``.
+    """The uniform distribution on the line segment from (-1, -1/2) to (1, 1/2).
+
+    Event (2,). Metrics as in ``Curve.measure``.
 
     Reference: Mescheder, Geiger and Nowozin 2018, 2-D experiments; where the segment lies is this
     project's choice.
@@ -285,10 +287,9 @@ class Line2D(Segments):
 @register("problem", "lines2d")
 @dataclass(frozen=True)
 class Lines2D(Segments):
-    """The uniform distribution on four segments of length 1, the sides of a square of side 2
-    without its corners. Event (2,).
+    """The uniform distribution on the sides of a square of side 2 without its corners.
 
-    Metrics as in ``Curve.measure``.
+    Four segments of length 1. Event (2,). Metrics as in ``Curve.measure``.
 
     Reference: Mescheder, Geiger and Nowozin 2018, 2-D experiments; where the segments lie is this
     project's choice.
@@ -334,12 +335,11 @@ class PointGame(Toy):
     def measure(
         self, samples: Tensor, critic: nn.Module, labels: Tensor | None = None
     ) -> dict[str, float]:
-        """Return ``distance`` = E||x|| of samples (n, d), which is ||theta|| for the network
-        ``point``, and ``radius``.
+        """Return ``distance`` = E||x|| of samples (n, d), and ``radius``.
 
-        radius = sqrt(distance^2 + ||psi||^2) is the distance from the equilibrium, left out where
-        the critic has no parameter ``psi``. Both are inf where a sample is not finite, the radius
-        also where psi is not.
+        distance is ||theta|| for the network ``point``. radius = sqrt(distance^2 + ||psi||^2) is
+        the distance from the equilibrium, left out where the critic has no parameter ``psi``. Both
+        are inf where a sample is not finite, the radius also where psi is not.
         """
         distance = _mean_norm(samples)
         psi = getattr(critic, "psi", None)
@@ -378,12 +378,14 @@ class Dirac(PointGame):
 @register("problem", "bilinear")
 @dataclass(frozen=True)
 class Bilinear(PointGame):
-    """The bilinear game, a Dirac-GAN with the Wasserstein loss in ``dimension`` coordinates. Event
-    (dimension,).
+    """The bilinear game, a Dirac-GAN with the Wasserstein loss in ``dimension`` coordinates.
 
-    The data are delta_0 and the value is psi' A theta, with A the coupling of the network
-    ``point``. Gradient descent-ascent turns about (0, 0) at as many speeds as A has singular
-    values. Raises SteadyganError for dimension < 2: that is the Dirac-GAN.
+    Event (dimension,). The data are delta_0 and the value is psi' A theta, with A the coupling of
+    the network ``point``. Gradient descent-ascent turns about (0, 0) at as many speeds as A has
+    singular values.
+
+    Raises:
+        SteadyganError: for dimension < 2: that is the Dirac-GAN.
 
     Reference: Gidel, Berard, Vignoud, Vincent and Lacoste-Julien 2019, "A variational inequality
     perspective on GANs".

@@ -27,7 +27,11 @@ class Scale:
     note: str = ""
 
     def __call__(self, values: np.ndarray) -> np.ndarray:
-        """Return values of any shape as bytes; raises ValueError for what is not finite."""
+        """Return values of any shape as bytes.
+
+        Raises:
+            ValueError: for what is not finite.
+        """
         if self.shift is not None:
             return (values.astype(np.int64) >> self.shift).clip(0, 255).astype(np.uint8)
         if values.dtype.kind == "f" and not np.isfinite(values).all():
@@ -46,7 +50,11 @@ class Span:
 
     @staticmethod
     def of(values: np.ndarray) -> Span:
-        """Return the span of an image's values; raises ValueError for what is not finite."""
+        """Return the span of an image's values.
+
+        Raises:
+            ValueError: for what is not finite.
+        """
         low, high = float(values.min()), float(values.max())
         if not np.isfinite([low, high]).all():
             raise ValueError("some of its values are not finite")

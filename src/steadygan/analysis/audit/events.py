@@ -15,15 +15,17 @@ Name = Literal["generator", "critic"]
 
 @dataclass
 class Call:
-    """One call of the critic: the kinds of its rows, its inputs while they live, and whether real
-    and generated samples were mixed in them."""
+    """One call of the critic: the kinds of its rows, and its inputs while they live.
+
+    And whether real and generated samples were mixed in them.
+    """
 
     rows: tuple[tuple[str, int], ...]
     inputs: list[weakref.ref[Tensor]]
     mixed: bool
 
     def saw(self, x: Tensor) -> bool:
-        """Whether a tensor, or the numbers that it is a view of, was an input."""
+        """Return whether a tensor, or the numbers that it is a view of, was an input."""
         return any(seen is not None and same(x, seen) for seen in (r() for r in self.inputs))
 
 

@@ -171,7 +171,7 @@ def _deep(obj: Any) -> Iterator[Tensor]:
 
 
 def _counts(obj: Any) -> bool:
-    """Whether it holds a whole number beside its tensors, as the step of a checkpoint is."""
+    """Return whether it holds a whole number beside its tensors, as the step of a checkpoint is."""
     return isinstance(obj, Mapping) and any(
         isinstance(v, int) and not isinstance(v, bool) for v in obj.values()
     )

@@ -14,7 +14,11 @@ if TYPE_CHECKING:
 
 
 def watch_scalers(trace: Trace) -> Callable[[], None]:
-    """Tell a trace what every gradient scaler does; the function that is returned ends it."""
+    """Tell a trace what every gradient scaler does.
+
+    Returns:
+        a function that ends it.
+    """
     kind: Any = torch.amp.GradScaler
     scale, unscale, step = kind.scale, kind.unscale_, kind.step
 

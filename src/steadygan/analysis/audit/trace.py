@@ -215,7 +215,7 @@ class Trace(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        """Let an operation happen and mark what comes out."""
+        """Return what comes out of an operation, marked."""
         kwargs = kwargs or {}
         if func is Tensor.backward or func is torch.autograd.backward:
             return self._backward(func, args, kwargs)
@@ -344,7 +344,7 @@ class Trace(TorchFunctionMode):
     def _rows(
         self, func: Any, args: Any, kwargs: Mapping[str, Any], marks: list[Mark], made: list[Tensor]
     ) -> tuple[tuple[str, int], ...]:
-        """Which samples lie in which rows, where generated ones and others were concatenated."""
+        """Return which samples lie in which rows, where generated ones and others were joined."""
         if func in _CAT:
             if kwargs.get("dim", [*args, 0][1]) or not any(m.generated for m in marks):
                 return ()
@@ -377,7 +377,7 @@ class Trace(TorchFunctionMode):
 
 
 def _is_sample(t: Tensor, mark: Mark | None) -> bool:
-    """Whether a tensor is of numbers that came neither from the generator nor from chance."""
+    """Return whether a tensor's numbers came neither from the generator nor from chance."""
     made = mark is not None and (mark.generated or mark.random)
     return t.is_floating_point() and t.numel() > 1 and not made
 
@@ -391,7 +391,7 @@ def _number(value: Any) -> float | None:
 
 
 def _logits(out: Any) -> list[Tensor]:
-    """The critic's outputs whose pulls can be told from features': a tensor or a flat list."""
+    """Return the outputs whose pulls can be told from features': of a tensor or a flat list."""
     if isinstance(out, Tensor):
         return [out]
     if isinstance(out, (list, tuple)) and all(isinstance(t, Tensor) for t in out):

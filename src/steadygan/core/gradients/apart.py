@@ -70,7 +70,7 @@ class Watch(TorchFunctionMode):
         return f(*args, **kwargs)
 
     def active(self, tensor: Tensor) -> bool:
-        """Whether a tensor is an activation: it follows from x by known operations."""
+        """Return whether a tensor is an activation: it follows from x by known operations."""
         known = self._activations.get(id(tensor))
         return known is not None and known() is tensor
 
@@ -117,7 +117,7 @@ def named(f: Any) -> str:
 
 
 def native(watch: Watch, f: Any, /, *args: Any, **kwargs: Any) -> Any:
-    """What keeps the rows whatever its settings are, as long as it keeps their number."""
+    """Return what keeps the rows whatever its settings are, as long as it keeps their number."""
     return watch.whole(f(*args, **kwargs))
 
 
@@ -148,7 +148,7 @@ def _split(watch: Watch, f: Any, /, input: Tensor, size: Any, dim: int = 0) -> A
 
 
 def _along(default: int | None) -> Callable[..., Any]:
-    """A rule for what works along one dimension: dim is the first argument, by default this one."""
+    """Return a rule for what works along one dimension: the first argument, or else this one."""
 
     def rule(
         watch: Watch, f: Any, /, input: Tensor, dim: Any = default, *args: Any, **kwargs: Any
@@ -200,8 +200,7 @@ def _repeated(watch: Watch, f: Any, /, input: Tensor, *sizes: Any) -> Tensor:
 
 
 def together(watch: Watch, f: Any, /, input: Any, other: Any, **kwargs: Any) -> Any:
-    """Sums and other operations of two tensors, where none is spread over the samples of
-    another."""
+    """Return sums and the like of two, where none is spread over the samples of another."""
     pair = [t for t in (input, other) if isinstance(t, Tensor)]
     active = [t.ndim for t in pair if watch.active(t)]
     # (B, 1) + (B,) would be (B, B): every sample with every other.
@@ -275,7 +274,7 @@ def _elementwise(watch: Watch, f: Any, /, *args: Any, **kwargs: Any) -> Any:
 
 
 def _layer(ndim: Callable[[int], bool]) -> Callable[..., Any]:
-    """A rule for what has one activation, its first argument, of so many dimensions."""
+    """Return a rule for what has one activation, its first argument, of so many dimensions."""
 
     def rule(watch: Watch, f: Any, /, *args: Any, **kwargs: Any) -> Any:
         x = args[0] if args else kwargs.get("input")
@@ -311,7 +310,7 @@ def _normalized(
 
 
 def _multiplied(watch: Watch, f: Any, /, input: Tensor, other: Tensor) -> Any:
-    """Matrix products: each sample's matrices with its own, or with one for all."""
+    """Return a matrix product: each sample's matrices with its own, or with one for all."""
     one_for_all = watch.active(input) and not watch.active(other) and other.ndim <= 2
     if not (one_for_all and input.ndim > 1) and not (
         max(input.ndim, other.ndim) > 2

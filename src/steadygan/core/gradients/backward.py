@@ -178,7 +178,7 @@ def _followed(
     decision: Decision,
     free: bool,
 ) -> tuple[Found, Decision]:
-    """Go the path that was decided, and where the critic has changed since, a slower one."""
+    """Return what the path that was decided finds; a slower one where the critic has changed."""
     while True:
         try:
             return PATHS[decision.path](game, critic, parts, at, scale), decision

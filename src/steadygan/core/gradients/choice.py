@@ -112,7 +112,7 @@ def _decide(game: Game, critic: nn.Module, points: Points, at: Context) -> Decis
 
 
 def _candidates(game: Game, critic: nn.Module, few: Points) -> tuple[list[GradientPath], str]:
-    """The paths that a critic's structure admits, fastest first, and why not the fastest of all."""
+    """Return the paths that a structure admits, fastest first, and why not the fastest of all."""
     x = few["real"].x.detach().requires_grad_()
     with _held(critic, x.dtype) as held, Merge(x, Box()) as merge, torch.enable_grad():
         heads = heads_of(held, x, few["real"].labels, game.outputs.reading)
@@ -131,7 +131,7 @@ def _candidates(game: Game, critic: nn.Module, few: Points) -> tuple[list[Gradie
 def _gradient(
     game: Game, critic: nn.Module, few: Points, at: Context, path: str
 ) -> tuple[Tensor, Tensor]:
-    """The loss and its gradient, flat, by a path."""
+    """Return the loss and its gradient, flat, by a path."""
     memory = {key: value.to(few["real"].x.dtype) for key, value in at.memory.items()}
     with _held(critic, few["real"].x.dtype) as held, _WithoutDropout():
         parameters = [p for p in held.parameters() if p.requires_grad]
@@ -145,7 +145,7 @@ def _gradient(
 
 
 def _difference(found: tuple[Tensor, Tensor], true: tuple[Tensor, Tensor]) -> float:
-    """Relative difference of the loss and its gradient, the worse of the two."""
+    """Return the relative difference of the loss or its gradient, the worse of the two."""
     (loss, gradient), (true_loss, true_gradient) = found, true
     of_loss = (loss - true_loss).abs() / (1 + true_loss.abs())
     of_gradient = (gradient - true_gradient).norm() / (1e-12 + true_gradient.norm())
@@ -154,7 +154,7 @@ def _difference(found: tuple[Tensor, Tensor], true: tuple[Tensor, Tensor]) -> fl
 
 @contextmanager
 def _held(critic: nn.Module, dtype: torch.dtype) -> Iterator[nn.Module]:
-    """A copy of the critic in a precision, outside of autocast; random streams are returned."""
+    """Yield a copy of the critic in a precision, outside autocast; random streams are restored."""
     # Weights that older forms of normalisation compute hang on others, and are computed anew.
     computed = {
         id(t): t.detach()

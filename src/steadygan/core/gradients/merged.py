@@ -64,8 +64,7 @@ class _Layer(Function):
 
 
 class _LayerAdjoint(Function):
-    """delta -> gradient with respect to the layer's input; its backward gets the tangent t of that
-    gradient."""
+    """delta -> gradient in the layer's input; its backward gets the tangent t of that gradient."""
 
     @staticmethod
     def forward(
@@ -266,8 +265,10 @@ class _Masked:
 
 
 class _LinearMap:
-    """A linear map without weights, such as average pooling: autograd knows its adjoint, and its
-    tangent is itself."""
+    """A linear map without weights, such as average pooling.
+
+    Autograd knows its adjoint, and its tangent is itself.
+    """
 
     in_place = False
 
@@ -285,8 +286,10 @@ class _LinearMap:
 
 
 class _MaxPool:
-    """Maximum pooling of any dimension: it selects, so that its adjoint scatters and its tangent
-    gathers."""
+    """Maximum pooling of any dimension.
+
+    It selects, so that its adjoint scatters and its tangent gathers.
+    """
 
     in_place = False
 

@@ -122,14 +122,14 @@ def _looked(
 def separate(
     game: Game, critic: Critic, points: Points, at: Context, scale: Tensor | float = 1.0
 ) -> Found:
-    """Each batch through the critic on its own, one backward."""
+    """Return what is found with each batch through the critic on its own, by one backward."""
     return _whole(_value(game, _looked(game, critic, points, at), at), scale)
 
 
 def joined(
     game: Game, critic: Critic, points: Points, at: Context, scale: Tensor | float = 1.0
 ) -> Found:
-    """All batches through the critic in one pass, or in two where some need no input gradient."""
+    """Return what is found with all batches in one pass; two where some need no input gradient."""
     scores: dict[str, Scores] = {}
     with once(critic):
         for names, _ in _groups(game, points):
@@ -142,7 +142,7 @@ def joined(
 def merged(
     game: Game, critic: Critic, points: Points, at: Context, scale: Tensor | float = 1.0
 ) -> Found:
-    """One pass, and one weight gradient a layer, for the loss and its penalty together."""
+    """Return what is found in one pass, with one weight gradient a layer for loss and penalty."""
     scores: dict[str, Scores] = {}
     boxes: list[tuple[tuple[str, ...], Box | None]] = []
     with once(critic):
@@ -210,7 +210,7 @@ class Merging(Slopes):
 
 
 def _watched(critic: Critic, reading: Reading) -> Critic:
-    """The critic, which raises NotExact in the very pass in which samples may see each other."""
+    """Return a critic that raises NotExact in the very pass in which samples may see each other."""
 
     def watched(x: Tensor, *labels: Tensor) -> Any:
         with Watch(x) as watch:
@@ -236,7 +236,7 @@ def _cotangent(loss: Tensor, scale: Tensor | float) -> Tensor | None:
 def _rooted(
     pairs: Sequence[tuple[Tensor | None, Tensor | None]],
 ) -> tuple[list[Tensor], list[Tensor | None]]:
-    """Roots and cotangents, without what no parameter stands behind."""
+    """Return roots and cotangents, without what no parameter stands behind."""
     alive = [(root, pull) for root, pull in pairs if root is not None and root.requires_grad]
     return [root for root, _ in alive], [pull for _, pull in alive]
 
@@ -251,15 +251,17 @@ def leaves_of(terms: CriticTerms) -> Iterator[Tensor]:
 
 
 def _groups(game: Game, points: Points) -> list[tuple[tuple[str, ...], bool]]:
-    """The points that need the input gradient, and those that do not: a penalty is paid for where
-    it looks only."""
+    """Return the points that need the input gradient, and those that do not.
+
+    A penalty is paid for where it looks only.
+    """
     sloped = tuple(name for name in points if name in game.where)
     plain = tuple(name for name in points if name not in game.where)
     return [(names, flag) for names, flag in ((sloped, True), (plain, False)) if names]
 
 
 def _together(points: Points, names: Sequence[str]) -> dict[str, Samples]:
-    """Points that can make up one batch."""
+    """Return points that can make up one batch."""
     parts = {name: points[name] for name in names}
     if len({(p.x.shape[1:], p.x.dtype, p.labels is None) for p in parts.values()}) > 1:
         raise NotExact("its batches are of different shape or type")

@@ -57,7 +57,7 @@ class Merge(Watch):
         return super().follow(f, args, kwargs)
 
     def learned(self, tensor: Any) -> bool:
-        """Whether something is a tensor that training moves, and no activation."""
+        """Return whether something is a tensor that training moves, and no activation."""
         return isinstance(tensor, Tensor) and tensor.requires_grad and not self.active(tensor)
 
 

@@ -1,5 +1,7 @@
-"""All members of a fleet at one point, as plain values: what one look at them evaluates, and what
-is traced where it is compiled."""
+"""All members of a fleet at one point, as plain values.
+
+One look at them evaluates these, and they are traced where it is compiled.
+"""
 
 from __future__ import annotations
 
@@ -154,8 +156,7 @@ class Members(FunctionalPlayers):
         return self.generator_loss.sum()
 
     def _each(self, critic: Stacked, function: Callable[..., Any], *inputs: Tensor) -> Any:
-        """Return ``function(network, game, context, *inputs)`` of every member, with the draws that
-        come next."""
+        """Return ``function(network, game, context, *inputs)`` of every member, with its draws."""
         used = 0
 
         def one(
@@ -192,5 +193,5 @@ def state_of(module: nn.Module) -> Values:
 
 
 def spread(members: Tensor, like: Tensor) -> Tensor:
-    """View (K,) as (K, 1, ...), to stand before ``like``."""
+    """Return (K,) viewed as (K, 1, ...), to stand before ``like``."""
     return members.view(-1, *[1] * (like.ndim - 1))

@@ -94,8 +94,10 @@ class OptimizerPlayers(Players):
         }
 
     def _note(self, terms: CriticTerms) -> None:
-        """Keep the terms of a gradient of the critic; where updates are spared the penalty, with
-        the latest one that was computed."""
+        """Keep the terms of a gradient of the critic.
+
+        Where updates are spared the penalty, with the latest one that was computed.
+        """
         if self.updates % self.penalty_every == 0:
             self.penalty = terms.penalty / self.penalty_every
         self.terms = terms if self.penalty is None else terms._replace(penalty=self.penalty)

@@ -33,8 +33,10 @@ from .optimizers import OptimizerPlayers
 def stack(modules: Sequence[nn.Module]) -> nn.Module:
     """Return a module whose parameters and buffers are those of all modules, (K, ...) each.
 
-    It holds values and cannot be called as it is. Raises SteadyganError for modules of different
-    structure.
+    It holds values and cannot be called as it is.
+
+    Raises:
+        SteadyganError: for modules of different structure.
 
     >>> stack([nn.Linear(2, 3), nn.Linear(2, 3)]).weight.shape
     torch.Size([2, 3, 2])
@@ -54,7 +56,11 @@ def stack(modules: Sequence[nn.Module]) -> nn.Module:
 
 
 def game_of(games: Sequence[Game]) -> Game:
-    """Return the structure that all games share, every strength 0; raises where one has another."""
+    """Return the structure that all games share, every strength 0.
+
+    Raises:
+        SteadyganError: where one has another.
+    """
     bare = [game.with_strengths(dict.fromkeys(game.strengths(), 0.0)) for game in games]
     for i, game in enumerate(bare):
         if game != bare[0]:
@@ -79,7 +85,8 @@ class FleetPlayers(OptimizerPlayers):
     ends it) stays where it is. terms, generator_loss, context.memory: as of one GAN, with the
     leading axis of members.
 
-    Raises SteadyganError where the networks cannot be evaluated for many GANs at once.
+    Raises:
+        SteadyganError: where the networks cannot be evaluated for many GANs at once.
     """
 
     def __init__(
@@ -202,7 +209,8 @@ class FleetPlayers(OptimizerPlayers):
     def prepare(self, batch: Batch) -> None:
         """Look at a batch as in training, without any effect.
 
-        Raises SteadyganError for what cannot be done for many GANs at once.
+        Raises:
+            SteadyganError: for what cannot be done for many GANs at once.
         """
         self._planned(self._play, "gradient", batch, "generator")
         for play in self._lazy:
@@ -300,7 +308,7 @@ class FleetPlayers(OptimizerPlayers):
         )
 
     def _now(self, play: _Play) -> Values:
-        """Every strength at the present progress, (K,) each."""
+        """Return every strength at the present progress, (K,) each."""
         like = self.rates["critic"]
         return {
             place: torch.tensor(
@@ -346,8 +354,7 @@ class _Play(NamedTuple):
 
 
 class _Plan(NamedTuple):
-    """How one kind of look is taken: the draws that it needs, in their order, and the function of
-    all that is given."""
+    """How one kind of look is taken: its draws, in their order, and the function of all given."""
 
     asked: list[Asked]
     run: Callable[[Tree], Tree]

@@ -28,8 +28,10 @@ class DCGAN:
     weights start as N(0, g²/fan_in), He's rule for the activation, because under 0.02 (which Roth
     et al.'s code keeps there) the signal of narrow networks fades. ``weight_std`` sets the standard
     deviation of all weights instead. ``dcgan:norm=none,critic_norm=none`` has no normalisation,
-    ``dcgan:activation=tanh,critic_activation=tanh`` is the tanh variant. Raises SteadyganError for
-    width < 1 and images that doubled maps do not reach.
+    ``dcgan:activation=tanh,critic_activation=tanh`` is the tanh variant.
+
+    Raises:
+        SteadyganError: for width < 1 and images that doubled maps do not reach.
 
     >>> import torch
     >>> network = DCGAN(width=8)

@@ -23,8 +23,11 @@ class MLP:
     ``depth`` counts hidden layers, ``width`` their units. The defaults are Roth et al.'s networks
     for the 3-D mixture (``init`` truncated-normal: std 0.1 cut at ±0.2, biases 0);
     ``mlp:width=16,depth=4,activation=relu,init=torch`` are Mescheder et al.'s for 2-D densities
-    (``init`` torch: PyTorch's own). Raises SteadyganError for width < 1, depth < 0, and layer
-    normalisation of one unit, which is constant.
+    (``init`` torch: PyTorch's own).
+
+    Raises:
+        SteadyganError: for width < 1, depth < 0, and layer normalisation of one unit, which is
+            constant.
 
     >>> import torch
     >>> network = MLP(width=16, depth=4, activation="relu", init="torch")

@@ -47,9 +47,11 @@ class Point:
 
     In one dimension it is the Dirac-GAN, D(x) = ψx. θ and ψ (d,) start with every component at
     ``theta`` and ``psi``; A is diagonal and fixed, its entries run geometrically from 1 down to
-    1/condition. G: (B, latent) -> (B, d), D: (B, d) -> (B,) logits. Raises SteadyganError for start
-    values that are not finite, condition < 1 (or > 1 in one dimension), events that are not vectors
-    and classes: one point cannot depend on a label.
+    1/condition. G: (B, latent) -> (B, d), D: (B, d) -> (B,) logits.
+
+    Raises:
+        SteadyganError: for start values that are not finite, condition < 1 (or > 1 in one
+            dimension), events that are not vectors and classes: one point cannot depend on a label.
 
     >>> network = Point(theta=2.0, psi=0.5)
     >>> G, D = network.generator((1,), latent=1), network.critic((1,))

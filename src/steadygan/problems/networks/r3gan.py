@@ -109,8 +109,11 @@ class R3GAN:
     convolution -> (B, C, H, W), of any size; D: its mirror image, (B, C, H, W) -> (B,) logits.
     Weights start as N(0, g²/fan_in), every r as 0. The defaults are the published networks for
     CIFAR-10 and FFHQ; ``r3gan:width=1536,group=32`` are those for ImageNet. With classes the class
-    enters as in all networks here. Raises SteadyganError for settings below 1, groups that do not
-    divide the channels of a stage, and images that doubled maps do not reach.
+    enters as in all networks here.
+
+    Raises:
+        SteadyganError: for settings below 1, groups that do not divide the channels of a stage, and
+            images that doubled maps do not reach.
 
     >>> network = R3GAN(width=16)
     >>> G, D = network.generator((3, 32, 32), latent=16), network.critic((3, 32, 32))

@@ -64,8 +64,11 @@ class ResNet:
     (B,) logits. Weights start as N(0, g²/fan_in), He's rule for the activation, shortcuts as
     N(0, 1/fan_in), biases as 0. The defaults are Mescheder et al.'s architecture;
     ``resnet:activation=relu,norm=batch,critic_norm=batch,residual_scale=1`` is close to Roth et
-    al.'s. Raises SteadyganError for width < 1, a residual_scale that is not finite and >= 0, and
-    images that doubled maps do not reach.
+    al.'s.
+
+    Raises:
+        SteadyganError: for width < 1, a residual_scale that is not finite and >= 0, and images that
+            doubled maps do not reach.
 
     >>> import torch
     >>> network = ResNet(width=4)

@@ -32,7 +32,7 @@ def from_array(
     labels: Classes,
     limits: tuple[float, float] | None = None,
 ) -> Source:
-    """Wrap images of any kind of number.
+    """Return images of any kind of number as a source.
 
     Args:
         where: their name.
@@ -98,7 +98,7 @@ def _whole(images: np.ndarray) -> np.ndarray | None:
 
 
 def numpy_file(path: Path, reading: Reading) -> Place:
-    """Find the images in an .npy or .npz."""
+    """Return the images in an .npy or .npz."""
 
     def reader(stack: ExitStack) -> Source:
         if path.suffix.lower() == ".npy":
@@ -256,7 +256,7 @@ def _fill(file: Any, numbers: np.ndarray, where: str) -> None:
 
 
 def idx_file(path: Path, reading: Reading) -> Place:
-    """Find the images in an IDX file, and the labels in the one beside it."""
+    """Return the images in an IDX file, and the labels in the one beside it."""
     stem = path.name.removesuffix(".gz").replace("images", "labels").replace("idx3", "idx1")
     beside = [path.with_name(stem), path.with_name(stem + ".gz")]
     labels = next((sibling for sibling in beside if sibling.is_file()), None)
@@ -271,7 +271,7 @@ def idx_file(path: Path, reading: Reading) -> Place:
 
 
 def _read_idx(path: Path, dimensions: int, reading: Reading) -> np.ndarray:
-    """Read an IDX file: 0, 0, 8, the number of dimensions, big-endian 32-bit sizes, the bytes."""
+    """Return an IDX file: 0, 0, 8, the number of dimensions, big-endian 32-bit sizes, the bytes."""
     with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
         header = file.read(4 + 4 * dimensions)
         if header[:4] != bytes([0, 0, 8, dimensions]) or len(header) < 4 + 4 * dimensions:
@@ -287,7 +287,7 @@ def _read_idx(path: Path, dimensions: int, reading: Reading) -> np.ndarray:
 
 
 def digits(reading: Reading) -> Place:
-    """Find scikit-learn's digits: 1,797 images of 8 x 8, grey."""
+    """Return scikit-learn's digits: 1,797 images of 8 x 8, grey."""
 
     def reader(stack: ExitStack) -> Source:
         try:

@@ -29,7 +29,7 @@ def cifar_files(names: Collection[str]) -> list[str]:
 
 
 def cifar_folder(root: Path, names: Collection[str], reading: Reading) -> Place:
-    """Find the batches that were unpacked into a folder."""
+    """Return the batches that were unpacked into a folder."""
 
     def reader(stack: ExitStack) -> Source:
         reading.bound(sum((root / name).stat().st_size for name in names), str(root))
@@ -39,7 +39,7 @@ def cifar_folder(root: Path, names: Collection[str], reading: Reading) -> Place:
 
 
 def cifar_archive(path: Path, reading: Reading) -> Place:
-    """Find the batches in a tar, plain or gzipped."""
+    """Return the batches in a tar, plain or gzipped."""
 
     def reader(stack: ExitStack) -> Source:
         file = stack.enter_context(path.open("rb"))
@@ -75,7 +75,11 @@ class _Bounded:
         self._left = reading.bytes
 
     def read(self, size: int = -1) -> bytes:
-        """Return the next bytes; raises SteadyganError over the limit."""
+        """Return the next bytes.
+
+        Raises:
+            SteadyganError: over the limit.
+        """
         content: bytes = self._file.read(min(size, self._left + 1) if size >= 0 else self._left + 1)
         self._left -= len(content)
         if self._left < 0:

@@ -123,7 +123,7 @@ def _together(folders: Collection[Parts], candidates: list[int]) -> list[int]:
 def _label(
     folders: Sequence[Parts], names: Sequence[str], chosen: Sequence[int], levels: list[set[str]]
 ) -> Classes:
-    """Label each image with its folders at the chosen levels."""
+    """Return classes: each image is labelled with its folders at the chosen levels."""
     # val/images beside train/cat/images lies at the level of classes, and is none.
     roles = [set() if _kind(levels[k]) == "role" else _ROLES for k in chosen]
     keys: dict[Parts, str] = {}

@@ -44,7 +44,7 @@ def is_picture(name: str) -> bool:
 
 
 def open_picture(file: str | Path | io.BytesIO, name: str) -> Image.Image:
-    """Open a picture, undecoded.
+    """Return a picture, undecoded.
 
     Args:
         file: where it lies, or its bytes.
@@ -88,7 +88,7 @@ def reduce(image: Image.Image, resolution: int) -> None:
 
 
 def turned(image: Image.Image) -> Image.Image:
-    """Decode a picture, and turn it as its EXIF data say."""
+    """Return a picture, decoded and turned as its EXIF data say."""
     image.load()
     ImageOps.exif_transpose(image, in_place=True)
     return image

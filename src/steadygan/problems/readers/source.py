@@ -21,13 +21,16 @@ GIB = 2**30
 
 @dataclass(frozen=True)
 class Reading:
-    """How data are read, where there is a choice; raises SteadyganError for one that is none.
+    """How data are read, where there is a choice.
 
     ``broken`` images are refused or skipped. ``classes`` come from where the data say it
     (``auto``), from ``dataset.json``, from the folders of ``level=N`` (the outermost is 1), from
     ``column=NAME`` of a table, or from nowhere (``none``). ``value_range`` is ``LOW..HIGH``, the
     values that are black and white in images of more than 8 bits, or ``auto``. ``limit`` is how
     many GiB one file may unpack to in memory.
+
+    Raises:
+        SteadyganError: for a choice that is none.
 
     >>> Reading(value_range="-1024..3071").limits
     (-1024.0, 3071.0)
@@ -170,7 +173,11 @@ class Place:
 
     @contextmanager
     def open(self) -> Iterator[Source]:
-        """Open the images; raises SteadyganError where they cannot be read."""
+        """Yield the images, opened.
+
+        Raises:
+            SteadyganError: where they cannot be read.
+        """
         with ExitStack() as stack:
             with readable(self.spelled):
                 source = self.reader(stack)

@@ -74,7 +74,7 @@ def _collect(
     read: Read,
     parse: Callable[[str, str], Mapping[str, Any]],
 ) -> Classes:
-    """Join tables, each of which knows the images of its own folder and below."""
+    """Return the classes of tables that are joined; each knows its own folder and below."""
     labels: dict[str, Any] = {}
     try:
         for table in tables:

@@ -80,7 +80,7 @@ def _hidden(name: str) -> bool:
 
 
 def folder(root: Path, reading: Reading) -> Place:
-    """Find the pictures under a folder.
+    """Return the pictures under a folder.
 
     Links are followed, but every folder is read once; what is no file (a pipe, a socket, a device)
     is passed over.
@@ -149,11 +149,11 @@ class _Shared(io.RawIOBase):
         self._size = os.fstat(self._file.fileno()).st_size
 
     def seekable(self) -> bool:
-        """Whether it has a place."""
+        """Return whether it has a place."""
         return True
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Go to a place."""
+        """Return the place that it goes to."""
         start = {os.SEEK_SET: 0, os.SEEK_CUR: self._place, os.SEEK_END: self._size}[whence]
         self._place = max(0, start + offset)
         return self._place
@@ -172,7 +172,7 @@ class _Shared(io.RawIOBase):
 
 
 def archive(path: Path, reading: Reading) -> Place:
-    """Find the pictures in a zip."""
+    """Return the pictures in a zip."""
 
     def reader(stack: ExitStack) -> Source:
         # ZipFile's count of its readers is not safe among threads and closes a file that it opened
