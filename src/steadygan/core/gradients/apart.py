@@ -303,6 +303,18 @@ def _instance_norm(
     return _layer(lambda n: n > 2)(watch, f, input, running_mean, *args, **kwargs)
 
 
+def _extreme(watch: Watch, f: Any, /, input: Tensor, *args: Any, **kwargs: Any) -> Any:
+    if any(isinstance(t, Tensor) for t in (*args, *kwargs.values())):
+        return _elementwise(watch, f, input, *args, **kwargs)
+    return _along(None)(watch, f, input, *args, **kwargs)
+
+
+def _transformed(watch: Watch, f: Any, /, input: Tensor, *args: Any, **kwargs: Any) -> Any:
+    if input.ndim < 2:
+        raise Refused(f"{named(f)} runs over the batch")
+    return watch.whole(f(input, *args, **kwargs))
+
+
 def _normalized(
     watch: Watch, f: Any, /, input: Tensor, p: float = 2.0, dim: int = 1, *args: Any, **kwargs: Any
 ) -> Any:
@@ -360,6 +372,9 @@ ROWWISE: dict[Any, Callable[..., Any]] = {
     F.batch_norm: _batch_norm,
     F.instance_norm: _instance_norm,
     F.normalize: _normalized,
+    **dict.fromkeys(_called([torch, _T], "max min"), _extreme),
+    **dict.fromkeys(_called([torch, _T], "stft"), _transformed),
+    torch.view_as_real: _layer(lambda n: n > 1),
     F.scaled_dot_product_attention: _attention,
     **dict.fromkeys(
         [torch.matmul, _T.matmul, _T.__matmul__, torch.mm, torch.bmm, _T.bmm], _multiplied
