@@ -38,7 +38,7 @@ class Target(NamedTuple):
     least: float | None = None
     counted: float | None = None
 
-    def row(self, samples: timing.Samples, failed: dict[str, str]) -> dict[str, Any]:
+    def row(self, samples: timing.Timings, failed: dict[str, str]) -> dict[str, Any]:
         """Return the target beside what was measured."""
         found = timing.ratio(samples, self.above, self.below)
         target = f"≤ {self.most:g}" if self.most else f"≥ {self.least:,g}"
@@ -252,7 +252,7 @@ def agreement(cases: dict[str, Case]) -> dict[str, float]:
     return found
 
 
-def operations(cases: dict[str, Case], samples: timing.Samples) -> list[dict[str, Any]]:
+def operations(cases: dict[str, Case], samples: timing.Timings) -> list[dict[str, Any]]:
     """Return whole iterations as counted and as measured, in milliseconds, for the cases whose
     forward passes were timed.
 

@@ -301,7 +301,6 @@ def jobs(size: Scale) -> Iterator[Job]:
                 yield Job(
                     f"{name}/js/gradient/compiled",
                     lambda c=case, y=layouts[-1]: slope(c, "js", "compiled", y),
-                    compiled=True,
                 )
         for penalty in size.penalties.get(name, ()):
             yield Job(
@@ -328,12 +327,7 @@ def jobs(size: Scale) -> Iterator[Job]:
         # A compiled simulation is for many steps: they pay for what is compiled at every start.
         length = steps * (8 if way == "compiled" else 1)
         together = lambda w=way, n=length: dirac(trajectories, n, w == "compiled")  # noqa: E731
-        yield Job(
-            f"dirac/r1/simulation/{way}",
-            together,
-            trajectories * length,
-            compiled=way == "compiled",
-        )
+        yield Job(f"dirac/r1/simulation/{way}", together, trajectories * length)
     for loop in (dirac_autograd, dirac_numpy, dirac_floats):
         alone = lambda f=loop: lambda: f(1.0, -1.0, gamma=0.5, lr=0.1, steps=few)  # noqa: E731
         yield Job(f"dirac/r1/simulation/loop, {loop.__name__.removeprefix('dirac_')}", alone, few)
@@ -362,7 +356,7 @@ def _savings(size: Scale) -> Iterator[Job]:
             more["compiled"] = {"path": "compiled"}
         for label, settings in {**options, **more}.items():
             make = lambda c=size.cases[name], s=settings: ours(c, "js", **s)  # noqa: E731
-            yield Job(f"{name}/js/iteration/ours, {label}", make, compiled="compiled" in label)
+            yield Job(f"{name}/js/iteration/ours, {label}", make)
 
 
 def measured_alone(members: tuple[int, ...]) -> int:
@@ -383,9 +377,5 @@ def _fleets(size: Scale) -> Iterator[Job]:
             ):
                 if not way.endswith("one by one") or members == measured_alone(size.members):
                     make = lambda c=case, m=members, w=way: fleet(c, m, w)  # noqa: E731
-                    yield Job(
-                        f"fleet of {members}, batch {batch}/js/iteration/{way}",
-                        make,
-                        members,
-                        compiled=way == "compiled",
-                    )
+                    name = f"fleet of {members}, batch {batch}/js/iteration/{way}"
+                    yield Job(name, make, members)

@@ -169,7 +169,7 @@ def pairs(count, differences):
 
 
 def nearer(*groups, metric="sw1"):
-    return roth_annealing.nearer("js", metric, *groups, SOURCE)
+    return roth_annealing.ends_nearer("js", metric, *groups, SOURCE)
 
 
 def test_the_annealed_run_is_compared_with_its_own_seed():

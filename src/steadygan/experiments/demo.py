@@ -18,6 +18,7 @@ from ..runs.files import read_lines
 from ..runs.format import METRICS
 from ..training import Config, Outcome, train
 from ..training.allocator import keep_memory
+from .rules import last_third
 
 RUNS = {"unregularized": (), "js-regularized": ("js:gamma=1",)}
 """Name and regularizers of each run; everything else is equal, the seed too."""
@@ -87,7 +88,7 @@ def summary(run: Path) -> dict[str, float]:
     """
     rows = read_lines(run / METRICS).rows
     evaluated = [row | row["metrics"] for row in rows if "metrics" in row]
-    last = evaluated[-max(1, len(evaluated) // 3) :]
+    last = evaluated[last_third(len(evaluated))]
     names = ("modes", "hq10", "sw1", "critic_loss")
     return {
         name: median(row[name] if row[name] is not None else float("inf") for row in last)

@@ -30,6 +30,7 @@ from ..runs.format import METRICS, REAL, SAMPLES, STATUS, TRAINED, by_step, is_r
 from ..runs.monitor import Monitor
 from ..runs.samples import read_points, read_samples
 from ..training import Config, Outcome, resume, train_fleet
+from .rules import last_third
 
 _IDLE = ("device", "log_every", "checkpoint_every", "keep_checkpoints")
 """Settings that change nothing: the device may be another machine's."""
@@ -69,7 +70,7 @@ class Member:
         The median, because one snapshot can mislead; NaN where it stopped.
         """
         values = self.series(name)
-        return float(np.median(values[-max(1, len(values) // 3) :]))
+        return float(np.median(values[last_third(len(values))]))
 
     def series(self, name: str) -> np.ndarray:
         """Return a metric (T,); all NaN where it had stopped before it was first evaluated."""

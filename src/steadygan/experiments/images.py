@@ -26,6 +26,7 @@ from ..runs.monitor import Monitor
 from ..runs.samples import read_picture
 from ..training import Config, train
 from .fleets import annealed, make_or_continue
+from .rules import last_third
 
 VARIED = Monitor.SPREAD
 """Standard deviation of a generator's pixels, over that of real ones, below which its samples are
@@ -116,8 +117,7 @@ class Trained:
         indifferent: float = build("objective", config.objective).indifferent
         losses = [row["critic_loss"] for row in self.rows if row["critic_loss"] is not None]
         return (
-            indifferent > 0
-            and median(losses[-max(1, len(losses) // 3) :]) < Monitor.WON * indifferent
+            indifferent > 0 and median(losses[last_third(len(losses))]) < Monitor.WON * indifferent
         )
 
     @cached_property
@@ -271,7 +271,7 @@ def event(settings: Mapping[str, Any]) -> tuple[int, int, int]:
     return settings["channels"], settings["resolution"], settings["resolution"]
 
 
-def budget(settings: Mapping[str, Any], seeds: int, paper: str) -> tuple[str, ...]:
+def image_budget(settings: Mapping[str, Any], seeds: int, paper: str) -> tuple[str, ...]:
     """Return what a reader must know about the size of a run, beside the paper's."""
     side = settings["resolution"]
     size = (

@@ -283,7 +283,7 @@ def medians(groups: Mapping[str, Sequence[Member]], metric: str, words: str) -> 
     return {"title": title, "x": "iteration", "y": words, "log": metric == "sw1", "lines": lines}
 
 
-def budget(
+def mixture_budget(
     settings: Mapping[str, Any], seeds: int, of: str = "", steps: int = 100_000
 ) -> tuple[str, ...]:
     """Return what a reader must know about the size of a run.

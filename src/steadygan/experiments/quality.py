@@ -19,8 +19,8 @@ from ..runs.models import load_sampler
 from ..runs.monitor import Monitor
 from .fleets import share, spread
 from .images import ENOUGH, VARIED, Trained, event, sources
-from .rules import LASTS, SMALLER, UNSTABLE, Course, Fate
-from .spec import Row, Source
+from .rules import LASTS, SMALLER, UNSTABLE, Course, Fate, Rule
+from .spec import Findings, Row, Source
 
 
 @dataclass(frozen=True)
@@ -100,17 +100,7 @@ def course(run: Trained, quality: Quality) -> Course:
 
 def stands(claim: str, group: Group, source: Source, enough: int = ENOUGH) -> Row:
     """Return the row of the claim that every seed of a setting is alive after enough iterations."""
-    courses = [course(*each) for each in group]
-    return Row(
-        claim,
-        source,
-        LASTS,
-        "every run alive",
-        _ALIVE.format(enough=enough),
-        said(group),
-        holds := LASTS(courses, enough),
-        "" if holds else _fates(group),
-    )
+    return _alive(claim, group, source, enough, LASTS, "every run alive")
 
 
 def falls(claim: str, group: Group, source: Source, enough: int = ENOUGH) -> Row:
@@ -118,23 +108,17 @@ def falls(claim: str, group: Group, source: Source, enough: int = ENOUGH) -> Row
 
     Not every seed is alive after ``enough`` iterations.
     """
-    courses = [course(*each) for each in group]
-    return Row(
-        claim,
-        source,
-        UNSTABLE,
-        "not every run alive",
-        _ALIVE.format(enough=enough),
-        said(group),
-        holds := UNSTABLE(courses, enough),
-        "" if holds else _fates(group),
+    return _alive(claim, group, source, enough, UNSTABLE, "not every run alive")
+
+
+def _alive(claim: str, group: Group, source: Source, enough: int, rule: Rule, expected: str) -> Row:
+    tolerance = (
+        f"{enough:,} iterations; alive: finite, critic's loss above {Monitor.WON:.0%} of an"
+        f" undecided one's, samples' spread above {VARIED:.0%} of the real"
     )
-
-
-_ALIVE = (
-    f"{{enough:,}} iterations; alive: finite, critic's loss above {Monitor.WON:.0%} of an undecided"
-    f" one's, samples' spread above {VARIED:.0%} of the real"
-)
+    holds = rule([course(*each) for each in group], enough)
+    why = "" if holds else _fates(group)
+    return Row(claim, source, rule, expected, tolerance, said(group), holds, why)
 
 
 def nearer(claim: str, ours: Group, theirs: Group, source: Source) -> Row:
@@ -174,6 +158,33 @@ def said(group: Group) -> str:
     return f"{share(alive, len(group))} alive; kernel distance {distances}" + (
         f"; warnings: {', '.join(warnings)}" if warnings else ""
     )
+
+
+def gallery(
+    rows: Sequence[Row],
+    pictures: Mapping[str, Sequence[Trained]],
+    heads: Sequence[str],
+    groups: Mapping[str, Group],
+    notes: tuple[str, ...],
+) -> Findings:
+    """Return findings that are shown by samples.
+
+    Args:
+        rows: The claims.
+        pictures: By title the runs whose last samples are shown.
+        heads: What is above their columns.
+        groups: All that was measured: their numbers stand beside the picture.
+        notes: What a reader must know.
+    """
+    data = {
+        "cells": [[run.grid() for run in runs] for runs in pictures.values()],
+        "titles": list(pictures),
+        "heads": list(heads),
+        "numbers": table(groups),
+    }
+    runs = {run.folder: run for group in groups.values() for run, _ in group}
+    took = sum(run.seconds for run in runs.values())
+    return Findings(tuple(rows), "gallery", data, notes, took)
 
 
 def table(groups: Mapping[str, Group]) -> list[tuple[Any, ...]]:

@@ -75,6 +75,17 @@ class Rule:
         return self.decide(*args)
 
 
+def last_third(n: int) -> slice:
+    """Return the last third of n things in a row, of at least one: what a run has come to.
+
+    One snapshot can mislead.
+
+    >>> list(range(9))[last_third(9)], list(range(2))[last_third(2)]
+    ([6, 7, 8], [1])
+    """
+    return slice(n - max(1, n // 3), None)
+
+
 def opposite(verdict: Verdict) -> Verdict:
     """Return the verdict on the opposite claim: undecided stays undecided."""
     return None if verdict is None else not verdict

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch._dynamo  # noqa: F401 - an optimizer imports it at its first step, and no job shall pay for that
 
-Samples = dict[str, list[tuple[float, float]]]
+Timings = dict[str, list[tuple[float, float]]]
 """Seconds of process CPU time and of wall time for one unit of work, by job, one pair a round."""
 
 
@@ -28,12 +28,11 @@ class Job(NamedTuple):
     name: str
     make: Callable[[], Callable[[], Any]]
     work: int = 1
-    compiled: bool = False
 
 
 def rounds(
     jobs: Sequence[Job], count: int, seconds: float, say: Callable[[str], None]
-) -> tuple[Samples, dict[str, str]]:
+) -> tuple[Timings, dict[str, str]]:
     """Return the samples of every job, and why some could not run.
 
     A sample repeats its job until about ``seconds`` are filled.
@@ -56,7 +55,7 @@ def rounds(
         ready[job.name] = run, max(1, math.ceil(seconds / max(once, 1e-9))), job.work
     gc.collect()
     gc.freeze()  # all of torch's objects need not be looked at again below
-    samples: Samples = {name: [] for name in ready}
+    samples: Timings = {name: [] for name in ready}
     order, rng = list(ready), random.Random(0)
     for k in range(count):
         rng.shuffle(order)
@@ -79,7 +78,7 @@ def summary(values: Sequence[float]) -> dict[str, float]:
     return {"median": float(f"{middle:.6g}"), "q1": float(f"{low:.6g}"), "q3": float(f"{high:.6g}")}
 
 
-def ratio(samples: Samples, above: str, below: str) -> dict[str, float] | None:
+def ratio(samples: Timings, above: str, below: str) -> dict[str, float] | None:
     """Return the ratio of two jobs' CPU times, taken within each round.
 
     None where one of them was not measured.

@@ -2,10 +2,9 @@
 
 from . import networks, toys
 from .images import Images
-from .problem import Draw, Network, Problem, RandomStream, Recipe, Stream
+from .problem import Network, Problem, RandomStream, Recipe, Stream
 
 __all__ = [
-    "Draw",
     "Images",
     "Network",
     "Problem",

@@ -4,26 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
+from ..core.context import Samples
 from ..core.registry import base
-
-
-class Draw(NamedTuple):
-    """Samples x (n, *event) and, where the problem has classes, their labels (n,), int64."""
-
-    x: Tensor
-    labels: Tensor | None = None
 
 
 class Stream(Protocol):
     """An endless source of samples whose position can be saved and restored exactly."""
 
-    def draw(self, n: int) -> Draw:
-        """Return the next n samples."""
+    def draw(self, n: int) -> Samples:
+        """Return the next n samples (n, *event); with classes their labels (n,), int64."""
 
     def state(self) -> dict[str, Tensor]:
         """Return the position in the stream as tensors."""
@@ -39,9 +33,9 @@ class RandomStream:
         self._sample = sample
         self._rng = torch.Generator().manual_seed(seed)
 
-    def draw(self, n: int) -> Draw:
+    def draw(self, n: int) -> Samples:
         """Return n independent samples."""
-        return Draw(self._sample(n, self._rng))
+        return Samples(self._sample(n, self._rng))
 
     def state(self) -> dict[str, Tensor]:
         """Return the state of the generator."""

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..core.context import Samples
 from ..core.errors import SteadyganError
-from .problem import Draw
 
 
 def to_floats(pixels: Tensor) -> Tensor:
@@ -42,7 +42,7 @@ class EpochStream:
         count = len(self._pixels)
         return epoch, rng.permutation(count), rng.random(count) < (0.5 if self._flip else 0.0)
 
-    def draw(self, n: int) -> Draw:
+    def draw(self, n: int) -> Samples:
         """Return the next n samples, at least one; batches straddle epochs."""
         if n < 1:
             raise SteadyganError(f"A batch needs at least one sample, not {n}.")
@@ -62,7 +62,7 @@ class EpochStream:
         mirror = torch.from_numpy(np.concatenate(flipped))
         images[mirror] = images[mirror].flip(-1)
         labels = None if self._labels is None else torch.from_numpy(self._labels[index])
-        return Draw(to_floats(images), labels)
+        return Samples(to_floats(images), labels)
 
     def state(self) -> dict[str, Tensor]:
         """Return the number of samples drawn so far."""

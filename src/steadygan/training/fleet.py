@@ -34,7 +34,7 @@ class Fleet(Trained):
 
     Args:
         problem: What is played.
-        members: Their resolved configurations.
+        members: Their configurations.
         compiled: A minute more at the start, then faster.
 
     Raises:

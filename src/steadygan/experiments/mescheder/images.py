@@ -14,13 +14,13 @@ from ..images import (
     LONG,
     SMALL,
     TINY,
-    budget,
     config,
     each_trained,
+    image_budget,
     measure_of,
     problem,
 )
-from ..quality import falls, measured, nearer, stands, table
+from ..quality import falls, gallery, measured, nearer, stands
 from ..spec import Experiment, Findings, Source
 
 _SOURCE = Source(
@@ -85,15 +85,9 @@ def run(settings: Mapping[str, Any], seeds: int, out: Path) -> Findings:
             _OURS,
         ),
     )
-    names = [f"seed {each.seed}" for each in runs["R1"]]
-    data = {
-        "cells": [[each.grid() for each in group] for group in runs.values()],
-        "titles": list(runs),
-        "heads": names,
-        "numbers": table({**groups, "R1, averaged": averaged}),
-    }
+    heads = [f"seed {each.seed}" for each in runs["R1"]]
     notes = (
-        *budget(
+        *image_budget(
             settings,
             seeds,
             "64 channels at the finest stage, batch 64, latents of 256 numbers, 128 x 128 and"
@@ -104,9 +98,7 @@ def run(settings: Mapping[str, Any], seeds: int, out: Path) -> Findings:
         " judged by the generator itself: the published results used no moving average; that of"
         " 0.999, which the authors recommend later, is measured beside it.",
     )
-    return Findings(
-        rows, "gallery", data, notes, sum(each.seconds for group in runs.values() for each in group)
-    )
+    return gallery(rows, runs, heads, {**groups, "R1, averaged": averaged}, notes)
 
 
 EXPERIMENT = Experiment(

@@ -14,12 +14,12 @@ from ..mixture import (
     LONG,
     PAPER,
     TINIEST,
-    budget,
     final,
     grouped,
     learns,
     medians,
     members,
+    mixture_budget,
     trained,
 )
 from ..rules import SMALLER
@@ -50,9 +50,11 @@ def annealing(settings: Mapping[str, Any], seeds: int, out: Path) -> Findings:
     rows = [learns(name, group, source) for name, group in groups.items()]
     for gamma in _STRENGTHS:
         constant, annealed = groups[f"JS, γ = {gamma}"], groups[f"JS, γ = {gamma}, annealed"]
-        rows += [nearer(f"JS, γ = {gamma}", metric, constant, annealed, ours) for metric in _SIGN]
+        rows += [
+            ends_nearer(f"JS, γ = {gamma}", metric, constant, annealed, ours) for metric in _SIGN
+        ]
     notes = (
-        *budget(settings, seeds),
+        *mixture_budget(settings, seeds),
         "That both learn and stand is the paper's claim; that the annealed run ends nearer to the"
         " data is this project's. A member and its pair share the seed, hence the networks' start,"
         " the data and the latents.",
@@ -63,7 +65,7 @@ def annealing(settings: Mapping[str, Any], seeds: int, out: Path) -> Findings:
     return Findings(tuple(rows), "lines", data, notes, seconds(out / "js"))
 
 
-def nearer(
+def ends_nearer(
     name: str,
     metric: str,
     constant: Sequence[Member],

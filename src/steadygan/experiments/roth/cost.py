@@ -18,8 +18,8 @@ from ..images import (
     SMALL,
     TINY,
     Trained,
-    budget,
     config,
+    image_budget,
     measure_of,
     problem,
     trained,
@@ -29,7 +29,7 @@ from ..pace import as_long, iteration, say
 from ..quality import measured
 from ..rules import APART, SMALLER
 from ..spec import Experiment, Findings, Row, Source
-from ..timing import Job, Samples, ratio, rounds, summary
+from ..timing import Job, Timings, ratio, rounds, summary
 
 _SOURCE = Source("Roth et al. 2017, section 5.3", known="recalled")
 _OURS = Source("the same runs", "ours", "derived here")
@@ -47,7 +47,7 @@ def run(settings: Mapping[str, Any], seeds: int, out: Path) -> Findings:
         The ratios of times, and distances over time.
     """
     images = problem(settings)
-    samples: Samples = {}
+    samples: Timings = {}
     for architecture in settings["architectures"]:
         jobs = [
             Job(f"{architecture}/{name}", iteration(images, c))
@@ -89,7 +89,7 @@ def run(settings: Mapping[str, Any], seeds: int, out: Path) -> Findings:
         f"{name} {factor:.2f}" for name, factor in zip(*bars[_TEXTBOOK], strict=True)
     )
     about = (
-        *budget(settings, seeds, "64 x 64, 64 channels, batch 64"),
+        *image_budget(settings, seeds, "64 x 64, 64 channels, batch 64"),
         f"Training time with the regularizer over without, by double backward passes: {factors}."
         " The paper's own number is lost in the text, recalled as roughly 1.4 on a GPU, and"
         " nothing is judged by it.",
@@ -121,7 +121,7 @@ def _methods(settings: Mapping[str, Any], architecture: str) -> dict[str, Config
     }
 
 
-def _factors(architecture: str, samples: Samples) -> list[Row]:
+def _factors(architecture: str, samples: Timings) -> list[Row]:
     def found(above: str, below: str = "none") -> dict[str, float]:
         measured = ratio(samples, f"{architecture}/{above}", f"{architecture}/{below}")
         assert measured is not None
@@ -172,7 +172,7 @@ class Race(NamedTuple):
 
 
 def _race(
-    images: Images, settings: Mapping[str, Any], samples: Samples, seed: int, out: Path
+    images: Images, settings: Mapping[str, Any], samples: Timings, seed: int, out: Path
 ) -> Race:
     lines, seconds = dict[str, tuple[list[float], list[float]]](), 0.0
     ours, theirs = _methods(settings, "DCGAN")[_HERE], _methods(settings, "DCGAN")["WGAN-GP"]
@@ -229,7 +229,7 @@ def _curve(
     ]
 
 
-def _median(samples: Samples, architecture: str, name: str) -> float:
+def _median(samples: Timings, architecture: str, name: str) -> float:
     found = ratio(samples, f"{architecture}/{name}", f"{architecture}/none")
     assert found is not None
     return found["median"]

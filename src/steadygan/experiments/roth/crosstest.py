@@ -25,14 +25,14 @@ from ..images import (
     SMALL,
     TINY,
     Trained,
-    budget,
     config,
     each_trained,
     event,
+    image_budget,
     problem,
     sources,
 )
-from ..rules import SIDE, opposite
+from ..rules import SIDE, last_third, opposite
 from ..spec import Experiment, Findings, Row, Source
 
 _SOURCE = Source("Roth et al. 2017, section 5.5")
@@ -154,7 +154,7 @@ def run(settings: Mapping[str, Any], seeds: int, out: Path) -> Findings:
     )
     data = {"panels": [_panel(title, pick, found) for title, pick in _CURVES.items()]}
     notes = (
-        *budget(settings, seeds, "32 x 32, 64 channels, batch 64, γ = 0.1, 10,000 samples"),
+        *image_budget(settings, seeds, "32 x 32, 64 channels, batch 64, γ = 0.1, 10,000 samples"),
         "Discriminators infer with the running averages of BatchNorm, as the authors' code does"
         " (bn_train=False); by the statistics of each batch, as in training, beside it. Their"
         " default length is ten epochs, 7,812 iterations at batch 64. The code of the cross-test"
@@ -193,7 +193,7 @@ def _pairs(
 def late(along: Mapping[int, CrossTest], quantity: Quantity) -> float:
     """Return the median of a quantity over the last third of the checkpoints."""
     values = [quantity.value(crossed) for crossed in along.values()]
-    return median(values[-max(1, len(values) // 3) :])
+    return median(values[last_third(len(values))])
 
 
 def _matrix(crossed: CrossTest, which: str) -> str:

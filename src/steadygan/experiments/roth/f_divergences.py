@@ -14,7 +14,7 @@ import torch
 from ...core.registry import names
 from ...problems.toys import Mixture3D
 from ..fleets import Member, seconds, spread
-from ..mixture import PAPER, TINIEST, budget, final, learns, members, trained
+from ..mixture import PAPER, TINIEST, final, learns, members, mixture_budget, trained
 from ..rules import SMALLER
 from ..spec import Experiment, Findings, Row, Source, bound
 
@@ -46,7 +46,7 @@ def f_divergences(settings: Mapping[str, Any], seeds: int, out: Path) -> Finding
         rows.append(learns(f"{name}, γ = {gamma}", regularized[name], _SOURCE))
         rows.append(better(name, plain[name], regularized[name]))
     notes = (
-        *budget(settings, seeds),
+        *mixture_budget(settings, seeds),
         "The paper derives Eq. 19 for every f and shows it on the mixture for the GAN alone, as"
         " Eq. 20: that each divergence stands, and"
         f" that it does better than without, are this project's claims. γ = {gamma} for all, not"

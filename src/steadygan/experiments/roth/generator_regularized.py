@@ -17,8 +17,18 @@ import numpy as np
 from ...runs.files import read_lines
 from ...runs.format import WARNINGS
 from ..fleets import Member, seconds, share, spread
-from ..mixture import LONG, PAPER, STANDS, TINIEST, budget, grouped, medians, members, trained
-from ..rules import SMALLER, known
+from ..mixture import (
+    LONG,
+    PAPER,
+    STANDS,
+    TINIEST,
+    grouped,
+    medians,
+    members,
+    mixture_budget,
+    trained,
+)
+from ..rules import SMALLER, known, last_third
 from ..spec import Experiment, Findings, Row, Source
 
 _STRENGTHS = ("0.1", "1")
@@ -52,7 +62,7 @@ def run(settings: Mapping[str, Any], seeds: int, out: Path) -> Findings:
     ]
     groups = {f"{name}, {arm}": group for arm, held in arms.items() for name, group in held.items()}
     notes = (
-        *budget(settings, seeds),
+        *mixture_budget(settings, seeds),
         "A member and its pair share the seed, hence the networks' start, the data and the"
         " latents. How early and how stable are this"
         " project's measures of the paper's remark. To first order nothing can change at an"
@@ -102,8 +112,9 @@ def late_share(member: Member) -> float:
     NaN for one that had not had them before.
     """
     values = member.series("modes")
-    late = len(values) - max(1, len(values) // 3)
-    return float(np.mean(values[late:] == STANDS)) if (values[:late] == STANDS).any() else math.nan
+    late = last_third(len(values))
+    had = (values[: late.start] == STANDS).any()
+    return float(np.mean(values[late] == STANDS)) if had else math.nan
 
 
 def _row(

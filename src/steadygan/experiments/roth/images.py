@@ -18,15 +18,15 @@ from ..images import (
     LONG,
     SMALL,
     TINY,
-    budget,
     config,
     each_trained,
+    image_budget,
     measure_of,
     problem,
     wgan_gp,
 )
 from ..pace import PACED, as_long
-from ..quality import Group, falls, measured, nearer, stands, table
+from ..quality import Group, falls, gallery, measured, nearer, stands
 from ..spec import Experiment, Findings, Row, Source
 
 _PAPER = "Roth et al. 2017, "
@@ -69,17 +69,11 @@ def fig23(settings: Mapping[str, Any], seeds: int, out: Path) -> Findings:
     ]
     methods = list(dict.fromkeys(method for _, method in groups))
     gp = ", ".join(f"{a} {groups[a, 'WGAN-GP'][0][0].step:,}" for a in settings["architectures"])
-    data = {
-        "cells": [
-            [groups[architecture, method][0][0].grid() for method in methods]
-            for architecture in settings["architectures"]
-        ],
-        "titles": list(settings["architectures"]),
-        "heads": methods,
-        "numbers": table({", ".join(key): group for key, group in groups.items()}),
+    pictures = {
+        a: [groups[a, method][0][0] for method in methods] for a in settings["architectures"]
     }
     notes = (
-        *budget(
+        *image_budget(
             settings,
             seeds,
             "64 x 64, 64 channels, batch 64, LSUN 200,000 and CelebA 100,000 iterations",
@@ -91,13 +85,8 @@ def fig23(settings: Mapping[str, Any], seeds: int, out: Path) -> Findings:
         " authors' standard"
         " deviation 0.02 at 64 channels, and with the same gain of a layer at fewer.",
     )
-    return Findings(
-        tuple(rows),
-        "gallery",
-        data,
-        notes,
-        sum(run.seconds for group in groups.values() for run, _ in group),
-    )
+    named = {", ".join(key): group for key, group in groups.items()}
+    return gallery(rows, pictures, methods, named, notes)
 
 
 def _rows(architecture: str, groups: Mapping[tuple[str, str], Group]) -> list[Row]:
@@ -172,34 +161,25 @@ def fig4(settings: Mapping[str, Any], seeds: int, out: Path) -> Findings:
             f" variance {variance} at its best ({name})"
         )
         rows.append(nearer(claim, again[ours], again[name], source))
-    grid = [[_noise(v, nsr) for nsr in settings["ratios"]] for v in settings["variances"]] + [
-        list(js)
-    ]
-    data = {
-        "cells": [[groups[name][0][0].grid() for name in row] for row in grid],
-        "titles": [*(f"noise of variance {v}" for v in settings["variances"]), "JS regularizer"],
-        "heads": [
-            f"NSR {nsr}; γ = {gamma}"
-            for nsr, gamma in zip(settings["ratios"], settings["gammas"], strict=True)
-        ],
-        "numbers": table(groups),
+    pictures = {
+        f"noise of variance {v}": [groups[_noise(v, nsr)][0][0] for nsr in settings["ratios"]]
+        for v in settings["variances"]
     }
+    pictures["JS regularizer"] = [groups[name][0][0] for name in js]
+    heads = [
+        f"NSR {nsr}; γ = {gamma}"
+        for nsr, gamma in zip(settings["ratios"], settings["gammas"], strict=True)
+    ]
     distances = "; ".join(
         f"{name}: {', '.join(str(quality.kid) for _, quality in group)}"
         for name, group in groups.items()
     )
     notes = (
-        *budget(settings, seeds, "64 x 64, batch 64"),
+        *image_budget(settings, seeds, "64 x 64, batch 64"),
         measure_of(settings),
         f"Kernel distances with 95 % intervals: {distances}.",
     )
-    return Findings(
-        tuple(rows),
-        "gallery",
-        data,
-        notes,
-        sum(run.seconds for group in groups.values() for run, _ in group),
-    )
+    return gallery(rows, pictures, heads, groups, notes)
 
 
 def _noise(variance: str, nsr: int) -> str:

@@ -23,13 +23,13 @@ from ..mixture import (
     STRENGTHS,
     TINIEST,
     TINY,
-    budget,
     clouds,
     collapses,
     grouped,
     keeps,
     learns,
     members,
+    mixture_budget,
     trained,
 )
 from ..spec import Experiment, Findings, Row, Source, number
@@ -139,14 +139,14 @@ def _one_step(settings: Mapping[str, Any], seeds: int, out: Path, source: Source
     )
     regularized = grouped(trained(settings, members(settings, strengths, 1, some), out / "js"))
     groups, folders = plain | regularized, ["unregularized", "js"]
-    notes = budget(plain_settings, seeds, "Unregularized")
-    notes += budget(settings, some, "Regularized", 200_000)
+    notes = mixture_budget(plain_settings, seeds, "Unregularized")
+    notes += mixture_budget(settings, some, "Regularized", 200_000)
     drawn = ["unregularized", "JS, γ = 0.01", "JS, γ = 1", "JS, γ = 1, annealed"]
     if few := min(seeds, settings.get("long_seeds", 0)):
         long = {**settings, "steps": settings["long_steps"]}
         name = f"JS, γ = 0.1, {long['steps']:,} iterations"
         groups[name] = trained(long, members(long, ["js:gamma=0.1"], 1, few), out / "js-long")
-        notes += budget(long, few, "One strength for longer", 200_000)
+        notes += mixture_budget(long, few, "One strength for longer", 200_000)
         drawn.insert(1, name)
         folders.append("js-long")
     others = {name: group for name, group in groups.items() if name not in plain}
@@ -169,7 +169,7 @@ def _five_steps(settings: Mapping[str, Any], seeds: int, out: Path, source: Sour
     rows = [collapses(name, group, source) for name, group in plain.items()]
     rows += [learns(name, group, source) for name, group in regularized.items()]
     rows.append(keeps("regularized, all strengths", list(regularized.values()), source))
-    groups, notes = plain | regularized, budget(settings, seeds)
+    groups, notes = plain | regularized, mixture_budget(settings, seeds)
     return _Figure(groups, tuple(rows), notes, tuple(groups), (out / "unregularized", out / "js"))
 
 
