@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from steadygan.core import Context, Game, build
-from steadygan.core.couples import Couples, couples_in, couples_of
+from steadygan.core.couples import Couples, coupled, couples_in, couples_of
 from support import mlp, specs
 
 WAYS = [
@@ -79,6 +79,10 @@ def test_networks_say_what_couples_their_samples():
     assert set(couples_of(network.eval())) == {"3"}
     without = nn.BatchNorm1d(3, track_running_stats=False).eval()
     assert couples_of(without)[""].by == "means"
+    said = "couples samples, by deviation of the minibatch"
+    assert coupled(network) == f"its layer 3 (Spread) {said}"
+    assert coupled(network[3]) == f"it (Spread) {said}"
+    assert coupled(nn.Sequential(nn.Linear(2, 4), nn.GroupNorm(2, 4), nn.LayerNorm(4))) == ""
 
 
 def test_games_say_what_couples_their_samples():

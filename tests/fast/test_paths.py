@@ -220,7 +220,7 @@ def test_it_looks_again_when_the_critic_changes():
     first = critic_backward(game, critic, *batch())
     critic.eval()
     second = critic_backward(game, critic, *batch())
-    assert (first.path, second.path) == ("separate", "joined") and "batch_norm" in first.why
+    assert (first.path, second.path) == ("separate", "joined") and "3 (BatchNorm2d)" in first.why
     plain = MERGED["plain"]().double()
     assert critic_backward(game, plain, *batch()).path == "merged"
     plain[1] = nn.Tanh()
@@ -261,7 +261,8 @@ def test_decisions_die_with_the_critic():
     [
         ("tanh", "merged", "tanh is not on the list"),
         ("group norm", "merged", "group_norm"),
-        ("batch norm", "joined", "batch_norm lets"),
+        ("batch norm", "joined", r"layer 3 \(BatchNorm2d\) couples samples"),
+        ("batch norm", "merged", r"layer 3 \(BatchNorm2d\) couples samples"),
         ("minibatch std", "joined", "std runs over the batch"),
         ("activation as a weight", "merged", "indexing picks samples|activation as a weight"),
         ("layer norm", "merged", "layer_norm"),
@@ -399,7 +400,7 @@ def test_a_fallback_is_remembered_until_the_critic_changes(monkeypatch):
         gradients.choice, "_decide", lambda *given: looked.append(1) or look(*given)
     )
     first = gradients.decide(game, critic, points)
-    assert first.path == "separate" and "batch_norm" in first.why
+    assert first.path == "separate" and "1 (BatchNorm1d)" in first.why
     assert gradients.decide(game, critic, points) == first and len(looked) == 1
     assert gradients.decide(game, critic.eval(), points).path != "separate" and len(looked) == 2
     told = gradients.Decision("separate", "as a run decided before")

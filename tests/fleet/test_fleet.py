@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from steadygan import SteadyganError, build, register
+from steadygan.core.couples import Couples
 from steadygan.core.players import PLAYERS
 from steadygan.core.registry import unregister
 from steadygan.problems import Images
@@ -187,6 +188,33 @@ def test_a_member_of_many_outputs_is_the_same_gan_trained_alone(double, many_hea
     fleet = fleet_of(members)
     assert differences(fleet) < 1e-10
     assert {s.outputs[1].shape[1:] for s in fleet.players.terms.scores.values()} == {(8, 5)}
+
+
+@dataclass(frozen=True)
+class Crowded(MLP):
+    """An MLP whose critic sees the deviation of its batch. Reference: a test."""
+
+    def critic(self, event, classes=None):
+        """Return the critic behind what couples its samples."""
+        return torch.nn.Sequential(_Deviation(), super().critic(event, classes))
+
+
+class _Deviation(torch.nn.Module):
+    couples = Couples("deviation of the minibatch", "batch")
+
+    def forward(self, x):
+        return x * (1 + x.std(0).mean())
+
+
+def test_members_whose_samples_see_each_other_are_the_same_gans_trained_alone(double):
+    register("network", "crowded")(Crowded)
+    try:
+        given = replace(SMALL, network="crowded:width=8", regularizer=("js:gamma={0.5,2}", "lecam"))
+        assert differences(fleet_of(grid(given))) < 1e-10
+        with pytest.raises(SteadyganError, match=r"its layer 0 \(_Deviation\) couples samples"):
+            fleet_of(grid(replace(given, penalty_share=0.5)))
+    finally:
+        unregister(Crowded)
 
 
 def test_members_differ_from_each_other(double):

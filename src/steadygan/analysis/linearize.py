@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..core.context import Context, Draws
+from ..core.couples import BATCH_NORM, couples_of
 from ..core.dynamics import Dynamics
 from ..core.errors import SteadyganError
 from ..core.game import Game
@@ -195,11 +196,7 @@ class System:
     def notes(self) -> list[str]:
         """Return what a reader must know about this linearisation."""
         found = ["It holds for this batch; another batch has another field."]
-        if any(
-            isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training
-            for net in self._modules.values()
-            for m in net.modules()
-        ):
+        if any(BATCH_NORM in couples_of(net).values() for net in self._modules.values()):
             found.append(
                 "Batch normalisation uses this batch's statistics; its running averages are held."
             )

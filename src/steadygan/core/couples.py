@@ -49,6 +49,19 @@ def couples_of(network: nn.Module) -> dict[str, Couples]:
     return {path: couples for path, couples in found.items() if isinstance(couples, Couples)}
 
 
+def coupled(network: nn.Module) -> str:
+    """Return which layer of a network couples its samples, and by what; '' where none declares it.
+
+    >>> coupled(nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3)))
+    'its layer 1 (BatchNorm1d) couples samples, by means and variances of batch normalisation'
+    """
+    for path, couples in couples_of(network).items():
+        layer = f"its layer {path} " if path else "it "
+        kind = type(network.get_submodule(path)).__name__
+        return f"{layer}({kind}) couples samples, by {couples.what}"
+    return ""
+
+
 def couples_in(game: Game) -> dict[str, Couples]:
     """Return what couples the samples of a game's batch, by the name of the part that declares it.
 
@@ -64,4 +77,4 @@ def couples_in(game: Game) -> dict[str, Couples]:
     }
 
 
-__all__ = ["BATCH_NORM", "Couples", "couples_in", "couples_of"]
+__all__ = ["BATCH_NORM", "Couples", "coupled", "couples_in", "couples_of"]

@@ -11,6 +11,7 @@ from torch.amp import GradScaler
 from torch.nn.parallel import DistributedDataParallel
 
 from ..context import Context
+from ..couples import coupled
 from ..errors import SteadyganError, unknown
 from ..game import CriticTerms, Game, Labels
 from ..scores import Critic, squared_norm
@@ -149,6 +150,8 @@ def _found(
         if decision.path == "separate":
             raise _not_exact(path, decision.why)
         decision = Decision(path)
+    if path == "merged" and isinstance(critic, nn.Module) and (why := coupled(critic)):
+        raise _not_exact(path, why)
     if share < 1 and decision.path == "separate":
         raise SteadyganError(
             "a penalty on a part of the batch needs a critic that keeps samples apart:"

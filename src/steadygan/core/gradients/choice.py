@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from ..context import Context, Samples
+from ..couples import coupled
 from ..game import Game
 from ..scores import Critic, heads_of
 from .graph import unknown_node
@@ -113,6 +114,8 @@ def _decide(game: Game, critic: nn.Module, points: Points, at: Context) -> Decis
 
 def _candidates(game: Game, critic: nn.Module, few: Points) -> tuple[list[GradientPath], str]:
     """Return the paths that a structure admits, fastest first, and why not the fastest of all."""
+    if why := coupled(critic):
+        return [], why
     x = few["real"].x.detach().requires_grad_()
     with _held(critic, x.dtype) as held, Merge(x, Box()) as merge, torch.enable_grad():
         heads = heads_of(held, x, few["real"].labels, game.outputs.reading)
