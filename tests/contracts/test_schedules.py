@@ -8,13 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from steadygan.core import SteadyganError
-from steadygan.core.schedules import SCHEDULES, Cosine, Exponential, Schedule, at, strength
+from steadygan.core.schedules import SCHEDULES, Cosine, Exponential, Schedule, strength, strength_at
 
 
 def test_exponential_annealing_is_that_of_the_papers_code():
     """gamma_t = gamma_0 alpha^(t/T), alpha = 0.01: it ends at 1 % of the start."""
     schedule = Exponential(2.0, 0.01)
-    assert [at(schedule, t) for t in (0.0, 0.25, 0.5, 1.0)] == pytest.approx(
+    assert [strength_at(schedule, t) for t in (0.0, 0.25, 0.5, 1.0)] == pytest.approx(
         [2.0, 2 * 0.01**0.25, 0.2, 0.02], rel=1e-12
     )
 
@@ -22,7 +22,9 @@ def test_exponential_annealing_is_that_of_the_papers_code():
 def test_cosine_annealing():
     schedule = Cosine(2.0, 0.1)
     expected = [2.0, 2 * (0.1 + 0.9 * (1 + math.sqrt(0.5)) / 2), 1.1, 0.2]
-    assert [at(schedule, t) for t in (0.0, 0.25, 0.5, 1.0)] == pytest.approx(expected, rel=1e-12)
+    assert [strength_at(schedule, t) for t in (0.0, 0.25, 0.5, 1.0)] == pytest.approx(
+        expected, rel=1e-12
+    )
 
 
 @pytest.mark.parametrize("cls", SCHEDULES.values())
@@ -39,12 +41,12 @@ def test_schedules_run_monotonically_from_start_to_factor(cls, start, factor, on
 @pytest.mark.parametrize("progress", [None, -0.01, 1.01, math.nan])
 def test_progress_is_a_share(progress):
     with pytest.raises(SteadyganError, match="progress"):
-        at(Exponential(1.0, 0.5), progress)
+        strength_at(Exponential(1.0, 0.5), progress)
 
 
 def test_constants_need_no_progress():
     tensor = torch.tensor(3.0)
-    assert at(2.5, None) == 2.5 and at(tensor, None) is tensor
+    assert strength_at(2.5, None) == 2.5 and strength_at(tensor, None) is tensor
 
 
 @pytest.mark.parametrize(

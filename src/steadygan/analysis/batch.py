@@ -23,7 +23,7 @@ from ..core.errors import SteadyganError
 from ..core.game import CriticTerms, Game
 from ..core.players import PLAYERS, Batch, FunctionalPlayers, Name, OptimizerPlayers
 from ..core.regularizers import GradientPenalty, Regularizer
-from ..core.schedules import Schedule, at
+from ..core.schedules import Schedule, strength_at
 from .convergence import Quadrature
 
 Rates = float | dict[Name, float]
@@ -205,7 +205,8 @@ def follow_compiled(
 
     def strengths(k: int) -> list[Tensor]:
         return [
-            torch.as_tensor(at(value, k / steps), dtype=points.dtype) for value in annealed.values()
+            torch.as_tensor(strength_at(value, k / steps), dtype=points.dtype)
+            for value in annealed.values()
         ]
 
     advance = torch.compile(make_fx(step)(*state, *strengths(1)), dynamic=False)

@@ -367,14 +367,14 @@ def _thrice_differentiable(network: nn.Module) -> nn.Module:
     return network
 
 
-def jacobian(function: Map, at: Tensor) -> Tensor:
+def jacobian(function: Map, point: Tensor) -> Tensor:
     """Return the dense Jacobian (m, n) of a flat map at a point (n,)."""
-    at = at.detach().requires_grad_()
-    out = function(at)
+    point = point.detach().requires_grad_()
+    out = function(point)
 
     def pulled(rows: Tensor, batched: bool) -> Tensor:
         settings = {"retain_graph": True, "materialize_grads": True, "allow_unused": True}
-        return torch.autograd.grad(out, at, rows, is_grads_batched=batched, **settings)[0]
+        return torch.autograd.grad(out, point, rows, is_grads_batched=batched, **settings)[0]
 
     rows = torch.eye(len(out), dtype=out.dtype, device=out.device)
     try:

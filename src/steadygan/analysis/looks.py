@@ -54,7 +54,7 @@ def gap(
     game: Game,
     networks: Mapping[Name, nn.Module],
     batch: Batch,
-    at: Callable[[], Context],
+    context: Callable[[], Context],
     original: nn.Module,
     optimizers: Mapping[Name, torch.optim.Optimizer] | None,
     rates: Mapping[Name, float],
@@ -70,7 +70,7 @@ def gap(
     optimizer = own or torch.optim.SGD(trainable, rates["critic"])
 
     def look() -> tuple[Tensor, list[Tensor], float]:
-        loss = game.critic_loss(critic, batch.real, fake, labels=batch.labels, at=at())
+        loss = game.critic_loss(critic, batch.real, fake, labels=batch.labels, at=context())
         pulls = list(
             torch.autograd.grad(loss, trainable, allow_unused=True, materialize_grads=True)
         )

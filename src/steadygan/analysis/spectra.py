@@ -20,15 +20,15 @@ DENSE = 300
 class Products:
     """Products with the Jacobian J (m, n) of a flat map at a point, not formed; counts them."""
 
-    def __init__(self, function: Map, at: Tensor) -> None:
-        self.at = at.detach().requires_grad_()
-        self._out = function(self.at)
+    def __init__(self, function: Map, point: Tensor) -> None:
+        self.point = point.detach().requires_grad_()
+        self._out = function(self.point)
         self._dual = torch.zeros_like(self._out, requires_grad=True)
         # J^T u is linear in u, so its derivative with respect to u along v is J v: a forward
         # product from two reverse ones.
         (self._pulled,) = torch.autograd.grad(
             self._out,
-            self.at,
+            self.point,
             self._dual,
             create_graph=True,
             materialize_grads=True,
@@ -40,12 +40,14 @@ class Products:
         """Return J^T u."""
         self.spent += 1
         return torch.autograd.grad(
-            self._out, self.at, u, retain_graph=True, materialize_grads=True, allow_unused=True
+            self._out, self.point, u, retain_graph=True, materialize_grads=True, allow_unused=True
         )[0]
 
     def of_array(self, x: np.ndarray) -> np.ndarray:
         """Return J x for a real NumPy vector, in double precision."""
-        return _numpy(self.forward(torch.from_numpy(np.ascontiguousarray(x)).to(self.at.detach())))
+        return _numpy(
+            self.forward(torch.from_numpy(np.ascontiguousarray(x)).to(self.point.detach()))
+        )
 
     def forward(self, v: Tensor) -> Tensor:
         """Return J v."""
@@ -91,7 +93,7 @@ class Spectrum:
 
 def leading(
     function: Map,
-    at: Tensor,
+    point: Tensor,
     count: int = 6,
     *,
     which: Literal["LM", "LR"] = "LM",
@@ -104,7 +106,7 @@ def leading(
 
     Args:
         function: (n,) -> (n,).
-        at: the point (n,) of the Jacobian.
+        point: the point (n,) of the Jacobian.
         count: how many eigenvalues.
         which: LM (modulus) or LR (real part).
         budget: products with J, about.
@@ -116,10 +118,10 @@ def leading(
     >>> leading(lambda w: -2 * w, torch.ones(30, dtype=torch.float64), 1).values[0].value.real
     -2.0
     """
-    products, n = Products(function, at), len(at)
+    products, n = Products(function, point), len(point)
     width = min(n - 1, max(2 * count + 1, 20))
     if n <= max(2 * count + 2, 20):
-        values, vectors = np.linalg.eig(_numpy(jacobian(function, at)))
+        values, vectors = np.linalg.eig(_numpy(jacobian(function, point)))
     else:
         rounds = (budget - 2 * width - 2 * count) // (
             width - count
@@ -129,7 +131,7 @@ def leading(
         )
         if len(values) < count:
             reached, basis, small = _arnoldi(
-                products, at, min(width, max(budget - 2 * count, count + 2))
+                products, point, min(width, max(budget - 2 * count, count + 2))
             )
             new = [
                 i
@@ -142,7 +144,7 @@ def leading(
     values, vectors = values[order], vectors[:, order]
     residuals = _residuals(products, values, vectors)
     return Spectrum(
-        _judged(values, residuals, tolerance, at.dtype),
+        _judged(values, residuals, tolerance, point.dtype),
         products.spent,
         which,
         len(values) == n,
@@ -152,7 +154,7 @@ def leading(
 
 def survey(
     function: Map,
-    at: Tensor,
+    point: Tensor,
     *,
     budget: int = 40,
     tolerance: float = 1e-3,
@@ -166,7 +168,7 @@ def survey(
 
     Args:
         function: (n,) -> (n,).
-        at: the point (n,) of the Jacobian.
+        point: the point (n,) of the Jacobian.
         budget: products with J.
         tolerance: of the residuals, relative to ``scale``.
         scale: by default |λ|max.
@@ -177,15 +179,15 @@ def survey(
     >>> [round(e.value.real) for e in found.values]
     [-5, 3]
     """
-    n = len(at)
+    n = len(point)
     if n <= DENSE:
-        return Spectrum(listed(modes(_numpy(jacobian(function, at)))), n, "LM", True)
-    products = Products(function, at)
-    values, _, small = _arnoldi(products, at, min(budget, n - 1))
+        return Spectrum(listed(modes(_numpy(jacobian(function, point)))), n, "LM", True)
+    products = Products(function, point)
+    values, _, small = _arnoldi(products, point, min(budget, n - 1))
     # The last row carries them; no product is better than its rounding.
-    residuals = np.maximum(small[-1].real, torch.finfo(at.dtype).eps * abs(values).max())
+    residuals = np.maximum(small[-1].real, torch.finfo(point.dtype).eps * abs(values).max())
     order = _order(values, "LM")
-    judged = _judged(values[order], residuals[order], tolerance, at.dtype, scale)
+    judged = _judged(values[order], residuals[order], tolerance, point.dtype, scale)
     return Spectrum(judged, products.spent, "LM", False)
 
 
@@ -212,7 +214,7 @@ def _arpack(
         (n, n), matvec=lambda x: products.of_array(x.ravel()), dtype=np.float64
     )
     start = np.random.default_rng(0).standard_normal(n)
-    precision = max(tolerance, _floor(products.at.dtype))
+    precision = max(tolerance, _floor(products.point.dtype))
     try:
         values, vectors = eigs(
             operator, k=count, which=which, ncv=width, maxiter=rounds, tol=precision, v0=start
@@ -226,15 +228,17 @@ def _arpack(
         return _none(n)
 
 
-def _arnoldi(products: Products, at: Tensor, width: int) -> tuple[np.ndarray, Tensor, np.ndarray]:
+def _arnoldi(
+    products: Products, point: Tensor, width: int
+) -> tuple[np.ndarray, Tensor, np.ndarray]:
     """Return the Ritz values of one factorisation of ``width`` products, and its basis (n, m).
 
     And for each value a vector in the basis. Below the coordinates of the vectors stands one more
     row: the residuals.
     """
-    basis = torch.zeros(width + 1, len(at), dtype=at.dtype, device=at.device)
+    basis = torch.zeros(width + 1, len(point), dtype=point.dtype, device=point.device)
     small = np.zeros((width + 1, width))
-    start = torch.from_numpy(np.random.default_rng(0).standard_normal(len(at))).to(at)
+    start = torch.from_numpy(np.random.default_rng(0).standard_normal(len(point))).to(point)
     basis[0] = start / start.norm()
     for j in range(width):
         image = products.forward(basis[j])
@@ -244,7 +248,7 @@ def _arnoldi(products: Products, at: Tensor, width: int) -> tuple[np.ndarray, Te
             small[: j + 1, j] += _numpy(overlap)
             image = image - overlap @ basis[: j + 1]
         small[j + 1, j] = float(image.norm())
-        if small[j + 1, j] <= 10 * torch.finfo(at.dtype).eps * size:
+        if small[j + 1, j] <= 10 * torch.finfo(point.dtype).eps * size:
             width = j + 1  # the space is invariant: nothing more can be found from this start
             break
         basis[j + 1] = image / small[j + 1, j]

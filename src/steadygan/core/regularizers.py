@@ -25,7 +25,7 @@ from .couples import Couples
 from .divergences import GAN, Divergence
 from .errors import SteadyganError
 from .registry import base, build, register
-from .schedules import Strength, at, strength
+from .schedules import Strength, strength, strength_at
 from .scores import Scores, safe_norm, squared_norm
 
 
@@ -162,7 +162,7 @@ class GradientPenalty(Regularizer):
         logit = torch.zeros(1, dtype=torch.float64)
         weights = (self.weight(point, logit) for point in self.where)
         total = sum(1.0 if w is None else w.item() for w in weights)
-        return float(at(self.gamma, progress)) * total
+        return float(strength_at(self.gamma, progress)) * total
 
     def penalty(self, scores: Mapping[str, Scores], context: Context) -> Tensor:
         """Return the penalty, 0-d; an annealed gamma needs ``context.progress``."""
@@ -173,7 +173,7 @@ class GradientPenalty(Regularizer):
             size = self._size(here.gradient)
             weight = None if here.weighted else self.weight(point, here.logits)
             terms.append((size if weight is None else weight * size).mean())
-        return at(self.gamma, context.progress) / 2 * torch.stack(terms).sum()
+        return strength_at(self.gamma, context.progress) / 2 * torch.stack(terms).sum()
 
     def _size(self, gradient: Tensor) -> Tensor:
         if self.target == 0:
@@ -387,7 +387,7 @@ class LeCam(Regularizer):
 
     def damping(self, progress: float | None = None, variance: float = 0.0) -> float:
         """Return 2 gamma variance: it squares logits, and without noise these are psi theta."""
-        return 2 * float(at(self.gamma, progress)) * variance
+        return 2 * float(strength_at(self.gamma, progress)) * variance
 
     def penalty(self, scores: Mapping[str, Scores], context: Context) -> Tensor:
         """Return the penalty, 0-d, with 'lecam.real' and 'lecam.fake' from ``context.memory``."""
@@ -397,7 +397,7 @@ class LeCam(Regularizer):
             for name, logits in (("real", real), ("fake", fake))
         )
         return (
-            at(self.gamma, context.progress)
+            strength_at(self.gamma, context.progress)
             / 2
             * ((real - mean_fake).square().mean() + (fake - mean_real).square().mean())
         )

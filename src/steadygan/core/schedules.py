@@ -1,6 +1,6 @@
 """Strengths that change during training: a number, a 0-d tensor or a ``Schedule``.
 
->>> at(Exponential(2.0, 0.01), progress=0.5)
+>>> strength_at(Exponential(2.0, 0.01), progress=0.5)
 0.2
 """
 
@@ -116,7 +116,7 @@ def scaled(value: Strength, factor: float) -> Strength:
     )
 
 
-def at(value: Strength, progress: float | None) -> float | Tensor:
+def strength_at(value: Strength, progress: float | None) -> float | Tensor:
     """Return a strength now.
 
     Raises:

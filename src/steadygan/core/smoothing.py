@@ -10,7 +10,7 @@ from .context import Context, Samples
 from .couples import Couples
 from .errors import SteadyganError
 from .registry import base, register
-from .schedules import Strength, at, strength
+from .schedules import Strength, strength, strength_at
 
 
 @base("smoothing")
@@ -53,12 +53,12 @@ class InstanceNoise(Smoothing):
     def __call__(self, samples: Samples, context: Context) -> Samples:
         """Return as many samples, each with its own noise."""
         return samples._replace(
-            x=samples.x + at(self.sigma, context.progress) * context.normal(samples.x)
+            x=samples.x + strength_at(self.sigma, context.progress) * context.normal(samples.x)
         )
 
     def noise(self, progress: float | None = None) -> float:
         """Return sigma^2."""
-        return float(at(self.sigma, progress)) ** 2
+        return float(strength_at(self.sigma, progress)) ** 2
 
 
 @register("smoothing", "explicit-noise")
@@ -111,10 +111,10 @@ class ExplicitNoise(Smoothing):
             if samples.labels is None
             else samples.labels[: n // self.nsr].repeat_interleave(self.nsr, 0)
         )
-        variance = at(self.variance, context.progress)
+        variance = strength_at(self.variance, context.progress)
         std = variance.sqrt() if isinstance(variance, Tensor) else variance**0.5
         return Samples(x + std * context.normal(x), labels)
 
     def noise(self, progress: float | None = None) -> float:
         """Return the variance."""
-        return float(at(self.variance, progress))
+        return float(strength_at(self.variance, progress))

@@ -193,7 +193,7 @@ def _rules() -> list[str]:
 
 
 def _section(title: str, result: Mapping[str, Any], numbers: bool) -> list[str]:
-    at, settings = result["environment"], _settings(result["settings"])
+    machine, settings = result["environment"], _settings(result["settings"])
     lines = [
         "",
         f"## {title}",
@@ -201,8 +201,8 @@ def _section(title: str, result: Mapping[str, Any], numbers: bool) -> list[str]:
         f"{result['what'][0].upper()}{result['what'][1:]}: **{verdict(result['rows'])}.**",
         "",
         f"`{result['command']}`; made on {result['date'][:10]} in {result['seconds']:.0f} s with"
-        f" torch {at['torch']} on"
-        f" {at['device']}, {at['threads']} thread(s) of a shared machine."
+        f" torch {machine['torch']} on"
+        f" {machine['device']}, {machine['threads']} thread(s) of a shared machine."
         + (f" Settings: {settings}." if settings else "")
         + (
             f" The picture's numbers: [{NUMBERS}](reproduction/{title}/{NUMBERS})."

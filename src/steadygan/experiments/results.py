@@ -52,7 +52,7 @@ def record(
     What was run, where, when and from which commit, and every row.
     """
     # Fleets train where Config's device=auto puts them.
-    at = environment("cuda" if torch.cuda.is_available() else "cpu")
+    machine = environment("cuda" if torch.cuda.is_available() else "cpu")
     return {
         "name": experiment.name,
         "what": experiment.what,
@@ -71,7 +71,7 @@ def record(
         "seconds": round(max(seconds, findings.seconds), 1),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "git": commit(),
-        "environment": at,
+        "environment": machine,
     }
 
 

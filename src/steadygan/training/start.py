@@ -15,6 +15,7 @@ from typing import Any
 from ..core.errors import SteadyganError
 from ..core.gradients import Decision
 from ..core.players import PLAYERS
+from ..problems.networks import count_parameters
 from ..problems.problem import Problem
 from ..runs import checkpoint
 from ..runs.config import Config, problem_from_json, problem_to_json
@@ -365,6 +366,7 @@ def _outcome(training: Training, path: Path) -> Outcome:
 
 def _sizes(trained: Trained) -> dict[str, int]:
     """Return how many numbers each player of a GAN learns."""
-    count = len(trained.members)
-    modules = {name: getattr(trained.players, name) for name in PLAYERS}
-    return {name: sum(p.numel() for p in m.parameters()) // count for name, m in modules.items()}
+    return {
+        name: count_parameters(getattr(trained.players, name)) // len(trained.members)
+        for name in PLAYERS
+    }

@@ -16,7 +16,7 @@ from torch.utils import _pytree as pytree
 from ..context import Context, Samples
 from ..errors import SteadyganError
 from ..game import Game
-from ..schedules import at as strength_at
+from ..schedules import strength_at
 from .paths import PATHS, Found, Points
 from .tracing import Tree, compile_tree, to_terms, to_tree
 

@@ -24,7 +24,7 @@ EMA = 0.999
 
 @dataclass(frozen=True)
 class Method:
-    """A method: its three strengths and what a configuration says at one of them.
+    """A method: its three strengths and the settings of a configuration at one of them.
 
     ``kinds`` are those of the optimizers that it is trained with; ``alone`` says that every
     strength is a structure, and so a fleet, of its own.
@@ -32,7 +32,7 @@ class Method:
 
     name: str
     strengths: tuple[float, ...]
-    at: Callable[[float], Mapping[str, Any]]
+    settings: Callable[[float], Mapping[str, Any]]
     kinds: tuple[str, ...] = KINDS
     alone: bool = False
 
@@ -87,7 +87,7 @@ class Cell:
         """Return how a GAN of this cell is trained."""
         steps = settings["steps"]
         return Config(
-            **self.method.at(self.strength),
+            **self.method.settings(self.strength),
             optimizer=f"{self.kind}:lr={self.rate}",
             batch=settings["batch"],
             steps=steps,
