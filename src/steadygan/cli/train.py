@@ -125,11 +125,11 @@ class Computation:
     """How it is computed."""
 
     gradient_path: Annotated[
-        Literal["auto", "separate", "joined", "merged", "compiled"],
+        Literal["auto", "separate", "joined", "merged", "compiled", "differences"],
         arg(
             "PATH",
-            "how the critic's gradient is computed: separate, joined, merged, compiled, or auto,"
-            " the fastest exact one",
+            "how the critic's gradient is computed: separate, joined, merged, compiled,"
+            " differences, or auto, the fastest exact one",
         ),
     ] = "auto"
     penalty_every: Annotated[

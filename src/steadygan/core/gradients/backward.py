@@ -16,9 +16,9 @@ from ..errors import SteadyganError, unknown
 from ..game import CriticTerms, Game, Labels
 from ..scores import Critic, squared_norm
 from ..slopes import explained
-from .choice import Decision, GradientPath, decide, key_of, remember
+from .choice import WAYS, Decision, GradientPath, decide, key_of, remember
 from .compiled import compiled
-from .paths import PATHS, Found, NotExact, Points, leaves_of, parts_of
+from .paths import Found, NotExact, Points, leaves_of, parts_of
 
 SLOWER: dict[str, GradientPath] = {"merged": "joined", "joined": "separate"}
 """Where to go when a critic takes another way through its code than it did when it was decided."""
@@ -65,7 +65,8 @@ def critic_backward(
         fake: generated samples (B, *event).
         labels: of the real and of the generated samples.
         at: progress, noise and memory of this step.
-        path: how; by default the cheapest that is exact for this critic.
+        path: how; by default the cheapest that is exact for this critic. "differences" needs first
+            derivatives only, and smooth critics.
         scale: what the loss is multiplied by before it is pulled back, such as a
             ``torch.amp.GradScaler``; the record's figures are without it.
 
@@ -93,7 +94,7 @@ def critic_backward(
         game, critic, real.detach(), fake.detach(), parameters, labels, at, path, 1.0, scale
     )
     with explained():
-        found.accumulate(list(leaves_of(found.terms)) if parameters is None else parameters)
+        found.accumulate(_leaves(found) if parameters is None else parameters)
     return _record(found, decision)
 
 
@@ -140,22 +141,23 @@ def _found(
         )
     # PyTorch refuses double backward through a compiled module; the module inside it has the same
     # parameters.
-    critic = getattr(critic, "_orig_mod", critic)
+    if path != "differences":
+        critic = getattr(critic, "_orig_mod", critic)
     if path not in get_args(GradientPath):
         raise unknown("gradient path", path, get_args(GradientPath))
     points = game.points(real, fake, labels=labels, at=at)
     asks = path in ("auto", "joined", "compiled")
     decision = decide(game, critic, points, at) if asks else Decision(path)
     if path == "joined":
-        if decision.path == "separate":
+        if decision.path in ("separate", "differences"):
             raise _not_exact(path, decision.why)
         decision = Decision(path)
     if path == "merged" and isinstance(critic, nn.Module) and (why := coupled(critic)):
         raise _not_exact(path, why)
-    if share < 1 and decision.path == "separate":
+    if share < 1 and decision.path in ("separate", "differences"):
         raise SteadyganError(
             "a penalty on a part of the batch needs a critic that keeps samples apart:"
-            f" {decision.why or 'path=separate'}."
+            f" {decision.why or f'path={decision.path}'}."
         )
     parts = parts_of(game, points, share)
     if path == "compiled":
@@ -184,7 +186,7 @@ def _followed(
     """Return what the path that was decided finds; a slower one where the critic has changed."""
     while True:
         try:
-            return PATHS[decision.path](game, critic, parts, at, scale), decision
+            return WAYS[decision.path](game, critic, parts, at, scale), decision
         except NotExact as refusal:
             if not free:
                 raise _not_exact(decision.path, str(refusal)) from None
@@ -199,6 +201,12 @@ def _not_exact(path: str, why: str) -> SteadyganError:
     return SteadyganError(
         f"the {path} path is not exact for this critic: {why}. Use path='auto' or 'separate'."
     )
+
+
+def _leaves(found: Found) -> list[Tensor]:
+    """Return what the loss depends on besides samples: a function has no list of parameters."""
+    samples = {id(s.x) for s in found.terms.scores.values()}
+    return [leaf for leaf in leaves_of(found.roots) if id(leaf) not in samples]
 
 
 def _trainable(critic: nn.Module) -> list[Tensor]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from torch import Tensor
 from torch.autograd.graph import Node
 
+from ..slopes import nodes
 from .merged import LAYER, MAP
 
 # Each is linear in its differentiable input, and none of them has a derivative of a derivative.
@@ -32,9 +33,9 @@ def unknown_node(outputs: Sequence[Tensor], x: Tensor) -> str:
         if isinstance(node, LAYER):
             path.append(children[0])
             weights.extend(children[1:])
-        elif isinstance(node, MAP) or _stem(node) in _NODES:
+        elif isinstance(node, MAP) or named(node) in _NODES:
             path.extend(children)
-            if _stem(node) in ("Mul", "Div") and None not in children:
+            if named(node) in ("Mul", "Div") and None not in children:
                 return "it multiplies two tensors that are not constant"
         else:
             return f"{_told(node)} is not on the list of operations whose penalty can be merged"
@@ -49,9 +50,26 @@ def unknown_node(outputs: Sequence[Tensor], x: Tensor) -> str:
     return "" if found else "it does not depend on its samples"
 
 
+def toward(outputs: Sequence[Tensor], x: Tensor) -> Iterator[Node]:
+    """Yield the nodes between outputs and a leaf x, without those that make weights."""
+    parents: dict[Node, list[Node]] = {}
+    for node in nodes(*outputs):
+        for child, _ in node.next_functions:
+            if child is not None:
+                parents.setdefault(child, []).append(node)
+    path, seen = [x.view_as(x).grad_fn.next_functions[0][0]], set[Node]()  # type: ignore[union-attr]
+    while path:
+        for node in parents.get(path.pop(), ()):  # type: ignore[arg-type]
+            if node not in seen:
+                seen.add(node)
+                path.append(node)
+                yield node
+
+
 def _told(node: Node) -> str:
-    return "a learned tensor outside a layer" if _stem(node) == "AccumulateGrad" else node.name()
+    return "a learned tensor outside a layer" if named(node) == "AccumulateGrad" else node.name()
 
 
-def _stem(node: Node) -> str:
+def named(node: Node) -> str:
+    """Return what torch calls a node, without what all of them have in common."""
     return node.name().rpartition("::")[2].rstrip("0123456789").removesuffix("Backward")

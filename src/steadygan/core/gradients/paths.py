@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -31,17 +32,20 @@ class Found(NamedTuple):
     """What a path finds: the loss in its parts, without a graph, and what is left to pull back.
 
     The gradient of the whole loss is that of the roots' inner product with their cotangents.
+    precise: whether nothing on the way may be less than in single precision.
     """
 
     terms: CriticTerms
     roots: Sequence[Tensor]
     cotangents: Sequence[Tensor | None]
+    precise: bool = False
 
     def gradients(self, parameters: Sequence[Tensor]) -> Sequence[Tensor | None]:
         """Return the gradients of the parameters, None where the loss does not depend on one."""
         if not self.roots or not parameters:
             return [None] * len(parameters)
-        return torch.autograd.grad(self.roots, parameters, self.cotangents, allow_unused=True)
+        with precise(self.roots[0].device) if self.precise else nullcontext():
+            return torch.autograd.grad(self.roots, parameters, self.cotangents, allow_unused=True)
 
     def accumulate(self, parameters: Sequence[Tensor]) -> None:
         """Add the gradients to the ``.grad`` of the parameters, as ``loss.backward()`` does.
@@ -49,7 +53,8 @@ class Found(NamedTuple):
         In the parameters' memory layout, into buffers that are there, and with every hook.
         """
         if self.roots and parameters:
-            torch.autograd.backward(self.roots, self.cotangents, inputs=parameters)
+            with precise(self.roots[0].device) if self.precise else nullcontext():
+                torch.autograd.backward(self.roots, self.cotangents, inputs=parameters)
 
 
 REST = "/rest"
@@ -70,7 +75,7 @@ def parts_of(game: Game, points: Points, share: float) -> Points:
     return parts
 
 
-def _value(game: Game, scores: Mapping[str, Scores], at: Context) -> CriticTerms:
+def value_of(game: Game, scores: Mapping[str, Scores], at: Context) -> CriticTerms:
     """Return the loss of the scores of ``parts_of``."""
     heads = {name: s for name, s in scores.items() if not name.endswith(REST)}
     whole = dict(heads)
@@ -106,7 +111,7 @@ def terms_of(
     slopes: Slopes = AUTOGRAD,
 ) -> CriticTerms:
     """Return the critic's loss in its parts, with penalties on a share of each batch."""
-    return _value(game, _looked(game, critic, parts_of(game, points, share), at, slopes), at)
+    return value_of(game, _looked(game, critic, parts_of(game, points, share), at, slopes), at)
 
 
 def _looked(
@@ -123,7 +128,7 @@ def separate(
     game: Game, critic: Critic, points: Points, at: Context, scale: Tensor | float = 1.0
 ) -> Found:
     """Return what is found with each batch through the critic on its own, by one backward."""
-    return _whole(_value(game, _looked(game, critic, points, at), at), scale)
+    return _whole(value_of(game, _looked(game, critic, points, at), at), scale)
 
 
 def joined(
@@ -136,7 +141,7 @@ def joined(
             # One batch alone needs no watch.
             seen = _watched(critic, game.outputs.reading) if len(names) > 1 else critic
             scores |= game.look(seen, _together(points, names), at=at)
-    return _whole(_value(game, {name: scores[name] for name in points}, at), scale)
+    return _whole(value_of(game, {name: scores[name] for name in points}, at), scale)
 
 
 def merged(
@@ -156,18 +161,18 @@ def merged(
         raise NotExact("it has several logits a sample, whose losses would not be merged")
     ends = {
         name: s._replace(
-            logits=_leaf(s.logits), gradient=None if s.gradient is None else _leaf(s.gradient)
+            logits=leaf_of(s.logits), gradient=None if s.gradient is None else leaf_of(s.gradient)
         )
         for name, s in scores.items()
     }
     first = next(iter(points.values())).x
     with torch.autocast(first.device.type, enabled=False):
-        terms = _value(game, ends, at)
+        terms = value_of(game, ends, at)
     leaves = [t for s in ends.values() for t in s[1:3] if t is not None]
     pulls = torch.autograd.grad(
         terms.loss,
         leaves,
-        _cotangent(terms.loss, scale),
+        cotangent_of(terms.loss, scale),
         allow_unused=True,
         materialize_grads=True,
     )
@@ -180,7 +185,7 @@ def merged(
         else:
             box.c = torch.cat(of_logits)
             pairs += [(scores[name].gradient, pull[id(ends[name].gradient)]) for name in names]
-    return Found(terms, *_rooted(pairs))
+    return Found(terms, *rooted(pairs))
 
 
 PATHS: dict[str, Callable[..., Found]] = {
@@ -224,16 +229,17 @@ def _watched(critic: Critic, reading: Reading) -> Critic:
 
 
 def _whole(terms: CriticTerms, scale: Tensor | float) -> Found:
-    return Found(terms, *_rooted([(terms.loss, _cotangent(terms.loss, scale))]))
+    return Found(terms, *rooted([(terms.loss, cotangent_of(terms.loss, scale))]))
 
 
-def _cotangent(loss: Tensor, scale: Tensor | float) -> Tensor | None:
+def cotangent_of(loss: Tensor, scale: Tensor | float) -> Tensor | None:
+    """Return what a loss is pulled back with."""
     if isinstance(scale, float) and scale == 1.0:
         return None  # which torch takes for 1, without looking
     return torch.as_tensor(scale, dtype=loss.dtype, device=loss.device)
 
 
-def _rooted(
+def rooted(
     pairs: Sequence[tuple[Tensor | None, Tensor | None]],
 ) -> tuple[list[Tensor], list[Tensor | None]]:
     """Return roots and cotangents, without what no parameter stands behind."""
@@ -241,13 +247,26 @@ def _rooted(
     return [root for root, _ in alive], [pull for _, pull in alive]
 
 
-def leaves_of(terms: CriticTerms) -> Iterator[Tensor]:
-    """Yield the leaves that a loss depends on, without the samples."""
-    samples = {id(s.x) for s in terms.scores.values()}
-    for node in nodes(terms.loss):
+def leaves_of(roots: Sequence[Tensor]) -> Iterator[Tensor]:
+    """Yield the leaves that roots depend on."""
+    for node in nodes(*roots):
         leaf = getattr(node, "variable", None)
-        if leaf is not None and id(leaf) not in samples:
+        if leaf is not None:
             yield leaf
+
+
+@contextmanager
+def precise(device: torch.device) -> Iterator[None]:
+    """Let products be as exact as single precision is: no autocast, nor what GPUs shorten."""
+    products, convolutions = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        with torch.autocast(device.type, enabled=False):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(products)
+        torch.backends.cudnn.allow_tf32 = convolutions
 
 
 def _groups(game: Game, points: Points) -> list[tuple[tuple[str, ...], bool]]:
@@ -268,5 +287,6 @@ def _together(points: Points, names: Sequence[str]) -> dict[str, Samples]:
     return parts
 
 
-def _leaf(t: Tensor) -> Tensor:
+def leaf_of(t: Tensor) -> Tensor:
+    """Return a tensor's values as a leaf that can be differentiated in."""
     return t.detach().requires_grad_()

@@ -1,0 +1,354 @@
+r"""The penalty's gradient from first derivatives only, where torch cannot differentiate twice.
+
+With g the gradient in x of the logits D under cotangents k, and v the derivative of the loss in g,
+the penalty moves the parameters as :math:`\langle v, g \rangle` does, which is a derivative along
+v:
+
+.. math:: \langle v, g \rangle = \sum k \, \frac{D(x + hv) - D(x - hv)}{2h} + O(h^2)
+
+v and k are numbers by then, and one backward through two more passes is its gradient. That of the
+losses themselves is the mean over these two passes, which is right to the same order.
+
+Truncation falls with h squared and rounding rises with 1/h: about 1e-4 of the penalty's gradient at
+the best h in single precision. The step is the one at which it agrees best with half of it.
+Derivation: docs/derivations.md, section 8.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from ..context import Context
+from ..game import Game
+from ..scores import Critic, Scores, once
+from ..slopes import Pull, Slopes, Tensors, pull_of
+from .graph import named, toward
+from .paths import (
+    Found,
+    NotExact,
+    Points,
+    cotangent_of,
+    leaf_of,
+    leaves_of,
+    precise,
+    rooted,
+    value_of,
+)
+
+KINKS = frozenset(
+    """Relu LeakyRelu PreluKernel RreluWithNoise Hardtanh Threshold Softshrink Hardshrink Hardswish
+    Hardsigmoid Abs Clamp Maximum Minimum Max Min Amax Amin MaxPool2DWithIndices
+    MaxPool3DWithIndices AdaptiveMaxPool2D AdaptiveMaxPool3D""".split()
+)
+"""Nodes of a graph whose derivative jumps."""
+AGREED = 1e-2
+"""Relative difference of the gradients by a step and its half, above which they do not agree."""
+SLIPS = 1e-3
+"""Relative error of the logits' own difference, above which another step is looked for."""
+SEEN = 1e-3
+"""The part of the whole gradient below which its error is not looked at, however small the
+penalty's is."""
+RUNGS = 6
+"""How many steps are tried above and below the first, each a quarter of the last."""
+
+
+class Step(NamedTuple):
+    """A step that agrees with its half, relative to the norm of the samples.
+
+    dtype: of the samples. slip: relative error of the logits' difference, whose limit is known.
+    """
+
+    size: float
+    dtype: torch.dtype
+    slip: float
+
+
+_steps: weakref.WeakKeyDictionary[Any, Step] = weakref.WeakKeyDictionary()
+
+
+def differences(
+    game: Game, critic: Critic, points: Points, at: Context, scale: Tensor | float = 1.0
+) -> Found:
+    """Return what is found with each batch on its own, and twice more along what pulls at it."""
+    x = next(iter(points.values())).x
+    known = _steps.get(critic)
+    looking, plain = Differing(), list[tuple[Tensor, Tensor]]()
+    with once(critic), precise(x.device):
+        scores: dict[str, Scores] = {}
+        for name, samples in points.items():
+            here = {name: samples._replace(x=_single(critic, samples.x))}
+            seen = critic if name in game.where else _cut(critic, plain)
+            scores |= game.look(seen, here, at=at, slopes=looking)
+        terms = value_of(game, scores, at)
+        looks = looking.looks
+        if known is None and (kink := next(filter(None, (look.kink for look in looks)), "")):
+            raise NotExact(
+                f"{kink} has kinks, and a difference across them is wrong by multiples of the"
+                " penalty's gradient"
+            )
+        of_plain = _pull_back(terms.loss, looks, [leaf for _, leaf in plain], scale)
+        pairs: list[tuple[Tensor | None, Tensor | None]] = [
+            (out, pull) for (out, _), pull in zip(plain, of_plain, strict=True)
+        ]
+        with _unmoved(critic):
+            if known is None or known.dtype != x.dtype:
+                known = _chosen(critic, looks, x.dtype)
+            found = [look.differ(known.size) for look in looks]
+            if _slip(found) > max(10 * known.slip, SLIPS):
+                # The critic has changed since.
+                known = _chosen(critic, looks, x.dtype)
+                found = [look.differ(known.size) for look in looks]
+            for look, taken in zip(looks, found, strict=True):
+                pairs += look.whole(taken)
+    return Found(terms, *_rooted(pairs), precise=True)
+
+
+class Difference(NamedTuple):
+    """What one pull at the input gradient comes to: outputs at x + hv and at x - hv.
+
+    cotangents: k. width: 2h. slopes: v g for each sample, what the difference should be.
+    """
+
+    cotangents: Sequence[Tensor | None]
+    plus: Tensors
+    minus: Tensors
+    width: Tensor
+    slopes: Tensor
+
+    def rates(self) -> list[Tensor]:
+        """Return the derivative of every output along v, without a graph."""
+        pairs = zip(self.plus, self.minus, strict=True)
+        return [(p.detach() - m.detach()) / self.width for p, m in pairs]
+
+    def pairs(self) -> list[tuple[Tensor | None, Tensor | None]]:
+        """Return roots and cotangents of the penalty's own gradient."""
+        ks = [None if k is None else k.detach() / self.width for k in self.cotangents]
+        ups = zip(self.plus, ks, strict=True)
+        downs = zip(self.minus, (None if k is None else -k for k in ks), strict=True)
+        return [pair for pair in (*ups, *downs) if pair[1] is not None]
+
+
+@dataclass(eq=False)
+class Look:
+    """A batch as the critic saw it: leaves for its outputs and for every input gradient of them.
+
+    pulled: dL/d(output) for each leaf. along: dL/d(gradient) for each gradient.
+    """
+
+    function: Callable[[Tensor], Tensors]
+    x: Tensor
+    leaves: Tensors
+    kink: str
+    draws: _Draws
+    asked: list[tuple[Sequence[Tensor | None], Tensor]] = field(default_factory=list)
+    pulled: Sequence[Tensor | None] = ()
+    along: Sequence[Tensor] = ()
+
+    def differ(self, size: float) -> list[Difference]:
+        """Return the differences along all pulls that are not 0, at one relative step."""
+        found = []
+        length = self.x.detach().norm()
+        length = torch.where(length > 0, length, 1.0)
+        for (cotangents, slope), v in zip(self.asked, self.along, strict=True):
+            norm = v.norm()
+            if norm == 0:
+                continue
+            h = (size * length / norm).detach()
+            plus, minus = self._again(self.x + h * v), self._again(self.x - h * v)
+            slopes = (v * slope.detach()).flatten(1).sum(1)
+            found.append(Difference(cotangents, plus, minus, 2 * h, slopes))
+        return found
+
+    def whole(self, found: Sequence[Difference]) -> list[tuple[Tensor | None, Tensor | None]]:
+        """Return roots and cotangents of the loss with its penalty."""
+        pulled = list(self.pulled)
+        for one in found:
+            # Cotangents may be functions of the logits, as roots of weights are.
+            moving = [
+                (k, rate)
+                for k, rate in zip(one.cotangents, one.rates(), strict=True)
+                if k is not None and k.requires_grad
+            ]
+            if moving:
+                ks, rates = zip(*moving, strict=True)
+                more = torch.autograd.grad(
+                    ks, self.leaves, rates, retain_graph=True, allow_unused=True
+                )
+                pulled = [_sum(a, b) for a, b in zip(pulled, more, strict=True)]
+        if not found:
+            return list(zip(self._again(self.x), pulled, strict=True))
+        share = [None if c is None else c / (2 * len(found)) for c in pulled]
+        pairs = [pair for one in found for pair in one.pairs()]
+        for one in found:
+            pairs += [*zip(one.plus, share, strict=True), *zip(one.minus, share, strict=True)]
+        return pairs
+
+    def _again(self, x: Tensor) -> Tensors:
+        with self.draws.again():
+            return self.function(x.detach())
+
+
+@dataclass(frozen=True)
+class Differing(Slopes):
+    """Input gradients as numbers, and a record of what was asked."""
+
+    looks: list[Look] = field(default_factory=list)
+
+    def __call__(
+        self, function: Callable[[Tensor], Tensors], x: Tensor
+    ) -> tuple[Tensor, Tensors, Pull]:
+        """Return the samples, leaves in place of function's outputs, and the pull."""
+        x, draws = x.detach().requires_grad_(), _Draws(x.device)
+        outputs = function(x)
+        kink = next((name for name in map(named, toward(outputs, x)) if name in KINKS), "")
+        look = Look(function, x, tuple(map(leaf_of, outputs)), kink, draws)
+        self.looks.append(look)
+        pull_numbers = pull_of(outputs, x, differentiable=False)
+
+        def pull(cotangents: Sequence[Tensor | None]) -> Tensor:
+            slope = leaf_of(pull_numbers([None if k is None else k.detach() for k in cotangents]))
+            look.asked.append((cotangents, slope))
+            return slope
+
+        return x, look.leaves, pull
+
+
+class _Draws:
+    """The state of the random streams before a pass, so that others draw the same dropout."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.devices = [device] if device.type == "cuda" else []
+        self.states = [torch.get_rng_state(), *map(torch.cuda.get_rng_state, self.devices)]
+
+    @contextmanager
+    def again(self) -> Iterator[None]:
+        with torch.random.fork_rng(self.devices):
+            torch.set_rng_state(self.states[0])
+            for device, state in zip(self.devices, self.states[1:], strict=True):
+                torch.cuda.set_rng_state(state, device)
+            yield
+
+
+def _pull_back(
+    loss: Tensor, looks: Sequence[Look], plain: Sequence[Tensor], scale: Tensor | float
+) -> Sequence[Tensor | None]:
+    """Return how the loss pulls at plain leaves, and tell the looks how at theirs."""
+    leaves = [t for look in looks for t in (*look.leaves, *(slope for _, slope in look.asked))]
+    pulls = iter(
+        torch.autograd.grad(
+            loss, [*leaves, *plain], cotangent_of(loss, scale), retain_graph=True, allow_unused=True
+        )
+    )
+    for look in looks:
+        look.pulled = [next(pulls) for _ in look.leaves]
+        along = [(slope, next(pulls)) for _, slope in look.asked]
+        look.along = [torch.zeros_like(slope) if v is None else v for slope, v in along]
+    return list(pulls)
+
+
+def _chosen(critic: Critic, looks: Sequence[Look], dtype: torch.dtype) -> Step:
+    """Return the step whose gradient agrees best with that of its half, and remember it."""
+    rounding = torch.finfo(looks[0].x.dtype).eps
+    first, enough = rounding ** (1 / 3), 10 * rounding ** (2 / 3)
+    tried: dict[int, tuple[float, float, float]] = {}
+
+    def look_at(rung: int) -> float:
+        """Return how far apart the gradients are, in units of the penalty's."""
+        if rung not in tried:
+            size = first * 4.0**-rung
+            by = [[look.differ(part) for look in looks] for part in (size, size / 2)]
+            coarse, fine = (
+                _flat([p for look, one in zip(looks, part, strict=True) for p in look.whole(one)])
+                for part in by
+            )
+            alone = [_flat([p for one in part for d in one for p in d.pairs()]) for part in by]
+            size_of, tiny = alone[1].norm(), torch.finfo(fine.dtype).tiny
+            apart = (coarse - fine).norm() / (size_of + SEEN * fine.norm()).clamp(min=tiny)
+            of_penalty = (alone[0] - alone[1]).norm() / size_of.clamp(min=tiny)
+            tried[rung] = apart.item(), max(apart, of_penalty).item(), _slip(by[1])
+        return tried[rung][0]
+
+    best = 0
+    for way in (1, -1):
+        while abs(best) < RUNGS and look_at(best) > enough and look_at(best + way) < look_at(best):
+            best += way
+    _, apart, slip = tried[best]
+    if apart > AGREED:
+        raise NotExact(
+            f"the penalty's gradient by differences over two steps differs by {apart:.0e} of it at"
+            " the best step: the critic's derivatives jump, or rounding is as large as what is left"
+        )
+    _steps[critic] = Step(first * 4.0**-best / 2, dtype, slip)
+    return _steps[critic]
+
+
+def _flat(pairs: Sequence[tuple[Tensor | None, Tensor | None]]) -> Tensor:
+    """Return the gradient of roots under cotangents in all that they depend on."""
+    roots, cotangents = _rooted(pairs)
+    leaves = list(leaves_of(roots))
+    found = torch.autograd.grad(roots, leaves, cotangents, retain_graph=True) if leaves else ()
+    return torch.cat([torch.zeros(1), *(g.flatten() for g in found)])
+
+
+def _rooted(
+    pairs: Sequence[tuple[Tensor | None, Tensor | None]],
+) -> tuple[list[Tensor], list[Tensor | None]]:
+    return rooted([pair for pair in pairs if pair[1] is not None])
+
+
+def _slip(found: Sequence[Sequence[Difference]]) -> float:
+    """Return the relative error of differences whose limit, the slope along v, is known."""
+    off, size = 0.0, 0.0
+    for one in (one for part in found for one in part):
+        pairs = zip(one.cotangents, one.rates(), strict=True)
+        taken = sum((k.detach() * rate).sum() for k, rate in pairs if k is not None)
+        off += (taken - one.slopes.sum()).abs().item()
+        size += one.slopes.abs().sum().item()
+    return off / size if size else 0.0
+
+
+def _cut(critic: Critic, pairs: list[tuple[Tensor, Tensor]]) -> Critic:
+    """Return the critic with leaves for its outputs, and add outputs and leaves to the pairs."""
+
+    def leafed(out: Any) -> Any:
+        if not (isinstance(out, Tensor) and out.requires_grad):
+            return out
+        pairs.append((out, leaf_of(out)))
+        return pairs[-1][1]
+
+    def cut(*x: Tensor) -> Any:
+        return pytree.tree_map(leafed, critic(*x))
+
+    return cut
+
+
+def _single(critic: Critic, x: Tensor) -> Tensor:
+    half = (torch.float16, torch.bfloat16)
+    if isinstance(critic, nn.Module) and any(p.dtype in half for p in critic.parameters()):
+        raise NotExact(
+            "its parameters are in half precision, whose rounding is larger than the differences"
+        )
+    return x.float() if x.dtype in half else x
+
+
+@contextmanager
+def _unmoved(critic: Critic) -> Iterator[None]:
+    """Statistics of a normalisation stay as the first pass left them."""
+    kept = [(b, b.clone()) for b in critic.buffers()] if isinstance(critic, nn.Module) else []
+    try:
+        yield
+    finally:
+        for buffer, value in kept:
+            buffer.data.copy_(value)  # .data: backward may have saved the buffer, and looks at it
+
+
+def _sum(a: Tensor | None, b: Tensor | None) -> Tensor | None:
+    return b if a is None else a if b is None else a + b
