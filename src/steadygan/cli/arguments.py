@@ -133,7 +133,7 @@ def fresh(parent: Path, name: str) -> Path:
 
 def whereabouts(data: str) -> str:
     """Return where data lie, as a run can find them again from another folder."""
-    path = Path(data).expanduser()
+    path = Path(os.path.expanduser(data))
     return str(path.resolve()) if data != "digits" and path.exists() else data
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from difflib import SequenceMatcher
 
 
@@ -26,6 +27,28 @@ def printable(text: str) -> str:
     return "".join(
         c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text
     )
+
+
+@contextmanager
+def foreign(trouble: str, mend: str) -> Iterator[None]:
+    """Answer whatever comes of something from outside, which can be wrong in any way, by a sentence.
+
+    Args:
+        trouble: What then cannot be.
+        mend: What to do.
+
+    >>> with foreign("a.json cannot be read", "copy it"):
+    ...     [][3]
+    Traceback (most recent call last):
+    steadygan.core.errors.SteadyganError: a.json cannot be read (list index out of range): copy it.
+    """
+    try:
+        yield
+    except SteadyganError:
+        raise
+    except Exception as error:
+        reason = str(error).strip() or type(error).__name__
+        raise SteadyganError(f"{trouble} ({reason}): {mend}.") from error
 
 
 def unknown(what: str, given: str, choices: Iterable[str]) -> SteadyganError:

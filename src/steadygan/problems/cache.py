@@ -23,12 +23,14 @@ def cache_folder() -> Path:
     """Return where decoded images, downloaded weights and features that were taken once are kept.
 
     It is ``STEADYGAN_CACHE``, else ``steadygan`` in the user's cache folder, and may be removed at
-    any time.
+    any time. Where there is neither it is no folder, and nothing is kept.
     """
     given = os.environ.get("STEADYGAN_CACHE")
     if given:
-        return Path(given).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "steadygan"
+        return Path(os.path.expanduser(given))
+    found = os.path.expanduser(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
+    # Who has no home, as in some containers, has no cache: nothing can be kept under a device.
+    return Path(os.devnull if found.startswith("~") else found) / "steadygan"
 
 
 class Entry:

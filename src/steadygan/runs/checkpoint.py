@@ -8,15 +8,16 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save as to_bytes
 from torch import Tensor
 
-from ..core.errors import SteadyganError
+from ..core.errors import SteadyganError, foreign
 from ..core.players import laid_out
 from .files import whole
 from .format import BEST, CHECKPOINTS, by_step
@@ -47,7 +48,7 @@ def load(path: Path) -> Tree:
     Raises:
         SteadyganError: For a file that is missing or damaged, be it by a single bit.
     """
-    try:
+    with foreign(f"{path} cannot be read", "it is no checkpoint of steadygan, or it is damaged"):
         with safe_open(path, "pt") as file:
             about = file.metadata()
             tree: Tree = json.loads(about["state"])
@@ -61,11 +62,13 @@ def load(path: Path) -> Tree:
             for part in inner:
                 node = node.setdefault(part, {})
             node[last] = value
-    except (OSError, SafetensorError, TypeError, KeyError, ValueError) as error:
-        raise SteadyganError(
-            f"{path} is no checkpoint of steadygan, or it is damaged: {error}."
-        ) from error
     return tree
+
+
+def fitting(path: Path, network: str | None) -> AbstractContextManager[None]:
+    """Answer a checkpoint that is not that of a network, or whose content makes no sense."""
+    trouble = f"The checkpoint {path} does not fit the network {network!r}"
+    return foreign(trouble, "it is another run's, or damaged")
 
 
 def _digest(state: str, tensors: Mapping[str, Tensor]) -> str:
@@ -159,7 +162,23 @@ def optimizer_state(optimizer: torch.optim.Optimizer) -> Tree:
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, tree: Mapping[str, Any]) -> None:
-    """Set an optimizer's state from a tree."""
+    """Set an optimizer's state from a tree; raises ValueError for what is none of its kind."""
+    fresh = optimizer.state_dict()["param_groups"]
+    for group, mine in zip(tree["groups"], fresh, strict=True):
+        for key, value in group.items():
+            if key not in mine or not _alike(value, mine[key]):
+                raise ValueError(f"{key} is {value!r}")
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    fused = any(group.get("fused") for group in [*tree["groups"], *fresh])
+    for number, state in tree["state"].items():
+        for key, value in state.items():
+            if fused:  # those kernels do not look, and would write past the end
+                wanted = () if key == "step" else parameters[int(number)].shape
+                fits = isinstance(value, Tensor) and value.shape == wanted
+            else:
+                fits = value is None or isinstance(value, Tensor | float | int)
+            if not fits:
+                raise ValueError(f"{key} of parameter {number} is none of it")
     optimizer.load_state_dict(
         {"state": {int(k): v for k, v in tree["state"].items()}, "param_groups": tree["groups"]}
     )
@@ -172,6 +191,17 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tree: Mapping[str, Any])
                 if isinstance(value, Tensor)
             }
         )
+
+
+def _alike(value: Any, mine: Any) -> bool:
+    """Return whether a setting that was read is of the kind of one's own."""
+    if isinstance(mine, bool) or mine is None or value is None:
+        return value is None or isinstance(value, bool)
+    if isinstance(mine, int | float):
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if isinstance(mine, list | tuple):
+        return isinstance(value, list | tuple) and len(value) == len(mine)
+    return type(value) is type(mine)
 
 
 def _split(node: Mapping[str, Any], prefix: str, tensors: dict[str, Tensor]) -> Tree:

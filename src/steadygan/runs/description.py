@@ -7,10 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from .. import __version__
 from ..core.errors import SteadyganError
+from ..core.gradients import Decision
+from ..core.registry import lookup
 from ..problems.problem import Problem
 from .config import VARIED, Config, problem_from_json, problem_to_json
 from .environment import commit, environment
@@ -42,10 +45,15 @@ class Description:
     def members(self) -> list[Config]:
         """The configuration of every GAN; of one GAN its own alone."""
         differing = self._part("fleet", "members") if self.is_fleet else [{}]
-        try:
-            return [Config.from_json({**self._part("config"), **each}) for each in differing]
-        except TypeError as error:
-            raise self._damaged(f"its configuration makes no sense: {error}") from error
+        own = self._part("config")
+        if not isinstance(differing, list) or not all(
+            isinstance(each, dict) for each in (own, *differing)
+        ):
+            raise self._damaged("its configuration is no list of settings")
+        found = [{**own, **each} for each in differing]
+        for settings in found:
+            self._check(settings, get_type_hints(Config))
+        return [Config.from_json(settings) for settings in found]
 
     @property
     def compiled(self) -> bool:
@@ -55,27 +63,58 @@ class Description:
     @property
     def event(self) -> tuple[int, ...]:
         """The shape of a sample."""
-        return tuple(self._part("event"))
+        found = self._part("event")
+        if not isinstance(found, list) or not all(_suits(n, int) and 0 < n < 2**31 for n in found):
+            raise self._damaged(f"its event, the shape of a sample, is {found!r}")
+        return tuple(found)
 
     @property
     def classes(self) -> int:
         """The number of classes, 0 without."""
-        return int(self._part("classes"))
+        found = self._part("classes")
+        if not _suits(found, int) or not 0 <= found < 2**31:
+            raise self._damaged(f"its number of classes is {found!r}")
+        return int(found)
 
     @property
     def data(self) -> dict[str, Any] | None:
         """What the problem said of its data; None in runs of before it was asked."""
-        return self.raw.get("data")
+        found = self.raw.get("data")
+        if not _suits(found, dict | None):
+            raise self._damaged(f"what it says of its data is {found!r}")
+        return found
 
     @property
     def setting(self) -> dict[str, Any]:
         """The problem's name and its settings, as plain data."""
         found: dict[str, Any] = self._part("problem")
+        if not isinstance(found, dict) or not isinstance(found.get("name"), str):
+            raise self._damaged("its problem has no name")
         return found
+
+    @property
+    def decision(self) -> Decision | None:
+        """How the critic's gradient was decided to be computed; None where that is not said."""
+        found = self.raw.get("critic_gradient")
+        if found is None:
+            return None
+        self._check(found, get_type_hints(Decision))
+        if "path" not in found:
+            raise self._damaged("its critic_gradient has no path")
+        return Decision(**found)
+
+    @property
+    def history(self) -> list[Any]:
+        """What has changed on its way."""
+        found = self.raw.get("history", [])
+        return found if isinstance(found, list) else []
 
     def problem(self) -> Problem:
         """Return the problem, built anew."""
-        return problem_from_json(self.setting)
+        setting = self.setting
+        hints = get_type_hints(lookup("problem", setting["name"]))
+        self._check({key: v for key, v in setting.items() if key != "name"}, hints)
+        return problem_from_json(setting)
 
     def config_of(self, member: int) -> Config:
         """Return the configuration of one of many GANs.
@@ -98,6 +137,16 @@ class Description:
                 raise self._damaged(f"it does not say its {' '.join(names)}")
             found = found[name]
         return found
+
+    def _check(self, settings: Any, hints: Mapping[str, Any]) -> None:
+        """Raise SteadyganError for settings that nobody has, or of another type."""
+        if not isinstance(settings, dict):
+            raise self._damaged(f"{settings!r} are no settings")
+        for name, value in settings.items():
+            if name not in hints:
+                raise self._damaged(f"there is no setting {name!r}")
+            if not _suits(value, hints[name]):
+                raise self._damaged(f"its {name} is {value!r}")
 
     def _damaged(self, why: str) -> SteadyganError:
         return SteadyganError(
@@ -153,3 +202,20 @@ def describe(
             "members": [{name: m.to_json()[name] for name in differing} for m in members],
         },
     }
+
+
+def _suits(value: Any, hint: Any) -> bool:
+    """Return whether a JSON value is of a type; of one that JSON does not know, whatever it is."""
+    origin, inside = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):
+        return any(_suits(value, each) for each in inside)
+    if origin is Literal:
+        return value in inside
+    if origin is tuple:
+        return isinstance(value, list) and all(_suits(each, inside[0]) for each in value)
+    if hint in (int, float):
+        return isinstance(value, int | hint) and not isinstance(value, bool)
+    return not isinstance(hint, type) or hint not in _PLAIN or isinstance(value, hint)
+
+
+_PLAIN = (str, bool, dict, NoneType)

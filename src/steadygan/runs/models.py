@@ -213,7 +213,7 @@ def _load(run: Path, path: Path | None, member: int | None, averaged: bool = Tru
     networks = build_networks(config, about.event, about.classes)
     path = path or checkpoint.latest(run)
     tree = checkpoint.load(path)
-    try:
+    with checkpoint.fitting(path, config.network):
         states = ((averaged and tree.get("ema")) or tree["generator"], tree["critic"])
         for network, values in zip(networks, states, strict=True):
             network.load_state_dict(
@@ -221,8 +221,4 @@ def _load(run: Path, path: Path | None, member: int | None, averaged: bool = Tru
             )
         steps = tree.get("steps")  # each member's own, in the best of many GANs
         step = int(tree["step"] if steps is None or member is None else steps[member])
-    except (RuntimeError, KeyError, IndexError, TypeError, AttributeError) as error:
-        raise SteadyganError(
-            f"The checkpoint {path} does not fit the network {config.network!r}: {error}."
-        ) from error
     return _Loaded(config, about.classes, *networks, step)

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import SteadyganError
-from ..core.gradients import Decision
 from ..core.players import PLAYERS
 from ..problems.networks import count_parameters
 from ..problems.problem import Problem
@@ -229,7 +228,8 @@ def resume(
         judge = _judge(problem, members[0], judge, show)
         training = _training(trained, folder.path, show, judge, watchers)
         if tree is not None:
-            training.restore(adapted(tree, trained, about.config))
+            with checkpoint.fitting(folder.path / CHECKPOINTS, members[0].network):
+                training.restore(adapted(tree, trained, about.config))
         if ended == "stopped" and not trained.many:
             trained.stopped.clear()  # it is told to go on where it had stopped
         folder.rewind(training.step)
@@ -237,7 +237,7 @@ def resume(
         if other or differs:
             entry = {"step": training.step, **({"data": other} if other else {})}
             entry |= {"changed": differs} if differs else {}
-            told["history"] = [*about.raw.get("history", ()), entry]
+            told["history"] = [*about.history, entry]
         if not trained.many:
             told["critic_gradient"] = trained.decision._asdict()  # type: ignore[attr-defined]
         folder.write(CONFIG, {**about.raw, "config": members[0].to_json(), **told})
@@ -306,7 +306,8 @@ def _found_again(
             )
         problem = problem_from_json({**about.setting, "data": data})
     load(problem, show)
-    changes = problem.changes(about.data) if about.data else []
+    with about.sound("what it says of its data"):
+        changes = problem.changes(about.data) if about.data else []
     if changes and data is None:
         where = about.setting["data"]
         raise SteadyganError(
@@ -339,8 +340,7 @@ def _rebuilt(
 ) -> Trained:
     if about.is_fleet:
         return Fleet(problem, members, compiled=about.compiled)
-    decided = None if decide else about.raw.get("critic_gradient")
-    return Single(problem, members[0], Decision(**decided) if decided else None)
+    return Single(problem, members[0], None if decide else about.decision)
 
 
 def _training(

@@ -196,7 +196,7 @@ class Inception2015(NetworkFeatures):
         Its hash is checked.
         """
         given = self.weights or os.environ.get("STEADYGAN_INCEPTION")
-        path = Path(given).expanduser() if given else cache_folder() / FILE
+        path = Path(os.path.expanduser(given)) if given else cache_folder() / FILE
         if not path.is_file():
             raise SteadyganError(
                 f"inception-2015 needs the FID network's weights, and {path} is not there. Set"

@@ -48,7 +48,7 @@ def _find(spelled: str, reading: Reading) -> Place:
         return digits(reading)
     if spelled.startswith("hf:"):
         return hub(spelled.removeprefix("hf:"), reading)
-    path = Path(spelled).expanduser()
+    path = Path(os.path.expanduser(spelled))
     if not path.exists():
         raise SteadyganError(f"{spelled} does not exist (looked in {Path.cwd()}). Give {_KINDS}.")
     if path.is_dir():

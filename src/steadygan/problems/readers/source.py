@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image
 
-from ...core.errors import SteadyganError, printable, unknown
+from ...core.errors import SteadyganError, foreign, printable, unknown
 
 GIB = 2**30
 
@@ -187,16 +187,9 @@ class Place:
 @contextmanager
 def readable(spelled: str) -> Iterator[None]:
     """Turn whatever a damaged file raises into a sentence that names the file."""
-    try:
+    mend = "it is damaged or not what its name says; copy or download it again"
+    with foreign(f"{spelled} cannot be read", mend):
         yield
-    except SteadyganError:
-        raise
-    # A stranger's file can be wrong in any way whatever, and each is answered alike.
-    except Exception as error:
-        raise SteadyganError(
-            f"{spelled} cannot be read ({str(error) or type(error).__name__}): it is damaged or"
-            " not what its name says; copy or download it again."
-        ) from error
 
 
 def identity(*paths: Path) -> str:
