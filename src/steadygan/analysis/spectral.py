@@ -124,7 +124,7 @@ def _sparse(system: System, budget: int, alone: bool) -> tuple[Spectral, int]:
     field, first, advised = step, None, None
     neutral = _neutral(point.dtype) * max((abs(e.value) for e in step), default=0.0)
     if not alone:
-        looked = survey(system.field, point, budget=budget // 3, tolerance=COARSE)
+        looked = survey(system.field, point, budget=max(8, budget // 3), tolerance=COARSE)
         field, spent = looked.values, spent + looked.products
         neutral = _neutral(point.dtype) * max((abs(e.value) for e in field), default=0.0)
         active = np.array([e.value for e in field if e.converged and abs(e.value) > neutral])

@@ -105,28 +105,26 @@ def load_run(path: Path | str) -> Subject:
     folder = RunFolder.open(Path(path))
     about = folder.describe()
     config = about.config
-    tree = checkpoint.load(checkpoint.latest(folder.path))
+    newest, oldest = checkpoint.latest(folder.path), checkpoint.checkpoints(folder.path)[0]
+    tree = checkpoint.load(newest)
     problem = about.problem()
     generator, critic = build_networks(config, about.event, about.classes)
     optimizers: dict[Name, torch.optim.Optimizer] = {}
-    for name, network, spelled in zip(
-        PLAYERS, (generator, critic), (config.optimizer, config.critic_optimizer), strict=True
-    ):
-        optimizers[name] = build("optimizer", spelled)(network.parameters())
-        try:
+    with checkpoint.fitting(newest, config.network):
+        for name, network, spelled in zip(
+            PLAYERS, (generator, critic), (config.optimizer, config.critic_optimizer), strict=True
+        ):
+            optimizers[name] = build("optimizer", spelled)(network.parameters())
             network.load_state_dict(tree[name])
             checkpoint.restore_optimizer(optimizers[name], tree["optimizer"][name])
-        except (RuntimeError, KeyError, ValueError) as error:
-            raise SteadyganError(
-                f"The newest checkpoint of {path} does not fit the network {config.network!r}:"
-                f" {error}."
-            ) from error
-    oldest = checkpoint.checkpoints(folder.path)[0]
+        progress = min(1.0, tree["step"] / (config.steps or 1))
+        memory = dict(tree["memory"])
     earlier = build_networks(config, about.event, about.classes)
-    if oldest != checkpoint.latest(folder.path):
+    if oldest != newest:
         before = checkpoint.load(oldest)
-        for name, network in zip(PLAYERS, earlier, strict=True):
-            network.load_state_dict(before[name])
+        with checkpoint.fitting(oldest, config.network):
+            for name, network in zip(PLAYERS, earlier, strict=True):
+                network.load_state_dict(before[name])
     problem.load()
     n = min(config.batch or 1, SAMPLES)
     x, y = problem.stream(stream_seed(config.seed, "diagnosis")).draw(n)
@@ -141,9 +139,9 @@ def load_run(path: Path | str) -> Subject:
         batch=Batch(x, z, None if y is None else (y, y)),
         dynamics=config.dynamics,
         optimizers=optimizers,
-        progress=min(1.0, tree["step"] / (config.steps or 1)),
-        memory=tree["memory"],
-        earlier=None if oldest == checkpoint.latest(folder.path) else earlier,
+        progress=progress,
+        memory=memory,
+        earlier=None if oldest == newest else earlier,
     )
 
 

@@ -31,7 +31,7 @@ def printable(text: str) -> str:
 
 @contextmanager
 def foreign(trouble: str, mend: str) -> Iterator[None]:
-    """Answer whatever comes of something from outside, which can be wrong in any way, by a sentence.
+    """Answer whatever comes of something from outside, wrong in any way, by a sentence.
 
     Args:
         trouble: What then cannot be.

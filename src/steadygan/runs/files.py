@@ -19,6 +19,8 @@ from ..core.errors import SteadyganError
 PARTIAL = ".partial"
 """How the name of a file ends that is not whole yet."""
 
+_DIGITS = 300  # of a whole number, so that it can be a float too
+
 Row = dict[str, Any]
 
 
@@ -128,7 +130,7 @@ def read_json(path: Path) -> dict[str, Any]:
         SteadyganError: Where it is missing or damaged.
     """
     try:
-        value = json.loads(path.read_text(encoding="utf-8", errors="replace"))
+        value = _parsed(path.read_text(encoding="utf-8", errors="replace"))
     except OSError as error:
         raise SteadyganError(f"{path} cannot be read: {error.strerror or error}.") from error
     except (ValueError, RecursionError) as error:
@@ -201,7 +203,7 @@ def _between_lines(held: bytes, at: int) -> bool:
 def _row(line: bytes, at: str) -> Row:
     text = line.decode("utf-8", errors="replace")
     try:
-        row = json.loads(text)
+        row = _parsed(text)
     except (ValueError, RecursionError) as error:
         raise SteadyganError(
             f"{at} is not JSON ({error}); the file is damaged: remove that line."
@@ -212,6 +214,16 @@ def _row(line: bytes, at: str) -> Row:
             " that line."
         )
     return row
+
+
+def _parsed(text: str) -> Any:
+    return json.loads(text, parse_int=_whole_number)
+
+
+def _whole_number(text: str) -> int:
+    if len(text) > _DIGITS:
+        raise ValueError(f"a number has {len(text)} digits")
+    return int(text)
 
 
 def _sync_folder(path: Path) -> None:

@@ -284,7 +284,7 @@ def step_of(row: Mapping[str, Any], place: Path) -> int:
         SteadyganError: For a line without, saying where it stands.
     """
     step = row.get("step")
-    if not isinstance(step, int) or isinstance(step, bool):
+    if not isinstance(step, int) or isinstance(step, bool) or not 0 <= step < 2**63:
         raise SteadyganError(
             f"{place}: a line needs a whole number as its step, not {step!r}; the file is damaged:"
             " remove that line."

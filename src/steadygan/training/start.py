@@ -216,19 +216,21 @@ def resume(
     folder = RunFolder.open(Path(run))
     with held(folder.path):
         about = folder.describe()
-        tree = _held(folder.path, start)
+        at, tree = _held(folder.path, start)
         problem, other = _found_again(about, data, show)
         members, differs = changed(problem, about.members, changes or {}, steps)
         members = [replace(member, features=_trusted(about, features, judge)) for member in members]
         ended = (folder.path / STATUS).is_file() and folder.read(STATUS).get("state")
+        network = members[0].network
         if tree is not None:
             over = ended in ("finished", "stopped")
-            _check_unfinished(tree, members[0].steps or 0, over, run)
+            with checkpoint.fitting(at, network):
+                _check_unfinished(tree, members[0].steps or 0, over, run)
         trained = _rebuilt(about, problem, members, decide="regularizer" in differs)
         judge = _judge(problem, members[0], judge, show)
         training = _training(trained, folder.path, show, judge, watchers)
         if tree is not None:
-            with checkpoint.fitting(folder.path / CHECKPOINTS, members[0].network):
+            with checkpoint.fitting(at, network):
                 training.restore(adapted(tree, trained, about.config))
         if ended == "stopped" and not trained.many:
             trained.stopped.clear()  # it is told to go on where it had stopped
@@ -244,18 +246,18 @@ def resume(
         return _outcome(training, folder.path)
 
 
-def _held(folder: Path, start: Path | str | None) -> checkpoint.Tree | None:
-    """Return the checkpoint to go on from; None where there is none yet."""
+def _held(folder: Path, start: Path | str | None) -> tuple[Path, checkpoint.Tree | None]:
+    """Return where the checkpoint to go on from lies, and it; None where there is none yet."""
     known = checkpoint.checkpoints(folder)
     if start is not None:
         if Path(start).resolve() not in [path.resolve() for path in known]:
             there = ", ".join(str(path) for path in known) or "none"
             raise SteadyganError(f"{start} is no checkpoint of {folder}; there are {there}.")
-        return checkpoint.load(Path(start))
+        return Path(start), checkpoint.load(Path(start))
     if not known:
-        return None
+        return folder, None
     try:
-        return checkpoint.load(known[-1])
+        return known[-1], checkpoint.load(known[-1])
     except SteadyganError as error:
         if len(known) < 2:
             raise
