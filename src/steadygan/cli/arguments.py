@@ -135,7 +135,7 @@ def fresh(parent: Path, name: str) -> Path:
 def whereabouts(data: str) -> str:
     """Return where data lie, as a run can find them again from another folder."""
     path = Path(os.path.expanduser(data))
-    return str(path.resolve()) if data != "digits" and path.exists() else data
+    return str(path.resolve()) if data not in ("", "digits") and path.exists() else data
 
 
 def grid(kind: str, text: str) -> list[str]:
