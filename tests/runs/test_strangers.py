@@ -1,0 +1,126 @@
+"""A run folder by a stranger, in which any value may stand in any place: refused with a sentence."""
+
+import json
+import shutil
+
+import pytest
+import torch
+
+from steadygan.cli import main
+from steadygan.core.errors import SteadyganError
+from steadygan.problems.cache import cache_folder
+from steadygan.runs import checkpoint
+
+TINY = "--steps 2 --batch 2 --log-every 1 --evaluate-every 1 --checkpoint-every 1".split()
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    out = tmp_path_factory.mktemp("made") / "run"
+    network = ["--network", "mlp:width=4", "--optimizer", "adam:fused=true"]
+    assert main(["train", "line2d", *network, *TINY, "--out", str(out)]) == 0
+    return out
+
+
+@pytest.fixture
+def run(made, tmp_path):
+    return shutil.copytree(made, tmp_path / "run")
+
+
+def refused(argv, word, capsys):
+    capsys.readouterr()
+    assert main(argv) == 2
+    said = capsys.readouterr().err
+    assert word in said and "Traceback" not in said
+
+
+CONFIG = [
+    ("config.keep_checkpoints", [1, 2], "keep_checkpoints"),
+    ("config.steps", "many", "steps"),
+    ("config.device", {}, "device"),
+    ("config.regularizer", [3], "regularizer"),
+    ("config.ema", "0.9", "ema"),
+    ("config.batch", True, "batch"),
+    ("config.unheard_of", 1, "unheard_of"),
+    ("config.seed", 10**400, "digits"),
+    ("config", [], "config"),
+    ("problem", {"name": ["line2d"]}, "problem"),
+    ("problem.modes", "all", "modes"),
+    ("event", [2**62], "event"),
+    ("event", "2", "event"),
+    ("classes", -1, "classes"),
+    ("critic_gradient.path", ["merged"], "path"),
+    ("critic_gradient", {}, "critic_gradient"),
+    ("data", 3, "data"),
+]
+
+
+@pytest.mark.parametrize(("place", "value", "word"), CONFIG)
+def test_a_configuration_without_sense_is_refused(run, capsys, place, value, word):
+    path = run / "config.json"
+    config = json.loads(path.read_text())
+    *inner, last = place.split(".")
+    node = config
+    for name in inner:
+        node = node[name]
+    node[last] = value
+    path.write_text(json.dumps(config))
+    looks = ["sample", str(run)] if place == "event" else ["resume", str(run), "--steps", "3"]
+    refused(looks, word, capsys)
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        ("step", "2"),
+        ("stream", 3),
+        ("optimizer/critic/groups", None),
+        ("optimizer/critic/groups", [{"lr": "fast", "params": [0]}]),
+        ("optimizer/critic/state/0", 7),
+        ("optimizer/critic/state/0/exp_avg", "x"),
+        ("optimizer/critic/state/0/exp_avg", torch.zeros(1)),
+        ("optimizer/critic/state/0/step", torch.zeros(9)),
+        ("memory", {"a": 1}),
+    ],
+)
+def test_a_checkpoint_without_sense_is_refused(run, capsys, place, value):
+    """Whoever writes it can make its checksum too; a fused kernel would write past a short one."""
+    newest = checkpoint.latest(run)
+    tree = checkpoint.load(newest)
+    *inner, last = place.split("/")
+    node = tree
+    for name in inner:
+        node = node[name]
+    node[last] = value
+    checkpoint.save(newest, tree)
+    refused(["resume", str(run), "--steps", "3"], str(newest), capsys)
+
+
+@pytest.mark.parametrize("value", [10**400, [1, 2], "x", {"a": 1}])
+def test_a_log_without_sense_is_refused(run, capsys, value):
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps({"step": 3, "critic_loss": value}) + "\n")
+    refused(["report", str(run)], "metrics.jsonl", capsys)
+
+
+def test_a_step_is_no_number_beyond_what_counts(run, capsys):
+    (run / "warnings.jsonl").write_text(json.dumps({"step": 2**70, "kind": "collapse"}) + "\n")
+    refused(["report", str(run)], "warnings.jsonl", capsys)
+
+
+def test_deep_json_in_a_checkpoint_is_refused(run):
+    newest = checkpoint.latest(run)
+    deep = "[" * 100_000
+    header = json.dumps({"__metadata__": {"state": f'{{"step": {deep}'}}).encode()
+    newest.write_bytes(len(header).to_bytes(8, "little") + header)
+    with pytest.raises(SteadyganError, match="damaged"):
+        checkpoint.load(newest)
+
+
+def test_who_has_no_home_has_no_cache(monkeypatch):
+    """As in a container, for a user without a name."""
+    for name in ("HOME", "XDG_CACHE_HOME", "STEADYGAN_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)
+    with pytest.raises(NotADirectoryError):
+        (cache_folder() / "images").mkdir(parents=True)
