@@ -1,4 +1,4 @@
-"""A run folder by a stranger, in which any value may stand in any place: refused with a sentence."""
+"""A run folder by a stranger, with any value in any place, is refused with a sentence."""
 
 import json
 import shutil
@@ -96,7 +96,7 @@ def test_a_checkpoint_without_sense_is_refused(run, capsys, place, value):
     refused(["resume", str(run), "--steps", "3"], str(newest), capsys)
 
 
-@pytest.mark.parametrize("value", [10**400, [1, 2], "x", {"a": 1}])
+@pytest.mark.parametrize("value", [10**400, [1, 2], "x", {"a": 1}], ids=repr)
 def test_a_log_without_sense_is_refused(run, capsys, value):
     with (run / "metrics.jsonl").open("a") as file:
         file.write(json.dumps({"step": 3, "critic_loss": value}) + "\n")
