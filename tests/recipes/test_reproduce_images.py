@@ -15,7 +15,7 @@ from steadygan.cli import main
 from steadygan.evaluation.crosstest import cross_test, judged
 from steadygan.evaluation.estimate import Estimate
 from steadygan.experiments import images, pace, quality
-from steadygan.experiments.images import Trained
+from steadygan.experiments.images import ImageRun
 from steadygan.experiments.quality import Quality
 from steadygan.experiments.roth import cost as roth_cost
 from steadygan.experiments.roth import crosstest as roth_crosstest
@@ -38,7 +38,7 @@ def run(
 ):
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps({"config": {"objective": objective}}))
-    return Trained(
+    return ImageRun(
         "a run",
         seed,
         folder,

@@ -9,7 +9,6 @@ import hashlib
 import importlib.util
 import re
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -21,9 +20,8 @@ from torch import Tensor, nn
 
 from ..core.errors import SteadyganError
 from ..core.registry import base, build, register, spec
+from ..problems.problem import Progress
 from .weights import sha256
-
-Progress = Callable[[int, int], None]
 
 
 class Extracted(NamedTuple):

@@ -28,10 +28,6 @@ from ..training import Config, train
 from .fleets import annealed, make_or_continue
 from .rules import last_third
 
-VARIED = Monitor.SPREAD
-"""Standard deviation of a generator's pixels, over that of real ones, below which its samples are
-alike: collapsed, or not yet apart."""
-
 ARCHITECTURES = {
     "DCGAN": "dcgan:width={width},norm={norm},critic_norm={critic_norm}",
     "no normalisation": "dcgan:width={width},norm=none,critic_norm=none,weight_std={std:g}",
@@ -98,7 +94,7 @@ TINY = {
 
 
 @dataclass(frozen=True)
-class Trained:
+class ImageRun:
     """One run of an image experiment: what it is called, its seed, its folder, and how it ended."""
 
     name: str
@@ -123,12 +119,10 @@ class Trained:
     @cached_property
     def had_varied(self) -> bool:
         """Whether its samples had the spread that they must have at an earlier evaluation."""
-        real = _tiles(self.folder / SAMPLES / f"{REAL}.png").std(axis=0).mean()
+        least = Monitor.SPREAD * _tiles(self.folder / SAMPLES / f"{REAL}.png").std(axis=0).mean()
         grids = by_step(self.folder / SAMPLES, ".png")
         # The first is of random weights, whose noise may spread widely.
-        return any(
-            _tiles(path).std(axis=0).mean() >= VARIED * real for step, path in grids.items() if step
-        )
+        return any(_tiles(path).std(axis=0).mean() >= least for step, path in grids.items() if step)
 
     def grid(self, side: int = 4) -> np.ndarray:
         """Return the picture (H, W, 3) uint8 of side x side of its last samples."""
@@ -224,7 +218,7 @@ def wgan_gp(settings: Mapping[str, Any], architecture: str, seed: int, **more: A
     return config(settings, architecture, seed, **method, **more)
 
 
-def trained(name: str, problem: Images, config: Config, folder: Path) -> Trained:
+def trained(name: str, problem: Images, config: Config, folder: Path) -> ImageRun:
     """Train a run in a folder, or go on with the one that is there.
 
     One with an annealed strength has another course with more steps, and a folder of its own
@@ -243,7 +237,7 @@ def trained(name: str, problem: Images, config: Config, folder: Path) -> Trained
     make_or_continue(problem, resolved, folder, lambda: train(problem, config, folder))
     status = RunFolder.open(folder).read(STATUS)
     warnings, rows = (read_lines(folder / name).rows for name in (WARNINGS, METRICS))
-    return Trained(
+    return ImageRun(
         name,
         config.seed,
         folder,
@@ -257,7 +251,7 @@ def trained(name: str, problem: Images, config: Config, folder: Path) -> Trained
 
 def each_trained(
     name: str, problem: Images, configs: Sequence[Config], folder: Path
-) -> list[Trained]:
+) -> list[ImageRun]:
     """Train a setting's runs, a folder each by its seed, or continue them.
 
     Returns:

@@ -18,7 +18,7 @@ from ..evaluation.samples import load_samples
 from ..runs.models import load_sampler
 from ..runs.monitor import Monitor
 from .fleets import share, spread
-from .images import ENOUGH, VARIED, Trained, event, sources
+from .images import ENOUGH, ImageRun, event, sources
 from .rules import LASTS, SMALLER, UNSTABLE, Course, Fate, Rule
 from .spec import Findings, Row, Source
 
@@ -36,15 +36,15 @@ class Quality:
     @property
     def varied(self) -> bool:
         """Whether the samples differ from each other."""
-        return self.spread >= VARIED
+        return self.spread >= Monitor.SPREAD
 
 
-Group = list[tuple[Trained, Quality]]
+Group = list[tuple[ImageRun, Quality]]
 """A setting's runs, one for each seed, with the quality of their samples."""
 
 
 def measured(
-    runs: Sequence[Trained],
+    runs: Sequence[ImageRun],
     settings: Mapping[str, Any],
     seed: int = 0,
     path: Path | None = None,
@@ -83,7 +83,7 @@ def _test_images(path: str, n: int, event: tuple[int, int, int], seed: int) -> n
     return load_samples(path, n, event, seed)
 
 
-def course(run: Trained, quality: Quality) -> Course:
+def course(run: ImageRun, quality: Quality) -> Course:
     """Return how a run went.
 
     A run whose samples never differed has not learned; one whose samples did, and do no longer,
@@ -114,7 +114,7 @@ def falls(claim: str, group: Group, source: Source, enough: int = ENOUGH) -> Row
 def _alive(claim: str, group: Group, source: Source, enough: int, rule: Rule, expected: str) -> Row:
     tolerance = (
         f"{enough:,} iterations; alive: finite, critic's loss above {Monitor.WON:.0%} of an"
-        f" undecided one's, samples' spread above {VARIED:.0%} of the real"
+        f" undecided one's, samples' spread above {Monitor.SPREAD:.0%} of the real"
     )
     holds = rule([course(*each) for each in group], enough)
     why = "" if holds else _fates(group)
@@ -140,7 +140,7 @@ def nearer(claim: str, ours: Group, theirs: Group, source: Source) -> Row:
     )
 
 
-def _far(run: Trained, quality: Quality) -> float:
+def _far(run: ImageRun, quality: Quality) -> float:
     return quality.kid.value if course(run, quality).fate is Fate.STANDS else math.inf
 
 
@@ -162,7 +162,7 @@ def said(group: Group) -> str:
 
 def gallery(
     rows: Sequence[Row],
-    pictures: Mapping[str, Sequence[Trained]],
+    pictures: Mapping[str, Sequence[ImageRun]],
     heads: Sequence[str],
     groups: Mapping[str, Group],
     notes: tuple[str, ...],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,6 +11,7 @@ from PIL import Image
 
 from ..core.errors import SteadyganError
 from .cores import MANY, cores, on_all_cores
+from .problem import Progress
 from .readers import Reading, Source
 from .readers.pictures import (
     deep_values,
@@ -24,7 +25,6 @@ from .readers.pictures import (
 )
 from .values import Scale, Span, scale
 
-Progress = Callable[[int, int], None]
 _CHUNK = 16  # images handed over at once: fewer would cost more than decoding them
 
 _DEEP = " of more than 8 bits"

@@ -15,10 +15,9 @@ from torch import Tensor, nn
 
 from ..core.errors import SteadyganError
 from ..core.registry import register
-from .decoding import Progress
 from .loading import MEMORY_LIMIT, ImageArray, check_shape, load_images
 from .measures import spread
-from .problem import Problem, Recipe
+from .problem import Problem, Progress, Recipe
 from .readers import Reading
 from .stream import EpochStream, to_floats
 

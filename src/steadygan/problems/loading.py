@@ -15,7 +15,8 @@ import PIL
 from ..core.errors import SteadyganError
 from .cache import Entry, reserve
 from .cores import on_all_cores
-from .decoding import Progress, Seen, decode
+from .decoding import Seen, decode
+from .problem import Progress
 from .readers import Classes, Place, Reading, locate, tell
 
 MEMORY_LIMIT = 4 * 2**30

@@ -12,6 +12,9 @@ from torch import Tensor, nn
 from ..core.context import Samples
 from ..core.registry import base
 
+Progress = Callable[[int, int], None]
+"""Is told ``(done, total)`` while something takes its time."""
+
 
 class Stream(Protocol):
     """An endless source of samples whose position can be saved and restored exactly."""
@@ -76,7 +79,7 @@ class Problem:
         """Number of classes; 0 where samples carry no label."""
         return 0
 
-    def load(self, progress: Callable[[int, int], None] | None = None) -> object:
+    def load(self, progress: Progress | None = None) -> object:
         """Read what must be read before training; nothing where samples are made.
 
         Args:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .events import Name
+from ...core.players import Name
 from .findings import Finding, findings
 from .kept import Averages, Saved, ranks
 from .marks import checksum

@@ -8,9 +8,8 @@ from typing import Literal
 
 from torch import Tensor
 
+from ...core.players import Name
 from .marks import Mark
-
-Name = Literal["generator", "critic"]
 
 
 @dataclass

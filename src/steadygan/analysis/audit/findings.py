@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from .events import Backward, Name, Step
+from ...core.players import Name
+from .events import Backward, Step
 from .trace import Trace
 
 OTHER: dict[Name, Name] = {"generator": "critic", "critic": "generator"}

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .events import Name
+from ...core.players import Name
 from .findings import Finding
 from .marks import checksum, tensors
 

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from .events import Backward, Call, Name, Slope, Step, same
+from ...core.players import Name
+from .events import Backward, Call, Slope, Step, same
 from .marks import NOTHING, Mark, Marks, tensors, union
 from .scalers import watch_scalers
 

@@ -40,12 +40,12 @@ own."""
 OURS = ("R1", "R2")
 OTHERS = ("unregularized", "WGAN-GP, 1 critic step", "WGAN-GP, 5 critic steps")
 
-Trained = tuple[Cell, Member]
+TrainedCell = tuple[Cell, Member]
 
 
 def trained(
     problem: Problem, wanted: Sequence[tuple[Cell, int]], settings: Mapping[str, Any], out: Path
-) -> list[Trained]:
+) -> list[TrainedCell]:
     """Train every cell with its seed, in as few fleets as their structures allow, a folder each.
 
     Returns:
@@ -58,7 +58,7 @@ def trained(
             "=", "-"
         )
         fleets.setdefault(name, []).append((cell, config))
-    found: list[Trained] = []
+    found: list[TrainedCell] = []
     for name, group in fleets.items():
         members = fleet(
             problem, [config for _, config in group], out / name, compiled=settings["compiled"]

@@ -17,7 +17,7 @@ from ..images import (
     LARGE,
     SMALL,
     TINY,
-    Trained,
+    ImageRun,
     config,
     image_budget,
     measure_of,
@@ -221,7 +221,7 @@ def _sooner(races: list[Race]) -> Row:
 
 
 def _curve(
-    done: Trained, each: float, settings: Mapping[str, Any]
+    done: ImageRun, each: float, settings: Mapping[str, Any]
 ) -> tuple[list[float], list[float]]:
     paths = by_step(done.folder / CHECKPOINTS, ".safetensors")
     return [step * each for step in paths], [

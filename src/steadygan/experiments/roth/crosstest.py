@@ -24,7 +24,7 @@ from ..images import (
     LONG,
     SMALL,
     TINY,
-    Trained,
+    ImageRun,
     config,
     each_trained,
     event,
@@ -170,7 +170,7 @@ def run(settings: Mapping[str, Any], seeds: int, out: Path) -> Findings:
 
 def _pairs(
     images: Any, settings: Mapping[str, Any], width: int, seeds: int, out: Path
-) -> list[tuple[Trained, Trained]]:
+) -> list[tuple[ImageRun, ImageRun]]:
     """Return a regularized and an unregularized run of each seed."""
     # The authors' CIFAR-10 runs have uniform latents; every checkpoint is kept.
     common = {"latent_distribution": "uniform", "keep_checkpoints": 10_000}
@@ -209,7 +209,7 @@ def _matrix(crossed: CrossTest, which: str) -> str:
 
 
 def _crossed(
-    runs: Sequence[Trained],
+    runs: Sequence[ImageRun],
     step: int,
     test: torch.Tensor,
     settings: Mapping[str, Any],
@@ -227,7 +227,7 @@ def _crossed(
     return cross_test([each.name for each in runs], *judged(critics, test, samples))
 
 
-def _steps(runs: Sequence[Trained]) -> list[int]:
+def _steps(runs: Sequence[ImageRun]) -> list[int]:
     """Return the steps after the first of which both runs have a checkpoint by plan.
 
     None of an interruption's.
