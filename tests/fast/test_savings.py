@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from steadygan import Game, SteadyganError, build
 from steadygan.core import Batch, Context, OptimizerPlayers
-from steadygan.core.gradients import critic_gradient
+from steadygan.core.gradients import Decision, critic_gradient
 from steadygan.core.players import PLAYERS
 from steadygan.core.schedules import Exponential
 from steadygan.problems.toys import Mixture3D
@@ -112,6 +112,19 @@ def test_a_penalty_on_part_of_the_batch(path):
         len(found.terms.scores["real"].logits) == 6
         and len(found.terms.scores["real"].gradient) == 3
     )
+
+
+@pytest.mark.parametrize(
+    "penalty", ["js:gamma=2,anneal=0.01", "r1:gamma=1,anneal=0.1,schedule=cosine"]
+)
+def test_an_annealed_penalty_is_settled_as_a_constant_one(penalty):
+    torch.manual_seed(2)
+    critic, given = MERGED["plain"](), (Config(penalty_share=0.5, batch=6, device="cpu"), EVENT, 0)
+    assert settle(Game("nonsaturating", penalty), critic, *given) == Decision("merged")
+    # A run that was decided before, by whatever reason, goes on as it began.
+    before = Decision("separate", "as it was decided")
+    given = (Config(batch=6, device="cpu"), EVENT, 0)
+    assert settle(Game("nonsaturating", penalty), copy.deepcopy(critic), *given, before) == before
 
 
 def test_part_of_a_batch_that_hangs_together_is_refused():

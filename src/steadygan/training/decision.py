@@ -46,7 +46,7 @@ def settle(
     ):
         if known:
             remember(game, critic, points, known)
-        decision = decide(game, critic, points)
+        decision = decide(game, critic, points, at)
     if config.penalty_share < 1 and decision.path == "separate":
         raise SteadyganError(
             f"--penalty-share needs a critic that keeps samples apart: {decision.why}."
