@@ -132,7 +132,13 @@ def analyze_dirac(
 ) -> list[Record]:
     """Return one record for each combination; each entry of ``regularizers`` is a set that adds up.
 
-    progress: where annealed strengths are taken.
+    Args:
+        objectives: specs.
+        regularizers: sets of specs; an empty one is none.
+        smoothings: specs, or None.
+        dynamics: specs.
+        lrs: learning rates of a step.
+        progress: where annealed strengths are taken.
 
     Raises:
         SteadyganError: for names that are unknown; a method that cannot be linearised is a record

@@ -59,13 +59,23 @@ def simulate(
 ) -> Tensor:
     """Return the trajectories of the Dirac-GAN from starts (N, 2) in (θ, ψ).
 
-    They are (steps // every + 1, N, 2) in double precision.
-    w <- w + h v(w), as the dynamics has it, h = ``lr`` in units of the parameters. Annealed
-    strengths run with progress k/steps. Noise is nodes² quadrature nodes a trajectory, so that
-    nothing is random. A trajectory that overflows goes on as inf or nan. Games whose samples see
-    each other (``shared``) are run one trajectory at a time. compiled: compile the step first,
-    which takes seconds and pays off for tens of thousands of trajectories; the figures are the same
-    up to rounding.
+    w <- w + h v(w), as the dynamics has it. Annealed strengths run with progress k/steps. A
+    trajectory that overflows goes on as inf or nan. Games whose samples see each other (``shared``)
+    are run one trajectory at a time.
+
+    Args:
+        game: what is played.
+        dynamics: an object or a spec.
+        starts: (N, 2).
+        lr: h, in units of the parameters, or one for each player.
+        steps: how many.
+        every: which of them are returned.
+        nodes: noise is nodes² quadrature nodes a trajectory, so that nothing is random.
+        compiled: compile the step first, which takes seconds and pays off for tens of thousands of
+            trajectories; the figures are the same up to rounding.
+
+    Returns:
+        (steps // every + 1, N, 2) in double precision, the starts first.
 
     Raises:
         SteadyganError: for starts that are not finite numbers (N, 2), for counts below 1 and a
@@ -108,9 +118,15 @@ def field(
 ) -> Tensor:
     """Return the field v (..., 2) that the dynamics follows, at points (..., 2) in (θ, ψ).
 
-    v = (-dL_G/dθ, -dL_D/dψ), per unit of time; consensus and unrolling modify it, and ``lr`` is
-    read by unrolling only, for the critic's inner steps. progress: where annealed strengths are
-    taken.
+    v = (-dL_G/dθ, -dL_D/dψ), per unit of time; consensus and unrolling modify it.
+
+    Args:
+        game: what is played.
+        dynamics: an object or a spec.
+        grid: (..., 2).
+        lr: of the critic's inner steps, read by unrolling only.
+        progress: where annealed strengths are taken.
+        nodes: noise is nodes² quadrature nodes a point.
 
     Raises:
         SteadyganError: as ``simulate``.

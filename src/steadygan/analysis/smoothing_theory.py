@@ -272,11 +272,16 @@ def expand(
 ) -> Expansion:
     """Return how well the Laplacian form and a regularizer stand for noise of variance gamma.
 
-    At a critic, by default the optimal one.
-    The regularizer must fit the divergence: js goes with gan and js, f-gan with its own.
+    Args:
+        divergence: an object or a name.
+        regularizer: one that fits it: js goes with gan and js, f-gan with its own.
+        p: of the data.
+        q: of the generator.
+        critic: where F is taken, by default the optimal one.
+        gammas: variances of the noise.
 
     Raises:
-        SteadyganError: where it does not.
+        SteadyganError: where the regularizer does not fit the divergence.
 
     Reference: Roth et al. 2017, Eqs. 11-19, 32.
     """

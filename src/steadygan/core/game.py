@@ -140,7 +140,13 @@ class Game:
     ) -> Tensor:
         """Return the discriminator's loss with its penalties, 0-d.
 
-        ``real`` and ``fake`` are (B, *event), with or without a graph.
+        Args:
+            critic: D(x), or D(x, y).
+            real: (B, *event), with or without a graph, as fake.
+            fake: (B, *event).
+            labels: of the real and of the generated samples.
+            at: progress, noise and memory of this step.
+            slopes: how input gradients are taken.
 
         Raises:
             SteadyganError: for logits of another shape than (B,), (B, 1) or (B, 1, 1, 1), for
@@ -183,8 +189,14 @@ class Game:
     ) -> Tensor:
         """Return the generator's loss, 0-d.
 
-        ``real`` may be None unless the objective compares with real samples (relativistic ones) or
-        the generator is regularized. slopes: how input gradients are taken, where it is.
+        Args:
+            critic: D(x), or D(x, y).
+            real: (B, *event); may be None unless the objective compares with real samples
+                (relativistic ones) or the generator is regularized.
+            fake: (B, *event), with its graph.
+            labels: of the real and of the generated samples.
+            at: progress, noise and memory of this step.
+            slopes: how input gradients are taken, where the generator is regularized.
         """
         if not self.objective.uses_real and not self.regularize_generator:
             real = None

@@ -29,7 +29,12 @@ class Finding:
 def findings(trace: Trace, moved: dict[Name, bool]) -> Iterator[Finding]:
     """Yield what a trace shows, each bug once.
 
-    moved: whether any of a network's parameters changed from beginning to end.
+    Args:
+        trace: what happened in the loop.
+        moved: whether any of a network's parameters changed from beginning to end.
+
+    Yields:
+        the bugs.
     """
     _attribute(trace)
     yield from _standing(trace, moved)

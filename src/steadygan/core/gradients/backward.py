@@ -112,8 +112,20 @@ def critic_gradient(
 ) -> tuple[CriticGradient, Sequence[Tensor | None]]:
     """Return the record of ``critic_backward`` and the gradients of the parameters.
 
-    share: of each batch, the part that gradient penalties look at. Rows are drawn independently, so
-    that any of them are an unbiased sample; refused for critics whose samples see each other.
+    Args:
+        game: as of ``critic_backward``, like the rest.
+        critic: the module.
+        real: samples (B, *event).
+        fake: generated samples (B, *event).
+        parameters: those whose gradients are wanted.
+        labels: of the real and of the generated samples.
+        at: progress, noise and memory of this step.
+        path: how.
+        share: of each batch, the part that gradient penalties look at. Rows are drawn
+            independently, so that any of them are an unbiased sample.
+
+    Raises:
+        SteadyganError: for a share below 1 and a critic whose samples see each other.
     """
     found, decision = _found(game, critic, real, fake, parameters, labels, at, path, share, 1.0)
     with explained():

@@ -193,9 +193,10 @@ class FleetPlayers(OptimizerPlayers):
     def generate(self, values: Values, latents: Tensor, labels: Tensor | None = None) -> Tensor:
         """Return every generator's samples (K, N, *event), in evaluation mode.
 
-        latents: (K, N, latent); labels: (N,).
-
-        values: of the generators' state, such as moving averages; what is not named is as it is.
+        Args:
+            values: of the generators' state, such as moving averages; what is not named stays.
+            latents: (K, N, latent).
+            labels: (N,).
         """
         was_training = self.generator.training
         self.generator.eval()
