@@ -67,8 +67,7 @@ class Game:
     the live ``fake`` to ``generator_loss``.
 
     regularize_generator: the critic maximises the regularized value F - Omega, Omega all penalties
-    with their gamma/2; with it the
-    generator minimises the same value, where it else minimises F:
+    with their gamma/2; with it the generator minimises the same value, where it else minimises F:
 
     .. math:: L_D = -F + \Omega, \qquad L_G = L_G^{obj} - \Omega
 
@@ -168,9 +167,8 @@ class Game:
         """Return the discriminator's loss in its parts, for logging, ``observe`` and diagnosis."""
         points = self.points(real, fake, labels=labels, at=at)
         # Each batch passes through the critic on its own, because batch normalisation would couple
-        # them; spectral normalisation
-        # iterates once for all of them, because one step of the critic is one iteration of its
-        # power method.
+        # them; spectral normalisation iterates once for all of them, because one step of the critic
+        # is one iteration of its power method.
         scores: dict[str, Scores] = {}
         with once(critic):
             for name, samples in points.items():

@@ -30,9 +30,8 @@ from .measures import (
 from .problem import Problem, RandomStream, Recipe, Stream
 
 # The real samples of the metric: not a seed that one trains with, and a draw whose own imbalance is
-# typical. It is part of every sw1, so an
-# unlucky draw would lift them all: 0.007 from the distribution of mixture3d, where draws of 5,120
-# run from 0.003 to 0.017.
+# typical. It is part of every sw1, so an unlucky draw would lift them all: 0.007 from the
+# distribution of mixture3d, where draws of 5,120 run from 0.003 to 0.017.
 _REFERENCE_SEED = 27_182_818
 
 

@@ -1,8 +1,8 @@
 """A function of nested tensors as one compiled function.
 
 It is traced to tensor operations first, gradients and gradients of gradients included, so that
-nothing is left to differentiate when it is
-compiled: PyTorch refuses double backward through a compiled module.
+nothing is left to differentiate when it is compiled: PyTorch refuses double backward through a
+compiled module.
 """
 
 from __future__ import annotations

@@ -140,8 +140,8 @@ class Players(ABC):
 
     def _alias(self, player: Name) -> Values:
         # Fresh views: a partial derivative is with respect to this use of the parameters, not to
-        # the earlier ones that moved the other
-        # player; without them an alternating step would silently be an unrolled one.
+        # the earlier ones that moved the other player; without them an alternating step would
+        # silently be an unrolled one.
         return {key: p.view_as(p) for key, p in self.values(player).items()}
 
     def _network(self, player: Name, point: Mapping[Name, Values]) -> Callable[..., Tensor]:

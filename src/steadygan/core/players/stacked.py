@@ -79,8 +79,7 @@ class FleetPlayers(OptimizerPlayers):
     returns a batch whose tensors have a leading axis of members (K, B, ...). rngs: a member's
     generator of noise each. optimizers: elementwise ones over the stacked parameters;
     rates: a learning rate a member, for each player. penalty_every, penalty_share: as of one GAN.
-    compiled: trace the gradients once and let
-    ``torch.compile`` fuse them.
+    compiled: trace the gradients once and let ``torch.compile`` fuse them.
     alive: (K,) bool; a member that is not (or whose loss or gradient is no longer finite, which
     ends it) stays where it is. terms, generator_loss, context.memory: as of one GAN, with the
     leading axis of members.

@@ -23,11 +23,11 @@ class DCGAN:
     every halving up to 16·width. With w = width, at side 64 G: (B, latent) -> linear to 4·4·8w,
     transposed convolutions 8w-4w-2w-w-C, tanh -> (B, C, 64, 64) in [-1, 1], ``norm`` on all but
     the output; D: convolutions w-2w-4w-8w, linear -> (B,) logits, ``critic_norm`` on all but the
-    first. Where batch or layer normalisation sets the scale, weights start as
-    N(0, 0.02²) and the scales of the norms as N(1, 0.02²); where nothing does (none, spectral)
-    weights start as N(0, g²/fan_in), He's rule for the activation, because under 0.02 (which Roth
-    et al.'s code keeps there) the signal of narrow networks fades. ``weight_std`` sets the standard
-    deviation of all weights instead. ``dcgan:norm=none,critic_norm=none`` has no normalisation,
+    first. Where batch or layer normalisation sets the scale, weights start as N(0, 0.02²) and the
+    scales of the norms as N(1, 0.02²); where nothing does (none, spectral) weights start as N(0,
+    g²/fan_in), He's rule for the activation, because under 0.02 (which Roth et al.'s code keeps
+    there) the signal of narrow networks fades. ``weight_std`` sets the standard deviation of all
+    weights instead. ``dcgan:norm=none,critic_norm=none`` has no normalisation,
     ``dcgan:activation=tanh,critic_activation=tanh`` is the tanh variant.
 
     Raises:
