@@ -345,6 +345,7 @@ def test_damaged_files_are_answered(tmp_path):
         ("cut.pth", content[:-60]),
         ("empty.pth", b""),
         ("text.pth", b"hello"),
+        ("memo.ckpt", b"\x80\x02r\xff\xff\xff\x7f."),  # 16 GiB of memo, to the unpickler in C
         ("cut.safetensors", b"abc"),
     ):
         (tmp_path / name).write_bytes(damaged)

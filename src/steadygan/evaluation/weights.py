@@ -19,13 +19,13 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ..core.errors import SteadyganError
+from ..problems.readers.pickles import Array, SafeUnpickler, arrays_of
 
 _MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001  # with which torch's old format begins
 _STORAGES = {
@@ -98,69 +98,28 @@ def package_file(package: str, inside: str) -> Path | None:
     return next((path for place in places or () if (path := Path(place) / inside).is_file()), None)
 
 
-class _Array:
-    """Stands in for numpy.ndarray while unpickling.
-
-    Holds floats only, and lets no stranger reach NumPy's own internals.
-    """
-
-    tensor: Tensor
-
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
-        _, shape, kind, fortran, raw = state
-        if kind.name not in ("f4", "f8"):
-            raise pickle.UnpicklingError(f"an array of {kind.name!r} instead of floats")
-        array = np.frombuffer(raw, kind.order + kind.name).reshape(
-            shape, order="F" if fortran else "C"
-        )
-        self.tensor = torch.from_numpy(array.astype(kind.name))
-
-
-class _Kind:
-    """Stands in for numpy.dtype while unpickling."""
-
-    order = "<"
-
-    def __init__(self, name: str, *_: Any) -> None:
-        self.name = name
-
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
-        self.order = ">" if state[1] == ">" else "<"
-
-
 def _tensor(
     storage: Tensor, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any
 ) -> Tensor:
     return storage.as_strided(size, stride, offset)
 
 
-class _SafeUnpickler(pickle.Unpickler):
-    """Unpickles names, numbers, dictionaries, tensors and arrays of floats.
+_ALLOWED = {
+    **arrays_of("f4", "f8"),
+    ("collections", "OrderedDict"): OrderedDict,
+    ("torch._utils", "_rebuild_tensor_v2"): _tensor,
+    **{("torch", name): dtype for name, dtype in _STORAGES.items()},
+}
 
-    Whatever else a pickle names is refused.
-    """
 
-    _allowed: dict[tuple[str, str], Any] = {
-        ("collections", "OrderedDict"): OrderedDict,
-        ("torch._utils", "_rebuild_tensor_v2"): _tensor,
-        **{("torch", name): dtype for name, dtype in _STORAGES.items()},
-        ("numpy.core.multiarray", "_reconstruct"): lambda *_: _Array(),
-        ("numpy._core.multiarray", "_reconstruct"): lambda *_: _Array(),
-        ("numpy", "ndarray"): _Array,
-        ("numpy", "dtype"): _Kind,
-    }
+class _Unpickler(SafeUnpickler):
+    """Unpickles names, numbers, dictionaries, tensors and arrays of floats."""
 
     def __init__(
         self, file: io.BytesIO, storage: Callable[[torch.dtype, str, int], Tensor] | None = None
     ) -> None:
-        super().__init__(file)
+        super().__init__(file, _ALLOWED)
         self._storage = storage
-
-    def find_class(self, module: str, name: str) -> Any:
-        """Return what stands for an allowed name."""
-        if (module, name) not in self._allowed:
-            raise pickle.UnpicklingError(f"it asks to run {module}.{name}")
-        return self._allowed[module, name]
 
     def persistent_load(self, pid: Any) -> Tensor:
         """Return the numbers that tensors are views of."""
@@ -181,7 +140,7 @@ def _zipped(content: bytes) -> Any:
                 bytearray(archive.read(f"{folder}data/{key}")), dtype=dtype, count=count
             )
 
-        return _SafeUnpickler(io.BytesIO(archive.read(index)), storage).load()
+        return _Unpickler(io.BytesIO(archive.read(index)), storage).load()
 
 
 def _plain(content: bytes) -> Any:
@@ -190,10 +149,10 @@ def _plain(content: bytes) -> Any:
     That is: magic number, version, system, the object, names of storages, their bytes.
     """
     file = io.BytesIO(content)
-    first = _SafeUnpickler(file).load()
+    first = _Unpickler(file).load()
     if first != _MAGIC:
         return first
-    if _SafeUnpickler(file).load() != _PROTOCOL or not _SafeUnpickler(file).load()["little_endian"]:
+    if _Unpickler(file).load() != _PROTOCOL or not _Unpickler(file).load()["little_endian"]:
         raise pickle.UnpicklingError("a version of torch's format that is not known")
     storages: dict[str, Tensor] = {}
 
@@ -205,8 +164,8 @@ def _plain(content: bytes) -> Any:
         return storages.setdefault(key, torch.empty(count, dtype=dtype))
 
     # The bytes come after the object whose tensors are views of them.
-    tree = _SafeUnpickler(file, storage).load()
-    for key in _SafeUnpickler(file).load():
+    tree = _Unpickler(file, storage).load()
+    for key in _Unpickler(file).load():
         (count,) = struct.unpack("<q", file.read(8))
         held = storages[key]
         if count != len(held):
@@ -219,8 +178,11 @@ def _leaves(tree: Any, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
     if isinstance(tree, Mapping):
         for key, value in tree.items():
             yield from _leaves(value, f"{prefix}.{key}" if prefix else str(key))
-    elif isinstance(tree, (Tensor, _Array)):
-        yield prefix, tree if isinstance(tree, Tensor) else tree.tensor
+    elif isinstance(tree, Tensor):
+        yield prefix, tree
+    elif isinstance(tree, Array):
+        # In the machine's own order of bytes, and memory of their own.
+        yield prefix, torch.from_numpy(tree.numbers.astype(tree.numbers.dtype.newbyteorder("=")))
     else:
         raise pickle.UnpicklingError(
             f"{prefix or 'the whole'} is a {type(tree).__name__} instead of a tensor"

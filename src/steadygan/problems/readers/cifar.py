@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import io
-import pickle
 import re
 import tarfile
 from collections.abc import Collection
@@ -16,10 +15,16 @@ import numpy as np
 
 from ...core.errors import SteadyganError
 from .arrays import from_array, to_classes
+from .pickles import SafeUnpickler, arrays_of
 from .source import Classes, Place, Reading, Source, identity
 
 _BATCH = re.compile(r"data_batch_\d+$")
 _FILE = re.compile(r"data_batch_\d+|batches\.meta|train|meta")
+_ALLOWED = {
+    **arrays_of("u1"),
+    # How Python 3 writes bytes in the pickles that Python 2 reads.
+    ("_codecs", "encode"): lambda text, _: text.encode("latin1"),
+}
 
 
 def cifar_files(names: Collection[str]) -> list[str]:
@@ -100,10 +105,10 @@ def _cifar(root: Path, files: dict[str, bytes], reading: Reading) -> Source:
         try:
             content = {
                 key.decode() if isinstance(key, bytes) else key: value
-                for key, value in _SafeUnpickler(files[name]).load().items()
+                for key, value in _unpickled(files[name]).items()
             }
             if name in batches:
-                images.append(content["data"].array.reshape(-1, 3, 32, 32))
+                images.append(content["data"].numbers.reshape(-1, 3, 32, 32))
                 labels += content.get("labels") or content["fine_labels"]
             else:
                 class_names = [
@@ -129,48 +134,5 @@ def _cifar(root: Path, files: dict[str, bytes], reading: Reading) -> Source:
     return from_array(str(root), np.concatenate(images), found)
 
 
-class _Kind:
-    """Stands in for numpy.dtype while unpickling."""
-
-    def __init__(self, name: str | bytes, *_: Any) -> None:
-        self.name = name
-
-    def __setstate__(self, state: Any) -> None: ...
-
-
-class _Bytes:
-    """Stands in for numpy.ndarray while unpickling, so that no stranger reaches NumPy's insides."""
-
-    array: np.ndarray
-
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
-        _, shape, kind, fortran, raw = state
-        if kind.name not in (b"u1", "u1"):
-            raise pickle.UnpicklingError(f"an array of {kind.name!r} instead of bytes")
-        self.array = np.frombuffer(raw, np.uint8).reshape(shape, order="F" if fortran else "C")
-
-
-# Python's own unpickler: the faster one in C takes as much memory as a pickle bids it to.
-class _SafeUnpickler(pickle._Unpickler):
-    """Unpickles strings, numbers, lists, dicts and arrays of bytes.
-
-    Whatever else a pickle names is refused before it is imported.
-    """
-
-    _allowed = {
-        ("numpy.core.multiarray", "_reconstruct"): lambda *_: _Bytes(),
-        ("numpy._core.multiarray", "_reconstruct"): lambda *_: _Bytes(),
-        ("numpy", "ndarray"): _Bytes,
-        ("numpy", "dtype"): _Kind,
-        # How Python 3 writes bytes in the pickles that Python 2 reads.
-        ("_codecs", "encode"): lambda text, _: text.encode("latin1"),
-    }
-
-    def __init__(self, content: bytes) -> None:
-        super().__init__(io.BytesIO(content), encoding="bytes")
-
-    def find_class(self, module: str, name: str) -> Any:
-        """Return the stand-in for an allowed name."""
-        if (module, name) not in self._allowed:
-            raise pickle.UnpicklingError(f"it asks to run {module}.{name}")
-        return self._allowed[module, name]
+def _unpickled(content: bytes) -> Any:
+    return SafeUnpickler(io.BytesIO(content), _ALLOWED, encoding="bytes").load()
