@@ -52,7 +52,7 @@ class Config:
     latent: int | None = None
     latent_distribution: Literal["normal", "uniform"] | None = None
     ema: float | None = None
-    gradient_path: str = "auto"
+    gradient_path: GradientPath = "auto"
     penalty_every: int = 1
     penalty_share: float = 1.0
     precision: Literal["float32", "bfloat16"] = "float32"

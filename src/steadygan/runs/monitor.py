@@ -6,7 +6,7 @@ import math
 from collections import deque
 from collections.abc import Mapping
 from statistics import median
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 NON_FINITE, STANDSTILL = DEAD = ("non-finite", "standstill")
 """The kinds after which nothing can go on; a run always stops there."""
@@ -124,7 +124,7 @@ class Monitor:
         whose = "samples" if of_class is None else "samples of one class"
         return f"{whose} spread {spread:.2g} times as widely as real ones"
 
-    def state(self) -> dict[str, object]:
+    def state(self) -> dict[str, Any]:
         """Return what was seen so far, as plain data."""
         return {
             "losses": list(self._losses),
@@ -135,10 +135,10 @@ class Monitor:
             "named": sorted(self._named),
         }
 
-    def restore(self, state: dict[str, object]) -> None:
+    def restore(self, state: dict[str, Any]) -> None:
         """Continue from a saved state."""
-        self._losses.extend(state["losses"])  # type: ignore[arg-type]
-        self._slopes.extend(state["slopes"])  # type: ignore[arg-type]
-        self._most_modes, self._last_modes = float(state["most_modes"]), float(state["last_modes"])  # type: ignore[arg-type]
-        self._last_spread = state.get("last_spread")  # type: ignore[assignment]
-        self._named = set(state["named"])  # type: ignore[call-overload]
+        self._losses.extend(state["losses"])
+        self._slopes.extend(state["slopes"])
+        self._most_modes, self._last_modes = float(state["most_modes"]), float(state["last_modes"])
+        self._last_spread = state.get("last_spread")
+        self._named = set(state["named"])

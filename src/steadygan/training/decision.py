@@ -36,7 +36,7 @@ def settle(
     at = Context(progress=0.0, rng=rng)
     game.points(shape, shape, labels=labels, at=at)
     if config.gradient_path not in ("auto", "compiled"):
-        return Decision(config.gradient_path)  # type: ignore[arg-type]
+        return Decision(config.gradient_path)
     few = torch.randn(min(rows, 8), *event, generator=rng).to(config.device)
     labels = labels and tuple(y[: len(few)].to(config.device) for y in labels)  # type: ignore[assignment]
     # Smoothing may need the whole batch, and changes nothing that the decision looks at.

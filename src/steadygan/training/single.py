@@ -61,7 +61,7 @@ class Single(Trained):
                 "generator": build("optimizer", config.optimizer)(self.generator.parameters()),
                 "critic": build("optimizer", config.critic_optimizer)(self.critic.parameters()),
             },
-            path=config.gradient_path,  # type: ignore[arg-type]
+            path=config.gradient_path,
             penalty_every=config.penalty_every,
             penalty_share=config.penalty_share,
             keep_fakes=self.dynamics.share,

@@ -240,8 +240,8 @@ def resume(
             entry = {"step": training.step, **({"data": other} if other else {})}
             entry |= {"changed": differs} if differs else {}
             told["history"] = [*about.history, entry]
-        if not trained.many:
-            told["critic_gradient"] = trained.decision._asdict()  # type: ignore[attr-defined]
+        if isinstance(trained, Single):
+            told["critic_gradient"] = trained.decision._asdict()
         folder.write(CONFIG, {**about.raw, "config": members[0].to_json(), **told})
         return _outcome(training, folder.path)
 
