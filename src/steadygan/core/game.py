@@ -12,14 +12,15 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from .auto import Auto, refuse
 from .constraints import Constraint
 from .context import Context, Samples
 from .errors import SteadyganError
 from .objectives import Objective
 from .outputs import Outputs, Probe
+from .penalties import POINTS, Regularizer
 from .registry import build
-from .regularizers import POINTS, Regularizer
-from .schedules import Strength, scaled, strengths_of
+from .schedules import Strength, scaled, strengths_of, telling
 from .scores import Critic, Scores, by_output, by_view, join, look, of_output, once, score, split
 from .slopes import AUTOGRAD, Slopes
 from .smoothing import Smoothing
@@ -116,6 +117,9 @@ class Game:
         }
         for name, part in parts.items():
             object.__setattr__(self, name, part)
+        if found := [g for g in self.strengths().values() if isinstance(g, Auto)]:
+            bend = self.objective.curvature
+            refuse(found, bend is not None and bend.critic == 0 == self.objective.indifferent)
         if self.regularize_generator and not any(r.sees_generated for r in self.regularizers):
             seen = "; ".join(
                 f"{type(r).__name__} looks at {', '.join(r.where)} samples only"
@@ -303,8 +307,11 @@ class Game:
     def observe(
         self, scores: Mapping[str, Scores], memory: Mapping[str, Tensor]
     ) -> dict[str, Tensor]:
-        """Return the memory after a discriminator step, for the next ``Context``; pure."""
-        return {
+        """Return the memory after a discriminator step, for the next ``Context``; pure.
+
+        What no regularizer renews stays, as where updates are spared the penalties.
+        """
+        return dict(memory) | {
             f"{key}@{o}" if o else key: value
             for r in self.regularizers
             for o, part in enumerate(by_output(scores))
@@ -331,11 +338,14 @@ class Game:
         }
 
     def with_strengths(self, values: Mapping[str, Strength]) -> Game:
-        """Return the game with other strengths, named as in ``strengths``; the others stay."""
+        """Return the game with other strengths, named as in ``strengths``; the others stay.
+
+        A number for gamma=auto is where it starts.
+        """
         parts: dict[str, Any] = {}
         for place, part in self._parts():
             here = {
-                name: values[f"{place}.{name}"]
+                name: telling(getattr(part, name), values[f"{place}.{name}"])
                 for name in strengths_of(part)
                 if f"{place}.{name}" in values
             }

@@ -28,7 +28,7 @@ from .reading import Reading
 from .registry import base, register
 
 if TYPE_CHECKING:
-    from .regularizers import Regularizer
+    from .penalties import Regularizer
 
 
 class Probe(NamedTuple):

@@ -25,6 +25,7 @@ from typing import Any, TypeVar, Union
 
 import torch
 
+from .auto import Auto
 from .errors import SteadyganError, unknown
 from .schedules import Schedule
 
@@ -241,6 +242,10 @@ def spec(item: Any) -> str:
             parts += [f"{field.name}={_format(value.start)}", f"anneal={_format(value.factor)}"]
             if value.name != "exponential":
                 parts.append(f"schedule={value.name}")
+        elif isinstance(value, Auto):
+            parts.append(f"{field.name}=auto")
+            if value != Auto():
+                parts.append(f"start={_format(value.start)}")
         elif index == 0 or value != field.default:
             parts.append(f"{field.name}={_format(value)}")
     name = _where[type(item)][1]
@@ -332,6 +337,8 @@ def _parse(hint: Any, text: str) -> Any:
     )
     if type(None) in options and text.lower() == "none":
         return None
+    if Auto in options and text.lower() == "auto":
+        return Auto()
     for option in options:
         if typing.get_origin(option) is tuple:
             return tuple(_parse(typing.get_args(option)[0], part) for part in text.split("/"))

@@ -13,173 +13,20 @@ units of the samples.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import InitVar, dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
-from .context import Context, Samples
+from .context import Context
 from .couples import Couples
 from .divergences import GAN, Divergence
 from .errors import SteadyganError
-from .registry import base, build, register
+from .penalties import KINK, POINTS, GradientPenalty, Regularizer
+from .registry import build, register
 from .schedules import Strength, strength, strength_at
-from .scores import Scores, safe_norm, squared_norm
-
-
-def between(real: Samples, fake: Samples, context: Context) -> Samples:
-    """Return x = u real + (1 - u) fake with u ~ U[0, 1] per pair, and the real samples' labels."""
-    if real.x.shape != fake.x.shape:
-        raise SteadyganError(
-            f"interpolation pairs real with fake samples: {tuple(real.x.shape)} and"
-            f" {tuple(fake.x.shape)} differ; give batches of one size"
-        )
-    u = context.uniform(real.x.new_empty(len(real.x))).view(-1, *[1] * (real.x.ndim - 1))
-    return Samples(u * real.x + (1 - u) * fake.x, real.labels)
-
-
-def around_real(real: Samples, fake: Samples, context: Context) -> Samples:
-    """Return x = real + std(real)/2 u, u ~ U[0, 1] per component (DRAGAN).
-
-    std is over the whole batch.
-    """
-    # correction=0: the unbiased estimate is NaN for a single sample.
-    return Samples(real.x + real.x.std(correction=0) / 2 * context.uniform(real.x), real.labels)
-
-
-_KINK = (
-    "{0} pulls the norm of the critic's gradient towards {1:g}, and at an equilibrium that gradient"
-    " is 0, where the norm has a kink:"
-    " the field is discontinuous there, has no eigenvalues and does not converge ({2})"
-)
-
-POINTS: dict[str, Callable[[Samples, Samples, Context], Samples]] = {
-    "real": lambda real, fake, context: real,
-    "fake": lambda real, fake, context: fake,
-    "between": between,
-    "around-real": around_real,
-}
-"""Where a penalty may look; a regularizer's ``where`` names them."""
-
-
-@base("regularizer")
-class Regularizer:
-    """Base of every regularizer: a registered frozen dataclass.
-
-    It says where it needs the input gradient, and what it adds there.
-    """
-
-    where: ClassVar[tuple[str, ...]] = ()
-    couples: ClassVar[Couples | None] = None
-    """What lets samples of a batch see each other, None for a mean over samples or pairs."""
-    not_smooth: ClassVar[str] = ""
-    """Why a game with it cannot be linearised at an equilibrium; empty where it can."""
-
-    def damping(self, progress: float | None = None, variance: float = 0.0) -> float | None:
-        """Return q, the penalty's second derivative in psi where D(x) = psi x, at psi = 0.
-
-        variance: of the noise on all samples, which are 0 else. None where it is not declared.
-        """
-        return None
-
-    @property
-    def not_by_signs(self) -> str:
-        """Why signs cannot stand for a sum of its penalties (outputs.py); '' where they can."""
-        return "is no gradient penalty"
-
-    @property
-    def sees_generated(self) -> bool:
-        """Whether it depends on generated samples: by its points, or by both batches' logits."""
-        return not self.where or not set(self.where) <= {"real", "around-real"}
-
-    def penalty(self, scores: Mapping[str, Scores], context: Context) -> Tensor:
-        """Return the penalty, 0-d.
-
-        ``scores`` holds 'real', 'fake' and every point of ``where``, the latter with their
-        gradient.
-        """
-        raise NotImplementedError
-
-    def root(self, point: str, logits: Tensor) -> Tensor | None:
-        """Return the square root of the weight of squared gradient norms; None for 1."""
-        raise NotImplementedError
-
-    def observe(
-        self, scores: Mapping[str, Scores], memory: Mapping[str, Tensor]
-    ) -> Mapping[str, Tensor]:
-        """Return what to remember after a discriminator step; by default nothing."""
-        return {}
-
-
-@dataclass(frozen=True)
-class GradientPenalty(Regularizer):
-    """gamma/2 times the sum over points of E[weight (||grad D|| - target)^2].
-
-    Rows of the idea set ``where``, ``target`` and ``weight``.
-    """
-
-    target: ClassVar[float] = 0.0
-    one_sided: ClassVar[bool] = False
-
-    gamma: Strength = 10.0
-    anneal: InitVar[float | None] = None
-    schedule: InitVar[str] = "exponential"
-
-    def __init_subclass__(cls) -> None:
-        if cls.target and not cls.one_sided and not cls.not_smooth:
-            reference = "as Mescheder et al. 2018 show of WGAN-GP"
-            cls.not_smooth = _KINK.format(cls.__name__, cls.target, reference)
-
-    def __post_init__(self, anneal: float | None, schedule: str) -> None:
-        object.__setattr__(self, "gamma", strength(self.gamma, anneal, schedule, "gamma"))
-
-    def weight(self, point: str, logits: Tensor) -> Tensor | None:
-        """Return the weight of each squared norm, from its logit: the root's square; None for 1."""
-        root = self.root(point, logits)
-        return None if root is None else root.square()
-
-    def root(self, point: str, logits: Tensor) -> Tensor | None:
-        """Return the square root of the weight, from logits of any shape; None for 1.
-
-        In closed form: the square root of a weight that vanishes has an infinite derivative.
-        """
-        return None
-
-    @property
-    def not_by_signs(self) -> str:
-        """A target other than 0 is not linear in the squared norm, and signs take the root."""
-        if self.target:
-            return "is not linear in the squared norm of the gradient"
-        said = next(vars(c) for c in type(self).__mro__ if {"root", "weight"} & vars(c).keys())
-        return "" if "root" in said else "declares a weight without its root(point, logits)"
-
-    def damping(self, progress: float | None = None, variance: float = 0.0) -> float | None:
-        """Return gamma times the sum over points of weight(0); 0 where no slope below 1 counts."""
-        if self.target:
-            return 0.0 if self.one_sided else None
-        logit = torch.zeros(1, dtype=torch.float64)
-        weights = (self.weight(point, logit) for point in self.where)
-        total = sum(1.0 if w is None else w.item() for w in weights)
-        return float(strength_at(self.gamma, progress)) * total
-
-    def penalty(self, scores: Mapping[str, Scores], context: Context) -> Tensor:
-        """Return the penalty, 0-d; an annealed gamma needs ``context.progress``."""
-        terms = []
-        for point in self.where:
-            here = scores[point]
-            assert here.gradient is not None
-            size = self._size(here.gradient)
-            weight = None if here.weighted else self.weight(point, here.logits)
-            terms.append((size if weight is None else weight * size).mean())
-        return strength_at(self.gamma, context.progress) / 2 * torch.stack(terms).sum()
-
-    def _size(self, gradient: Tensor) -> Tensor:
-        if self.target == 0:
-            return squared_norm(gradient)
-        excess = safe_norm(gradient) - self.target
-        return (excess.clamp(min=0) if self.one_sided else excess).square()
+from .scores import Scores
 
 
 @register("regularizer", "js")
@@ -224,8 +71,8 @@ class FGANPenalty(GradientPenalty):
     gamma: Strength = 2.0
     divergence: Divergence = GAN()
 
-    def __post_init__(self, anneal: float | None, schedule: str) -> None:
-        super().__post_init__(anneal, schedule)
+    def __post_init__(self, anneal: float | None, schedule: str, start: float | None) -> None:
+        super().__post_init__(anneal, schedule, start)
         object.__setattr__(self, "divergence", build("divergence", self.divergence))
 
     def weight(self, point: str, logits: Tensor) -> Tensor:
@@ -313,7 +160,7 @@ class WGANGP(GradientPenalty):
 
     where: ClassVar[tuple[str, ...]] = ("between",)
     target: ClassVar[float] = 1.0
-    not_smooth: ClassVar[str] = _KINK.format("wgan-gp", 1, "Mescheder et al. 2018, on WGAN-GP")
+    not_smooth: ClassVar[str] = KINK.format("wgan-gp", 1, "Mescheder et al. 2018, on WGAN-GP")
     gamma: Strength = 20.0
 
 
@@ -350,7 +197,7 @@ class DRAGAN(GradientPenalty):
     where: ClassVar[tuple[str, ...]] = ("around-real",)
     couples: ClassVar[Couples] = Couples("deviation of the real batch", "means", "real")
     target: ClassVar[float] = 1.0
-    not_smooth: ClassVar[str] = _KINK.format(
+    not_smooth: ClassVar[str] = KINK.format(
         "dragan", 1, "by the argument of Mescheder et al. 2018 for WGAN-GP"
     )
     gamma: Strength = 20.0
@@ -411,3 +258,20 @@ class LeCam(Regularizer):
             key: self.decay * memory.get(key, mean) + (1 - self.decay) * mean
             for key, mean in now.items()
         }
+
+
+__all__ = [
+    "DRAGAN",
+    "POINTS",
+    "R1",
+    "R1R2",
+    "R2",
+    "WGANGP",
+    "WGANLP",
+    "FGANPenalty",
+    "GradientPenalty",
+    "JensenShannon",
+    "LeCam",
+    "Regularizer",
+    "ZeroCentred",
+]

@@ -1,4 +1,4 @@
-"""Strengths that change during training: a number, a 0-d tensor or a ``Schedule``.
+"""Strengths that change during training: a number, a 0-d tensor, a ``Schedule`` or ``Auto``.
 
 >>> strength_at(Exponential(2.0, 0.01), progress=0.5)
 0.2
@@ -12,6 +12,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from .auto import Auto
 from .errors import SteadyganError, unknown
 
 
@@ -69,8 +70,8 @@ class Cosine(Schedule):
 
 SCHEDULES: dict[str, type[Schedule]] = {cls.name: cls for cls in (Exponential, Cosine)}
 
-Strength = float | Tensor | Schedule
-"""What gamma and sigma may be."""
+Strength = float | Tensor | Schedule | Auto
+"""What gamma and sigma may be; ``Auto`` the gamma of a penalty that pulls towards 0 only."""
 
 
 def strength(value: Strength, anneal: float | None, schedule: str, what: str) -> Strength:
@@ -87,6 +88,11 @@ def strength(value: Strength, anneal: float | None, schedule: str, what: str) ->
     """
     if schedule not in SCHEDULES:
         raise unknown("schedule", schedule, SCHEDULES)
+    if isinstance(value, Auto):
+        raise SteadyganError(
+            f"{what}=auto is for gradient penalties that pull towards 0 (js, r1, r2, r1r2, gp0,"
+            " f-gan), and is not annealed: give a number, or leave anneal out"
+        )
     if isinstance(value, Schedule):
         if anneal is not None:
             raise SteadyganError(f"{what} is already a schedule: leave anneal out")
@@ -109,6 +115,8 @@ def strength(value: Strength, anneal: float | None, schedule: str, what: str) ->
 
 def scaled(value: Strength, factor: float) -> Strength:
     """Return a strength times a constant, at every progress."""
+    if isinstance(value, Auto):
+        return replace(value, every=factor * value.every)
     return (
         replace(value, start=factor * value.start)
         if isinstance(value, Schedule)
@@ -120,8 +128,13 @@ def strength_at(value: Strength, progress: float | None) -> float | Tensor:
     """Return a strength now.
 
     Raises:
-        SteadyganError: for a schedule without progress: any would be wrong.
+        SteadyganError: for a schedule without progress: any would be wrong; for gamma=auto.
     """
+    if isinstance(value, Auto):
+        raise SteadyganError(
+            "gamma=auto is found while a GAN trains: give a number here, such as the gamma at which"
+            " a run has settled"
+        )
     if not isinstance(value, Schedule):
         return value
     if progress is None:
@@ -132,6 +145,18 @@ def strength_at(value: Strength, progress: float | None) -> float | Tensor:
     if not 0 <= progress <= 1:
         raise SteadyganError(f"progress is t/T in [0, 1], not {progress}")
     return value(progress)
+
+
+def told(value: Strength, progress: float | None) -> float | Tensor:
+    """Return the one number that a strength is told from outside, now: of ``Auto`` its start."""
+    return value.start if isinstance(value, Auto) else strength_at(value, progress)
+
+
+def telling(value: Strength, number: Strength) -> Strength:
+    """Return a strength that is told another: ``Auto`` with a number as its start, else that."""
+    if isinstance(value, Auto) and isinstance(number, float | Tensor):
+        return replace(value, start=number)
+    return number
 
 
 def strengths_of(part: object) -> list[str]:

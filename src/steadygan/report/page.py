@@ -23,6 +23,7 @@ from markupsafe import Markup
 from ..core.errors import SteadyganError
 from ..runs.files import make_folder, write_text
 from ..runs.format import REPORT
+from ..runs.monitor import MOVED
 from ..runs.reading import Run, Series, part
 from ..runs.samples import read_shown
 from .crosstest import crosstests, picture
@@ -269,7 +270,9 @@ def _verdict(run: Run) -> dict[str, Any]:
         else f"{words(step)} steps",
         "time": duration(seconds),
         "last": {name: series.values[-1] for name, series in run.metrics.items()},
-        "alarms": Counter(warning.kind for warning in run.warnings).most_common(),
+        "alarms": Counter(
+            warning.kind for warning in run.warnings if warning.kind != MOVED
+        ).most_common(),
         "missing": [name for name, part in parts.items() if not part],
     }
 

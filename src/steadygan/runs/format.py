@@ -36,6 +36,7 @@ LOGGED = (
     "gradient_norm_fake",
     "logit_real",
     "logit_fake",
+    "gamma",
 )
 """What a line of metrics.jsonl may hold beside its step and its ``metrics``: a number or null, or a
 list of them, one a member, where many GANs were trained at once."""

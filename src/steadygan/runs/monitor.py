@@ -11,6 +11,9 @@ from typing import Any, NamedTuple
 NON_FINITE, STANDSTILL = DEAD = ("non-finite", "standstill")
 """The kinds after which nothing can go on; a run always stops there."""
 
+MOVED = "gamma-moved"
+"""What is told beside trouble, every time: how a gamma that training finds has moved, and why."""
+
 KINDS: dict[str, str] = {
     NON_FINITE: "a loss or a parameter is no longer a finite number; the run always stops there",
     STANDSTILL: "the critic does not move any more while the generator does; the run stops there",

@@ -32,6 +32,7 @@ from .single import Single
 from .trained import Trained
 from .watchers import State, Watcher
 from .watchers.folder import FolderWatcher
+from .watchers.gamma import GammaWatcher
 from .watchers.judge import Judge, JudgeWatcher
 from .watchers.monitor import MonitorWatcher
 from .watchers.terminal import Show, TerminalWatcher, bar, load
@@ -354,7 +355,7 @@ def _training(
     """
     measure = [JudgeWatcher(judge, trained)] if judge is not None else []
     shown = [FolderWatcher(RunFolder(path)), TerminalWatcher(path.name, show)]
-    return Training(trained, [*measure, *shown, *more, MonitorWatcher(trained)])
+    return Training(trained, [*measure, *shown, *more, MonitorWatcher(trained), GammaWatcher()])
 
 
 def _outcome(training: Training, path: Path) -> Outcome:

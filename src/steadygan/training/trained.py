@@ -10,6 +10,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from ..core.auto import Auto
 from ..core.dynamics import Dynamics
 from ..core.players import PLAYERS, Batch, Name, OptimizerPlayers
 from ..core.registry import build
@@ -181,6 +182,8 @@ class Trained(ABC):
             **{f"gradient_norm_{point}": self._slopes(point) for point in ("real", "fake")},
             **{f"logit_{point}": self._logits(point) for point in ("real", "fake")},
         }
+        if any(isinstance(gamma, Auto) for gamma in self.players.game.strengths().values()):
+            columns["gamma"] = self.players.context.memory["gamma"]
         table = torch.stack([column.reshape(-1) for column in columns.values()], dim=1)
         return [dict(zip(columns, row, strict=True)) for row in table.tolist()]
 

@@ -16,7 +16,7 @@ from torch.utils import _pytree as pytree
 from ..context import Context, Samples
 from ..errors import SteadyganError
 from ..game import Game
-from ..schedules import strength_at
+from ..schedules import told
 from .paths import PATHS, Found, Points
 from .tracing import Tree, compile_tree, to_terms, to_tree
 
@@ -54,7 +54,7 @@ def compiled(
         },
         "memory": dict(at.memory),
         "strengths": {
-            place: torch.as_tensor(strength_at(value, at.progress), dtype=torch.float64)
+            place: torch.as_tensor(told(value, at.progress), dtype=torch.float64)
             for place, value in game.strengths().items()
         },
         "scale": torch.as_tensor(scale, dtype=torch.float32),

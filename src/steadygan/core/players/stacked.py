@@ -22,7 +22,7 @@ from ..context import Context, Samples
 from ..errors import SteadyganError
 from ..game import Game
 from ..gradients.tracing import Tree, compile_tree, to_terms, to_tree
-from ..schedules import Strength, strength_at
+from ..schedules import Strength, told
 from ..scores import score
 from ..slopes import FUNC
 from .base import PLAYERS, Batch, Name, Values
@@ -312,7 +312,7 @@ class FleetPlayers(OptimizerPlayers):
         like = self.rates["critic"]
         return {
             place: torch.tensor(
-                [float(strength_at(value, self.context.progress)) for value in values],
+                [float(told(value, self.context.progress)) for value in values],
                 dtype=like.dtype,
                 device=like.device,
             )

@@ -25,7 +25,7 @@ from rich.table import Column
 from rich.text import Text
 
 from ...problems.problem import Problem
-from ...runs.monitor import Warning
+from ...runs.monitor import MOVED, Warning
 from . import Ending, Record, Watcher
 from .folder import named
 
@@ -43,6 +43,7 @@ _SHOWN = {
     "penalty": "penalty",
     "generator_loss": "G",
     "gradient_norm_real": "‖∇D‖",
+    "gamma": "γ",
 }
 
 
@@ -104,7 +105,9 @@ class TerminalWatcher(Watcher):
                 )
 
     def warned(self, training: Training, member: int, warning: Warning) -> None:
-        """Show a warning above the bar."""
+        """Show a warning above the bar; how gammas of many GANs move is in the folder."""
+        if training.trained.many and warning.kind == MOVED:
+            return
         said = named(training, member, warning)
         with _open_or_not():
             self._console.print(
