@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from steadygan import Context, Game, SteadyganError, build, critic_backward, spec
+from steadygan.analysis.portrait import simulate
 from steadygan.core.auto import Auto
 from steadygan.runs import checkpoint
 from steadygan.training import Config, Watcher, resume, train
@@ -188,6 +189,8 @@ def test_many_logits_and_closed_forms_are_refused():
         critic_backward(Game("hinge", "r1:gamma=auto"), torch.nn.Linear(3, 9), x, x + 1)
     with pytest.raises(SteadyganError, match="give a number"):
         build("regularizer", "r1:gamma=auto").damping()
+    with pytest.raises(SteadyganError, match="give a number"):
+        simulate(Game("minimax", "r1:gamma=auto"), "simultaneous", [[1.0, 1.0]], 0.1, 2)
     with pytest.raises(SteadyganError, match="sigma=auto"):
         build("smoothing", "instance-noise:sigma=auto")
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from ..core.auto import Auto
 from ..core.context import Context
 from ..core.couples import couples_in
 from ..core.dynamics import Dynamics
@@ -117,6 +118,9 @@ def players(
     A trajectory has ``nodes``² samples where there is noise.
     """
     count = len(points)
+    for value in game.strengths().values():
+        if isinstance(value, Auto):
+            at(value, progress)  # refuses: these real samples are one point, whose variance is 0
     quiet = game.smoothing is None and all(_alike(r) for r in game.regularizers)
     nodes = 1 if quiet else nodes
     zeros = torch.zeros(count * nodes**2, 1, dtype=torch.float64)
