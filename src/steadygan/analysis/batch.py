@@ -120,7 +120,9 @@ def players(
     count = len(points)
     for value in game.strengths().values():
         if isinstance(value, Auto):
-            at(value, progress)  # refuses: these real samples are one point, whose variance is 0
+            strength_at(
+                value, progress
+            )  # refuses: these real samples are one point, whose variance is 0
     quiet = game.smoothing is None and all(_alike(r) for r in game.regularizers)
     nodes = 1 if quiet else nodes
     zeros = torch.zeros(count * nodes**2, 1, dtype=torch.float64)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor
 
 from .errors import SteadyganError
+
+if TYPE_CHECKING:
+    from .objectives import Objective
 
 
 @dataclass(frozen=True)
@@ -109,22 +112,24 @@ class Auto:
         return memory["gamma"] if "gamma" in memory else (self.start * unit).to(unit)
 
 
-def refuse(found: Sequence[Auto], linear: bool) -> None:
+def refuse_auto(strengths: Sequence[object], objective: Objective) -> None:
     """Refuse a game with several of them, and one whose objective gives them nothing to go by.
 
     Args:
-        found: those of a game.
-        linear: whether its objective is linear in the logits.
+        strengths: all of a game.
+        objective: the game's.
 
     Raises:
         SteadyganError: with what to do instead.
     """
+    found = [value for value in strengths if isinstance(value, Auto)]
     if len(found) > 1:
         raise SteadyganError(
             "one gamma=auto a game, because two would answer each other: give the others numbers,"
             " or take r1r2 for r1 and r2"
         )
-    if linear:
+    bend = objective.curvature if found else None
+    if bend is not None and bend.critic == 0 == objective.indifferent:
         raise SteadyganError(
             "gamma=auto needs an objective that holds logits back; where it is linear in them, as"
             " wasserstein, gamma only scales the critic: give gamma a number"

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .auto import Auto, refuse
+from .auto import refuse_auto
 from .constraints import Constraint
 from .context import Context, Samples
 from .errors import SteadyganError
@@ -117,9 +117,7 @@ class Game:
         }
         for name, part in parts.items():
             object.__setattr__(self, name, part)
-        if found := [g for g in self.strengths().values() if isinstance(g, Auto)]:
-            bend = self.objective.curvature
-            refuse(found, bend is not None and bend.critic == 0 == self.objective.indifferent)
+        refuse_auto(list(self.strengths().values()), self.objective)
         if self.regularize_generator and not any(r.sees_generated for r in self.regularizers):
             seen = "; ".join(
                 f"{type(r).__name__} looks at {', '.join(r.where)} samples only"
@@ -307,11 +305,8 @@ class Game:
     def observe(
         self, scores: Mapping[str, Scores], memory: Mapping[str, Tensor]
     ) -> dict[str, Tensor]:
-        """Return the memory after a discriminator step, for the next ``Context``; pure.
-
-        What no regularizer renews stays, as where updates are spared the penalties.
-        """
-        return dict(memory) | {
+        """Return the memory after a discriminator step, for the next ``Context``; pure."""
+        return dict(memory) | {  # updates that are spared the penalties renew nothing
             f"{key}@{o}" if o else key: value
             for r in self.regularizers
             for o, part in enumerate(by_output(scores))
@@ -338,10 +333,7 @@ class Game:
         }
 
     def with_strengths(self, values: Mapping[str, Strength]) -> Game:
-        """Return the game with other strengths, named as in ``strengths``; the others stay.
-
-        A number for gamma=auto is where it starts.
-        """
+        """Return the game with other strengths, named as in ``strengths``; the others stay."""
         parts: dict[str, Any] = {}
         for place, part in self._parts():
             here = {
