@@ -141,6 +141,7 @@ def header(shape, descr="|u1"):
         ("(1000000, 1000, 1000, 3)", "announces 3,000,000,000,000 bytes .* holds 100"),
         ("(4, 4, 4)", "announces 64 bytes .* holds 100"),
         ("(1.5,)", "no array as NumPy saves it"),
+        ("(" + "4," * 20_000 + ")", "header of 40,.* bytes is too long"),
         ("(" * 5000, "a.npy cannot be read|npz cannot be read|no array as NumPy"),
     ],
 )

@@ -292,10 +292,22 @@ def test_a_metadata_table_of_the_hub_has_labels_by_its_column(tmp_path):
         assert load_images(path, 4, classes="column=size").labels.tolist() == [0, 0, 1, 1]
         assert "none is colour" in load_images(path, 4, classes="column=colour").why
         assert load_images(path, 4, classes="none").labels is None
-    # Captions are no labels: the folders are.
+    semicolons = table.replace(",", ";").encode()
+    loaded = load_images(write(tmp_path / "semicolons", files | {"metadata.csv": semicolons}), 4)
+    assert [loaded.class_names[k] for k in loaded.labels] == list("baba")
+    # Captions are no labels: the folders are, and that is said.
     captions = b"file_name,text\ncat/0.png,a\ncat/1.png,b\ndog/0.png,c\n"
     some = {n: png(noise(4, 4)) for n in ("cat/0.png", "cat/1.png", "dog/0.png")}
-    assert load_images(write(tmp_path / "c", some | {"metadata.csv": captions}), 4).class_names == C
+    for name, text, word in (
+        ("metadata.csv", captions, r"of its columns \(file_name, text\) none is label"),
+        ("metadata.csv", b"file_name,label\ncat/0.png,\xff\n", "cannot be understood"),
+        ("metadata.csv", b"file_name,label\ncat/0.png,a\n", "no label for 2 of 3 images"),
+        ("metadata.jsonl", b'{"file_name": [', "cannot be understood"),
+    ):
+        path = write(tmp_path / word[:9], some | {name: text})
+        with pytest.warns(DataWarning, match=rf"{name}.*{word}"):
+            assert load_images(path, 4).class_names == C
+        (path / name).unlink()
 
 
 def test_names_from_outside_reach_no_terminal(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import math
 import os
 import re
@@ -202,14 +203,21 @@ def load_array(path: Path, reading: Reading, name: str | None = None) -> np.ndar
     return _mapped(path, header, start, info.file_size, where)
 
 
+_LONGEST = 10_000  # bytes of a header, as NumPy itself takes at most
+
+
 def _header(file: IO[bytes], where: str) -> _Header:
     try:
         version = np.lib.format.read_magic(file)
-        read = {
-            (1, 0): np.lib.format.read_array_header_1_0,
-            (2, 0): np.lib.format.read_array_header_2_0,
+        read, width = {
+            (1, 0): (np.lib.format.read_array_header_1_0, 2),
+            (2, 0): (np.lib.format.read_array_header_2_0, 4),
         }[version]
-        shape, fortran, dtype = read(file)
+        announced = file.read(width)
+        # NumPy would read all of it before it looks.
+        if (length := int.from_bytes(announced, "little")) > _LONGEST:
+            raise ValueError(f"its header of {length:,} bytes is too long")
+        shape, fortran, dtype = read(io.BytesIO(announced + file.read(length)))
     except (ValueError, KeyError) as error:
         raise SteadyganError(f"{where} is no array as NumPy saves it: {error}.") from error
     if dtype.kind not in "biufcUS" or dtype.itemsize == 0:

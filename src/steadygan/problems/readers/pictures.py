@@ -61,7 +61,7 @@ def why_broken(error: Exception) -> str:
     """Return in words why a picture could not be opened or decoded."""
     if isinstance(error, UnidentifiedImageError):
         return f"it is none of the formats {', '.join(formats())}"
-    return str(error) or type(error).__name__
+    return str(error).removesuffix(".") or type(error).__name__
 
 
 def is_deep(image: Image.Image) -> bool:

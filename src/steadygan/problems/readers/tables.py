@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -56,9 +57,14 @@ def find_classes(
     others = [name for name in tables if name not in sets]
     if others:
         found = _collect(names, others, read, lambda text, name: _metadata(text, name, value))
-        # Metadata without labels (captions, boxes) say nothing about classes.
         if value or found.numbers is not None:
             return found
+        # Metadata without labels (captions, boxes) say nothing about classes, and damaged ones are
+        # not passed over without a word.
+        reason, folders = found.why.removesuffix(f"; {_ELSE}"), from_folders(names)
+        if folders.numbers is None:
+            return replace(folders, why=f"{folders.why}; {reason}")
+        return replace(folders, note="; ".join(filter(None, (folders.note, reason))))
     if value:
         return Classes(why=f"there is no {' or '.join(METADATA)} with a column {value}")
     return from_folders(names)
@@ -129,8 +135,10 @@ def _number(label: Any) -> int | str:
 
 def _metadata(text: str, name: str, column: str) -> Mapping[str, Any]:
     """Return the labels of a table with a column file_name, as Hugging Face's image folders."""
+    # Spreadsheets separate by what their country does not use in numbers.
+    separator = max(",;\t", key=text.partition("\n")[0].count)
     rows = (
-        list(csv.DictReader(io.StringIO(text)))
+        list(csv.DictReader(io.StringIO(text), delimiter=separator))
         if name.endswith(".csv")
         else [json.loads(line) for line in text.splitlines() if line.strip()]
     )
