@@ -202,7 +202,10 @@ MERGED = {
         head=nn.Linear(72, 1),
     ),
     "fully convolutional": lambda: nn.Sequential(conv(3), nn.ReLU(), nn.Conv2d(6, 1, 8)),
+}
+CHAIN = {
     "linear": lambda: nn.Sequential(nn.Flatten(), nn.Linear(192, 1)),
+    "bent": lambda: nn.Sequential(nn.Flatten(), nn.Linear(192, 5), nn.SiLU(), nn.Linear(5, 1)),
 }
 JOINED = {
     "instance norm": lambda: body(conv(), nn.InstanceNorm2d(6, affine=True), nn.ReLU()),
@@ -240,4 +243,4 @@ SEPARATE = {
     "samples as channels": lambda: Of(_crossed, a=nn.Conv2d(5, 5, 1), head=nn.Linear(192, 1)),
     "every pair": lambda: Of(_pairs, head=nn.Linear(192, 1), other=nn.Linear(192, 1)),
 }
-ALL = {**MERGED, **JOINED, **SEPARATE}
+ALL = {**CHAIN, **MERGED, **JOINED, **SEPARATE}

@@ -251,7 +251,7 @@ PUBLIC = {
         "joined",
     ),
     "heads on a frozen network": Kind(frozen, "joined"),
-    "motion prior": Kind(lambda: mlp(7, 9, 6, 1), "merged", (7,)),
+    "motion prior": Kind(lambda: mlp(7, 9, 6, 1), "chain", (7,)),
     "motion prior, normalised": Kind(
         lambda: mlp(7, 9, 6, 1, activation=nn.SiLU, norm=nn.LayerNorm), "joined", (7,)
     ),

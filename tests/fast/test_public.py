@@ -148,6 +148,7 @@ def game_of(name, kind):
 
 
 SLOWER = {"merged": ["merged", "joined", "separate"], "joined": ["joined", "separate"]}
+SLOWER["chain"] = ["chain", *SLOWER["merged"]]
 
 
 @pytest.mark.parametrize("kind", PUBLIC)

@@ -196,7 +196,7 @@ def test_a_run_with_everything_resumes_with_the_same_bits(tmp_path):
 def test_the_decision_is_in_the_run_folder_and_taken_up_again(tmp_path):
     train(Mixture3D(), Config(regularizer=("r1",), steps=2, batch=8), tmp_path / "run", show=False)
     described = json.loads((tmp_path / "run" / "config.json").read_text())
-    assert described["critic_gradient"]["path"] in ("joined", "merged")
+    assert described["critic_gradient"]["path"] == "chain"
     config = Config(regularizer=("r1",), steps=2, batch=8).resolve(Mixture3D())
     held = Single(Mixture3D(), config, decision=None).decision
     assert held._asdict() == described["critic_gradient"]

@@ -125,10 +125,10 @@ class Computation:
     """How it is computed."""
 
     gradient_path: Annotated[
-        Literal["auto", "separate", "joined", "merged", "compiled", "differences"],
+        Literal["auto", "separate", "joined", "merged", "chain", "compiled", "differences"],
         arg(
             "PATH",
-            "how the critic's gradient is computed: separate, joined, merged, compiled,"
+            "how the critic's gradient is computed: separate, joined, merged, chain, compiled,"
             " differences, or auto, the fastest exact one",
         ),
     ] = "auto"

@@ -6,7 +6,6 @@ Each is the same GAN as trained alone, its steps equal up to rounding.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
@@ -22,7 +21,7 @@ from ..runs import checkpoint
 from ..runs.config import Config
 from ..runs.members import alike
 from ..runs.models import Average, build_networks
-from ..runs.optimizers import Adam, OptimizerSpec
+from ..runs.optimizers import quick
 from .decision import settle
 from .trained import Trained
 
@@ -73,7 +72,7 @@ class Fleet(Trained):
             self._draw,
             rngs=self.noises,
             optimizers={
-                name: _whole(given[0])(player.parameters())
+                name: quick(given[0])(player.parameters())
                 for (name, given), player in zip(
                     optimizers.items(), (generator, critic), strict=True
                 )
@@ -163,9 +162,3 @@ class Fleet(Trained):
             if "noise" in tree:
                 noise.set_state(tree["noise"][str(i)])
             stream.restore(tree["streams"][str(i)])
-
-
-def _whole(optimizer: OptimizerSpec) -> OptimizerSpec:
-    # All members' parameters are many: torch's fused kernel passes over them once, the others a
-    # dozen times.
-    return replace(optimizer, fused=True) if isinstance(optimizer, Adam) else optimizer

@@ -22,6 +22,7 @@ from ..runs import checkpoint
 from ..runs.config import Config, stream_seed
 from ..runs.folder import RunFolder
 from ..runs.models import Average, build_networks, generate
+from ..runs.optimizers import quick
 from .decision import settle
 from .trained import Trained
 
@@ -58,14 +59,20 @@ class Single(Trained):
             self._draw,
             Context(rng=self.noises[0]),
             optimizers={
-                "generator": build("optimizer", config.optimizer)(self.generator.parameters()),
-                "critic": build("optimizer", config.critic_optimizer)(self.critic.parameters()),
+                "generator": self._optimizer(config.optimizer, self.generator),
+                "critic": self._optimizer(config.critic_optimizer, self.critic),
             },
             path=config.gradient_path,
             penalty_every=config.penalty_every,
             penalty_share=config.penalty_share,
             keep_fakes=self.dynamics.share,
+            chains=self.decision.path == "chain",
         )
+
+    def _optimizer(self, spec: str | None, network: nn.Module) -> torch.optim.Optimizer:
+        optimizer = build("optimizer", spec)
+        whole = quick(optimizer) if self.decision.path == "chain" else optimizer
+        return whole(network.parameters())
 
     def begin_from(self, run: Path) -> dict[str, Any]:
         """Start from the networks of another run's newest checkpoint.

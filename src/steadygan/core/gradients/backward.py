@@ -20,7 +20,11 @@ from .choice import WAYS, Decision, GradientPath, decide, key_of, remember
 from .compiled import compiled
 from .paths import Found, NotExact, Points, leaves_of, parts_of
 
-SLOWER: dict[str, GradientPath] = {"merged": "joined", "joined": "separate"}
+SLOWER: dict[str, GradientPath] = {
+    "chain": "merged",
+    "merged": "joined",
+    "joined": "separate",
+}
 """Where to go when a critic takes another way through its code than it did when it was decided."""
 
 
@@ -83,7 +87,7 @@ def critic_backward(
     >>> game = Game("nonsaturating", "js:gamma=0.1")
     >>> found = critic_backward(game, D, torch.randn(8, 2), torch.randn(8, 2))
     >>> found.path, D[0].weight.grad.shape
-    ('merged', torch.Size([16, 2]))
+    ('chain', torch.Size([16, 2]))
 
     Reference: docs/fast-penalties.md; Roth et al. 2017, section 5.3, on the cost of the penalty.
     """

@@ -6,7 +6,7 @@ import copy
 import warnings
 import weakref
 from collections.abc import Hashable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -21,16 +21,17 @@ from ..scores import Critic, heads_of
 from .differences import differences
 from .graph import unknown_node
 from .merged import Box
-from .paths import PATHS, Points
+from .paths import PATHS, NotExact, Points, chain_of
 from .rules import Merge
 
-GradientPath = Literal["auto", "separate", "joined", "merged", "compiled", "differences"]
+GradientPath = Literal["auto", "separate", "joined", "merged", "chain", "compiled", "differences"]
 """separate: each batch through D on its own, one backward; right for every module. joined: one pass
 for all batches, where no layer lets samples see each other. merged: the exact penalty at 4/3 of the
-price of none, for critics of layers and piecewise-linear activations. auto: the last of these that
-holds for the critic. compiled: what auto takes, as one compiled function; on request only, because
-compiling takes the best part of a minute. differences: from first derivatives only, right to about
-1e-4 of the penalty's gradient on smooth critics."""
+price of none, for critics of layers and piecewise-linear activations. chain: closed forms without a
+graph, for linear layers and elementwise activations one after the other. auto: the last of these
+that holds for the critic. compiled: what auto takes, as one compiled function; on request only,
+because compiling takes the best part of a minute. differences: from first derivatives only, right
+to about 1e-4 of the penalty's gradient on smooth critics."""
 WAYS = {**PATHS, "differences": differences}
 """The paths that need no compiler, by name."""
 ROWS = 8
@@ -88,6 +89,8 @@ def key_of(game: Game, critic: nn.Module, points: Points) -> Hashable:
 
 
 def _decide(game: Game, critic: nn.Module, points: Points, at: Context) -> Decision:
+    # Chains are computed in the precision of their weights.
+    low = torch.is_autocast_enabled(next(iter(points.values())).x.device.type)
     for dtype, tolerance in TOLERANCES.items():
         few = {
             name: Samples(
@@ -96,7 +99,7 @@ def _decide(game: Game, critic: nn.Module, points: Points, at: Context) -> Decis
             for name, s in points.items()
         }
         try:
-            candidates, why = _candidates(game, critic, few)
+            candidates, why = _candidates(game, critic, few, not low)
             if not candidates:
                 break
             true = _gradient(game, critic, few, at, "separate")
@@ -116,23 +119,30 @@ def _decide(game: Game, critic: nn.Module, points: Points, at: Context) -> Decis
     return Decision("separate", why)
 
 
-def _candidates(game: Game, critic: nn.Module, few: Points) -> tuple[list[GradientPath], str]:
+def _candidates(
+    game: Game, critic: nn.Module, few: Points, chains: bool
+) -> tuple[list[GradientPath], str]:
     """Return the paths that a structure admits, fastest first, and why not the fastest of all."""
     if why := coupled(critic):
         return [], why
     x = few["real"].x.detach().requires_grad_()
+    chain: list[GradientPath] = []
+    if chains:
+        with suppress(NotExact):
+            chain_of(critic, few["real"])
+            chain = ["chain"]
     with _held(critic, x.dtype) as held, Merge(x, Box()) as merge, torch.enable_grad():
         heads = heads_of(held, x, few["real"].labels, game.outputs.reading)
     if why := merge.lost(*heads.logits):
         return [], why
     if not game.where:
-        return ["joined"], ""
+        return [*chain, "joined"], ""
     if not heads.single:
         how = game.outputs.how([t.shape[1] for t in heads.logits])
         return ["joined"], f"penalties of {how}: losses of several logits do not merge with them"
     if why := merge.why or unknown_node(heads.logits, x):
-        return ["joined"], why
-    return ["merged", "joined"], ""
+        return [*chain, "joined"], "" if chain else why
+    return [*chain, "merged", "joined"], ""
 
 
 def _gradient(

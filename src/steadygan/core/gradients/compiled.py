@@ -64,14 +64,16 @@ def compiled(
     looks = tuple((t.shape, t.dtype, t.device) for t in leaves)
     key = key, path, repr(bare), str(shape), looks, source is None
 
+    lent = _Lent(critic)
+
     def pure(given: Tree) -> Tree:
         own = {name: t.detach().requires_grad_() for name, t in given["learned"].items()}
         here = {name: Samples(**samples) for name, samples in given["points"].items()}
-        network = lambda *x: functional_call(critic, own | given["fixed"], x)  # noqa: E731
         context = Context(memory=given["memory"], rng=source)
-        found = PATHS[path](
-            game.with_strengths(given["strengths"]), network, here, context, given["scale"]
-        )
+        now = game.with_strengths(given["strengths"])
+        take = lambda network: PATHS[path](now, network, here, context, given["scale"])  # noqa: E731
+        values = {f"critic.{name}": t for name, t in (own | given["fixed"]).items()}
+        found: Found = functional_call(lent, values, (take,))
         pairs = zip(own, found.gradients(list(own.values())), strict=True)
         gradients = {name: g.detach() for name, g in pairs if g is not None}
         return {"terms": to_tree(found.terms.detach()), "gradients": gradients}
@@ -89,6 +91,17 @@ def compiled(
         [held[name] for name in found["gradients"]],
         list(found["gradients"].values()),
     )
+
+
+class _Lent(nn.Module):
+    """Lends a critic, so that a path sees the module with other values in it."""
+
+    def __init__(self, critic: nn.Module) -> None:
+        super().__init__()
+        self.critic = critic
+
+    def forward(self, use: Callable[[nn.Module], Found]) -> Found:
+        return use(self.critic)
 
 
 class _Elsewhere:

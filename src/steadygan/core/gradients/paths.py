@@ -9,14 +9,15 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..context import Context, Samples
 from ..game import CriticTerms, Game
 from ..reading import Reading, read
-from ..scores import Critic, Scores, once
+from ..scores import Critic, Scores, join, once, split
 from ..slopes import AUTOGRAD, Pull, Slopes, Tensors, nodes, pull_of
 from .apart import Watch
+from .chain import Chained, NoChain, Pass, chained
 from .graph import unknown_node
 from .merged import Box
 from .rules import Merge
@@ -159,13 +160,77 @@ def merged(
     scores = {name: scores[name] for name in points}
     if any(s.outputs for s in scores.values()):
         raise NotExact("it has several logits a sample, whose losses would not be merged")
+    terms, pulls = _outer(game, scores, at, scale)
+    pairs: list[tuple[Tensor | None, Tensor | None]] = []
+    for names, box in boxes:
+        of_logits = [pulls[name].logits for name in names]
+        if box is None:
+            pairs += zip((scores[name].logits for name in names), of_logits, strict=True)
+        else:
+            box.c = torch.cat(of_logits)
+            pairs += [(scores[name].gradient, pulls[name].gradient) for name in names]
+    return Found(terms, *rooted(pairs))
+
+
+def chain(
+    game: Game, critic: Critic, points: Points, at: Context, scale: Tensor | float = 1.0
+) -> Found:
+    """Return all gradients of a chain of linear layers and activations, in closed form."""
+    known = chain_of(critic, next(iter(points.values())))
+    scores: dict[str, Scores] = {}
+    passes: list[tuple[tuple[str, ...], Pass]] = []
+    with once(critic):
+        links = known.links()
+    with torch.no_grad():
+        for names, sloped in _groups(game, points):
+            together = join(_together(points, names))
+            run = Pass(links, together.x.flatten(1))
+            slope = run.slope().view_as(together.x) if sloped else None
+            whole = Scores(together.x, run.out.squeeze(-1), slope)
+            parts = split(whole, [len(points[name].x) for name in names])
+            scores |= zip(names, parts, strict=True)
+            passes.append((names, run))
+    terms, pulls = _outer(game, {name: scores[name] for name in points}, at, scale)
+    roots = [t for weight, bias, _ in links for t in (weight, bias)]
+    ends: list[tuple[Tensor | None, Tensor | None]] = []
+    with torch.no_grad():
+        for names, run in passes:
+            c = torch.cat([pulls[name].logits for name in names]).unsqueeze(-1)
+            slopes = [g for name in names if (g := pulls[name].gradient) is not None]
+            if slopes:
+                found = run.penalized(c, torch.cat(slopes).flatten(1))
+            else:
+                found = run.pulled(c)[1:]
+            ends += zip(roots, found, strict=True)
+    return Found(terms, *rooted(ends))
+
+
+def chain_of(critic: Critic, first: Samples) -> Chained:
+    """Return the chain that a critic is for such samples, or raise NotExact."""
+    if not isinstance(critic, nn.Module) or first.labels is not None:
+        raise NotExact("it is no module of samples alone")
+    if torch.is_autocast_enabled(first.x.device.type) or first.x.element_size() < 4:
+        raise NotExact("it runs in half precision")
+    try:
+        found = chained(critic, first.x.ndim)
+    except NoChain as refusal:
+        raise NotExact(f"it is no chain of linear layers: {refusal}") from None
+    if found.layers[-1].module.out_features != 1:
+        raise NotExact("it has several logits a sample")
+    return found
+
+
+def _outer(
+    game: Game, scores: Mapping[str, Scores], at: Context, scale: Tensor | float
+) -> tuple[CriticTerms, dict[str, Scores]]:
+    """Return the loss of scores, and by point its derivatives in the logits and their gradients."""
     ends = {
         name: s._replace(
             logits=leaf_of(s.logits), gradient=None if s.gradient is None else leaf_of(s.gradient)
         )
         for name, s in scores.items()
     }
-    first = next(iter(points.values())).x
+    first = next(iter(scores.values())).x
     with torch.autocast(first.device.type, enabled=False):
         terms = value_of(game, ends, at)
     leaves = [t for s in ends.values() for t in s[1:3] if t is not None]
@@ -177,18 +242,17 @@ def merged(
         materialize_grads=True,
     )
     pull = {id(leaf): pulled for leaf, pulled in zip(leaves, pulls, strict=True)}
-    pairs: list[tuple[Tensor | None, Tensor]] = []
-    for names, box in boxes:
-        of_logits = [pull[id(ends[name].logits)] for name in names]
-        if box is None:
-            pairs += zip((scores[name].logits for name in names), of_logits, strict=True)
-        else:
-            box.c = torch.cat(of_logits)
-            pairs += [(scores[name].gradient, pull[id(ends[name].gradient)]) for name in names]
-    return Found(terms, *rooted(pairs))
+    return terms, {
+        name: s._replace(
+            logits=pull[id(s.logits)],
+            gradient=None if s.gradient is None else pull[id(s.gradient)],
+        )
+        for name, s in ends.items()
+    }
 
 
 PATHS: dict[str, Callable[..., Found]] = {
+    "chain": chain,
     "separate": separate,
     "joined": joined,
     "merged": merged,

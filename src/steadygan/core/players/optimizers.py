@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ..context import Context
 from ..game import CriticTerms, Game
 from ..gradients import GradientPath, critic_gradient
+from ..gradients.chain import quick
 from .base import PLAYERS, Batch, Name, Players, Values, differentiate, generate, trainable
 
 
@@ -22,8 +23,9 @@ class OptimizerPlayers(Players):
     path: how the critic's gradient is computed (gradients.py). penalty_every: gradient penalties in
     every so many critic updates only, where they count as often; penalty_share: on this part of
     each batch. keep_fakes: for a generator that moves on the critic's batch; its samples are then
-    kept with their graph. updates: the critic's gradients so far; penalty: the latest that was
-    computed, as it counts on average.
+    kept with their graph. chains: whether networks that are chains are evaluated in closed form in
+    the generator's step as well. updates: the critic's gradients so far; penalty: the latest that
+    was computed, as it counts on average.
     """
 
     keeps_graph = False
@@ -41,6 +43,7 @@ class OptimizerPlayers(Players):
         penalty_every: int = 1,
         penalty_share: float = 1.0,
         keep_fakes: bool = False,
+        chains: bool = False,
     ) -> None:
         super().__init__(game, generator, critic, draw, context)
         self.optimizers, self.path = optimizers, path
@@ -51,6 +54,7 @@ class OptimizerPlayers(Players):
             0,
         )
         self.penalty: Tensor | None = None
+        self.chains = chains
         self._fake: tuple[Batch, Tensor] | None = None
 
     def values(self, player: Name) -> Values:
@@ -61,9 +65,10 @@ class OptimizerPlayers(Players):
         """Return the gradient without a graph; neither network's ``.grad`` is touched."""
         if player == "generator":
             seen, self._fake = self._fake, None
-            fake = seen[1] if seen and seen[0] is batch else generate(self.generator, batch)
+            generator, critic = self._networks()
+            fake = seen[1] if seen and seen[0] is batch else generate(generator, batch)
             slope = differentiate(
-                self._generator_loss(self.critic, batch, fake),
+                self._generator_loss(critic, batch, fake),
                 self.values(player),
                 create_graph=False,
             )
@@ -72,7 +77,7 @@ class OptimizerPlayers(Players):
             )
             return slope
         with torch.set_grad_enabled(self.keep_fakes):
-            fake = generate(self.generator, batch)
+            fake = generate(self._networks()[0], batch)
         self._fake = (batch, fake) if self.keep_fakes else None
         point = self.values(player)
         found, gradients = critic_gradient(
@@ -92,6 +97,12 @@ class OptimizerPlayers(Players):
             key: torch.zeros_like(p) if g is None else g
             for (key, p), g in zip(point.items(), gradients, strict=True)
         }
+
+    def _networks(self) -> tuple[Callable[..., Tensor], Callable[..., Tensor]]:
+        """Return generator and critic as the generator's loss sees them."""
+        if not self.chains or self.game.regularize_generator:
+            return self.generator, self.critic
+        return quick(self.generator, learns=True), quick(self.critic, learns=False)
 
     def _note(self, terms: CriticTerms) -> None:
         """Keep the terms of a gradient of the critic.

@@ -183,6 +183,11 @@ class Generator(nn.Module):
         self.body = body
         self.register_load_state_dict_pre_hook(_refuse_drowned)  # type: ignore[no-untyped-call]
 
+    @property
+    def in_order(self) -> dict[str, nn.Module] | None:
+        """The modules that it applies one after the other; None where it does more."""
+        return None if self.class_embedding else {"body": self.body}
+
     def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
         """Return samples (B, *event).
 
@@ -222,6 +227,11 @@ class Critic(nn.Module):
         self.head = nn.Linear(size, 1)
         self.class_heads = nn.Linear(size, classes, bias=False) if classes else None
         self.register_load_state_dict_pre_hook(_refuse_drowned)  # type: ignore[no-untyped-call]
+
+    @property
+    def in_order(self) -> dict[str, nn.Module] | None:
+        """The modules that it applies one after the other; None where it does more."""
+        return None if self.class_heads else {"features": self.features, "head": self.head}
 
     def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         """Return logits (B,), large on real samples.
