@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -21,11 +21,16 @@ from ..core.game import Game
 from ..core.players import PLAYERS, Batch, Name
 from ..core.registry import build, spec
 from ..core.slopes import explained, twice
-from . import looks, verdict
+from ..runs.cures import PENALTIES
+from . import looks, trials, verdict
+from .gan import Gan
 from .linearize import System, copied
 from .optimizers import not_a_map, preconditioner
 from .spectra import DENSE
 from .spectral import Spectral, spectral
+from .triage import LOOKED, Fact, to_try, triage
+from .trials import ROUNDS, SEEDS, Tell, Trial
+from .trials.change import Change
 
 SAMPLES = 64
 """How many samples of the batch are looked at."""
@@ -54,10 +59,15 @@ class Diagnosis:
         slopes: mean and quartiles of ||grad D|| on real and on generated samples, in logits per
             unit of x.
         critic: its loss and gradient norm now and after ``steps`` more steps of its own.
-        alternatives: of a step of the same game with one regularizer more.
+        alternatives: of a step of the same game with one regularizer more; none where the networks
+            show something wrong, which comes first.
         products: with Jacobians, how many were spent.
         seconds: of process time.
         notes: what a reader must know.
+        facts: of the networks themselves, in a fixed order, those that are right included.
+        trial: changes that were tried, where that was asked for.
+        near: whether the gradients are so small that eigenvalues, which describe a point that
+            stands still, tell what helps.
     """
 
     game: dict[str, Any]
@@ -77,6 +87,24 @@ class Diagnosis:
     products: int
     seconds: float
     notes: list[str] = field(default_factory=list)
+    facts: list[Fact] = field(default_factory=list)
+    trial: Trial | None = None
+    near: bool = True
+
+    @property
+    def cause(self) -> str | None:
+        """The name of the fact that explains what is wrong; None where nothing is.
+
+        Of suspicions that a trial has looked into, the one whose cure did best.
+        """
+        found = verdict.explains(self)
+        return None if found is None else found.name
+
+    @property
+    def change(self) -> Change | None:
+        """The change that is advised, where it is one of settings: with a trial none that did
+        worse than the GAN as it is."""
+        return verdict.change(self)
 
     def words(self) -> list[str]:
         """Return the findings as sentences, the most important first, what to try first last."""
@@ -91,7 +119,8 @@ class Diagnosis:
 
         An eigenvalue is {re, im, residual, converged}.
         """
-        return {"words": self.words(), "advice": self.advice(), **verdict.plain(vars(self))}
+        said = {"words": self.words(), "advice": self.advice(), "cause": self.cause}
+        return {**said, **verdict.plain(vars(self))}
 
 
 @explained()
@@ -105,16 +134,22 @@ def diagnose(
     dynamics: Dynamics | str = "alternating",
     lr: float | Mapping[Name, float] | None = None,
     optimizers: Mapping[Name, torch.optim.Optimizer] | None = None,
-    alternatives: Sequence[str] = ("r1:gamma=1", "js:gamma=1"),
+    alternatives: Sequence[str] | None = None,
     progress: float | None = None,
     memory: Mapping[str, Tensor] | None = None,
     budget: int = 150,
     critic_steps: int = 20,
     seed: int = 0,
+    trial: float | str | None = None,
+    trial_steps: int = ROUNDS[-1],
+    trial_seeds: int = SEEDS,
+    fresh: Callable[[int], tuple[nn.Module, nn.Module]] | None = None,
+    tell: Tell = lambda done, total: None,
 ) -> Diagnosis:
     """Return the diagnosis of a GAN as it stands, on one batch; nothing of the caller's changes.
 
-    The first 64 samples of the batch are looked at, of large networks 16. The eigenvalues λ of the
+    First come plain facts of the networks, on 256 samples (``triage``). Of the spectrum the first
+    64 samples are looked at, of large networks 16. The eigenvalues λ of the
     Jacobian of the field v and s of one step decide: locally stable where every |s| < 1. The step
     is the dynamics' and the optimizers' own: what Adam, RMSProp or a momentum remember is part of
     its state. Its limits are those of the learning rate of that very step.
@@ -127,7 +162,8 @@ def diagnose(
         dynamics: an object or a spec.
         lr: one learning rate, or one for each player; by default those of the optimizers.
         optimizers: torch's, with their state; without, plain gradient descent is assumed.
-        alternatives: regularizers to add, each linearised anew.
+        alternatives: regularizers to add, each linearised anew and tried; by default r1:gamma=1 and
+            js:gamma=1, linearised only where the networks show nothing wrong.
         progress: as in ``Context``.
         memory: as in ``Context``; it is held.
         budget: products with Jacobians for networks beyond 300 parameters, about a second each for
@@ -135,6 +171,13 @@ def diagnose(
         critic_steps: how many steps a copy of the critic makes to see how far it is from its best;
             0: no copy is trained.
         seed: of the noise, the same at every evaluation.
+        trial: a time, seconds or a text such as "5m", in which changes are tried on copies, side by
+            side and measured; without, nothing is tried. It draws from all of the batch.
+        trial_steps: after how many steps the trial ends at the latest.
+        trial_seeds: how often each change is tried.
+        fresh: returns generator and critic as they are at the start, by seed, for changes that
+            start again; without, the modules are initialised anew by ``reset_parameters``.
+        tell: is told (done, total) while the trial runs.
 
     Raises:
         SteadyganError: where two evaluations differ (dropout and the like), a field is not finite,
@@ -165,7 +208,26 @@ def diagnose(
         inner = getattr(given, "_orig_mod", given)
         networks[player] = inner.module if isinstance(inner, nn.DataParallel) else inner
     generator, critic = networks["generator"], networks["critic"]
+    gan = Gan(
+        game,
+        generator,
+        critic,
+        batch,
+        rates,
+        dynamics,
+        optimizers,
+        progress,
+        memory or {},
+        fresh,
+        min(len(batch.real), max(len(batch.latent), 2), SAMPLES),
+    )
     size = sum(p.numel() for network in networks.values() for p in network.parameters())
+    facts = triage(gan, LOOKED if size < MANY else SAMPLES)
+    wrong = any(fact.wrong for fact in facts)
+    tried = None
+    if trial is not None:
+        changes = to_try(gan, facts, alternatives or PENALTIES)
+        tried = trials.trial(gan, changes, trial, steps=trial_steps, seeds=trial_seeds, tell=tell)
     batch = _first(batch, SAMPLES if size < MANY else FEW)
     copies: dict[Name, nn.Module] = {"generator": copied(generator), "critic": copied(critic)}
     movers, scale, said = _movers(networks, optimizers)
@@ -186,17 +248,24 @@ def diagnose(
 
     alternative: dict[str, Spectral] = {}
     refused = next((r.not_smooth for r in game.regularizers if r.not_smooth), None)
+    if any(fact.wrong for fact in facts if fact.name in NO_SPECTRUM):
+        refused = (
+            "what the networks show comes first; there is no step whose spectrum would say more."
+        )
     spectrum = speed = None
-    products, notes = 0, []
+    products, notes, near = 0, [], True
     if refused is None:
         here = system(game)
         # Six tenths for this game, the rest for the steps of the others.
-        spectrum, products = spectral(here, 6 * budget // 10)
+        spectrum, products = spectral(here, max(6 * budget // 10, LEAST))
         notes = here.notes()
         speed = _speed(system(game, dynamics="simultaneous", lr=1.0, scale=None, optimizers=None))
+        near = _near(here, spectrum)
+        if alternatives is None:
+            alternatives = () if wrong else PENALTIES
         for name in alternatives:
             added = replace(game, regularizers=(*game.regularizers, build("regularizer", name)))
-            others = 4 * budget // 10 // len(alternatives)
+            others = max(4 * budget // 10 // len(alternatives), LEAST)
             alternative[name], spent = spectral(system(added), others, alone=True)
             products += spent
     return Diagnosis(
@@ -234,7 +303,27 @@ def diagnose(
         products=products,
         seconds=round(time.process_time() - started, 2),
         notes=notes,
+        facts=facts,
+        trial=tried,
+        near=near,
     )
+
+
+LEAST = 6
+"""Products with which the ends of a spectrum can be looked at."""
+
+NO_SPECTRUM = ("non-finite", "detached", "frozen")
+"""Facts with which there is no step whose Jacobian would tell anything."""
+
+NEAR = 0.05
+"""Equilibria are near where the field would move the parameters by less than this share of their
+size in the time in which its fastest mode turns or dies out."""
+
+
+def _near(system: System, spectrum: Spectral) -> bool:
+    fastest = max((abs(e.value) for e in spectrum.field), default=0.0)
+    v = system.field(system.point().requires_grad_()).detach()
+    return float(v.norm()) <= NEAR * fastest * max(float(system.point().norm()), 1e-12)
 
 
 def _rates(
@@ -259,6 +348,7 @@ def _rates(
 
 
 def _first(batch: Batch, n: int) -> Batch:
+    n = min(n, len(batch.real), len(batch.latent))
     labels = None if batch.labels is None else (batch.labels[0][:n], batch.labels[1][:n])
     return Batch(batch.real[:n], batch.latent[:n], labels)
 

@@ -1,4 +1,4 @@
-"""What a critic's last operation leaves of its logits: a sigmoid at the end bounds them."""
+"""What a network's last operation leaves of its outputs: a sigmoid at the end bounds them."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ RANGES = {
 # What moves numbers about, or averages them.
 _PASSES = """View UnsafeView Reshape ReshapeAlias Squeeze Unsqueeze Select Slice Alias Clone ToCopy
 Permute Transpose T Expand Mean AsStrided Flatten Split Unbind""".split()
+_STRETCHES = ("Add", "Sub", "Rsub", "Mul", "Div", "Neg")
 
 
 def bounded(critic: nn.Module, samples: Samples) -> str | None:
@@ -43,16 +44,26 @@ def bounded(critic: nn.Module, samples: Samples) -> str | None:
     'Sigmoid: between 0 and 1'
     """
     with torch.enable_grad():
-        logits: Tensor = score(critic, samples).logits
-    node: Any = logits.grad_fn
+        return last_range(score(critic, samples).logits)
+
+
+def last_range(out: Tensor) -> str | None:
+    """Return the last operation that made an output and what it can return, or None where that is
+    everything."""
+    node: Any = out.grad_fn
+    stretched = ""
     while node is not None:
         name = type(node).__name__.partition("Backward")[0]
         if name in RANGES:
-            return f"{name}: {RANGES[name]}"
-        if name not in _PASSES or not node.next_functions:
+            return f"{name}: {RANGES[name]}{stretched}"
+        # Adding or multiplying constants moves and stretches a range.
+        follow = [before for before, _ in node.next_functions if before is not None]
+        if not follow or not (name in _PASSES or (name in _STRETCHES and len(follow) == 1)):
             return None
-        node = node.next_functions[0][0]
+        if name in _STRETCHES:
+            stretched = ", stretched"
+        node = follow[0]
     return None
 
 
-__all__ = ["bounded"]
+__all__ = ["bounded", "last_range"]

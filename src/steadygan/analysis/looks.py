@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable, Mapping
 
@@ -15,6 +14,7 @@ from ..core.players import Batch, Name
 from ..core.players.base import generate
 from ..core.scores import score, squared_norm
 from .ends import bounded
+from .gan import moved_to
 from .linearize import copied
 
 
@@ -66,7 +66,7 @@ def gap(
     """
     fake, critic = _generated(networks["generator"], batch), copied(original)
     trainable = [p for p in critic.parameters() if p.requires_grad]
-    own = _own_optimizer(optimizers["critic"], trainable) if optimizers else None
+    own = moved_to(optimizers["critic"], trainable) if optimizers else None
     optimizer = own or torch.optim.SGD(trainable, rates["critic"])
 
     def look() -> tuple[Tensor, list[Tensor], float]:
@@ -102,20 +102,3 @@ def _sides(networks: Mapping[Name, nn.Module], batch: Batch) -> dict[str, Sample
 @torch.no_grad()
 def _generated(generator: nn.Module, batch: Batch) -> Tensor:
     return generate(generator, batch)
-
-
-def _own_optimizer(
-    given: torch.optim.Optimizer, trainable: list[nn.Parameter]
-) -> torch.optim.Optimizer | None:
-    """Return the same optimizer with the same state over other parameters.
-
-    None where it holds others than the critic's.
-    """
-    try:
-        optimizer = type(given)(trainable, **given.defaults)
-        # Loading alone would share the state's tensors, and stepping would then change the
-        # caller's.
-        optimizer.load_state_dict(copy.deepcopy(given.state_dict()))
-    except (TypeError, ValueError):
-        return None
-    return optimizer

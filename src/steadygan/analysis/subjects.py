@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,8 @@ from ..core.players import PLAYERS, Batch, Name
 from ..core.registry import build
 from ..runs import checkpoint
 from ..runs.config import stream_seed
-from ..runs.folder import RunFolder
+from ..runs.folder import RunFolder, is_fleet
+from ..runs.format import CONFIG
 from ..runs.models import build_networks, latents
 from .doctor import SAMPLES, Diagnosis, diagnose
 from .path import GamePath, game_path
@@ -52,6 +53,7 @@ class Subject:
     optimizers: Mapping[Name, torch.optim.Optimizer] | None = None
     progress: float | None = None
     memory: Mapping[str, Tensor] = field(default_factory=dict)
+    fresh: Callable[[int], tuple[nn.Module, nn.Module]] | None = None
     earlier: tuple[nn.Module, nn.Module] | None = None
     """Generator and critic at the run's oldest checkpoint, where it keeps more than one."""
 
@@ -71,42 +73,66 @@ class Subject:
         """Return the doctor's findings; without alternatives the doctor's own are tried."""
         held: dict[str, Any] = {
             key: getattr(self, key)
-            for key in ("dynamics", "lr", "optimizers", "progress", "memory")
+            for key in ("dynamics", "lr", "optimizers", "progress", "memory", "fresh")
         }
         if alternatives:
             held["alternatives"] = alternatives
         return diagnose(self.game, self.generator, self.critic, self.batch, **held, **settings)
 
 
-def load_subject(path: Path | str) -> Subject:
-    """Return the GAN of a run folder or of a .py file.
+def load_subjects(path: Path | str, member: int | None = None) -> list[Subject]:
+    """Return the GAN of a run folder or of a .py file, or those that were trained at once.
+
+    Args:
+        path: A run folder, or a file.
+        member: Which of many GANs, counted from 0; without, all of them.
+
+    Raises:
+        SteadyganError: Where it is neither, or where something is missing.
+    """
+    folder = Path(path)
+    if member is None and (folder / CONFIG).is_file() and is_fleet(folder):
+        about = RunFolder.open(folder).describe()
+        return [load_run(folder, i) for i in range(len(about.members))]
+    return [load_subject(path, member)]
+
+
+def load_subject(path: Path | str, member: int | None = None) -> Subject:
+    """Return the GAN of a run folder or of a .py file, or one member of many.
 
     Raises:
         SteadyganError: where it is neither, or where something is missing.
     """
     path = Path(path)
     if path.suffix == ".py":
+        if member is not None:
+            raise SteadyganError(f"{path} makes one GAN, which has no members.")
         return load_user_gan(path)
     if not path.exists():
         raise SteadyganError(
             f"There is no {path}: give a run folder, or a .py file that offers make_game()."
         )
-    return load_run(path)
+    return load_run(path, member)
 
 
-def load_run(path: Path | str) -> Subject:
+def load_run(path: Path | str, member: int | None = None) -> Subject:
     """Return a run's networks, optimizers and memory from its newest checkpoint.
 
-    With a batch of its own data and fixed noise.
+    With a batch of its own data and fixed noise. Of many GANs that were trained at once it is the
+    one that ``member`` says, counted from 0.
 
     Raises:
         SteadyganError: for a folder that is no run, or whose checkpoint does not fit.
     """
     folder = RunFolder.open(Path(path))
     about = folder.describe()
-    config = about.config
+    if about.is_fleet and member is None:
+        raise SteadyganError(
+            f"{path} holds many GANs: say which with --member K, counted from 0 as in its report."
+        )
+    config = about.config if member is None else about.config_of(member)
     newest, oldest = checkpoint.latest(folder.path), checkpoint.checkpoints(folder.path)[0]
-    tree = checkpoint.load(newest)
+    tree = _of_member(checkpoint.load(newest), member)
     problem = about.problem()
     generator, critic = build_networks(config, about.event, about.classes)
     optimizers: dict[Name, torch.optim.Optimizer] = {}
@@ -121,18 +147,23 @@ def load_run(path: Path | str) -> Subject:
         memory = dict(tree["memory"])
     earlier = build_networks(config, about.event, about.classes)
     if oldest != newest:
-        before = checkpoint.load(oldest)
+        before = _of_member(checkpoint.load(oldest), member)
         with checkpoint.fitting(oldest, config.network):
             for name, network in zip(PLAYERS, earlier, strict=True):
                 network.load_state_dict(before[name])
     problem.load()
+    stream = problem.stream(stream_seed(config.seed, "diagnosis"))
     n = min(config.batch or 1, SAMPLES)
-    x, y = problem.stream(stream_seed(config.seed, "diagnosis")).draw(n)
+    x, y = stream.draw(n)
+    # What is looked at is a batch, and more follow for a trial to train on.
+    more = stream.draw(min(POOL, max(SAMPLES, POOL_SIZE // max(x[0].numel(), 1))))
+    x = torch.cat([x, more.x])
+    y = None if y is None or more.labels is None else torch.cat([y, more.labels])
     z = latents(
         config, n, torch.Generator().manual_seed(stream_seed(config.seed, "diagnosis-latents"))
     )
     return Subject(
-        name=Path(path).resolve().name,
+        name=Path(path).resolve().name + ("" if member is None else f" member {member}"),
         game=config.game(),
         generator=generator,
         critic=critic,
@@ -141,8 +172,29 @@ def load_run(path: Path | str) -> Subject:
         optimizers=optimizers,
         progress=progress,
         memory=memory,
+        fresh=lambda seed: build_networks(replace(config, seed=seed), about.event, about.classes),
         earlier=None if oldest == newest else earlier,
     )
+
+
+POOL, POOL_SIZE = 2048, 2**24
+"""How many real samples of a run a trial draws from, and how many numbers they are at most."""
+
+
+def _of_member(tree: checkpoint.Tree, member: int | None) -> checkpoint.Tree:
+    """Return what a checkpoint of many GANs holds of one of them."""
+    if member is None:
+        return tree
+    count = len(tree["alive"])
+
+    def own(node: Any) -> Any:
+        if isinstance(node, Mapping):
+            return {key: own(value) for key, value in node.items()}
+        stacked = isinstance(node, Tensor) and node.ndim and len(node) == count
+        return node[member] if stacked else node
+
+    kept = ("generator", "critic", "optimizer", "memory")
+    return {**tree, **{key: own(tree[key]) for key in kept}}
 
 
 def load_user_gan(path: Path | str) -> Subject:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
 from .limits import Limits
+from .triage import Fact, cause
+from .trials.change import Change
 
 if TYPE_CHECKING:
     from .doctor import Diagnosis
@@ -22,7 +25,8 @@ its optimum."""
 def words(found: Diagnosis) -> list[str]:
     """Return the findings as sentences, the most important one first, the advice last."""
     said = [
-        *_ends(found),
+        *(f"{_capital(fact.sentence)}." for fact in found.facts if fact.wrong),
+        *_trial(found),
         _stability(found),
         *_rotation(found),
         *_rates(found),
@@ -38,17 +42,76 @@ def words(found: Diagnosis) -> list[str]:
 
 
 def advice(found: Diagnosis) -> str:
-    """Return the one change to try first."""
-    spectrum, h = found.spectrum, found.lr["critic"]
-    if found.logits["bounded"]:
+    """Return the one change to try first: what did best in a trial, else the cure of what is wrong,
+    else what the spectrum says where it can."""
+    best, explained = change(found), explains(found)
+    if found.trial is not None:
+        tried = (arm for arm in found.trial.arms if arm.difference is not None)
+        arm = next((a for a in tried if best and a.settings == dict(best.settings)), None)
+        if best is not None and arm is not None:
+            return (
+                f"{best.words}: in the trial the distance to the data is {arm.mean:.3g}, and"
+                f" {found.trial.base.mean:.3g} as it is."
+            )
+        if best is not None:
+            return f"{best.words}. That is in your own code, and no trial can make it."
+        if explained is None or not explained.certain:
+            return (
+                f"nothing: of {len(found.trial.arms) - 1} changes that were tried none did better"
+                " than the GAN as it is."
+            )
         return (
-            f"take the {_end(found)} from the end of the critic: the losses take logits, of either"
-            " sign and any size."
+            f"none of the changes that were tried: {explained.sentence}, and none of"
+            f" {len(found.trial.arms) - 1} changes did better within the trial."
         )
+    if best is not None:
+        return f"{best.words}."
+    return _by_spectrum(found)
+
+
+def explains(found: Diagnosis) -> Fact | None:
+    """Return the fact that explains what is wrong; among suspicions the one whose cure did best."""
+    first = cause(found.facts)
+    if first is None or first.certain or found.trial is None or found.trial.best is None:
+        return first
+    best = found.trial.best.settings
+    suspected = [fact for fact in found.facts if fact.wrong]
+    return next((f for f in suspected for c in f.cures if _same(c, best)), first)
+
+
+def change(found: Diagnosis) -> Change | None:
+    """Return the change that is advised, with a trial none that did worse than the GAN as it is."""
+    fact = explains(found)
+    if found.trial is not None:
+        better = found.trial.better
+        if fact is not None and fact.certain:
+            # What was seen to be wrong is mended first, by what did not do worse.
+            own = [a for a in found.trial.arms if any(_same(c, a.settings) for c in fact.cures)]
+            if not own and fact.cures:
+                return fact.cures[0]
+            better = [a for a in own if a.difference and a.difference[0] <= 0] or better
+        return Change(better[0].words, better[0].settings) if better else None
+    return fact.cures[0] if fact is not None and fact.cures else None
+
+
+def _same(cure: Change, settings: Mapping[str, Any]) -> bool:
+    """Whether a trial's settings are a cure, from the start or not."""
+    return {k: v for k, v in cure.settings.items() if k != "anew"} == {
+        k: v for k, v in settings.items() if k != "anew"
+    }
+
+
+def _by_spectrum(found: Diagnosis) -> str:
+    spectrum, h = found.spectrum, found.lr["critic"]
     if spectrum is None:
         return (
             "replace the penalty by r1 or gp0, which pull the gradient towards 0: those have"
             " a stable equilibrium, and can be diagnosed."
+        )
+    if not found.near and spectrum.stability != "stable":
+        return (
+            "nothing yet: nothing is wrong with the networks, and this far from an equilibrium"
+            " eigenvalues do not tell what helps. A trial does: --trial 5m."
         )
     better = _best(found)
     if spectrum.stability == "unstable":
@@ -112,19 +175,27 @@ def plain(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _end(found: Diagnosis) -> str:
-    return str(found.logits["bounded"]).partition(":")[0]
-
-
-def _ends(found: Diagnosis) -> list[str]:
-    logits = found.logits
-    if not logits["bounded"]:
+def _trial(found: Diagnosis) -> list[str]:
+    """Return what came out of a trial, the best first."""
+    if found.trial is None:
         return []
-    return [
-        f"The critic's logits are bounded by its last operation, {logits['bounded']} (from"
-        f" {logits['lowest']:.3g} to {logits['highest']:.3g} here): it cannot say how sure it is,"
-        " and what it passes on to the generator fades."
+    made = found.trial
+    said = [
+        f"Tried on copies, {made.steps} steps with {made.seeds} seeds each ({made.metric} to the"
+        f" data; {made.start:.3g} at the start, {made.floor:.3g} between halves of the data):"
     ]
+    for arm in made.arms:
+        gap = (
+            ""
+            if arm.difference is None
+            else f" ({arm.difference[0]:+.3g} ± {arm.difference[1]:.2g} against as it is)"
+        )
+        said.append(f"  {arm.mean:.3g}{gap}  {arm.words}")
+    return [*said, *made.notes]
+
+
+def _capital(sentence: str) -> str:
+    return sentence[:1].upper() + sentence[1:]
 
 
 def _stability(found: Diagnosis) -> str:

@@ -8,16 +8,18 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
 from ..core.errors import SteadyganError, unknown
-from .arguments import Json, Modules, arg, flag, grid, positional, spec
-from .show import say, table
+from .arguments import Json, Modules, arg, flag, grid, positional, spec, whole
+from .show import bar, say, table
 
 if TYPE_CHECKING:
     from ..analysis import Record
+    from ..analysis.subjects import Subject
+    from ..analysis.trials import Trial
 
 
 @dataclass(frozen=True)
@@ -182,13 +184,16 @@ def _number(value: list[float]) -> str:
 class Diagnose:
     """Say what is wrong with a GAN, or nothing, and the one change to try first.
 
-    Local stability, rotation, gradients and the critic are looked at. A run folder is taken at its
-    newest checkpoint. A .py file is run, so give only one that you trust; its make_game() returns a
-    dict with generator, critic, data, latents, objective and lr (or optimizers), and optionally
-    regularizers, dynamics, labels.
+    First come plain facts of the networks, then local stability, rotation, gradients and the
+    critic. With --trial, changes are tried on copies of the GAN for that long, side by side, and
+    ranked by what is measured; Ctrl-C ends it early and keeps what was measured. A run folder is
+    taken at its newest checkpoint; of many GANs trained at once all are, or --member. A .py file
+    is run, so give only one that you trust; its make_game() returns a dict with generator, critic,
+    data, latents, objective and lr (or optimizers), and optionally regularizers, dynamics, labels.
 
     Examples:
       steadygan diagnose runs/photos --out diagnosis.html
+      steadygan diagnose runs/photos --trial 5m
       steadygan diagnose my_gan.py --regularizer r1:gamma=10 --regularizer js:gamma=2 --json
     """
 
@@ -206,6 +211,12 @@ class Diagnose:
         int,
         arg("N", "products with Jacobians, for networks beyond 300 parameters"),
     ] = 150
+    trial: Annotated[
+        str | None, arg("TIME", "try changes for so long, such as 90s or 5m", "none is tried")
+    ] = None
+    member: Annotated[
+        int | None, whole("K", "of many GANs that were trained at once, from 0", "all of them")
+    ] = None
     out: Annotated[
         Path | None, arg("FILE", "write a page with the picture of the eigenvalues", "none")
     ] = None
@@ -214,23 +225,67 @@ class Diagnose:
 
     def run(self) -> int:
         """Return the exit status."""
-        from ..analysis.subjects import load_subject
+        from ..analysis.subjects import load_subjects
+        from ..analysis.trials import seconds_of
 
-        subject = load_subject(self.subject)
-        found = subject.diagnose(self.regularizer, budget=self.budget)
-        path = subject.path()
+        if self.trial is not None:
+            seconds_of(self.trial)  # refused before any work is done
+        found = []
+        subjects = load_subjects(self.subject, self.member)
+        for subject in subjects:
+            if len(subjects) > 1:
+                say(f"{subject.name}:", stderr=self.json)
+            data = self._look(subject)
+            found.append(data)
+            if self.out:
+                from ..report.diagnosis import write_diagnosis
+
+                page = self.out
+                if len(subjects) > 1:
+                    page = page.with_stem(f"{page.stem}-{len(found) - 1}")
+                say(f"page: {write_diagnosis(subject.name, data, page)}", stderr=self.json)
+        if self.json:
+            print(json.dumps(found[0] if len(subjects) == 1 else found, indent=2))
+        return 0
+
+    def _look(self, subject: Subject) -> dict[str, Any]:
+        settings: dict[str, Any] = {"budget": self.budget, "trial": self.trial}
+        with bar(f"trying changes of {subject.name}") as tell:
+            found = subject.diagnose(self.regularizer, tell=tell, **settings)
+        path = subject.path() if found.spectrum is not None else None
         data = found.to_json() | {
             "path": None if path is None else vars(path) | {"words": path.words()}
         }
-        if self.json:
-            print(json.dumps(data, indent=2))
-        else:
-            say(*data["words"], *([path.words()] if path else []), *found.notes)
-        if self.out:
-            from ..report.diagnosis import write_diagnosis
+        if not self.json:
+            *words, last = data["words"]
+            say(*words, *([path.words()] if path else []), *found.notes)
+            if found.trial is not None:
+                _tried(found.trial)
+            say(last)
+        return data
 
-            say(f"page: {write_diagnosis(subject.name, data, self.out)}", stderr=self.json)
-        return 0
+
+def _tried(trial: Trial) -> None:
+    """Print what came out of a trial, the best first."""
+    rows, colours = [], []
+    better = {id(arm) for arm in trial.better}
+    for arm in trial.arms:
+        gap = arm.difference
+        rows.append(
+            (
+                arm.words,
+                f"{arm.mean:.3g}",
+                "" if gap is None else f"{gap[0]:+.2g} ± {gap[1]:.2g}",
+                "as it is" if gap is None else "better" if id(arm) in better else "not better",
+            )
+        )
+        colours.append("green" if id(arm) in better else "")
+    title = (
+        f"{trial.steps} steps, {trial.seeds} seeds each, {trial.seconds:.0f} s: {trial.metric} to"
+        f" the data ({trial.start:.3g} at the start, {trial.floor:.2g} between halves of the data)"
+    )
+    table(("change", "distance", "against as it is", ""), rows, title=title, colours=colours)
+    say(*trial.notes)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..runs.checkpoint import Tree
 from ..runs.config import Config
+from ..runs.cures import advised
 from ..runs.files import finite
 from ..runs.monitor import NON_FINITE, Warning
 from .interrupt import Interrupt
@@ -80,7 +81,7 @@ class Training:
     def warn(self, member: int, kind: str, message: str) -> None:
         """Tell of trouble; a member that was to stop on it does."""
         for watcher in self.watchers:
-            watcher.warned(self, member, Warning(self.step, kind, message))
+            watcher.warned(self, member, Warning(self.step, kind, advised(kind, message)))
         if kind in self.config.stop_on:
             self.trained.stop(member, f"{kind}, as asked by --stop-on")
 

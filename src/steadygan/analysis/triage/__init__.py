@@ -1,0 +1,79 @@
+"""Triage: the plain facts that a practitioner asks for first, in a fixed order, each with its
+figure, its threshold and changes that can be tried."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from ..gan import Gan
+from ..trials.change import START_AGAIN, Change, rates, regularizer
+from .balance import MORE_STEPS
+from .fact import Fact
+from .facts import FACTS
+from .seen import LOOKED, Seen
+
+TOY = 50
+"""Games of fewer parameters are played for their mathematics."""
+
+
+def triage(gan: Gan, count: int = LOOKED) -> list[Fact]:
+    """Return every fact about a GAN, in the fixed order of ``facts.FACTS``.
+
+    Where something is no finite number, nothing else can be said. Games of fewer parameters than
+    ``TOY`` are played for their mathematics, on data that may be one point: of them only
+    what is not finite and what bounds the logits is looked at.
+    """
+    seen, found = Seen.of(gan, count), list[Fact]()
+    for look in FACTS:
+        if seen.size < TOY and found and look.__name__ != "bounded_logits":
+            continue
+        if (fact := look(seen)) is not None:
+            found.append(fact if fact.wrong else replace(fact, cures=()))
+            if fact.name == "non-finite" and fact.wrong:
+                break
+    return found
+
+
+def cause(facts: Sequence[Fact]) -> Fact | None:
+    """Return the fact that explains the others: the first wrong one that is a cause, else the first
+    wrong one."""
+    wrong = [fact for fact in facts if fact.wrong]
+    return next((fact for fact in wrong if fact.certain), wrong[0] if wrong else None)
+
+
+def to_try(gan: Gan, facts: Sequence[Fact], alternatives: Sequence[str] = ()) -> list[Change]:
+    """Return the changes that a trial should compare, the most likely first.
+
+    What is wrong is cured first; then come the alternatives that are tried in any case: the
+    regularizers, a tenth of the learning rates, more critic steps, a moving average. Where
+    something is wrong they start again, because a GAN that is lost seldom comes back, and starting
+    again is one of them.
+    """
+    explains, found = cause(facts), list[Change]()
+    wrong = [fact for fact in facts if fact.wrong]
+    standing = [
+        *(regularizer(gan, name) for name in alternatives),
+        rates(gan, 0.1),
+        Change("more critic steps: alternating:critic_steps=5", MORE_STEPS),
+        Change("keep a moving average of the generator: ema=0.99", {"ema": 0.99}),
+    ]
+    if explains is None:
+        return standing
+    again = START_AGAIN
+    if explains.certain:
+        found = [*explains.cures[:3], again]
+    else:
+        for fact in wrong:
+            found += [c.and_anew() for c in fact.cures[:3]]
+        found += [again, *(c.and_anew() for c in standing[:3])]
+    unique: dict[str, Change] = {}
+    for change in found:
+        unique.setdefault(repr(sorted(change.settings.items())), change)
+    return [change for change in unique.values() if change.can_be_tried][:MOST]
+
+
+MOST = 8
+"""How many changes a trial compares at most."""
+
+__all__ = ["LOOKED", "Fact", "cause", "to_try", "triage"]

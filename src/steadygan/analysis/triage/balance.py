@@ -1,0 +1,189 @@
+"""How the players stand against each other, and how fast they move."""
+
+from __future__ import annotations
+
+import torch
+
+from ...core.players import PLAYERS
+from ...core.registry import build
+from ...runs.cures import PENALTIES
+from ...runs.monitor import Monitor
+from ..trials.change import START_AGAIN, Change, rates, regularizer, strengths
+from .fact import Fact
+from .seen import Seen
+
+OFF = 0.3
+"""Samples this far from the data, in distances of a point at the data's mean, are plainly off: only
+then does a suspicion count."""
+
+PLAINLY = 0.6
+"""Samples this far from the data every critic can tell."""
+
+WON = 0.985
+"""The share of pairs that a critic tells apart beyond which it has won."""
+
+WEAK = 0.05
+"""The distance from an undecided critic's loss below which it says nothing, as a share of it."""
+
+STIFF = 100.0
+"""How much stiffer or softer than the loss a penalty is when gamma is far off."""
+
+EVENLY, MORE_STEPS = {"dynamics": "alternating"}, {"dynamics": "alternating:critic_steps=5"}
+
+EVEN, HUGE = 1e5, 1e3
+"""The ratio of two layers' gradients, and the size of one, beyond which they vanish or explode."""
+
+FAST, SLOW, AIM = 0.25, 2e-4, 0.03
+"""The share of their size by which a first step of a good learning rate moves the weights: not
+above, not below, and about."""
+
+
+def swapped(seen: Seen) -> Fact:
+    """A critic whose logits are larger on generated samples, as one that was trained that way."""
+    own, other = seen.terms[0], seen.swapped_loss
+    base = seen.game.objective.indifferent or 1.0
+    wrong = seen.order < 0.25 and own > 1.5 * base and other < 0.25 * base
+    said = (
+        f"in {seen.order:.0%} of the pairs the critic's logit is larger on the real sample; its"
+        f" loss is {own:.3g}, and {other:.3g} with real and generated exchanged"
+    )
+    cure = Change(
+        "exchange real and generated in the critic's loss: logits are large on real",
+        {"swap": True},
+    )
+    return Fact("swapped", seen.order, 0.25, wrong, said, True, (cure,))
+
+
+def critic_won(seen: Seen) -> Fact:
+    """A critic that tells real from generated almost perfectly."""
+    wrong = seen.order > WON and seen.off > OFF
+    said = (
+        f"the critic has won: in {seen.order:.1%} of the pairs its logit is larger on the real"
+        f" sample, and its loss is {seen.terms[0]:.3g}"
+    )
+    gan, cures = seen.gan, list[Change]()
+    if _turns(seen) > 1:
+        cures.append(Change("one critic step for each of the generator's", EVENLY))
+    cures += [
+        regularizer(gan, PENALTIES[0]),
+        rates(gan, {"critic": 0.1}),
+        rates(gan, {"generator": 10.0}),
+        regularizer(gan, PENALTIES[1]),
+        *(c for f in (10, 100) if (c := strengths(gan, f)) is not None),
+    ]
+    return Fact("critic-won", seen.order, WON, wrong, said, False, tuple(cures))
+
+
+def critic_weak(seen: Seen) -> Fact:
+    """A critic that cannot tell samples that are plainly off from data, or comes after them."""
+    floor, own = seen.game.objective.indifferent, seen.terms[0]
+    figure = abs(1 - own / floor) if floor > 0 else abs(2 * seen.order - 1)
+    seldom = _turns(seen) <= 0.1 and seen.off > OFF
+    wrong = seldom or (seen.off > PLAINLY and (figure < WEAK or seen.order < 0.25))
+    said = (
+        f"samples are {seen.off:.2g} of the data's own width away from the data, and the critic"
+        f" does not say so: its loss is within {figure:.2g} of that of one that cannot tell, in"
+        f" {seen.order:.0%} of the pairs its logit is larger on the real sample"
+    )
+    if seldom:
+        said = f"the generator moves {1 / _turns(seen):.0f} times for each step of the critic"
+    gan = seen.gan
+    cures = [
+        rates(gan, {"critic": 10.0}),
+        Change("more critic steps: alternating:critic_steps=5", MORE_STEPS),
+        rates(gan, {"generator": 0.1}),
+        rates(gan, {"critic": 100.0}),
+    ]
+    if seldom:
+        cures.insert(0, Change("one critic step for each of the generator's", EVENLY))
+    return Fact("critic-weak", figure, WEAK, wrong, said, seldom, tuple(cures))
+
+
+def gamma(seen: Seen) -> Fact | None:
+    """A penalty that rules the critic, or that it does not feel.
+
+    Its figure is 2 penalty / (variance of the logits / 4): how much stiffer the penalty is than the
+    loss against logits that grow. Both are quadratic in the critic, whatever its size is now.
+    """
+    if strengths(seen.gan, 1.0) is None:
+        return None
+    logits = torch.cat(seen.logits)
+    figure = 2 * seen.terms[1] / max(float(logits.var()) / 4, 1e-30)
+    heavy = figure > STIFF and seen.off > OFF
+    light = figure < 1 / STIFF and seen.off > OFF
+    said = f"against growing logits the penalty is {figure:.2g} times as stiff as the loss"
+    factors = (0.001, 0.01, 0.1) if heavy else (1000.0, 100.0, 10.0)
+    cures = [c for f in factors if (c := strengths(seen.gan, f)) is not None]
+    limit = 1 / STIFF if light else STIFF
+    return Fact("gamma", figure, limit, heavy or light, said, True, tuple(cures))
+
+
+def rates_of_change(seen: Seen) -> Fact:
+    """Learning rates far from what a step can take: by how much it moves the weights."""
+    moves = seen.first_moves
+    fast = [name for name in PLAYERS if moves[name] > FAST]
+    slow = [name for name in PLAYERS if moves[name] < SLOW and not fast]
+    said = " and ".join(
+        f"a first step at {seen.gan.lr[name]:g} moves the {name}'s weights by {moves[name]:.2g} of"
+        " their size"
+        for name in PLAYERS
+    )
+    wrong = bool(fast or slow)
+    if wrong:
+        said += f": {FAST:g} and more oversteps" if fast else f": below {SLOW:g} nothing is learnt"
+    cures = []
+    if wrong:
+        aimed = {name: AIM / max(moves[name], 1e-9) for name in fast or slow}
+        cures = [
+            rates(seen.gan, {name: f * by for name, by in aimed.items()}).and_anew()
+            for f in (1.0, 0.3, 0.1)
+        ]
+    figure = max(moves.values()) if fast or not slow else min(moves[name] for name in slow)
+    limit = FAST if fast or not slow else SLOW
+    return Fact("rates", figure, limit, wrong, said, True, tuple(cures))
+
+
+def no_spread(seen: Seen) -> Fact:
+    """Samples that hardly differ from each other."""
+    real, fake = seen.spreads
+    figure = fake / max(real, 1e-12)
+    said = f"samples spread {figure:.2g} times as widely as data"
+    if seen.class_spread and seen.class_spread[0] < figure:
+        figure, label = seen.class_spread
+        said = f"samples of class {label} spread {figure:.2g} times as widely as its data"
+    gan = seen.gan
+    cures = (
+        regularizer(gan, PENALTIES[0]),
+        regularizer(gan, PENALTIES[1]),
+        rates(gan, 0.1),
+    )
+    wrong = figure < Monitor.SPREAD
+    return Fact("no-spread", figure, Monitor.SPREAD, wrong, said, False, cures)
+
+
+def gradients(seen: Seen) -> Fact:
+    """Gradients that vanish or explode on their way through the layers."""
+    sizes = {
+        f"{name}.{key}": float(g.square().mean().sqrt())
+        for name in PLAYERS
+        for key, g in seen.pulls[name].items()
+        if g is not None and g.ndim > 1
+    }
+    if not sizes:
+        return Fact("gradients", None, EVEN, False, "there are no layers to compare")
+    least, most = min(sizes, key=sizes.__getitem__), max(sizes, key=sizes.__getitem__)
+    figure = sizes[most] / max(sizes[least], 1e-30)
+    wrong = figure > EVEN or sizes[most] > HUGE
+    said = (
+        f"gradients are {sizes[least]:.2g} at {least} and {sizes[most]:.2g} at {most}, a ratio of"
+        f" {figure:.2g}"
+    )
+    cures = (regularizer(seen.gan, PENALTIES[0]), rates(seen.gan, 0.1), START_AGAIN)
+    return Fact("gradients", figure, EVEN, wrong, said, False, cures)
+
+
+def _turns(seen: Seen) -> float:
+    """How many steps the critic makes for each of the generator's."""
+    dynamics = build("dynamics", seen.gan.dynamics)
+    steps: float = getattr(dynamics, "critic_steps", 1) / getattr(dynamics, "generator_steps", 1)
+    return steps

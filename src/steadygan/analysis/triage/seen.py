@@ -1,0 +1,271 @@
+"""What is measured of a GAN before anything is judged: one look at one batch, copies throughout."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+
+from ...core.context import Context, Samples
+from ...core.game import Game
+from ...core.players import PLAYERS, Batch, Name
+from ...core.players.base import generate
+from ...core.scores import score
+from ...problems.measures import sliced_wasserstein, spread
+from ..ends import last_range
+from ..gan import Gan
+
+LOOKED = 256
+"""How many samples are looked at."""
+
+Layers = dict[str, Tensor | None]
+"""A loss's gradient by a parameter's name; None where no path leads to the parameter."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Figures of a GAN on one batch; each is taken when it is asked for.
+
+    Attributes:
+        gan: Whose.
+        batch: What was looked at.
+        networks: Copies, in the modes in which the networks are.
+    """
+
+    gan: Gan
+    batch: Batch
+    networks: Mapping[Name, nn.Module]
+
+    @staticmethod
+    def of(gan: Gan, count: int = LOOKED) -> Seen:
+        """Return what there is to see on the first ``count`` samples."""
+        data = gan.data
+        n = min(count, len(data.real))
+        latent = data.latent[:n]
+        if len(latent) < n:
+            latent = gan.latents(n, torch.Generator().manual_seed(0))
+        labels = data.labels
+        if labels is not None:
+            fake = labels[1][torch.arange(n) % len(labels[1])]
+            labels = labels[0][:n], fake
+        networks = {name: copy.deepcopy(network) for name, network in gan.networks.items()}
+        return Seen(gan, Batch(data.real[:n], latent, labels), networks)
+
+    @property
+    def game(self) -> Game:
+        """What both players minimise."""
+        return self.gan.game
+
+    @cached_property
+    def size(self) -> int:
+        """How many parameters there are."""
+        return sum(p.numel() for net in self.networks.values() for p in net.parameters())
+
+    @cached_property
+    def fake(self) -> Tensor:
+        """Generated samples (B, *event)."""
+        with torch.no_grad():
+            return generate(self.networks["generator"], self.batch)
+
+    @cached_property
+    def logits(self) -> tuple[Tensor, Tensor]:
+        """The critic's logits on real and on generated samples, in double precision."""
+        y_real, y_fake = self.batch.labels or (None, None)
+        sides = Samples(self.batch.real, y_real), Samples(self.fake, y_fake)
+        with torch.no_grad():
+            real, fake = (score(self.networks["critic"], side).logits for side in sides)
+        return real.double().flatten(), fake.double().flatten()
+
+    @cached_property
+    def lost(self) -> list[str]:
+        """What is no finite number: parameters, optimizers' memories, samples, logits."""
+        found = [
+            f"{name}.{key}"
+            for name, net in self.networks.items()
+            for key, p in (*net.named_parameters(), *net.named_buffers())
+            if p.is_floating_point() and not p.isfinite().all()
+        ]
+        for name, optimizer in (self.gan.optimizers or {}).items():
+            memory = [
+                value
+                for state in optimizer.state.values()
+                for value in state.values()
+                if isinstance(value, Tensor) and value.is_floating_point()
+            ]
+            if not all(value.isfinite().all() for value in memory):
+                found.append(f"the memory of the {name}'s optimizer")
+        looks = {"the data": self.batch.real, "the samples": self.fake}
+        if not found:
+            looks |= dict(zip(("logits on data", "logits on samples"), self.logits, strict=True))
+        return found + [what for what, x in looks.items() if not x.isfinite().all()]
+
+    @cached_property
+    def terms(self) -> tuple[float, float]:
+        """The critic's objective without penalties, and its penalties."""
+        critic = self.networks["critic"]
+        with torch.enable_grad():
+            terms = self.game.critic_terms(
+                critic, self.batch.real, self.fake, labels=self.batch.labels, at=self._context()
+            )
+        return float(terms.objective.detach()), float(terms.penalty.detach())
+
+    @cached_property
+    def swapped_loss(self) -> float:
+        """The critic's objective with real and generated logits exchanged."""
+        real, fake = self.logits
+        return float(self.game.objective.critic(fake, real))
+
+    @cached_property
+    def order(self) -> float:
+        """The share of pairs of a real and a generated sample in which the real one has the larger
+        logit (ties count half)."""
+        real, fake = self.logits
+        gap = real[:, None] - fake[None, :]
+        return float((gap > 0).double().mean() + 0.5 * (gap == 0).double().mean())
+
+    @cached_property
+    def off(self) -> float:
+        """How far samples are from the data: their sliced Wasserstein distance over that of a point
+        at the data's mean."""
+        real, fake = (x.flatten(1).double() for x in (self.batch.real, self.fake))
+        point = real.mean(0, keepdim=True).expand_as(real)
+        return sliced_wasserstein(fake, real) / max(sliced_wasserstein(point, real), 1e-12)
+
+    @cached_property
+    def spreads(self) -> tuple[float, float]:
+        """How widely real and generated samples spread, in units of the data."""
+        return spread(self.batch.real), spread(self.fake)
+
+    @cached_property
+    def class_spread(self) -> tuple[float, int] | None:
+        """The least share of the real spread within a class, and which; None without classes."""
+        if self.batch.labels is None or self.batch.labels[0].is_floating_point():
+            return None
+        y_real, y_fake = self.batch.labels
+        shares = []
+        for y in y_real.unique().tolist():
+            real, fake = self.batch.real[y_real == y], self.fake[y_fake == y]
+            if len(real) > 3 and len(fake) > 3 and spread(real):
+                shares.append((spread(fake) / spread(real), int(y)))
+        return min(shares) if shares else None
+
+    @cached_property
+    def pulls(self) -> dict[Name, Layers]:
+        """The gradient of each player's loss by parameter."""
+        found: dict[Name, Layers] = {}
+        for name, network in self.networks.items():
+            own = {key: p for key, p in network.named_parameters() if p.requires_grad}
+            with torch.enable_grad():
+                loss = self._loss(name)
+            gradients = (
+                torch.autograd.grad(loss, list(own.values()), allow_unused=True)
+                if own and loss.requires_grad
+                else [None] * len(own)
+            )
+            found[name] = dict(zip(own, gradients, strict=True))
+        return found
+
+    @cached_property
+    def input_pull(self) -> Tensor | None:
+        """The gradient of the logits in generated samples; None where no path leads to them."""
+        x = self.fake.detach().requires_grad_()
+        y = None if self.batch.labels is None else self.batch.labels[1]
+        with torch.enable_grad():
+            logits = score(self.networks["critic"], Samples(x, y)).logits
+            if not logits.requires_grad:
+                return None
+            return torch.autograd.grad(logits.sum(), x, allow_unused=True)[0]
+
+    @cached_property
+    def end(self) -> str | None:
+        """What bounds the generator's samples: its last operation, in words."""
+        with torch.enable_grad():
+            return last_range(generate(self.networks["generator"], self.batch))
+
+    @cached_property
+    def first_moves(self) -> dict[Name, float]:
+        """By how much of its size the first step of a new optimizer moves a player's weights, as
+        they are at the start; as they are now where they cannot be made anew."""
+        begun = self.gan.anew(0) or {n: copy.deepcopy(net) for n, net in self.networks.items()}
+        for name, network in begun.items():
+            network.train(self.networks[name].training)
+        fresh = Seen(self.gan, self.batch, begun)
+        pulls, found = fresh.pulls, dict[Name, float]()
+        for name in PLAYERS:
+            optimizer = self.gan.optimizer(name, begun[name], new=True)
+            weights = [
+                p for p in begun[name].parameters() if p.requires_grad and p.ndim > 1
+            ] or list(begun[name].parameters())
+            before = [p.detach().clone() for p in weights]
+            for group in optimizer.param_groups:
+                group["lr"] = self.gan.lr[name]
+            for key, p in begun[name].named_parameters():
+                p.grad = pulls[name].get(key)
+            optimizer.step()
+            moved = math.sqrt(
+                sum(
+                    float((p.detach() - b).square().sum())
+                    for p, b in zip(weights, before, strict=True)
+                )
+            )
+            found[name] = moved / max(
+                math.sqrt(sum(float(b.square().sum()) for b in before)), 1e-12
+            )
+        return found
+
+    def _context(self) -> Context:
+        rng = torch.Generator(self.batch.real.device).manual_seed(0)
+        return Context(self.gan.progress, rng, self.gan.memory)
+
+    def _loss(self, name: Name) -> Tensor:
+        critic, labels = self.networks["critic"], self.batch.labels
+        fake = generate(self.networks["generator"], self.batch)
+        take = self.game.critic_loss if name == "critic" else self.game.generator_loss
+        if name == "critic":
+            fake = fake.detach()
+        return take(critic, self.batch.real, fake, labels=labels, at=self._context())
+
+
+def silent(network: nn.Module, run: Mapping[str, Tensor]) -> tuple[str, float]:
+    """Return the activation of a network most of whose units are 0 for every sample, and their
+    share; ('', 0) without.
+
+    Args:
+        network: Whose.
+        run: Outputs of its activations by name, (B, ...).
+    """
+    shares = {
+        name: float((out.detach() == 0).reshape(len(out), -1).all(0).double().mean())
+        for name, out in run.items()
+    }
+    worst = max(shares, key=lambda name: shares[name], default="")
+    return (worst, shares[worst]) if worst else ("", 0.0)
+
+
+def activations(seen: Seen, name: Name) -> dict[str, Tensor]:
+    """Return the outputs of a player's rectifying modules on the batch, by name."""
+    network, found = seen.networks[name], dict[str, Tensor]()
+    hooks = [
+        module.register_forward_hook(lambda m, a, out, key=key: found.__setitem__(key, out))
+        for key, module in network.named_modules()
+        if isinstance(module, nn.ReLU | nn.ReLU6)
+    ]
+    try:
+        with torch.no_grad():
+            if name == "generator":
+                generate(network, seen.batch)
+            else:
+                labels = None if seen.batch.labels is None else seen.batch.labels[0]
+                score(network, Samples(seen.batch.real, labels))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return found
+
+
+__all__ = ["LOOKED", "Seen", "activations", "silent"]

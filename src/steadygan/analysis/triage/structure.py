@@ -1,0 +1,251 @@
+"""What the networks themselves are: ends, frozen and dead parts, modes, paths of gradients."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ...core.context import Samples
+from ...core.players import PLAYERS, Name
+from ...core.players.base import generate
+from ...core.scores import score
+from ...problems.measures import spread
+from ..ends import bounded
+from ..trials.change import START_AGAIN, Change, rates
+from .fact import Fact
+from .seen import Seen, activations, silent
+
+STALE, UNSEEN = 1.0, 1e6
+"""By how many standard deviations remembered statistics may be off; what counts as that where there
+are none."""
+
+DEAF = 1e-3
+"""The share of the data's spread below which a generator does not hear its latent."""
+
+
+def non_finite(seen: Seen) -> Fact:
+    """Parameters, optimizers' memories, samples and logits that are no finite numbers."""
+    lost = seen.lost
+    said = "no number is infinite or nan"
+    if lost:
+        more = f" and {len(lost) - 3} more" if len(lost) > 3 else ""
+        said = f"not finite: {', '.join(lost[:3])}{more}"
+    slower = rates(seen.gan, 0.1).and_anew()
+    return Fact("non-finite", len(lost), 0, bool(lost), said, True, (slower,))
+
+
+def bounded_logits(seen: Seen) -> Fact:
+    """An operation at the critic's end that bounds its logits."""
+    y = None if seen.batch.labels is None else seen.batch.labels[0]
+    end = bounded(seen.networks["critic"], Samples(seen.batch.real, y))
+    real, fake = seen.logits
+    low, high = min(real.min(), fake.min()), max(real.max(), fake.max())
+    said = f"logits lie between {float(low):.3g} and {float(high):.3g}, and nothing bounds them"
+    if end:
+        said = (
+            f"The critic's logits are bounded by its last operation, {end} (from {float(low):.3g}"
+            f" to {float(high):.3g} here): it cannot say how sure it is, and what it passes on to"
+            " the generator fades"
+        )
+    cures: tuple[Change, ...] = ()
+    if end:
+        words = f"take the {end.partition(':')[0]} from the end of the critic"
+        words += ": the losses take logits, of either sign and any size"
+        cures = _with_start(Change(words, {"logits": True}))
+    return Fact("bounded-logits", float(bool(end)), 0, bool(end), said, True, cures)
+
+
+def frozen(seen: Seen) -> Fact:
+    """Parameters that no optimizer moves."""
+    still, total = 0, 0
+    where = []
+    for name, network in seen.gan.networks.items():
+        moved = None
+        if seen.gan.optimizers:
+            groups = seen.gan.optimizers[name].param_groups
+            moved = {id(p) for group in groups for p in group["params"] if group["lr"]}
+        for key, p in network.named_parameters():
+            total += p.numel()
+            if not p.requires_grad or (moved is not None and id(p) not in moved):
+                still += p.numel()
+                where.append(f"{name}.{key}")
+    share = still / max(total, 1)
+    said = "every parameter is moved by an optimizer"
+    if where:
+        more = f" and {len(where) - 2} more" if len(where) > 2 else ""
+        said = (
+            f"{share:.0%} of the parameters do not move: {', '.join(where[:2])}{more} need no"
+            " gradient, or are in no optimizer"
+        )
+    cure = Change(
+        "let all layers train (requires_grad, and the optimizer's list)", {"unfreeze": True}
+    )
+    return Fact("frozen", share, 0.0, bool(where), said, True, _with_start(cure))
+
+
+def evaluation_mode(seen: Seen) -> Fact | None:
+    """Batch normalisation that takes remembered statistics which are not the batch's."""
+    worst, where = 0.0, ""
+    norms = 0
+    for name, network in seen.networks.items():
+        for key, module in network.named_modules():
+            if not isinstance(module, nn.modules.batchnorm._BatchNorm):
+                continue
+            norms += 1
+            if module.training or module.running_var is None:
+                continue
+            # Never in training mode, it holds the statistics of nothing.
+            batches = module.num_batches_tracked
+            gap = UNSEEN if batches is not None and not batches else _stale(seen, name, module)
+            if gap > worst:
+                worst, where = gap, f"{name}.{key}"
+    if not norms:
+        return None
+    wrong = worst > STALE
+    said = "batch normalisation takes the statistics of what passes through it"
+    if wrong:
+        said = (
+            f"{where} is in evaluation mode and its remembered statistics are not those of the"
+            f" batch (by {worst:.2g} standard deviations): it normalises nothing"
+        )
+    if worst == UNSEEN:
+        said = f"{where} is in evaluation mode and never saw a batch: it normalises nothing"
+    cure = Change("train in training mode: call .train() before the steps", {"train": True})
+    return Fact("eval-mode", worst, STALE, wrong, said, True, _with_start(cure))
+
+
+def detached(seen: Seen) -> Fact:
+    """Parameters, or samples, to which no path of a loss leads, and networks that never moved."""
+    cut = [
+        f"{name}.{key}"
+        for name in PLAYERS
+        for key, gradient in seen.pulls[name].items()
+        if gradient is None
+    ]
+    count = sum(len(layers) for layers in seen.pulls.values())
+    share, said = len(cut) / max(count, 1), "every parameter gets a gradient"
+    if seen.input_pull is None:
+        share, said = 1.0, "the critic's logits do not depend on its input: the generator learns"
+        said += " nothing from it (detach, no_grad or item in its forward)"
+    elif cut:
+        more = f" and {len(cut) - 2} more" if len(cut) > 2 else ""
+        said = (
+            f"no gradient reaches {', '.join(cut[:2])}{more}: something cuts the graph (detach,"
+            " no_grad, argmax), or they are not used"
+        )
+    elif name := _never_moved(seen):
+        share = 1.0
+        said = (
+            f"the {name} never got a gradient while the other player did: its loss was taken on"
+            " samples that are detached, or its optimizer is not stepped"
+        )
+    cure = Change("let the gradient through: take the detach (or no_grad) away", {"detach": False})
+    wrong = share > 0
+    return Fact("detached", share, 0.0, wrong, said, True, (cure,))
+
+
+def deaf(seen: Seen) -> Fact:
+    """A generator that makes the same whatever its latent is, or whose units are dead."""
+    real, fake = seen.spreads
+    figure = fake / max(real, 1e-12)
+    layer, share = silent(seen.networks["generator"], activations(seen, "generator"))
+    latent = seen.batch.latent
+    alike = (
+        latent.is_floating_point()
+        and len(latent) > 1
+        and float(latent.double().std(0).max()) < 1e-6
+    )
+    still = all(g is None or float(g.abs().max()) == 0 for g in seen.pulls["generator"].values())
+    certain = share > 0.95 or alike or still or fake < 1e-12
+    dead = certain or figure < DEAF
+    said = f"samples change with the latent: they spread {figure:.2g} times as widely as data"
+    if alike:
+        said = "the latents that were given are all the same"
+    elif share > 0.95:
+        said = f"{share:.0%} of the units of the generator's {layer} are 0 for every latent"
+    elif figure < DEAF:
+        said = f"the generator makes the same whatever its latent is ({figure:.1g} of the data's"
+        said += " spread)"
+    elif still:
+        said = "the generator's gradient is exactly 0"
+    cures = (START_AGAIN, Change("start the generator again", {"anew": ["generator"]}))
+    if alike or (dead and not _hears(seen)):
+        # Nor do networks that start again hear it.
+        cures = (Change("let the latents differ, and reach the samples", {"latents": "varied"}),)
+    return Fact("dead-generator", figure, DEAF, dead, said, certain, cures)
+
+
+def saturated(seen: Seen) -> Fact | None:
+    """Samples that stick to the ends of a tanh or a sigmoid where data do not."""
+    end = (seen.end or "").partition(":")[0]
+    if end not in ("Tanh", "Sigmoid") or "stretched" in (seen.end or ""):
+        return None
+    low, high = (-1.0, 1.0) if end == "Tanh" else (0.0, 1.0)
+
+    def stuck(x: Tensor) -> float:
+        edge = 1e-3 * (high - low)
+        return float(((x < low + edge) | (x > high - edge)).double().mean())
+
+    figure = stuck(seen.fake) - stuck(seen.batch.real)
+    wrong = figure > 0.5
+    said = f"{stuck(seen.fake):.0%} of the samples' values stick to the ends of the {end}"
+    return Fact(
+        "saturated", figure, 0.5, wrong, said, False, (START_AGAIN, rates(seen.gan, 0.1).and_anew())
+    )
+
+
+def _with_start(change: Change) -> tuple[Change, ...]:
+    return (change.and_anew(), change)
+
+
+def _never_moved(seen: Seen) -> str:
+    optimizers = seen.gan.optimizers
+    if not optimizers:
+        return ""
+    moved = {}
+    for name in PLAYERS:
+        own = [optimizers[name].state.get(p) or {} for p in seen.gan.networks[name].parameters()]
+        seconds = [
+            float(value.abs().max())
+            for state in own
+            for key, value in state.items()
+            if isinstance(value, Tensor) and value.ndim and value.numel() and key != "step"
+        ]
+        moved[name] = max(seconds, default=0.0) > 0
+    if sum(moved.values()) != 1:
+        return ""
+    still: Name = next(name for name in PLAYERS if not moved[name])
+    # A gradient that is 0 of itself is another matter.
+    pulled = any(g is not None and bool(g.any()) for g in seen.pulls[still].values())
+    return still if pulled else ""
+
+
+@torch.no_grad()
+def _hears(seen: Seen) -> bool:
+    """Whether a generator at its start makes different samples of different latents."""
+    begun = seen.gan.anew(0)
+    return begun is None or spread(generate(begun["generator"], seen.batch)) > 1e-12
+
+
+@torch.no_grad()
+def _stale(seen: Seen, name: Name, module: nn.Module) -> float:
+    """By how many standard deviations remembered and present statistics differ, at most."""
+    taken: list[Tensor] = []
+    hook = module.register_forward_hook(lambda m, given, out: taken.append(given[0]))
+    try:
+        if name == "generator":
+            generate(seen.networks[name], seen.batch)
+        else:
+            y = None if seen.batch.labels is None else seen.batch.labels[0]
+            score(seen.networks[name], Samples(seen.batch.real, y))
+    finally:
+        hook.remove()
+    x = taken[0].double()
+    axes = [i for i in range(x.ndim) if i != 1]
+    mean, var = x.mean(axes), x.var(axes)
+    held_mean, held_var = (
+        torch.as_tensor(getattr(module, f"running_{what}")).double() for what in ("mean", "var")
+    )
+    gap = ((mean - held_mean).abs() / (held_var + 1e-5).sqrt()).mean()
+    ratio = (0.5 * ((var + 1e-5) / (held_var + 1e-5)).log()).abs().mean()
+    return float(torch.maximum(gap, ratio))

@@ -1,0 +1,34 @@
+"""What helps against what is named while something trains; the doctor's triage knows the same
+troubles, and has the same changes tried."""
+
+from __future__ import annotations
+
+PENALTIES = ("r1:gamma=1", "js:gamma=1")
+"""The gradient penalties that are tried first."""
+
+_PENALTY = f"a gradient penalty ({' or '.join(PENALTIES)})"
+
+CURES: dict[str, str] = {
+    "non-finite": "start again with a tenth of the learning rates",
+    "standstill": "start again with a weaker penalty, so that the memory of the critic's optimizer"
+    " does not overflow",
+    "exploding-gradient": f"{_PENALTY}, or a tenth of the learning rates",
+    "critic-won": f"{_PENALTY}, a tenth of the critic's learning rate or no more critic steps than"
+    " the generator's, from the start",
+    "mode-loss": f"{_PENALTY}, or a tenth of the learning rates",
+    "collapse": f"{_PENALTY}, or a tenth of the learning rates, from the start",
+}
+"""By the kind of a warning, in words."""
+
+
+def advised(kind: str, message: str) -> str:
+    """Return what was seen with what to try.
+
+    >>> advised("non-finite", "the loss is nan")
+    'the loss is nan; try to start again with a tenth of the learning rates'
+    """
+    cure = CURES[kind]
+    return f"{message}; try {'to ' if cure.startswith('start') else ''}{cure}"
+
+
+__all__ = ["CURES", "PENALTIES", "advised"]

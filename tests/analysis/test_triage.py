@@ -1,0 +1,220 @@
+"""The plain facts of the triage: each fault by its name, figures against closed forms, and nothing
+of the caller's changed."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from steadygan import Batch, Game
+from steadygan.analysis.doctor import diagnose
+from steadygan.analysis.gan import Gan
+from steadygan.analysis.triage import cause, triage
+from steadygan.analysis.triage.facts import FACTS
+from steadygan.analysis.triage.seen import Seen
+from steadygan.core.players import PLAYERS
+from steadygan.runs.cures import CURES, PENALTIES, advised
+
+
+class Cut(nn.Module):
+    def forward(self, x):
+        return x.detach()
+
+
+def gan(generator=None, critic=None, *, lr=3e-3, scale=1.0, data=None, game=None, **more):
+    torch.manual_seed(0)
+    made = {
+        "generator": generator
+        or nn.Sequential(nn.Linear(4, 24), nn.BatchNorm1d(24), nn.ReLU(), nn.Linear(24, 2)),
+        "critic": critic or nn.Sequential(nn.Linear(2, 24), nn.LeakyReLU(0.2), nn.Linear(24, 1)),
+    }
+    real = scale * (torch.randn(256, 2) * 0.5 + 2) if data is None else data
+    rates = lr if isinstance(lr, dict) else dict.fromkeys(PLAYERS, lr)
+    optimizers = {
+        name: torch.optim.Adam(made[name].parameters(), rates[name], betas=(0.5, 0.9))
+        for name in PLAYERS
+    }
+    latent = torch.randn(64, 4)
+    found = Gan(
+        game or Game("nonsaturating", ["r1:gamma=1"]),
+        *made.values(),
+        Batch(real, latent),
+        rates,
+        optimizers=optimizers,
+        **more,
+    )
+    return found
+
+
+def facts(patient):
+    return {fact.name: fact for fact in triage(patient)}
+
+
+def hurt(network, what):
+    with torch.no_grad():
+        what(network)
+    return network
+
+
+def mlp(*more, n=4, out=2):
+    torch.manual_seed(1)
+    return nn.Sequential(nn.Linear(n, 24), nn.ReLU(), nn.Linear(24, out), *more)
+
+
+FAULTS = {
+    "non-finite": lambda: gan(hurt(mlp(), lambda g: g[0].weight[0, 0].fill_(math.nan))),
+    "bounded-logits": lambda: gan(critic=mlp(nn.Sigmoid(), n=2, out=1)),
+    "frozen": lambda: gan(critic=mlp(n=2, out=1).requires_grad_(False)),
+    "eval-mode": lambda: gan(gan().generator.eval()),
+    "detached": lambda: gan(critic=nn.Sequential(Cut(), *mlp(n=2, out=1))),
+    "data-variety": lambda: gan(data=torch.randn(8, 2).repeat(32, 1)),
+    "scale": lambda: gan(scale=100.0),
+    "rates": lambda: gan(lr=0.3),
+    "gamma": lambda: gan(game=Game("nonsaturating", ["r1:gamma=10000"])),
+    "dead-generator": lambda: gan(hurt(mlp(), lambda g: g[0].bias.fill_(-99.0))),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_fault_is_named_and_no_other_cause(name):
+    found = triage(FAULTS[name]())
+    named = cause(found)
+    assert named.name == name and named.wrong and named.cures
+    others = [fact.name for fact in found if fact.certain and fact.wrong]
+    assert others == [name] or name in ("frozen", "detached", "scale")
+    order = [fact.name for fact in found]
+    assert order == sorted(order, key=ORDER.index)
+
+
+ORDER = [
+    *("non-finite", "bounded-logits", "frozen", "eval-mode", "detached", "data-variety"),
+    *(
+        "swapped",
+        "scale",
+        "rates",
+        "dead-generator",
+        "gamma",
+        "critic-won",
+        "critic-weak",
+        "no-spread",
+    ),
+    *("gradients", "saturated"),
+]
+
+
+def test_all_facts_are_in_the_order_and_say_figure_and_threshold():
+    assert len(FACTS) == len(ORDER)
+    for fact in triage(gan()):
+        assert fact.figure is None or math.isfinite(fact.figure)
+        assert fact.sentence and math.isfinite(fact.threshold)
+        assert fact.wrong == bool(fact.cures)
+
+
+class Slope(nn.Module):
+    """D(x) = w x0, with parameters enough to be no toy."""
+
+    def __init__(self, w):
+        super().__init__()
+        self.w, self.rest = nn.Parameter(torch.tensor(float(w))), nn.Parameter(torch.zeros(60))
+
+    def forward(self, x):
+        return self.w * x[:, 0] + 0 * self.rest.sum()
+
+
+@pytest.mark.parametrize("w", [1.0, 1e-3])
+def test_how_stiff_a_penalty_is_knows_nothing_of_the_critic_s_size(w):
+    patient = gan(mlp(), Slope(w), game=Game("nonsaturating", ["r1:gamma=0.7"]))
+    both = torch.cat([patient.data.real[:, 0], Seen.of(patient).fake[:, 0]]).double()
+    assert facts(patient)["gamma"].figure == pytest.approx(0.7 / (both.var().item() / 4), rel=1e-4)
+
+
+def test_the_order_of_logits_against_all_pairs():
+    seen = Seen.of(gan(mlp(), Slope(1.0)))
+    real, fake = seen.batch.real[:, 0], seen.fake[:, 0]
+    pairs = [(r > f) for r in real.tolist() for f in fake.tolist()]
+    assert seen.order == pytest.approx(sum(pairs) / len(pairs), abs=1e-9)
+    assert facts(gan(mlp(), Slope(-1.0)))["critic-won"].figure == pytest.approx(1 - seen.order)
+
+
+def test_a_first_step_of_adam_is_the_learning_rate_in_every_weight():
+    patient = gan(mlp(), lr={"generator": 1e-3, "critic": 1e-4}, fresh=lambda seed: networks())
+
+    def networks():
+        return mlp(), mlp(n=2, out=1)
+
+    moves = Seen.of(patient).first_moves
+    for name, network, lr in zip(PLAYERS, networks(), (1e-3, 1e-4), strict=True):
+        weights = torch.cat([p.detach().flatten() for p in network.parameters() if p.ndim > 1])
+        expected = lr * math.sqrt(len(weights)) / weights.norm().item()
+        assert 0.8 * expected < moves[name] < 1.001 * expected  # less where a unit is never on
+
+
+def test_swapped_labels_are_told_from_a_critic_that_comes_after():
+    patient, late = gan(mlp()), gan(mlp())
+    for one, there in ((patient, True), (late, False)):
+        optimizer = torch.optim.Adam(one.critic.parameters(), 0.05)
+        for _ in range(120 if there else 0):
+            optimizer.zero_grad()
+            fake = one.generator(torch.randn(64, 4)).detach()
+            Game("nonsaturating").critic_loss(one.critic, fake, one.data.real).backward()
+            optimizer.step()
+    found = facts(patient)["swapped"]
+    assert found.wrong and found.figure < 0.01 and not facts(late)["swapped"].wrong
+
+
+def test_nothing_of_the_caller_s_is_changed():
+    patient = gan()
+    before = {k: v.clone() for k, v in patient.generator.state_dict().items()}
+    random = torch.get_rng_state()
+    triage(patient)
+    for key, value in patient.generator.state_dict().items():
+        assert torch.equal(before[key], value), key
+    assert torch.equal(random, torch.get_rng_state())
+    assert all(p.grad is None for p in patient.critic.parameters())
+    assert patient.generator.training
+
+
+def test_samples_of_one_class_that_are_alike_are_seen():
+    class Labelled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = mlp()
+
+        def forward(self, z, y):
+            return self.net(z) * (y != 1)[:, None]
+
+    class Judge(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = mlp(n=2, out=1)
+
+        def forward(self, x, y):
+            return self.net(x).squeeze(1)
+
+    y = torch.arange(256) % 3
+    patient = gan(Labelled(), Judge())
+    patient = Gan(**{**vars(patient), "data": Batch(*patient.data[:2], (y, y))})
+    found = facts(patient)["no-spread"]
+    assert found.wrong and "class 1" in found.sentence and found.figure == 0
+
+
+def test_the_words_begin_with_the_facts_and_the_doctor_names_a_change():
+    patient = FAULTS["scale"]()
+    found = diagnose(
+        patient.game,
+        patient.generator.eval(),
+        patient.critic,
+        patient.data,
+        optimizers=patient.optimizers,
+        budget=2,
+        critic_steps=0,
+    )
+    assert found.cause in ("scale", "eval-mode") and found.words()[-1].startswith("Try first: ")
+    assert found.alternatives == {}
+    assert found.change.settings and found.change.words in found.advice()
+
+
+def test_warnings_of_a_run_advise_the_penalties_that_the_doctor_tries():
+    assert all(name in CURES["critic-won"] for name in PENALTIES)
+    assert advised("collapse", "alike").startswith("alike; try a gradient penalty (r1:gamma=1")

@@ -1,0 +1,237 @@
+"""Trials: the same steps as a plain loop, many at once as one by one, ranked by paired intervals,
+kept when they are interrupted, and never an advice that did worse."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from steadygan import Batch, Game, SteadyganError, diagnose
+from steadygan.analysis import trials
+from steadygan.analysis.gan import Gan
+from steadygan.analysis.subjects import load_subjects
+from steadygan.analysis.trials import AS_IT_IS, Arm, Change, Trial, seconds_of, trial
+from steadygan.analysis.trials.arms import Group, at_seed, grouped
+from steadygan.analysis.trials.change import rates, regularizer, without_end
+from steadygan.cli import main
+from steadygan.core.players import PLAYERS
+from steadygan.runs import checkpoint
+
+AS = Change(AS_IT_IS)
+
+
+def gan(lr=2e-3, steps=3, norm=False):
+    torch.manual_seed(0)
+    middle = nn.BatchNorm1d(16) if norm else nn.Identity()
+    networks = {
+        "generator": nn.Sequential(nn.Linear(2, 16), middle, nn.ReLU(), nn.Linear(16, 2)),
+        "critic": nn.Sequential(nn.Linear(2, 16), nn.LeakyReLU(0.2), nn.Linear(16, 1)),
+    }
+    optimizers = {
+        n: torch.optim.Adam(m.parameters(), lr, betas=(0.5, 0.9)) for n, m in networks.items()
+    }
+    data, game = torch.randn(128, 2) * 0.3 + 1, Game("nonsaturating", ["r1:gamma=1"])
+    found = Gan(
+        game,
+        *networks.values(),
+        Batch(data, torch.randn(32, 2)),
+        dict.fromkeys(PLAYERS, lr),
+        optimizers=optimizers,
+        batch=16,
+    )
+    for _ in range(steps):
+        step(found, data[:16], torch.randn(16, 2), data[16:32], torch.randn(16, 2))
+    return found
+
+
+def step(found, x, z, x2, z2):
+    """One step of a plain loop."""
+    g, d, (og, od) = found.generator, found.critic, found.optimizers.values()
+    od.zero_grad()
+    found.game.critic_loss(d, x, g(z).detach()).backward()
+    od.step()
+    og.zero_grad()
+    found.game.generator_loss(d, x2, g(z2)).backward()
+    og.step()
+
+
+def values(network):
+    return torch.cat([p.detach().flatten() for p in network.parameters()])
+
+
+def test_going_on_is_a_plain_loop_that_goes_on():
+    found = gan()
+    group = Group([at_seed(found, 0, AS, 5)])
+    for _ in range(4):
+        group.advance()
+    rng = torch.Generator().manual_seed(1005)
+    for _ in range(4):
+        given = []
+        for _ in range(2):
+            picked = torch.randint(128, (16,), generator=rng)
+            given += [found.data.real[picked], found.latents(16, rng)]
+        step(found, *given)
+    for name in PLAYERS:
+        mine = values(getattr(group.players, name))
+        torch.testing.assert_close(mine, values(found.networks[name]), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("change", [AS, Change("again", {"anew": list(PLAYERS)})])
+def test_many_at_once_are_the_same_as_one_by_one(change):
+    found = gan()
+    slower = rates(found, 0.1)
+    settings = {**change.settings, **slower.settings}
+    made = [at_seed(found, 0, change, s) for s in range(2)]
+    made += [at_seed(found, 1, Change("slower", settings), s) for s in range(2)]
+    (many,) = grouped(made)
+    alone = [Group([at_seed(found, m.arm, m.change, m.seed)]) for m in made]
+    for _ in range(5):
+        for group in (many, *alone):
+            group.advance()
+    assert many.players.alive.all()
+    for x, one in zip(many.samples(), alone, strict=True):
+        torch.testing.assert_close(x, one.samples()[0], rtol=1e-3, atol=1e-5)
+
+
+def test_batch_normalisation_is_tried_one_by_one_and_the_user_s_stays():
+    found = gan(norm=True)
+    before = values(found.generator), found.generator[1].running_mean.clone()
+    groups = list(grouped([at_seed(found, 0, AS, s) for s in range(4)]))
+    assert len(groups) == 4
+    groups[0].advance()
+    assert torch.equal(before[0], values(found.generator))
+    assert torch.equal(before[1], found.generator[1].running_mean)
+
+
+def test_a_learning_rate_that_is_too_high_is_mended_by_a_smaller_one():
+    found = gan(lr=20.0, steps=40)
+    made = diagnose(
+        found.game,
+        found.generator,
+        found.critic,
+        found.data,
+        optimizers=found.optimizers,
+        budget=2,
+        critic_steps=0,
+        trial=60,
+        trial_steps=40,
+        trial_seeds=2,
+    )
+    assert made.cause == "rates" and "smaller learning rates" in made.advice()
+    arm = next(a for a in made.trial.arms if a.settings == dict(made.change.settings))
+    assert arm.mean < 0.5 * made.trial.base.mean and made.trial.steps == 40 and made.trial.whole
+    data = json.dumps(made.to_json(), allow_nan=False)
+    assert '"cause": "rates"' in data and '"distances"' in data
+
+
+def test_intervals_are_student_s_over_pairs():
+    mean, half = trials._difference([1.0, 2.0, 4.0], [2.0, 2.0, 2.0])
+    assert mean == pytest.approx(1 / 3)
+    assert half == pytest.approx(4.30 * 1.5275252 / 3**0.5, rel=1e-6)
+
+
+def made(*arms):
+    return Trial([*arms], 10, 2, 1.0, 1.0, 0.1)
+
+
+def test_what_did_worse_is_never_advised():
+    base = Arm(AS_IT_IS, {}, [1.0, 1.0])
+    worse = Arm("b", {"ema": 0.9}, [1.2, 1.2], (0.2, 0.1))
+    unsure = Arm("c", {"ema": 0.8}, [0.8, 0.9], (-0.15, 0.2))
+    small = Arm("d", {"ema": 0.7}, [0.95, 0.95], (-0.05, 0.01))
+    better = Arm("e", {"ema": 0.6}, [0.5, 0.6], (-0.45, 0.1))
+    assert made(base, worse, unsure, small).best is None
+    assert made(better, base, worse).best is better
+    game = Game("wasserstein", ["wgan-gp"])  # which has no spectrum that would take its time
+    found = diagnose(game, *gan().networks.values(), gan().data, lr=1e-3, critic_steps=0)
+    lacking = replace(found, facts=[], trial=made(unsure, base, worse))
+    assert lacking.advice().startswith("nothing: of 2 changes") and lacking.change is None
+    assert replace(found, facts=[], trial=made(better, base)).change.words == "e"
+
+
+def test_ctrl_c_keeps_what_was_measured():
+    calls = []
+
+    def tell(done, total):
+        calls.append(done)
+        if len(calls) == 30:
+            raise KeyboardInterrupt
+
+    found = trial(gan(), [], 60, steps=50, seeds=2, tell=tell)
+    assert found.steps == 20 and not found.whole and "interrupted" in found.notes[-1]
+    assert len(found.arms) == 1 and found.base.mean < 10
+
+
+def test_a_budget_is_kept_and_makes_sense():
+    assert [seconds_of(b) for b in (3, "3", "2m", "1.5h")] == [3, 3, 120, 5400]
+    for budget in ("soon", "-3s", 0, float("inf")):
+        with pytest.raises(SteadyganError, match="budget"):
+            seconds_of(budget)
+    found = trial(gan(), [regularizer(gan(), "js:gamma=1")], 0.2, seeds=2)
+    assert found.steps >= 20 and found.seconds < 20
+
+
+def test_a_critic_without_its_end_gives_what_went_into_it():
+    body, x = nn.Linear(2, 1), torch.randn(5, 2)
+    for end in (nn.Sigmoid(), nn.Tanh(), nn.ReLU()):
+        critic = nn.Sequential(body, end, nn.Flatten(0))
+        torch.testing.assert_close(without_end(critic, x)(x), body(x).flatten())
+    with pytest.raises(SteadyganError, match="no module"):
+        without_end(nn.Sequential(body), x)
+
+
+def test_a_regularizer_takes_the_place_of_one_of_its_kind():
+    found = regularizer(gan(), "r1:gamma=5").settings["regularizers"]
+    assert found == ["r1:gamma=5"]
+    assert regularizer(gan(), "js:gamma=2").settings["regularizers"][-1] == "js:gamma=2"
+
+
+THEIRS = """
+import torch
+from torch import nn
+
+def make_game():
+    torch.manual_seed(0)
+    generator = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 2))
+    critic = nn.Sequential(nn.Linear(2, 8), nn.LeakyReLU(), nn.Linear(8, 1), nn.Sigmoid())
+    return dict(generator=generator, critic=critic, data=torch.randn(64, 2),
+                latents=torch.randn(16, 3), objective="nonsaturating", regularizers=["wgan-gp"],
+                lr=0.05)
+"""
+
+
+def test_a_trial_through_the_command_line(tmp_path, capsys):
+    path = tmp_path / "theirs.py"
+    path.write_text(THEIRS)
+    assert main(["diagnose", str(path), "--trial", "1s", "--budget", "2"]) == 0
+    said = capsys.readouterr().out
+    assert "as it is" in said and "seeds each" in said and "Try first: " in said
+    assert main(["diagnose", str(path), "--trial", "soon"]) == 2
+    assert "a time such as 90s, 5m" in capsys.readouterr().err
+
+
+def test_members_of_many_gans_are_diagnosed(tmp_path, capsys):
+    run = str(tmp_path / "run")
+    argv = ["train", "ring2d", "--network", "mlp:width=4,depth=1", "--batch", "8", "--steps", "4"]
+    assert main([*argv, "--regularizer", "r1:gamma={0.1,2}", "--out", run]) == 0
+    capsys.readouterr()
+    first, second = load_subjects(run)
+    assert [s.game.strengths() for s in (first, second)] == [
+        {"regularizers.0.gamma": 0.1},
+        {"regularizers.0.gamma": 2.0},
+    ]
+    tree = checkpoint.load(checkpoint.latest(tmp_path / "run"))
+    for key, value in tree["critic"].items():
+        assert torch.equal(second.critic.state_dict()[key], value[1]), key
+    moments = list(second.optimizers["critic"].state.values())
+    assert torch.equal(
+        moments[0]["exp_avg"], tree["optimizer"]["critic"]["state"]["0"]["exp_avg"][1]
+    )
+    begun = second.fresh(3), second.fresh(4)
+    assert not torch.equal(values(begun[0][0]), values(begun[1][0]))
+    assert main(["diagnose", run, "--json", "--member", "1"]) == 0
+    assert json.loads(capsys.readouterr().out)["game"]["regularizer"] == ["r1:gamma=2"]
+    assert main(["diagnose", run, "--member", "4"]) == 2
+    assert "members 0 to 1" in capsys.readouterr().err
