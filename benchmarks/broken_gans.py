@@ -141,7 +141,7 @@ class Case:
             elif name == "scale":
                 s["seen_as"] = value
             elif name == "anew":
-                for hurt in ("dead", "deaf", "stuck", "shrunk"):
+                for hurt in ("dead", "stuck", "shrunk"):
                     s.pop(hurt, None)
             elif name == "train":
                 s["eval"] = False

@@ -168,7 +168,10 @@ def deaf(seen: Seen) -> Fact:
         said += " spread)"
     elif still:
         said = "the generator's gradient is exactly 0"
-    cures = (START_AGAIN, Change("start the generator again", {"anew": ["generator"]}))
+    cures: tuple[Change, ...] = (
+        START_AGAIN,
+        Change("start the generator again", {"anew": ["generator"]}),
+    )
     if alike or (dead and not _hears(seen)):
         # Nor do networks that start again hear it.
         cures = (Change("let the latents differ, and reach the samples", {"latents": "varied"}),)
