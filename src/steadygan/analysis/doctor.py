@@ -102,8 +102,7 @@ class Diagnosis:
 
     @property
     def change(self) -> Change | None:
-        """The change that is advised, where it is one of settings: with a trial none that did
-        worse than the GAN as it is."""
+        """The change that is advised; with a trial none that did worse than the GAN as it is."""
         return verdict.change(self)
 
     def words(self) -> list[str]:

@@ -48,8 +48,7 @@ def bounded(critic: nn.Module, samples: Samples) -> str | None:
 
 
 def last_range(out: Tensor) -> str | None:
-    """Return the last operation that made an output and what it can return, or None where that is
-    everything."""
+    """Return what an output's last operation can return; None where that is everything."""
     node: Any = out.grad_fn
     stretched = ""
     while node is not None:

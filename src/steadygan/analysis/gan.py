@@ -75,8 +75,10 @@ class Gan:
         return given[torch.randint(len(given), (n,), generator=rng)]
 
     def optimizer(self, name: Name, network: nn.Module, *, new: bool) -> torch.optim.Optimizer:
-        """Return the player's optimizer over another network's parameters, with its state or new;
-        gradient descent where it is not known."""
+        """Return the player's optimizer over another network's parameters.
+
+        With its state or new; gradient descent where it is not known.
+        """
         own = list(network.parameters())
         if self.optimizers is None:
             return torch.optim.SGD(own, self.lr[name])
@@ -90,8 +92,10 @@ class Gan:
 def moved_to(
     given: torch.optim.Optimizer, trainable: list[nn.Parameter], *, new: bool = False
 ) -> torch.optim.Optimizer | None:
-    """Return the same optimizer over other parameters, with its state or new; None where it holds
-    others than those."""
+    """Return the same optimizer over other parameters, with its state or new.
+
+    None where it holds others than those.
+    """
     try:
         optimizer = type(given)(trainable, **given.defaults)
         state = given.state_dict()
@@ -108,7 +112,7 @@ def moved_to(
 
 
 def _initialised(network: nn.Module) -> bool:
-    """Initialise a network's modules anew; whether all of its parameters belong to such."""
+    """Return whether all parameters belong to modules that could be, and were, initialised anew."""
     known: set[int] = set()
     for module in network.modules():
         if callable(reset := getattr(module, "reset_parameters", None)):

@@ -42,8 +42,11 @@ def words(found: Diagnosis) -> list[str]:
 
 
 def advice(found: Diagnosis) -> str:
-    """Return the one change to try first: what did best in a trial, else the cure of what is wrong,
-    else what the spectrum says where it can."""
+    """Return the one change to try first.
+
+    What did best in a trial, else the cure of what is wrong, else what the spectrum says where it
+    can.
+    """
     best, explained = change(found), explains(found)
     if found.trial is not None:
         tried = (arm for arm in found.trial.arms if arm.difference is not None)
@@ -80,7 +83,7 @@ def explains(found: Diagnosis) -> Fact | None:
 
 
 def change(found: Diagnosis) -> Change | None:
-    """Return the change that is advised, with a trial none that did worse than the GAN as it is."""
+    """Return the advised change; with a trial none that did worse than the GAN as it is."""
     fact = explains(found)
     if found.trial is not None:
         better = found.trial.better
@@ -95,7 +98,7 @@ def change(found: Diagnosis) -> Change | None:
 
 
 def _same(cure: Change, settings: Mapping[str, Any]) -> bool:
-    """Whether a trial's settings are a cure, from the start or not."""
+    """Return whether a trial's settings are a cure, from the start or not."""
     return {k: v for k, v in cure.settings.items() if k != "anew"} == {
         k: v for k, v in settings.items() if k != "anew"
     }

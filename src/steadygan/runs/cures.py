@@ -1,5 +1,7 @@
-"""What helps against what is named while something trains; the doctor's triage knows the same
-troubles, and has the same changes tried."""
+"""What helps against what is named while something trains.
+
+The doctor's triage knows the same troubles, and has the same changes tried.
+"""
 
 from __future__ import annotations
 

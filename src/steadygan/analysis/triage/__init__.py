@@ -1,5 +1,7 @@
-"""Triage: the plain facts that a practitioner asks for first, in a fixed order, each with its
-figure, its threshold and changes that can be tried."""
+"""Triage: the plain facts that a practitioner asks for first.
+
+In a fixed order, each with its figure, its threshold and changes that can be tried.
+"""
 
 from __future__ import annotations
 
@@ -38,8 +40,7 @@ def triage(gan: Gan, count: int = LOOKED) -> list[Fact]:
 
 
 def cause(facts: Sequence[Fact]) -> Fact | None:
-    """Return the fact that explains the others: the first wrong one that is a cause, else the first
-    wrong one."""
+    """Return what explains the others: the first wrong fact that is a cause, else the first."""
     wrong = [fact for fact in facts if fact.wrong]
     return next((fact for fact in wrong if fact.certain), wrong[0] if wrong else None)
 

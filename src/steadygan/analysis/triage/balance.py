@@ -39,7 +39,7 @@ above, not below, and about."""
 
 
 def swapped(seen: Seen) -> Fact:
-    """A critic whose logits are larger on generated samples, as one that was trained that way."""
+    """Return the fact of a critic that was trained with real and generated exchanged."""
     own, other = seen.terms[0], seen.swapped_loss
     base = seen.game.objective.indifferent or 1.0
     wrong = seen.order < 0.25 and own > 1.5 * base and other < 0.25 * base
@@ -55,7 +55,7 @@ def swapped(seen: Seen) -> Fact:
 
 
 def critic_won(seen: Seen) -> Fact:
-    """A critic that tells real from generated almost perfectly."""
+    """Return the fact of a critic that tells real from generated almost perfectly."""
     wrong = seen.order > WON and seen.off > OFF
     said = (
         f"the critic has won: in {seen.order:.1%} of the pairs its logit is larger on the real"
@@ -75,7 +75,7 @@ def critic_won(seen: Seen) -> Fact:
 
 
 def critic_weak(seen: Seen) -> Fact:
-    """A critic that cannot tell samples that are plainly off from data, or comes after them."""
+    """Return the fact of a critic that cannot tell samples that are plainly off."""
     floor, own = seen.game.objective.indifferent, seen.terms[0]
     figure = abs(1 - own / floor) if floor > 0 else abs(2 * seen.order - 1)
     seldom = _turns(seen) <= 0.1 and seen.off > OFF
@@ -100,7 +100,7 @@ def critic_weak(seen: Seen) -> Fact:
 
 
 def gamma(seen: Seen) -> Fact | None:
-    """A penalty that rules the critic, or that it does not feel.
+    """Return the fact of a penalty that rules the critic, or that it does not feel.
 
     Its figure is 2 penalty / (variance of the logits / 4): how much stiffer the penalty is than the
     loss against logits that grow. Both are quadratic in the critic, whatever its size is now.
@@ -119,7 +119,7 @@ def gamma(seen: Seen) -> Fact | None:
 
 
 def rates_of_change(seen: Seen) -> Fact:
-    """Learning rates far from what a step can take: by how much it moves the weights."""
+    """Return the fact of learning rates far from what a step can take."""
     moves = seen.first_moves
     fast = [name for name in PLAYERS if moves[name] > FAST]
     slow = [name for name in PLAYERS if moves[name] < SLOW and not fast]
@@ -144,7 +144,7 @@ def rates_of_change(seen: Seen) -> Fact:
 
 
 def no_spread(seen: Seen) -> Fact:
-    """Samples that hardly differ from each other."""
+    """Return the fact of samples that hardly differ from each other."""
     real, fake = seen.spreads
     figure = fake / max(real, 1e-12)
     said = f"samples spread {figure:.2g} times as widely as data"
@@ -162,7 +162,7 @@ def no_spread(seen: Seen) -> Fact:
 
 
 def gradients(seen: Seen) -> Fact:
-    """Gradients that vanish or explode on their way through the layers."""
+    """Return the fact of gradients that vanish or explode on their way through the layers."""
     sizes = {
         f"{name}.{key}": float(g.square().mean().sqrt())
         for name in PLAYERS
@@ -183,7 +183,7 @@ def gradients(seen: Seen) -> Fact:
 
 
 def _turns(seen: Seen) -> float:
-    """How many steps the critic makes for each of the generator's."""
+    """Return how many steps the critic makes for each of the generator's."""
     dynamics = build("dynamics", seen.gan.dynamics)
     steps: float = getattr(dynamics, "critic_steps", 1) / getattr(dynamics, "generator_steps", 1)
     return steps

@@ -11,7 +11,7 @@ LARGE, SMALL = 15.0, 0.03
 
 
 def data_variety(seen: Seen) -> Fact:
-    """How many of the real samples are different ones."""
+    """Return the fact of how many of the real samples are different ones."""
     rows = seen.gan.data.real[:2048].flatten(1)
     share = len(rows.unique(dim=0)) / len(rows)
     centre = rows.double()
@@ -27,7 +27,7 @@ def data_variety(seen: Seen) -> Fact:
 
 
 def scale(seen: Seen) -> Fact:
-    """Data that lie outside of what the generator can make, or far from size 1."""
+    """Return the fact of data outside of what the generator can make, or far from size 1."""
     real = seen.batch.real.double()
     size = float((real - real.mean(0)).square().mean().sqrt())
     middle = float(real.mean())

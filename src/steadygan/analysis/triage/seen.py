@@ -122,16 +122,14 @@ class Seen:
 
     @cached_property
     def order(self) -> float:
-        """The share of pairs of a real and a generated sample in which the real one has the larger
-        logit (ties count half)."""
+        """The share of pairs in which the real sample's logit is the larger (ties count half)."""
         real, fake = self.logits
         gap = real[:, None] - fake[None, :]
         return float((gap > 0).double().mean() + 0.5 * (gap == 0).double().mean())
 
     @cached_property
     def off(self) -> float:
-        """How far samples are from the data: their sliced Wasserstein distance over that of a point
-        at the data's mean."""
+        """How far samples are from the data, in distances of a point at the data's mean."""
         real, fake = (x.flatten(1).double() for x in (self.batch.real, self.fake))
         point = real.mean(0, keepdim=True).expand_as(real)
         return sliced_wasserstein(fake, real) / max(sliced_wasserstein(point, real), 1e-12)
@@ -189,8 +187,10 @@ class Seen:
 
     @cached_property
     def first_moves(self) -> dict[Name, float]:
-        """By how much of its size the first step of a new optimizer moves a player's weights, as
-        they are at the start; as they are now where they cannot be made anew."""
+        """By how much of their size a new optimizer's first step moves a player's weights.
+
+        Those at the start, or those of now where they cannot be made anew.
+        """
         begun = self.gan.anew(0) or {n: copy.deepcopy(net) for n, net in self.networks.items()}
         for name, network in begun.items():
             network.train(self.networks[name].training)
@@ -232,8 +232,7 @@ class Seen:
 
 
 def silent(network: nn.Module, run: Mapping[str, Tensor]) -> tuple[str, float]:
-    """Return the activation of a network most of whose units are 0 for every sample, and their
-    share; ('', 0) without.
+    """Return the activation most of whose units are 0 for every sample, and their share.
 
     Args:
         network: Whose.

@@ -24,7 +24,7 @@ DEAF = 1e-3
 
 
 def non_finite(seen: Seen) -> Fact:
-    """Parameters, optimizers' memories, samples and logits that are no finite numbers."""
+    """Return the fact of numbers that are not finite."""
     lost = seen.lost
     said = "no number is infinite or nan"
     if lost:
@@ -35,7 +35,7 @@ def non_finite(seen: Seen) -> Fact:
 
 
 def bounded_logits(seen: Seen) -> Fact:
-    """An operation at the critic's end that bounds its logits."""
+    """Return the fact of an operation at the critic's end that bounds its logits."""
     y = None if seen.batch.labels is None else seen.batch.labels[0]
     end = bounded(seen.networks["critic"], Samples(seen.batch.real, y))
     real, fake = seen.logits
@@ -56,7 +56,7 @@ def bounded_logits(seen: Seen) -> Fact:
 
 
 def frozen(seen: Seen) -> Fact:
-    """Parameters that no optimizer moves."""
+    """Return the fact of parameters that no optimizer moves."""
     still, total = 0, 0
     where = []
     for name, network in seen.gan.networks.items():
@@ -84,7 +84,7 @@ def frozen(seen: Seen) -> Fact:
 
 
 def evaluation_mode(seen: Seen) -> Fact | None:
-    """Batch normalisation that takes remembered statistics which are not the batch's."""
+    """Return the fact of batch normalisation whose statistics are not the batch's."""
     worst, where = 0.0, ""
     norms = 0
     for name, network in seen.networks.items():
@@ -115,7 +115,7 @@ def evaluation_mode(seen: Seen) -> Fact | None:
 
 
 def detached(seen: Seen) -> Fact:
-    """Parameters, or samples, to which no path of a loss leads, and networks that never moved."""
+    """Return the fact of parameters or samples to which no gradient comes."""
     cut = [
         f"{name}.{key}"
         for name in PLAYERS
@@ -145,7 +145,7 @@ def detached(seen: Seen) -> Fact:
 
 
 def deaf(seen: Seen) -> Fact:
-    """A generator that makes the same whatever its latent is, or whose units are dead."""
+    """Return the fact of a generator that is deaf to its latent, or dead."""
     real, fake = seen.spreads
     figure = fake / max(real, 1e-12)
     layer, share = silent(seen.networks["generator"], activations(seen, "generator"))
@@ -179,7 +179,7 @@ def deaf(seen: Seen) -> Fact:
 
 
 def saturated(seen: Seen) -> Fact | None:
-    """Samples that stick to the ends of a tanh or a sigmoid where data do not."""
+    """Return the fact of samples that stick to the ends of a tanh or a sigmoid."""
     end = (seen.end or "").partition(":")[0]
     if end not in ("Tanh", "Sigmoid") or "stretched" in (seen.end or ""):
         return None
@@ -225,14 +225,14 @@ def _never_moved(seen: Seen) -> str:
 
 @torch.no_grad()
 def _hears(seen: Seen) -> bool:
-    """Whether a generator at its start makes different samples of different latents."""
+    """Return whether a generator at its start makes different samples of different latents."""
     begun = seen.gan.anew(0)
     return begun is None or spread(generate(begun["generator"], seen.batch)) > 1e-12
 
 
 @torch.no_grad()
 def _stale(seen: Seen, name: Name, module: nn.Module) -> float:
-    """By how many standard deviations remembered and present statistics differ, at most."""
+    """Return by how many standard deviations remembered and present statistics differ."""
     taken: list[Tensor] = []
     hook = module.register_forward_hook(lambda m, given, out: taken.append(given[0]))
     try:

@@ -1,5 +1,4 @@
-"""Trials: each change of a GAN is trained for a while, side by side with the GAN as it is, and
-measured."""
+"""Trials: changes of a GAN are trained side by side with it as it is, and measured."""
 
 from __future__ import annotations
 
@@ -144,6 +143,9 @@ def trial(
         steps: After how many steps it ends at the latest.
         seeds: How often each is tried.
         tell: Is told (done, total) in thousandths of the whole.
+
+    Returns:
+        What became of each.
 
     Raises:
         SteadyganError: For a budget that is no time, and for fewer than two seeds.

@@ -51,8 +51,10 @@ class Member:
 
 
 class Ruler:
-    """Measures samples against the data: the sliced Wasserstein-1 distance, in units of the data,
-    of pixels of at most 32 x 32."""
+    """Measures samples against the data by the sliced Wasserstein-1 distance.
+
+    In units of the data; images are averaged down to 32 x 32 at most.
+    """
 
     def __init__(self, data: Tensor) -> None:
         self._data = _flat(data[: 4 * SAMPLES])

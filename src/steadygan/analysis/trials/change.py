@@ -60,8 +60,11 @@ class Change:
         return Change(f"{self.words}, from the start", {**self.settings, "anew": list(PLAYERS)})
 
     def applied(self, gan: Gan, seed: int = 0) -> Gan:
-        """Return the GAN with this change, its networks copies; raises SteadyganError where it
-        cannot be made."""
+        """Return the GAN with this change, its networks copies.
+
+        Raises:
+            SteadyganError: where it cannot be made.
+        """
         s = self.settings
         networks: dict[Name, nn.Module] = {}
         begun = gan.anew(seed) if "anew" in s else None
@@ -137,8 +140,11 @@ def strengths(gan: Gan, factor: float) -> Change | None:
 
 
 def without_end(critic: nn.Module, x: Tensor) -> nn.Module:
-    """Return the critic without the operation at its end that bounds it; raises SteadyganError
-    where that is no module."""
+    """Return the critic without the operation at its end that bounds it.
+
+    Raises:
+        SteadyganError: where that is no module.
+    """
     ran: list[nn.Module] = []
     leaves = [module for module in critic.modules() if not list(module.children())]
     hooks = [leaf.register_forward_hook(lambda m, a, out: ran.append(m)) for leaf in leaves]
