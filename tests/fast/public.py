@@ -33,7 +33,8 @@ IMAGE, SOUND = (3, 8, 8), (1, 48)
 
 
 class Kind(NamedTuple):
-    """A family: its critic, the samples that it takes, and the path that is right for it.
+    """A family: its critic, the samples that it takes, and the path that is right for it: of a
+    "map" merged where the loss does not look at what the penalty looks at, and else joined.
 
     couples: samples see each other. single: works in single precision only, unless it is made with
     ``strict=False``.
@@ -216,7 +217,7 @@ PUBLIC = {
     ),
     "patch, instance norm": Kind(lambda: patch(lambda: nn.InstanceNorm2d(4)), "joined"),
     "patch, batch norm": Kind(lambda: patch(lambda: nn.BatchNorm2d(4)), "separate", couples=True),
-    "patch, spectral norm": Kind(lambda: patch(nn.Identity, spectral_norm), "joined"),
+    "patch, spectral norm": Kind(lambda: patch(nn.Identity, spectral_norm), "map"),
     "patches at scales": Kind(
         lambda: Of(
             scales, parts=nn.ModuleList([patch(lambda: nn.GroupNorm(2, 4)) for _ in range(2)])
@@ -224,8 +225,8 @@ PUBLIC = {
         "joined",
         event=(3, 12, 12),
     ),
-    "melgan": Kind(melgan, "joined", SOUND, reading="last"),
-    "hifi-gan of old": Kind(old_periods, "joined", SOUND),
+    "melgan": Kind(melgan, "map", SOUND, reading="last"),
+    "hifi-gan of old": Kind(old_periods, "map", SOUND),
     "univnet": Kind(resolutions, "joined", SOUND),
     "u-net": Kind(
         lambda: Of(
@@ -236,7 +237,7 @@ PUBLIC = {
             whole=nn.Linear(4, 1),
             last=nn.Conv2d(6, 1, 1),
         ),
-        "joined",
+        "map",
     ),
     "vit": Kind(vit, "separate"),
     "attention": Kind(attended, "separate"),

@@ -426,7 +426,7 @@ def test_the_class_is_as_long_as_one_latent_whatever_its_embedding_learns(networ
 def test_the_penalty_of_a_conditional_critic_is_as_cheap_as_without_classes(network):
     critic, x = build("network", network).critic((3, 8, 8), 3), torch.randn(4, 3, 8, 8)
     labels = torch.tensor([0, 1, 2, 2]), torch.tensor([1, 1, 0, 2])
-    found = critic_backward(Game("minimax", "r1:gamma=2"), critic, x, x.flip(0), labels=labels)
+    found = critic_backward(Game("minimax", "js:gamma=2"), critic, x, x.flip(0), labels=labels)
     assert found.path == "merged"
 
 

@@ -37,10 +37,11 @@ def settle(
     game.points(shape, shape, labels=labels, at=at)
     if config.gradient_path not in ("auto", "compiled"):
         return Decision(config.gradient_path)
-    few = torch.randn(min(rows, 8), *event, generator=rng).to(config.device)
-    labels = labels and tuple(y[: len(few)].to(config.device) for y in labels)  # type: ignore[assignment]
-    # Smoothing may need the whole batch, and changes nothing that the decision looks at.
-    points = Game(game.objective, game.regularizers).points(few, few.flip(0), labels=labels, at=at)
+    batch = torch.randn(rows, *event, generator=rng).to(config.device)
+    labels = labels and tuple(y.to(config.device) for y in labels)  # type: ignore[assignment]
+    # Smoothing changes nothing that the decision looks at.
+    bare = Game(game.objective, game.regularizers)
+    points = bare.points(batch, batch.flip(0), labels=labels, at=at)
     with torch.autocast(
         config.device.partition(":")[0], torch.bfloat16, enabled=config.precision == "bfloat16"
     ):

@@ -82,12 +82,12 @@ def critic_backward(
             for this critic; for DistributedDataParallel.
 
     >>> D = torch.nn.Sequential(
-    ...     torch.nn.Linear(2, 16), torch.nn.LeakyReLU(0.2), torch.nn.Linear(16, 1)
+    ...     torch.nn.Conv2d(1, 4, 3), torch.nn.LeakyReLU(0.2), torch.nn.Conv2d(4, 1, 6)
     ... )
     >>> game = Game("nonsaturating", "js:gamma=0.1")
-    >>> found = critic_backward(game, D, torch.randn(8, 2), torch.randn(8, 2))
+    >>> found = critic_backward(game, D, torch.randn(2, 1, 8, 8), torch.randn(2, 1, 8, 8))
     >>> found.path, D[0].weight.grad.shape
-    ('chain', torch.Size([16, 2]))
+    ('merged', torch.Size([4, 1, 3, 3]))
 
     Reference: docs/fast-penalties.md; Roth et al. 2017, section 5.3, on the cost of the penalty.
     """

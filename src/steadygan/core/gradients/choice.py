@@ -34,6 +34,10 @@ because compiling takes the best part of a minute. differences: from first deriv
 to about 1e-4 of the penalty's gradient on smooth critics."""
 WAYS = {**PATHS, "differences": differences}
 """The paths that need no compiler, by name."""
+WORTH = 15e6
+"""Multiplications of a critic's layers, over all rows that penalties look at, from which on merging
+spares more on a CPU than it costs (docs/fast-penalties.md). Convolutions that penalties at several
+points look at are worth it at any size."""
 ROWS = 8
 """How many samples of each batch the one-time check looks at."""
 TOLERANCES = {torch.float64: 1e-8, torch.float32: 1e-4}
@@ -85,7 +89,9 @@ def key_of(game: Game, critic: nn.Module, points: Points) -> Hashable:
     first = next(iter(points.values()))
     low = torch.is_autocast_enabled(first.x.device.type)
     asked = game.where, game.outputs
-    return asked, modules, parameters, first.x.shape[1:], first.labels is None, low
+    # A last batch that is a little smaller is no reason to look again.
+    size = len(first.x).bit_length(), first.x.shape[1:]
+    return asked, modules, parameters, size, first.labels is None, low
 
 
 def _decide(game: Game, critic: nn.Module, points: Points, at: Context) -> Decision:
@@ -99,7 +105,8 @@ def _decide(game: Game, critic: nn.Module, points: Points, at: Context) -> Decis
             for name, s in points.items()
         }
         try:
-            candidates, why = _candidates(game, critic, few, not low)
+            rows = sum(len(points[name].x) for name in game.where)
+            candidates, why = _candidates(game, critic, few, rows, not low)
             if not candidates:
                 break
             true = _gradient(game, critic, few, at, "separate")
@@ -120,7 +127,7 @@ def _decide(game: Game, critic: nn.Module, points: Points, at: Context) -> Decis
 
 
 def _candidates(
-    game: Game, critic: nn.Module, few: Points, chains: bool
+    game: Game, critic: nn.Module, few: Points, rows: int, chains: bool
 ) -> tuple[list[GradientPath], str]:
     """Return the paths that a structure admits, fastest first, and why not the fastest of all."""
     if why := coupled(critic):
@@ -137,12 +144,24 @@ def _candidates(
         return [], why
     if not game.where:
         return [*chain, "joined"], ""
-    if not heads.single:
+    if not heads.single and {"real", "fake"} & set(game.where):
         how = game.outputs.how([t.shape[1] for t in heads.logits])
         return ["joined"], f"penalties of {how}: losses of several logits do not merge with them"
-    if why := merge.why or unknown_node(heads.logits, x):
+    if why := merge.why or unknown_node(heads.logits, x) or _too_small(game, merge, x, rows):
         return [*chain, "joined"], "" if chain else why
     return [*chain, "merged", "joined"], ""
+
+
+def _too_small(game: Game, merge: Merge, x: Tensor, rows: int) -> str:
+    """Return why merging spares less than its bookkeeping costs, or ''."""
+    work = merge.work / len(x) * rows
+    several = len(game.where) > 1 and merge.convolves
+    if several or work >= WORTH or x.device.type != "cpu":
+        return ""
+    return (
+        f"its penalties cost {work / 1e6:.3g} million multiplications, and merging pays from"
+        f" {WORTH / 1e6:.0f} million on"
+    )
 
 
 def _gradient(

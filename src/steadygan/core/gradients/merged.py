@@ -34,12 +34,25 @@ aten = torch.ops.aten
 
 
 class Box:
-    """Holds c = dL/dlogit, (batch,), once it is known."""
+    """Holds c = dL/dlogit, (batch,), once it is known.
 
-    c: Tensor
+    It stays empty where a sample has several logits: each has an adjoint of its own then, and the
+    loss comes down the layers beside its penalty.
+    """
 
-    def like(self, h: Tensor) -> Tensor:
+    c: Tensor | None = None
+
+    def input(self, t: Tensor, h: Tensor) -> Tensor:
+        """Return what the adjoint meets in a weight's gradient, t + c h."""
+        return t if self.c is None else torch.addcmul(t, h, self._like(h))
+
+    def output(self, delta: Tensor) -> Tensor | None:
+        """Return what a bias gets of the adjoint, c delta."""
+        return None if self.c is None else delta * self._like(delta)
+
+    def _like(self, h: Tensor) -> Tensor:
         """Return c in the precision of h, broadcast over its events."""
+        assert self.c is not None
         return self.c.to(h.dtype).view(-1, *[1] * (h.ndim - 1))
 
 
@@ -47,7 +60,10 @@ class Box:
 
 
 class _Layer(Function):
-    """y = layer(x, w, b); its backward is ``_LayerAdjoint``."""
+    """y = layer(x, w, b); its backward is ``_LayerAdjoint`` while input gradients are taken.
+
+    Afterwards it is the loss itself that comes down, where it does not wait in the box.
+    """
 
     @staticmethod
     def forward(
@@ -60,7 +76,10 @@ class _Layer(Function):
     @staticmethod
     def backward(ctx: Any, delta: Tensor) -> tuple[Tensor | None, ...]:
         x, w, b = ctx.saved_tensors
-        return _LayerAdjoint.apply(delta, w, b, x.detach(), *ctx.rest), None, None, None, None  # type: ignore[no-untyped-call]
+        kind, box = ctx.rest
+        if torch.is_grad_enabled():
+            return _LayerAdjoint.apply(delta, w, b, x.detach(), kind, box), None, None, None, None  # type: ignore[no-untyped-call]
+        return *kind.plain(delta, x, w, b, ctx.needs_input_grad[:3]), None, None
 
 
 class _LayerAdjoint(Function):
@@ -79,16 +98,36 @@ class _LayerAdjoint(Function):
         delta, w, x = ctx.saved_tensors
         shape, kind, box = ctx.rest
         onward = kind.tangent(t, x, w) if ctx.needs_input_grad[0] else None
-        weight = (
-            kind.weight(delta, torch.addcmul(t, x, box.like(x)), x, w)
-            if ctx.needs_input_grad[1]
-            else None
-        )
-        bias = kind.bias(delta * box.like(delta), shape) if ctx.needs_input_grad[2] else None
+        weight = kind.weight(delta, box.input(t, x), x, w) if ctx.needs_input_grad[1] else None
+        down = box.output(delta) if ctx.needs_input_grad[2] else None
+        bias = None if down is None else kind.bias(down, shape)
         return onward, weight, bias, None, None, None
 
 
-class _Convolution:
+class _Kind:
+    """What a layer does: forward, adjoint, tangent, and the gradients of weight and bias."""
+
+    adjoint: Callable[..., Tensor]
+    weight: Callable[..., Tensor]
+    bias: Callable[..., Tensor]
+
+    def plain(
+        self,
+        delta: Tensor,
+        x: Tensor,
+        w: Any,
+        b: Tensor | None,
+        needs: Sequence[bool],
+    ) -> tuple[Tensor | None, ...]:
+        """Return the gradients of x, w and b, those that are needed."""
+        return (
+            self.adjoint(delta, x, w) if needs[0] else None,
+            self.weight(delta, x, x, w) if needs[1] else None,
+            self.bias(delta, b.shape) if b is not None and needs[2] else None,
+        )
+
+
+class _Convolution(_Kind):
     """A convolution of any dimension, transposed or not."""
 
     def __init__(
@@ -129,8 +168,17 @@ class _Convolution:
     def bias(self, delta: Tensor, shape: torch.Size) -> Tensor:
         return delta.sum([0, *range(2, delta.ndim)])
 
+    def plain(
+        self, delta: Tensor, x: Tensor, w: Tensor, b: Tensor | None, needs: Sequence[bool]
+    ) -> tuple[Tensor | None, ...]:
+        shape = None if b is None else list(b.shape)
+        found: tuple[Tensor | None, ...] = aten.convolution_backward(
+            delta, x, w, shape, *self._geometry, list(needs)
+        )
+        return found
 
-class _Linear:
+
+class _Linear(_Kind):
     def forward(self, x: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
         return F.linear(x, w, b)
 
@@ -147,7 +195,7 @@ class _Linear:
         return delta.flatten(0, -2).sum(0)
 
 
-class _Shift:
+class _Shift(_Kind):
     """x + b, of a b that is learned outside a layer and is broadcast to x."""
 
     def forward(self, x: Tensor, w: None, b: Tensor) -> Tensor:
@@ -163,7 +211,7 @@ class _Shift:
         return delta.sum_to_size(shape)
 
 
-class _Scale:
+class _Scale(_Kind):
     """x * w, of a w that is learned and is broadcast to x: a layer with a diagonal matrix."""
 
     def forward(self, x: Tensor, w: Tensor, b: None) -> Tensor:
@@ -179,7 +227,7 @@ class _Scale:
         return (delta * h).sum_to_size(w.shape)
 
 
-class _Leak:
+class _Leak(_Kind):
     """x where it is positive, else w * x, of a learned w: a diagonal matrix that x chooses."""
 
     def forward(self, x: Tensor, w: Tensor, b: None) -> Tensor:

@@ -159,7 +159,8 @@ def merged(
             boxes.append((names, box))
     scores = {name: scores[name] for name in points}
     if any(s.outputs for s in scores.values()):
-        raise NotExact("it has several logits a sample, whose losses would not be merged")
+        # Losses of several logits do not merge with a penalty, and come down as they are.
+        return _whole(value_of(game, scores, at), scale)
     terms, pulls = _outer(game, scores, at, scale)
     pairs: list[tuple[Tensor | None, Tensor | None]] = []
     for names, box in boxes:

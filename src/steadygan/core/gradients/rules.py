@@ -33,12 +33,14 @@ class Merge(Watch):
     """Routes a critic's forward from ``x`` and watches it.
 
     why: the first operation whose penalty cannot be merged, '' where there is none. What is refused
-    is left as it is, so that the critic's forward ends as it would have.
+    is left as it is, so that the critic's forward ends as it would have. work: multiplications of
+    its layers, so far; convolves: whether some are convolutions.
     """
 
     def __init__(self, x: Tensor, box: Box) -> None:
         super().__init__(x)
         self.box, self.why = box, ""
+        self.work, self.convolves = 0, False
 
     def follow(self, f: Any, args: Any, kwargs: Mapping[str, Any]) -> Any:
         """Return what a call on activations returns, merged where its rule is known."""
@@ -141,7 +143,10 @@ def _convolved(
     if x.ndim != dims + 2:
         raise Refused("a convolution gets a single sample instead of a batch")
     x, w, b = _cast(merge, x, w, b)
-    return merge.whole(convolved(x, w, b, merge.box, dims, **geometry))
+    y = convolved(x, w, b, merge.box, dims, **geometry)
+    merge.convolves = True
+    merge.work += (x if geometry.get("transposed") else y).numel() * w[0].numel()
+    return merge.whole(y)
 
 
 def _linear(
@@ -150,6 +155,7 @@ def _linear(
     if input.ndim < 2:
         raise Refused("a linear layer gets a single sample instead of a batch")
     x, w, b = _cast(merge, input, weight, bias)
+    merge.work += x.numel() * len(w)
     return merge.whole(projected(x, w, b, merge.box))
 
 
