@@ -103,6 +103,7 @@ GAMES = {
     },
     "explicit noise": {"smoothing": "explicit-noise:variance={0.01,0.1},nsr=4"},
     "lecam": {"regularizer": ("lecam:gamma={0.1,1}", "r2")},
+    "auto": {"regularizer": ("js:gamma=auto,start={0.1,5}", "lecam")},
     "critic steps": {
         "dynamics": "alternating:critic_steps=3,order=generator-first",
         "regularizer": ("r1r2",),
@@ -240,7 +241,7 @@ SLOW = [
 
 
 @pytest.mark.parametrize(
-    "game", ["annealed noise", "lecam", "unrolled", "adam", "a lazy share", *SLOW]
+    "game", ["annealed noise", "lecam", "auto", "unrolled", "adam", "a lazy share", *SLOW]
 )
 def test_the_traced_gradients_are_the_same(double, monkeypatch, game):
     graphs = traced(monkeypatch)
