@@ -1,6 +1,7 @@
 """A run folder by a stranger, with any value in any place, is refused with a sentence."""
 
 import json
+import os
 import shutil
 
 import pytest
@@ -124,3 +125,33 @@ def test_who_has_no_home_has_no_cache(monkeypatch):
     monkeypatch.setattr("os.path.expanduser", lambda path: path)
     with pytest.raises(NotADirectoryError):
         (cache_folder() / "images").mkdir(parents=True)
+
+
+@pytest.mark.parametrize("name", [".lock", "metrics.jsonl", "warnings.jsonl", "status.json"])
+def test_nothing_is_written_through_a_link(run, tmp_path, name):
+    """Which a stranger could have laid to any file of the reader."""
+    dear = tmp_path / "dear"
+    dear.write_text('{"step": 1}\n')
+    (run / name).unlink(missing_ok=True)
+    (run / name).symlink_to(dear)
+    main(["resume", str(run), "--steps", "3"])
+    assert dear.read_text() == '{"step": 1}\n'
+
+
+@pytest.mark.parametrize(
+    ("name", "argv", "status"),
+    [
+        ("metrics.jsonl", ["resume", "{}", "--steps", "3"], 2),
+        ("checkpoints/step-00000002.safetensors", ["resume", "{}", "--steps", "3"], 2),
+        ("checkpoints/step-00000002.safetensors", ["sample", "{}"], 0),
+        ("samples/step-00000002.npz", ["report", "{}"], 0),
+        ("evaluation.json", ["report", "{}"], 0),
+        ("report.html", ["report", "{}"], 2),
+    ],
+)
+def test_a_pipe_in_a_folder_keeps_nobody_waiting(run, capsys, name, argv, status):
+    (run / name).unlink(missing_ok=True)
+    os.mkfifo(run / name)
+    assert main([word.format(run) for word in argv]) == status
+    assert (run / name).is_fifo()
+    assert "no plain file" in capsys.readouterr().err or status == 0

@@ -88,6 +88,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         if error.filename is None:
             raise
         return _refuse(f"{error.filename} cannot be read or written: {error.strerror}.")
+    except (MemoryError, RuntimeError) as error:
+        if not _no_memory(error):
+            raise
+        reason = str(error).partition("\n")[0] or "none is left"
+        return _refuse(
+            f"There is not enough memory for this ({reason}): lower the width of the network, the"
+            " resolution, the batch or the number of samples."
+        )
     except KeyboardInterrupt:
         return INTERRUPTED
     except SystemExit as done:  # how tyro ends help, and what it cannot parse
@@ -183,6 +191,12 @@ def _plain_warnings() -> Iterator[None]:
 
         warnings.showwarning = show  # type: ignore[assignment]
         yield
+
+
+def _no_memory(error: Exception) -> bool:
+    """Return whether memory could not be had; torch says so in several ways."""
+    words = ("allocate memory", "out of memory", "Storage size calculation overflowed")
+    return isinstance(error, MemoryError) or any(word in str(error) for word in words)
 
 
 def _spelled(reason: str, argv: Sequence[str]) -> str:

@@ -49,6 +49,8 @@ def load(path: Path) -> Tree:
         SteadyganError: For a file that is missing or damaged, be it by a single bit.
     """
     with foreign(f"{path} cannot be read", "it is no checkpoint of steadygan, or it is damaged"):
+        if path.exists() and not path.is_file():
+            raise ValueError("it is no plain file")
         with safe_open(path, "pt") as file:
             about = file.metadata()
             tree: Tree = json.loads(about["state"])

@@ -202,7 +202,7 @@ def _device(name: str) -> str:
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        torch.empty(0, device=name)
+        torch.zeros(1, device=name).cpu()
     except (RuntimeError, AssertionError) as error:
         raise SteadyganError(
             f"The device {name!r} cannot be used here: {str(error).splitlines()[0]}. Try"

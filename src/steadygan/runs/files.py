@@ -6,9 +6,11 @@ follow the umask.
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -22,6 +24,28 @@ PARTIAL = ".partial"
 _DIGITS = 300  # of a whole number, so that it can be a float too
 
 Row = dict[str, Any]
+
+
+_NO_FILE = "it is no plain file"
+
+
+def plain(path: str, flags: int) -> int:
+    """Return a descriptor of a file, for ``open(..., opener=plain)``, and of nothing else.
+
+    A stranger's folder can hold, in its place, a link to a file that is dear to its reader, or a
+    pipe, which has no end.
+    """
+    careful = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    try:
+        descriptor = os.open(path, flags | careful, 0o666)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO):
+            raise OSError(error.errno, _NO_FILE, path) from error
+        raise
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, _NO_FILE, path)
+    return descriptor
 
 
 class Unwritable(SteadyganError):
@@ -49,7 +73,10 @@ def whole(path: Path) -> Iterator[IO[bytes]]:
     # Of this process only, so that two that write the same file do not write into each other.
     aside = path.with_name(f"{path.name}.{os.getpid()}{PARTIAL}")
     try:
-        with open(aside, "wb") as file:
+        # A rename would put a file where a device or the like is.
+        if (path.exists() and not path.is_file()) or path.parent.resolve() == Path("/dev"):
+            raise OSError(errno.EINVAL, _NO_FILE, str(path))
+        with open(aside, "wb", opener=plain) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -77,7 +104,7 @@ def write_json(path: Path, data: Any) -> None:
 def append(path: Path, row: Row) -> None:
     """Add a line to a file of JSON lines."""
     try:
-        with open(path, "ab") as file:
+        with open(path, "ab", opener=plain) as file:
             file.write(json.dumps(row).encode() + b"\n")
     except OSError as error:
         raise Unwritable(path, error) from error
@@ -91,7 +118,7 @@ def finite(value: float | None) -> float | None:
 def sync(path: Path) -> None:
     """Have what was appended to a file on the disk, where there is the file."""
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=plain) as file:
             os.fsync(file.fileno())
     except FileNotFoundError:
         return
@@ -117,7 +144,7 @@ def remove(path: Path) -> None:
 
 def sweep(folder: Path) -> None:
     """Remove what a process that was killed had not finished writing in a folder."""
-    for path in folder.iterdir() if folder.is_dir() else ():
+    for path in folder.iterdir() if folder.is_dir() and not folder.is_symlink() else ():
         # safetensors wrote its own files aside until version 0.1.0 of this package.
         if path.name.endswith(PARTIAL) or path.name.startswith(".tmp"):
             remove(path)

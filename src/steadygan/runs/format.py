@@ -56,7 +56,9 @@ def by_step(folder: Path, *endings: str) -> dict[int, Path]:
     found = {
         int(match[1]): path
         for path in (folder.iterdir() if folder.is_dir() else ())
-        if (match := re.fullmatch(r"step-(\d+)(\.\w+)", path.name)) and match[2] in endings
+        if (match := re.fullmatch(r"step-(\d+)(\.\w+)", path.name))
+        and match[2] in endings
+        and path.is_file()
     }
     return dict(sorted(found.items()))
 

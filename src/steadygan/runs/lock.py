@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ..core.errors import SteadyganError
-from .files import Unwritable, make_folder
+from .files import Unwritable, make_folder, plain
 from .format import LOCK
 
 try:
@@ -35,7 +35,7 @@ def held(folder: Path, name: str = LOCK, *, wait: bool = False) -> Iterator[None
     make_folder(folder)
     with ExitStack() as stack:
         try:
-            file = stack.enter_context(open(folder / name, "a+", encoding="utf-8"))
+            file = stack.enter_context(open(folder / name, "a+", encoding="utf-8", opener=plain))
         except OSError as error:
             raise Unwritable(folder / name, error) from error
         if fcntl is not None:

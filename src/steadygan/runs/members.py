@@ -6,6 +6,7 @@ They differ in seed, strengths and learning rates.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import fields, replace
 from typing import Any
@@ -15,6 +16,9 @@ from ..core.registry import build, expand
 from ..problems.problem import Problem
 from .config import VARIED, Config
 from .optimizers import SGD, Adam, RMSProp
+
+MOST = 10_000
+"""How many GANs are trained at once at most."""
 
 
 def grid(config: Config, seeds: int | Iterable[int] = 1) -> list[Config]:
@@ -42,6 +46,9 @@ def grid(config: Config, seeds: int | Iterable[int] = 1) -> list[Config]:
     for name in ("smoothing", "optimizer", "critic_optimizer"):
         given = getattr(config, name)
         choices[name] = [None] if given is None else expand(given)
+    count = len(chosen) * math.prod(map(len, choices.values()))
+    if count > MOST:
+        raise SteadyganError(f"a fleet has at most {MOST:,} members, not {count:,}.")
     combinations = [
         dict(zip(choices, each, strict=True)) for each in itertools.product(*choices.values())
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -25,12 +26,37 @@ def build_networks(
     """Return generator and critic, initialised from the run's seed.
 
     Raises:
-        SteadyganError: Where the network cannot make the event.
+        SteadyganError: Where the network cannot make the event, or this machine cannot hold it.
     """
     network = build("network", config.network)
-    with torch.random.fork_rng():
-        torch.manual_seed(stream_seed(config.seed, "init"))
+
+    def made() -> tuple[nn.Module, nn.Module]:
         return network.generator(event, config.latent, classes), network.critic(event, classes)
+
+    with torch.random.fork_rng():
+        _check_size(made, config.network)
+        torch.manual_seed(stream_seed(config.seed, "init"))
+        return made()
+
+
+def _check_size(made: Callable[[], tuple[nn.Module, nn.Module]], network: str | None) -> None:
+    """Refuse networks that memory cannot hold, which the system would answer by a kill."""
+    if not hasattr(os, "sysconf"):
+        return
+    try:
+        with torch.device("meta"):  # shapes alone
+            sizes = [p.numel() * p.element_size() for module in made() for p in module.parameters()]
+    except (SteadyganError, MemoryError):
+        raise
+    except Exception:  # somebody's network that looks at numbers while it is built
+        return
+    # Weights, gradients and two moments; a checkpoint holds nearly as much when it is read.
+    needed, there = 4 * sum(sizes), os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if needed > there:
+        raise SteadyganError(
+            f"The network {network!r} takes {needed / 2**30:,.1f} GiB in training, and this machine"
+            f" has {there / 2**30:,.1f}: lower its width, the resolution or the latent."
+        )
 
 
 def latents(config: Config, n: int, rng: torch.Generator) -> Tensor:

@@ -230,7 +230,7 @@ def read_evaluations(path: Path) -> list[dict[str, Any]]:
     Raises:
         SteadyganError: Where it is damaged.
     """
-    if not path.exists():
+    if not path.is_file():
         return []
     try:
         found = read_json(path)["evaluations"]
