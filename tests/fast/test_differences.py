@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import re
 
 import pytest
 import torch
@@ -298,6 +299,179 @@ def test_it_looks_for_another_step_when_the_critic_has_changed():
     _, whole, penalty = true(game, critic)
     assert differences._steps[critic].size < first.size / 3
     assert (mine - whole).norm() < 1e-3 * penalty.norm()
+
+
+# ------------------------------------------------------------ where auto takes them
+
+
+class Once(torch.autograd.Function):
+    """A softplus whose backward torch may not differentiate."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return F.softplus(x)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, delta):
+        return delta * ctx.saved_tensors[0].sigmoid()
+
+
+class Opaque(Once):
+    """The same, in operations that no mode of torch sees."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        with torch._C.DisableTorchFunction():
+            return F.softplus(x)
+
+
+class Silent(Opaque):
+    """The same, and nothing says so: its backward is no function of the samples for torch."""
+
+    @staticmethod
+    def backward(ctx, delta):
+        return delta * ctx.saved_tensors[0].detach().sigmoid()
+
+
+class Wrong(Once):
+    """Its backward is another function's."""
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, delta):
+        return delta * ctx.saved_tensors[0].tanh()
+
+
+class Calls(nn.Module):
+    def __init__(self, function):
+        super().__init__()
+        self.a, self.b, self.f = nn.Linear(192, 16), nn.Linear(16, 1), function
+
+    def forward(self, x):
+        return self.b(self.f(self.a(x.flatten(1))))
+
+
+class Fused(nn.Module):
+    """Attention that insists on a kernel without a second derivative, or by its definition."""
+
+    def __init__(self, fused=True):
+        super().__init__()
+        self.into, self.out, self.fused = nn.Linear(24, 8), nn.Linear(8, 1), fused
+
+    def forward(self, x):
+        q = self.into(x.transpose(1, 2).flatten(2))
+        k, v = 2 * q, q.tanh()
+        if not self.fused:
+            return self.out(((q @ k.mT / 8**0.5).softmax(-1) @ v).mean(1))
+        with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.FLASH_ATTENTION):
+            attended = F.scaled_dot_product_attention(*(t.unsqueeze(1) for t in (q, k, v)))
+        return self.out(attended.squeeze(1).mean(1))
+
+
+def seeded(make):
+    torch.manual_seed(1)
+    return make()
+
+
+IMPOSSIBLE = {
+    "once": (
+        lambda: Calls(lambda x: Once.apply(x)),
+        lambda: Calls(F.softplus),
+        "Once once only; checked by a",
+    ),
+    "opaque": (
+        lambda: Calls(lambda x: Opaque.apply(x)),
+        lambda: Calls(F.softplus),
+        "Opaque once only; checked by a",
+    ),
+    "silent": (
+        lambda: Calls(lambda x: Silent.apply(x)),
+        lambda: Calls(F.softplus),
+        "second derivative of Sil",
+    ),
+    "fused": (Fused, lambda: Fused(False), "once only; checked by a twin"),
+}
+
+
+@pytest.mark.parametrize("kind", IMPOSSIBLE)
+def test_auto_takes_them_where_nothing_exact_is_possible(kind):
+    make, twin, why = IMPOSSIBLE[kind]
+    critic = seeded(make)
+    for name in ("js", "wgan-gp"):
+        found, mine, _ = gradient(GAMES[name], critic, "auto", batch())
+        assert found.path == "differences" and why in found.why, found.why
+        _, whole, penalty = true(GAMES[name], seeded(twin))
+        assert (mine - whole).norm() < 1e-3 * penalty.norm()
+    if kind != "silent":
+        with pytest.raises(SteadyganError, match="once only"):
+            critic_backward(GAMES["r1"], critic, *batch(), path="separate")
+    assert gradient(Game("hinge"), critic, "auto", batch())[0].path != "differences"
+
+
+def test_a_twin_that_disagrees_forbids_them():
+    with pytest.raises(SteadyganError, match="once only"):
+        critic_backward(GAMES["r1"], seeded(lambda: Calls(lambda x: Wrong.apply(x))), *batch())
+
+
+def test_kinks_and_no_second_derivative_leave_nothing_but_another_penalty():
+    critic = Calls(lambda x: Once.apply(x))
+    critic.b = nn.Sequential(nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 1))
+    with pytest.raises(SteadyganError, match=r"once only.*Relu has kinks.*isotropic-r1"):
+        critic_backward(GAMES["r1"], critic, *batch())
+
+
+def test_attention_is_exact_without_being_asked_and_fused_on_request():
+    critic = made("attention")
+    assert gradient(GAMES["r1"], critic, "auto", batch())[0].path != "differences"
+    critic = seeded(Fused)
+    _, mine, _ = gradient(GAMES["r1"], critic, "differences", batch())
+    _, whole, penalty = true(GAMES["r1"], seeded(lambda: Fused(False)))
+    assert (mine - whole).norm() < 1e-3 * penalty.norm()
+
+
+def _one_of_two(rank, store, act):
+    from torch.distributed.fsdp import fully_shard
+
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{store}", rank=rank, world_size=2
+    )
+    mesh = torch.distributed.device_mesh.init_device_mesh("cpu", (2,))
+    whole = seeded(lambda: nn.Sequential(nn.Linear(6, 16), act(), nn.Linear(16, 1)))
+    critic = copy.deepcopy(whole)
+    fully_shard(critic[0], mesh=mesh)
+    fully_shard(critic, mesh=mesh)
+    real, fake = (x.flatten(1)[:, :6].clone() for x in batch(rows=8))
+    half = slice(4 * rank, 4 * rank + 4)
+    game = Game("nonsaturating", "js:gamma=3")
+    critic_backward(game, whole, real, fake, path="separate")
+    try:
+        for _ in range(2):
+            critic.zero_grad()
+            found = critic_backward(game, critic, real[half], fake[half])
+        assert found.path == "differences" and "sharded" in found.why
+        for mine, p in zip(critic.parameters(), whole.parameters(), strict=True):
+            torch.testing.assert_close(mine.grad.full_tensor(), p.grad, rtol=1e-3, atol=1e-5)
+        with pytest.raises(SteadyganError, match="sharded"):
+            critic_backward(game, critic, real[half], fake[half], path="joined")
+        outcome = "right"
+    except SteadyganError as error:
+        outcome = str(error)
+    (store.parent / f"{act.__name__}{rank}").write_text(outcome)
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("act", [nn.Tanh, nn.LeakyReLU])
+def test_a_critic_that_two_processes_share_out(act, tmp_path):
+    torch.multiprocessing.spawn(_one_of_two, (tmp_path / "store", act), nprocs=2)
+    said = {(tmp_path / f"{act.__name__}{rank}").read_text() for rank in range(2)}
+    assert len(said) == 1
+    expected = "right" if act is nn.Tanh else "sharded.*LeakyRelu has kinks.*isotropic"
+    assert re.search(expected, said.pop())
 
 
 # ------------------------------------------------------------ why it is not done in forward mode

@@ -19,7 +19,7 @@ from .context import Samples
 from .errors import SteadyganError
 from .outputs import Probe
 from .reading import Heads, Reading, lifted, read
-from .slopes import AUTOGRAD, ONCE, Autograd, Slopes, differentiable_once
+from .slopes import AUTOGRAD, Autograd, DifferentiableOnce, Slopes, differentiable_once
 
 Critic = Callable[..., Any]
 """Any module or function D(x), or D(x, y) with labels, that returns logits, large on real samples:
@@ -279,7 +279,7 @@ def _once_is_not_enough(
         return
     if slope.requires_grad:
         if culprit := differentiable_once(outputs, slope):
-            raise SteadyganError(ONCE.format(culprit))
+            raise DifferentiableOnce(culprit)
         _asked.add(critic)
 
 

@@ -155,28 +155,40 @@ def twice() -> Iterator[None]:
             stance.__exit__(None, None, None)
 
 
+class DifferentiableOnce(SteadyganError):
+    """A penalty meets what torch cannot differentiate twice. what: by name."""
+
+    def __init__(self, what: str, said: object = "") -> None:
+        self.what = what
+        super().__init__(
+            "a gradient penalty differentiates the critic twice, and torch differentiates"
+            f" {what} once only: write it in operations that torch can differentiate twice"
+            + (f" ({said})" if said else "")
+        )
+
+
 @contextmanager
 def explained() -> Iterator[None]:
     """Say what to do where torch cannot differentiate a critic as a penalty needs it."""
     try:
         yield
     except RuntimeError as error:
-        for said, advice in _ADVICE.items():
+        for said, what in _ONCE.items():
             if said in str(error):
-                raise SteadyganError(f"{advice} ({error})") from error
+                raise DifferentiableOnce(what, error) from error
+        if "use_reentrant=True" in str(error):
+            raise SteadyganError(
+                "the critic recomputes its activations by reentrant checkpointing, which"
+                " torch.autograd.grad refuses: pass use_reentrant=False to"
+                f" torch.utils.checkpoint.checkpoint ({error})"
+            ) from error
         raise
 
 
-ONCE = (
-    "a gradient penalty differentiates the critic twice, and torch differentiates {0} once only:"
-    " write it in operations that torch can differentiate twice"
-)
-_ADVICE = {
-    "use_reentrant=True": "the critic recomputes its activations by reentrant checkpointing, which"
-    " torch.autograd.grad refuses: pass use_reentrant=False to torch.utils.checkpoint.checkpoint",
-    "support double backward": ONCE.format("a compiled part of it"),
-    "marked with @once_differentiable": ONCE.format("a custom Function in it"),
-    "is not implemented": ONCE.format("an operation in it"),
+_ONCE = {
+    "support double backward": "a compiled part of it",
+    "marked with @once_differentiable": "a custom Function in it",
+    "is not implemented": "an operation in it",
 }
 
 

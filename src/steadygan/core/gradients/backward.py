@@ -15,10 +15,20 @@ from ..couples import coupled
 from ..errors import SteadyganError, unknown
 from ..game import CriticTerms, Game, Labels
 from ..scores import Critic, squared_norm
-from ..slopes import explained
-from .choice import WAYS, Decision, GradientPath, decide, key_of, remember
+from ..slopes import DifferentiableOnce, explained
+from .choice import (
+    ONCE,
+    SHARDED,
+    WAYS,
+    Decision,
+    GradientPath,
+    decide,
+    key_of,
+    nothing_left,
+    remember,
+)
 from .compiled import compiled
-from .paths import Found, NotExact, Points, leaves_of, parts_of
+from .paths import Found, NotExact, Points, leaves_of, parts_of, sharded
 
 SLOWER: dict[str, GradientPath] = {
     "chain": "merged",
@@ -161,6 +171,9 @@ def _found(
         critic = getattr(critic, "_orig_mod", critic)
     if path not in get_args(GradientPath):
         raise unknown("gradient path", path, get_args(GradientPath))
+    spread = isinstance(critic, nn.Module) and sharded(critic.parameters())
+    if spread and game.where and path not in ("auto", "differences"):
+        raise _not_exact(path, SHARDED)
     points = game.points(real, fake, labels=labels, at=at)
     asks = path in ("auto", "joined", "compiled")
     decision = decide(game, critic, points, at) if asks else Decision(path)
@@ -177,6 +190,8 @@ def _found(
         )
     parts = parts_of(game, points, share)
     if path == "compiled":
+        if decision.path == "differences":
+            raise _not_exact(path, decision.why)
         if not isinstance(critic, nn.Module) or parameters is None:
             raise SteadyganError(
                 "the compiled path needs the critic as a module: pass the module itself, not a"
@@ -200,12 +215,22 @@ def _followed(
     free: bool,
 ) -> tuple[Found, Decision]:
     """Return what the path that was decided finds; a slower one where the critic has changed."""
+    once: DifferentiableOnce | None = None
     while True:
         try:
             return WAYS[decision.path](game, critic, parts, at, scale), decision
+        except DifferentiableOnce as error:
+            if not free:
+                raise
+            once, decision = error, Decision("differences", ONCE.format(error.what))
+            parts = points
         except NotExact as refusal:
+            if once is not None:
+                raise nothing_left(once, str(refusal)) from None
             if not free:
                 raise _not_exact(decision.path, str(refusal)) from None
+            if decision.path == "differences":
+                raise nothing_left(decision.why, str(refusal)) from None
             decision = Decision(SLOWER[decision.path], str(refusal))
             if decision.path == "separate":
                 parts = points

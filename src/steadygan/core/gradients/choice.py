@@ -16,13 +16,16 @@ from torch.overrides import TorchFunctionMode
 
 from ..context import Context, Samples
 from ..couples import coupled
+from ..errors import SteadyganError
 from ..game import Game
 from ..scores import Critic, heads_of
+from ..slopes import DifferentiableOnce
 from .differences import differences
-from .graph import unknown_node
+from .graph import toward, unknown_node
 from .merged import Box
-from .paths import PATHS, NotExact, Points, chain_of
+from .paths import PATHS, NotExact, Points, chain_of, sharded
 from .rules import Merge
+from .twin import twin
 
 GradientPath = Literal["auto", "separate", "joined", "merged", "chain", "compiled", "differences"]
 """separate: each batch through D on its own, one backward; right for every module. joined: one pass
@@ -38,11 +41,15 @@ WORTH = 15e6
 """Multiplications of a critic's layers, over all rows that penalties look at, from which on merging
 spares more on a CPU than it costs (docs/fast-penalties.md). Convolutions that penalties at several
 points look at are worth it at any size."""
+SHARDED = "its parameters are sharded, and gathered for one backward only"
+ONCE = "torch differentiates {} once only"
 ROWS = 8
 """How many samples of each batch the one-time check looks at."""
 TOLERANCES = {torch.float64: 1e-8, torch.float32: 1e-4}
 """Relative difference from ``separate`` that the check takes for rounding; it is made in the first
 of these precisions in which the critic runs at all."""
+APART = {torch.float64: 1e-4, torch.float32: 1e-2}
+"""The same of differences, which are not exact."""
 
 
 class Decision(NamedTuple):
@@ -68,6 +75,8 @@ def decide(game: Game, critic: Critic, points: Points, at: Context = Context()) 
             "separate",
             "the critic is a function, whose structure cannot be known; pass the module itself",
         )
+    if sharded(critic.parameters()):
+        return Decision("differences" if game.where else "separate", SHARDED)
     known = _decisions.setdefault(critic, {})
     key = key_of(game, critic, points)
     if key not in known:
@@ -107,12 +116,16 @@ def _decide(game: Game, critic: nn.Module, points: Points, at: Context) -> Decis
         try:
             rows = sum(len(points[name].x) for name in game.where)
             candidates, why = _candidates(game, critic, few, rows, not low)
-            if not candidates:
+            if not candidates and not _functions(game, critic, few):
                 break
             true = _gradient(game, critic, few, at, "separate")
+        except DifferentiableOnce as error:
+            return _by_differences(game, critic, few, at, error)
         except Exception as error:
             why = f"its copy cannot be checked: {_said(error)}"
             continue
+        if wrong := _wrongly_twice(game, critic, few, at, true):
+            return Decision("differences", wrong)
         for path in candidates:
             try:
                 found = _gradient(game, critic, few, at, path)
@@ -124,6 +137,68 @@ def _decide(game: Game, critic: nn.Module, points: Points, at: Context) -> Decis
             why = f"the {path} path differs from the separate one by {difference:.0e}"
         break
     return Decision("separate", why)
+
+
+def _by_differences(
+    game: Game, critic: nn.Module, few: Points, at: Context, error: DifferentiableOnce
+) -> Decision:
+    """Return that differences hold where no exact path does, checked by a twin if one is made.
+
+    The twin computes the same in operations that torch can differentiate twice.
+    """
+    why = ONCE.format(error.what)
+    try:
+        found = _gradient(game, critic, few, at, "differences")
+    except NotExact as refusal:
+        raise nothing_left(error, str(refusal)) from None
+    except Exception as other:
+        return Decision("differences", f"{why}; its copy cannot be checked: {_said(other)}")
+    try:
+        with twin(_functions(game, critic, few)):
+            true = _gradient(game, critic, few, at, "separate")
+    except Exception:
+        return Decision("differences", f"{why}; there is no twin of it to check against")
+    if (difference := _difference(found, true)) > APART[few["real"].x.dtype]:
+        said = f"they are {difference:.0e} from what its forward says, differentiated by torch"
+        raise nothing_left(error, said)
+    return Decision("differences", f"{why}; checked by a twin, to {difference:.0e}")
+
+
+def nothing_left(error: object, why: str) -> SteadyganError:
+    """Return the error for a critic that neither an exact path nor differences can serve."""
+    return SteadyganError(
+        f"{error}. Nor do differences stand in for that: {why}. What needs no second derivative:"
+        " isotropic-r1 and isotropic-r2, which are other penalties"
+    )
+
+
+def _wrongly_twice(
+    game: Game, critic: nn.Module, few: Points, at: Context, true: tuple[Tensor, Tensor]
+) -> str:
+    """Return which custom Functions hide from torch that it cannot differentiate their backward.
+
+    What it leaves out then shows beside differences, where these hold.
+    """
+    functions = _functions(game, critic, few) if game.where else ()
+    if not functions:
+        return ""
+    try:
+        found = _gradient(game, critic, few, at, "differences")
+    except Exception:
+        return ""
+    if (difference := _difference(found, true)) <= APART[few["real"].x.dtype]:
+        return ""
+    names = ", ".join(sorted(function.__name__ for function in functions))
+    return f"torch's second derivative of {names} is wrong: it is {difference:.0e} from differences"
+
+
+def _functions(game: Game, critic: nn.Module, few: Points) -> set[type]:
+    """Return the custom Functions between a critic's samples and its logits."""
+    x = few["real"].x.detach().requires_grad_()
+    with _held(critic, x.dtype) as held, torch.enable_grad():
+        logits = heads_of(held, x, few["real"].labels, game.outputs.reading).logits
+    found = (getattr(type(node), "_forward_cls", None) for node in toward(logits, x))
+    return {function for function in found if function is not None}
 
 
 def _candidates(

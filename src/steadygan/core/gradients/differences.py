@@ -16,6 +16,7 @@ Derivation: docs/derivations.md, section 8.
 
 from __future__ import annotations
 
+import math
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -40,6 +41,7 @@ from .paths import (
     leaves_of,
     precise,
     rooted,
+    sharded,
     value_of,
 )
 
@@ -102,7 +104,7 @@ def differences(
             if known is None or known.dtype != x.dtype:
                 known = _chosen(critic, looks, x.dtype)
             found = [look.differ(known.size) for look in looks]
-            if _slip(found) > max(10 * known.slip, SLIPS):
+            if _common(critic, _slip(found)) > max(10 * known.slip, SLIPS):
                 # The critic has changed since.
                 known = _chosen(critic, looks, x.dtype)
                 found = [look.differ(known.size) for look in looks]
@@ -153,15 +155,13 @@ class Look:
     along: Sequence[Tensor] = ()
 
     def differ(self, size: float) -> list[Difference]:
-        """Return the differences along all pulls that are not 0, at one relative step."""
+        """Return the differences along all pulls, at one relative step."""
         found = []
         length = self.x.detach().norm()
         length = torch.where(length > 0, length, 1.0)
         for (cotangents, slope), v in zip(self.asked, self.along, strict=True):
             norm = v.norm()
-            if norm == 0:
-                continue
-            h = (size * length / norm).detach()
+            h = torch.where(norm > 0, size * length / norm, 1.0)
             plus, minus = self._again(self.x + h * v), self._again(self.x - h * v)
             slopes = (v * slope.detach()).flatten(1).sum(1)
             found.append(Difference(cotangents, plus, minus, 2 * h, slopes))
@@ -183,8 +183,6 @@ class Look:
                     ks, self.leaves, rates, retain_graph=True, allow_unused=True
                 )
                 pulled = [_sum(a, b) for a, b in zip(pulled, more, strict=True)]
-        if not found:
-            return list(zip(self._again(self.x), pulled, strict=True))
         share = [None if c is None else c / (2 * len(found)) for c in pulled]
         pairs = [pair for one in found for pair in one.pairs()]
         for one in found:
@@ -273,7 +271,8 @@ def _chosen(critic: Critic, looks: Sequence[Look], dtype: torch.dtype) -> Step:
             size_of, tiny = alone[1].norm(), torch.finfo(fine.dtype).tiny
             apart = (coarse - fine).norm() / (size_of + SEEN * fine.norm()).clamp(min=tiny)
             of_penalty = (alone[0] - alone[1]).norm() / size_of.clamp(min=tiny)
-            tried[rung] = apart.item(), max(apart, of_penalty).item(), _slip(by[1])
+            apart, of_penalty = _common(critic, apart), _common(critic, of_penalty)
+            tried[rung] = apart, max(apart, of_penalty), _common(critic, _slip(by[1]))
         return tried[rung][0]
 
     best = 0
@@ -286,8 +285,10 @@ def _chosen(critic: Critic, looks: Sequence[Look], dtype: torch.dtype) -> Step:
             f"the penalty's gradient by differences over two steps differs by {apart:.0e} of it at"
             " the best step: the critic's derivatives jump, or rounding is as large as what is left"
         )
-    _steps[critic] = Step(first * 4.0**-best / 2, dtype, slip)
-    return _steps[critic]
+    step = Step(first * 4.0**-best / 2, dtype, slip)
+    if math.isfinite(apart):
+        _steps[critic] = step
+    return step
 
 
 def _flat(pairs: Sequence[tuple[Tensor | None, Tensor | None]]) -> Tensor:
@@ -304,15 +305,24 @@ def _rooted(
     return rooted([pair for pair in pairs if pair[1] is not None])
 
 
-def _slip(found: Sequence[Sequence[Difference]]) -> float:
+def _common(critic: Critic, number: Tensor) -> float:
+    """Return a number on which processes that share out a critic agree: they go one way."""
+    if isinstance(critic, nn.Module) and sharded(critic.parameters()):
+        number = number.clone()
+        torch.distributed.all_reduce(number, torch.distributed.ReduceOp.MAX)
+    return number.item()
+
+
+def _slip(found: Sequence[Sequence[Difference]]) -> Tensor:
     """Return the relative error of differences whose limit, the slope along v, is known."""
-    off, size = 0.0, 0.0
+    off, size = [], []
     for one in (one for part in found for one in part):
         pairs = zip(one.cotangents, one.rates(), strict=True)
-        taken = sum((k.detach() * rate).sum() for k, rate in pairs if k is not None)
-        off += (taken - one.slopes.sum()).abs().item()
-        size += one.slopes.abs().sum().item()
-    return off / size if size else 0.0
+        parts = [(k.detach() * rate).sum() for k, rate in pairs if k is not None]
+        off.append((torch.stack(parts).sum() - one.slopes.sum()).abs())
+        size.append(one.slopes.abs().sum())
+    total = torch.stack(size).sum()
+    return torch.where(total > 0, torch.stack(off).sum() / total, 0.0)
 
 
 def _cut(critic: Critic, pairs: list[tuple[Tensor, Tensor]]) -> Critic:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -55,7 +55,9 @@ class Found(NamedTuple):
         """
         if self.roots and parameters:
             with precise(self.roots[0].device) if self.precise else nullcontext():
-                torch.autograd.backward(self.roots, self.cotangents, inputs=parameters)
+                # Sharded parameters are not those of the graph: hooks hand their gradients on.
+                inputs = None if sharded(parameters) else parameters
+                torch.autograd.backward(self.roots, self.cotangents, inputs=inputs)
 
 
 REST = "/rest"
@@ -310,6 +312,11 @@ def rooted(
     """Return roots and cotangents, without what no parameter stands behind."""
     alive = [(root, pull) for root, pull in pairs if root is not None and root.requires_grad]
     return [root for root, _ in alive], [pull for _, pull in alive]
+
+
+def sharded(parameters: Iterable[Tensor]) -> bool:
+    """Return whether parameters are spread over processes, as by ``fully_shard``."""
+    return any(hasattr(p, "device_mesh") for p in parameters)
 
 
 def leaves_of(roots: Sequence[Tensor]) -> Iterator[Tensor]:
