@@ -29,11 +29,12 @@ class Watch(TorchFunctionMode):
     """Watches a critic's forward from ``x``, and leaves it as it is.
 
     couples: the first operation that may let samples see each other, '' where there is none.
+    attends: whether there is attention.
     """
 
     def __init__(self, x: Tensor) -> None:
         super().__init__()
-        self.couples, self._rows = "", len(x)
+        self.couples, self.attends, self._rows = "", False, len(x)
         self._activations: dict[int, weakref.ref[Tensor]] = {}
         self._mark(x)
 
@@ -43,6 +44,7 @@ class Watch(TorchFunctionMode):
         kwargs = kwargs or {}
         if f in LOOKS:
             return f(*args, **kwargs)
+        self.attends |= f in ATTENTION
         if self.couples or not self._touched(args, kwargs):
             return f(*args, **kwargs)
         out = self.follow(f, args, kwargs)
@@ -378,6 +380,7 @@ ROWWISE: dict[Any, Callable[..., Any]] = {
     ),
 }
 """What cannot be followed by autograd's own rules alone, yet keeps samples apart."""
+ATTENTION = {F.scaled_dot_product_attention, F.multi_head_attention_forward}
 _VALUES = {"data", "T", "mT", "H", "mH", "real", "imag", "grad", "_grad", "_base"}
 LOOKS: set[Any] = {
     *(

@@ -19,7 +19,7 @@ from ..couples import coupled
 from ..errors import SteadyganError
 from ..game import Game
 from ..scores import Critic, heads_of
-from ..slopes import DifferentiableOnce
+from ..slopes import DifferentiableOnce, twice
 from .differences import differences
 from .graph import toward, unknown_node
 from .merged import Box
@@ -43,6 +43,7 @@ spares more on a CPU than it costs (docs/fast-penalties.md). Convolutions that p
 points look at are worth it at any size."""
 SHARDED = "its parameters are sharded, and gathered for one backward only"
 ONCE = "torch differentiates {} once only"
+MATH = "; its attention takes torch's math kernel, the only one with a second derivative"
 ROWS = 8
 """How many samples of each batch the one-time check looks at."""
 TOLERANCES = {torch.float64: 1e-8, torch.float32: 1e-4}
@@ -80,7 +81,7 @@ def decide(game: Game, critic: Critic, points: Points, at: Context = Context()) 
     known = _decisions.setdefault(critic, {})
     key = key_of(game, critic, points)
     if key not in known:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), twice():
             warnings.simplefilter("ignore")
             known[key] = _decide(game, critic, points, at)
     return known[key]
@@ -215,15 +216,17 @@ def _candidates(
             chain = ["chain"]
     with _held(critic, x.dtype) as held, Merge(x, Box()) as merge, torch.enable_grad():
         heads = heads_of(held, x, few["real"].labels, game.outputs.reading)
+    attention = MATH if game.where and merge.attends else ""
     if why := merge.lost(*heads.logits):
-        return [], why
+        return [], why + attention
     if not game.where:
         return [*chain, "joined"], ""
     if not heads.single and {"real", "fake"} & set(game.where):
         how = game.outputs.how([t.shape[1] for t in heads.logits])
-        return ["joined"], f"penalties of {how}: losses of several logits do not merge with them"
+        why = f"penalties of {how}: losses of several logits do not merge with them"
+        return ["joined"], why + attention
     if why := merge.why or unknown_node(heads.logits, x) or _too_small(game, merge, x, rows):
-        return [*chain, "joined"], "" if chain else why
+        return [*chain, "joined"], "" if chain else why + attention
     return [*chain, "merged", "joined"], ""
 
 

@@ -15,7 +15,7 @@ from ..context import Context, Samples
 from ..game import CriticTerms, Game
 from ..reading import Reading, read
 from ..scores import Critic, Scores, join, once, split
-from ..slopes import AUTOGRAD, Pull, Slopes, Tensors, nodes, pull_of
+from ..slopes import AUTOGRAD, Pull, Slopes, Tensors, nodes, pull_of, twice
 from .apart import Watch
 from .chain import Chained, NoChain, Pass, chained
 from .graph import unknown_node
@@ -273,7 +273,7 @@ class Merging(Slopes):
     ) -> tuple[Tensor, Tensors, Pull]:
         """Return the samples as they were seen, function at them, and the pull."""
         x = x.detach().requires_grad_()
-        with Merge(x, self.box) as merge:
+        with twice(), Merge(x, self.box) as merge:
             outputs = function(x)
         why = merge.why or merge.lost(*outputs) or unknown_node(outputs, x)
         if why:
