@@ -30,6 +30,8 @@ def place(made, tmp_path, monkeypatch):
     here = tmp_path / "p"
     (here / "file").write_text("in the way")
     (here / "empty").mkdir()
+    for name, text in FILES.items():
+        (here / name).write_text(text)
     damaged = here / "damaged"
     shutil.copytree(here / "run", damaged)
     (damaged / "config.json").write_text("{")
@@ -52,7 +54,34 @@ BAD_RUNS = ["nowhere", "empty", "file", "damaged", "torn"]
 # Half of a checkpoint does not keep a report from showing the rest.
 FINE = {("report", "torn")}
 
+FILES = {
+    "name.yaml": "problem: ring2d\nregularzer: r1\n",
+    "number.yaml": "steps: many\n",
+    "spec.yaml": "problem: ring2d\nregularizer: r11:gamma=1\n",
+    "alias.yaml": "problem: &a ring2d\nnetwork: *a\n",
+    "tag.yaml": "problem: !!python/name:os.system ring2d\n",
+    "code.yaml": "problem: ring2d\nimport: mine.py\n",
+    "code2.yaml": "problem: ring2d\nfeatures: mine.py:f\n",
+    "list.yaml": "problem: ring2d\nsteps: [1, 2]\n",
+    "deep.yaml": "[" * 20_000,
+    "twice.yaml": "steps: 1\nsteps: 2\n",
+}
+
 BAD_VALUES = {
+    # files of settings
+    "validate name.yaml": "line 2: there is no option 'regularzer'; nearest: regularizer",
+    "validate number.yaml": "line 1: steps takes a whole number",
+    "validate spec.yaml": "line 2: Unknown regularizer 'r11'. Available, nearest first: r1",
+    "validate alias.yaml": "line 1: anchors",
+    "validate tag.yaml": "the tag",
+    "validate list.yaml": "an axis of 'steadygan sweep'",
+    "validate deep.yaml": "no more",
+    "validate nowhere.yaml": "nowhere.yaml",
+    "train --config twice.yaml": "line 2: steps stands in line 1",
+    "train --config code.yaml": "--import",
+    "train --config code2.yaml": "--features mine.py:f",
+    "train --config damaged": "damaged",
+    "train": "PROBLEM",
     # impossible values
     "train images --data data.npz --resolution 8 --batch 0": "batch",
     "train images --data data.npz --resolution 8 --steps -3": "steps",

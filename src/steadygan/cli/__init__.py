@@ -28,13 +28,16 @@ from .audit import Audit
 from .crosstest import Crosstest
 from .evaluate import Evaluate
 from .reproduce import Reproduce
+from .resume import Resume
 from .runs import Demo, Report, Sample
 from .show import say
 from .theory import Analyze, ConvertGamma, Diagnose, List
-from .train import Resume, Train
+from .train import Train
+from .written import Validate, read
 
 COMMANDS: dict[str, type[Command]] = {
     "train": Train,
+    "validate": Validate,
     "resume": Resume,
     "sample": Sample,
     "report": Report,
@@ -107,11 +110,12 @@ def entry() -> None:
     sys.exit(main())
 
 
-def parse(argv: Sequence[str]) -> Command:
+def parse(argv: Sequence[str], default: Command | None = None) -> Command:
     """Read a command line without running it.
 
     Args:
         argv: The words after ``steadygan``, the first of which names a command.
+        default: What the words override.
 
     Returns:
         The command with its arguments.
@@ -124,7 +128,7 @@ def parse(argv: Sequence[str]) -> Command:
     if name not in COMMANDS:
         raise unknown("command", name, COMMANDS)
     cls = COMMANDS[name]
-    more: dict[str, Any] = {}
+    more: dict[str, Any] = {} if default is None else {"default": default}
     if {"-h", "--help"} & {*words}:
         # Not tyro's description, which would be filled without regard to the terminal.
         print(_wrapped(inspect.getdoc(cls) or ""), end="\n\n")
@@ -157,6 +161,8 @@ def _run(argv: Sequence[str]) -> int:
     _import_torch()
     for module in getattr(command, "modules", ()):
         import_module(module)
+    if isinstance(command, Train) and command.config_file is not None:
+        command = parse(argv, read(command.config_file, argv[1:]))
     with _plain_warnings():
         return command.run()
 

@@ -1,4 +1,4 @@
-"""Commands that train: train and resume."""
+"""The command that trains: train."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from ..runs.monitor import DEAD, KINDS
 from .arguments import (
     OWN,
     Broken,
-    Folder,
     Limit,
     Modules,
     ValueRange,
@@ -196,7 +195,8 @@ class Train:
     Many: --seeds, and quoted braces in --regularizer, --smoothing, --optimizer or
     --critic-optimizer that span a grid of strengths and learning rates; small GANs so take a third
     of the time that they take one by one. 'steadygan train PROBLEM --help' shows the problem's own
-    defaults.
+    defaults. --config takes all of this from a YAML file whose keys are the options, or from a run
+    folder; options beside it override it.
 
     Examples:
       steadygan train mixture3d --objective minimax --regularizer js:gamma=0.1 \
@@ -205,13 +205,15 @@ class Train:
         --regularizer js:gamma=2,anneal=0.01 --out runs/photos
       steadygan train dirac --regularizer r1:gamma=0.3 --dynamics simultaneous
       steadygan train mixture3d --seeds 32 --regularizer "js:gamma={0.01,0.1,1}"
+      steadygan train ring2d --regularizer r1:gamma=1 --dry-run > run.yaml
+      steadygan train --config run.yaml --seed 1
     """
 
     problem: Annotated[
         str,
         tyro.conf.Positional,
         positional("PROBLEM", "what is played; see 'steadygan list problem'"),
-    ]
+    ] = ""
     steps: Annotated[int | None, whole("N", "how long", OWN)] = None
     batch: Annotated[int | None, whole("N", "samples an update", OWN)] = None
     seed: Annotated[int, arg("N", "one seed gives the same run on the same machine")] = 0
@@ -219,6 +221,11 @@ class Train:
         int, arg("N", "how many GANs at once, from --seed on; of each setting in braces")
     ] = 1
     out: Annotated[Path | None, arg("DIR", "run folder", "a new one under runs/")] = None
+    config_file: Annotated[
+        Path | None,
+        arg("FILE", "options from YAML, or from a run folder; others override it", name="config"),
+    ] = None
+    dry_run: Annotated[bool, flag("print all settings as YAML, and train nothing")] = False
     init: Annotated[
         Path | None, arg("RUN", "start from the networks of another run", "fresh ones")
     ] = None
@@ -268,10 +275,45 @@ class Train:
 
     def run(self) -> int:
         """Return the exit status."""
-        from ..training import grid, train, train_fleet
+        from ..training import train, train_fleet
         from ..training.allocator import keep_memory
 
         keep_memory()
+        if self.dry_run:
+            from .written import written
+
+            print(written(self, *self.planned()), end="")
+            return 0
+        problem, members = self._played()
+        out = self.out or fresh(Path("runs"), "-".join([self.problem, *self.game.regularizer]))
+        try:
+            if len(members) > 1:
+                compiled = self.computation.compile
+                return finish(train_fleet(problem, members, out, compiled=compiled))
+            return finish(train(problem, members[0], out, init=self.init))
+        finally:
+            if self.out is None:
+                with suppress(OSError):  # what was refused leaves no empty folders behind
+                    out.rmdir()
+                    out.parent.rmdir()
+
+    def planned(self) -> tuple[Problem, list[Config]]:
+        """Return the problem and the resolved configurations; data are not read.
+
+        Raises:
+            SteadyganError: For what cannot be trained.
+        """
+        from ..runs.members import alike
+        from ..runs.models import build_networks
+
+        problem, members = self._played()
+        resolved = alike(problem, members) if len(members) > 1 else [members[0].resolve(problem)]
+        build_networks(resolved[0], problem.event, classes=0)
+        return problem, resolved
+
+    def _played(self) -> tuple[Problem, list[Config]]:
+        from ..training import grid
+
         problem = self._problem()
         members = grid(self.config(), self.seeds)
         if len(members) == 1 and self.computation.compile:
@@ -280,21 +322,16 @@ class Train:
             )
         if len(members) > 1 and self.init is not None:
             raise SteadyganError("--init is for one GAN: leave --seeds and braces out.")
-        out = self.out or fresh(Path("runs"), "-".join([self.problem, *self.game.regularizer]))
-        try:
-            if len(members) > 1:
-                compiled = self.computation.compile
-                return _finish(train_fleet(problem, members, out, compiled=compiled))
-            return _finish(train(problem, members[0], out, init=self.init))
-        finally:
-            if self.out is None:
-                with suppress(OSError):  # what was refused leaves no empty folders behind
-                    out.rmdir()
-                    out.parent.rmdir()
+        return problem, members
 
     def _problem(self) -> Problem:
         from ..core.registry import build, lookup
 
+        if not self.problem:
+            raise SteadyganError(
+                "train needs a PROBLEM, see 'steadygan list problem', or --config FILE that"
+                " names one."
+            )
         given = self.image.given()
         if "classes_from" in given and not self.image.conditional:
             raise SteadyganError(
@@ -319,82 +356,12 @@ class Train:
         return problem
 
 
-@dataclass(frozen=True)
-class Resume:
-    """Continue a run from its newest checkpoint, with the same bits as if it had never stopped.
+def finish(outcome: Outcome) -> int:
+    """Say how a run ended.
 
-    What is given changes on the way; the change stands in the history of the run's config.json.
-
-    Examples:
-      steadygan resume runs/photos
-      steadygan resume runs/photos --from runs/photos/checkpoints/step-00010000.safetensors
-      steadygan resume runs/photos --steps 60000 --optimizer adam:lr=0.0001
-      steadygan resume runs/from-a-gpu --device cpu
+    Returns:
+        The exit status.
     """
-
-    path: Folder
-    steps: Annotated[
-        int | None,
-        whole("N", "extend the run to this many steps; annealed strengths stretch with it"),
-    ] = None
-    data: Annotated[
-        str | None,
-        arg(
-            "PATH",
-            "images: where they lie now, be they others than before",
-            "where they lay, if they are the same",
-        ),
-    ] = None
-    features: Annotated[
-        str | None,
-        arg("FILE.py:FUNCTION", "of --metrics, again: code that a run folder names is not run"),
-    ] = None
-    start: Annotated[
-        Path | None, arg("FILE", "an older checkpoint to go on from", "the newest", name="from")
-    ] = None
-    regularizer: Annotated[
-        tuple[str, ...],
-        spec("regularizer", "instead of the run's own; 'none' for none; repeatable", "as it was"),
-        tyro.conf.UseAppendAction,
-    ] = ()
-    optimizer: Annotated[
-        str | None, spec("optimizer", "another one, or another learning rate", "as it was")
-    ] = None
-    critic_optimizer: Annotated[str | None, spec("optimizer", "of the critic", "as it was")] = None
-    batch: Annotated[int | None, whole("N", "samples an update", "as it was")] = None
-    device: Annotated[str | None, arg("NAME", "cpu, cuda, cuda:1, or auto", "as it was")] = None
-    modules: Modules = ()
-
-    def run(self) -> int:
-        """Return the exit status."""
-        from ..training import resume
-        from ..training.allocator import keep_memory
-
-        keep_memory()
-        data = None if self.data is None else whereabouts(self.data)
-        given = {
-            "optimizer": self.optimizer,
-            "critic_optimizer": self.critic_optimizer,
-            "batch": self.batch,
-            "device": self.device,
-            "regularizer": tuple(r for r in self.regularizer if r != "none")
-            if self.regularizer
-            else None,
-        }
-        changes = {name: value for name, value in given.items() if value is not None}
-        return _finish(
-            resume(
-                self.path,
-                steps=self.steps,
-                data=data,
-                features=self.features,
-                changes=changes,
-                start=self.start,
-            )
-        )
-
-
-def _finish(outcome: Outcome) -> int:
     say(str(outcome.path))
     for i, member in enumerate(outcome.members):
         if member.state == "stopped":
