@@ -16,6 +16,7 @@ from steadygan.core.gradients import critic_gradient, decide
 from steadygan.core.players import PLAYERS, Batch, OptimizerPlayers
 from steadygan.core.players.stacked import FleetPlayers, stack
 from steadygan.experiments.timing import Job
+from steadygan.runs.optimizers import quick
 
 PENALTIES = {
     "none": [],
@@ -97,12 +98,13 @@ def ours(
     game, (generator, critic), draw = case.game(penalty), case.pair(), case.draws()
     few = torch.randn(8, *case.event, generator=torch.Generator().manual_seed(0))
     at = Context(rng=torch.Generator().manual_seed(0))
-    together = decide(game, critic, game.points(few, few, at=at)).path != "separate"
+    decided = decide(game, critic, game.points(few, few, at=at)).path if path == "auto" else path
+    together, chains = decided != "separate", decided == "chain"
     if len(case.event) == 3 and (layout == "channels_last" or (layout == "auto" and together)):
         generator, critic = (
             network.to(memory_format=torch.channels_last) for network in (generator, critic)
         )
-    make = build("optimizer", f"{case.optimizer},fused={str(fused).lower()}")
+    make = build("optimizer", f"{case.optimizer},fused={str(fused or chains).lower()}")
     optimizers = {
         name: make(network.parameters())
         for name, network in zip(PLAYERS, (generator, critic), strict=True)
@@ -116,6 +118,7 @@ def ours(
         optimizers=optimizers,
         path=path,
         keep_fakes=share,
+        chains=chains,
         **settings,
     )
     dynamics = build("dynamics", f"alternating:share={str(share).lower()}")
@@ -160,7 +163,7 @@ def fleet(case: Case, members: int, way: str) -> Callable[[], Any]:
         return lambda: [step() for step in steps]
     pairs, draws = [case.pair() for _ in range(members)], [case.draws() for _ in range(members)]
     generator, critic = (stack([pair[i] for pair in pairs]) for i in (0, 1))
-    make = build("optimizer", case.optimizer)
+    make = quick(build("optimizer", case.optimizer))
     optimizers = {
         name: make(network.parameters())
         for name, network in zip(PLAYERS, (generator, critic), strict=True)
@@ -182,6 +185,7 @@ def fleet(case: Case, members: int, way: str) -> Callable[[], Any]:
         optimizers=optimizers,
         rates=rates,
         compiled=way == "compiled",
+        chains=True,
     )
     dynamics = build("dynamics", "alternating")
     return lambda: dynamics.step(players)

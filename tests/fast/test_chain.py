@@ -2,6 +2,8 @@
 whole."""
 
 import itertools
+import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -15,7 +17,10 @@ from steadygan import Game, SteadyganError, build
 from steadygan.core.gradients import critic_backward, decide
 from steadygan.core.gradients.chain import quick
 from steadygan.core.gradients.curves import CURVES
-from steadygan.core.players import Batch, OptimizerPlayers
+from steadygan.core.players import PLAYERS, Batch, OptimizerPlayers
+from steadygan.core.players.stacked import FleetPlayers, stack
+from steadygan.runs.members import grid
+from steadygan.training import Config, resume, train_fleet
 
 ACTIVATIONS = {
     "relu": nn.ReLU,
@@ -210,3 +215,63 @@ def test_a_generator_in_closed_form_moves_as_by_autograd():
         found.append(torch.cat([p.flatten() for p in (*generator.parameters(),)]))
     torch.testing.assert_close(*found, rtol=1e-12, atol=1e-13)
     assert type(quick(generator, learns=True)(z).grad_fn).__name__ == "ViewBackward0"
+
+
+FLEETS = [("nonsaturating", "js:gamma=0.5"), ("wasserstein", "wgan-gp:gamma=3"), ("hinge", ())]
+FLEETS += [("relativistic", ["r1:gamma=1", "lecam"], "instance-noise:sigma=0.2")]
+
+
+@pytest.mark.parametrize(
+    ("dynamics", "activation", "share"),
+    [
+        ("alternating", "tanh", 1.0),
+        ("simultaneous", "leaky-relu", 0.5),
+        ("optimistic", "silu", 1.0),
+    ],
+)
+def test_a_fleet_in_closed_form_moves_as_by_vmap(dynamics, activation, share):
+    network = build("network", f"mlp:width=7,depth=2,activation={activation}")
+    for game in FLEETS:
+        found = []
+        for chains in (False, True):
+            torch.manual_seed(0)
+            nets = [(network.generator((2, 3), 4), network.critic((2, 3))) for _ in range(3)]
+            pair = [stack(each).double() for each in zip(*nets, strict=True)]
+            shapes = ((2, 3), (4,))
+            batch = Batch(*(torch.randn(3, 5, *s, dtype=torch.float64) for s in shapes))
+            players = FleetPlayers(
+                [Game(*game)] * 3,
+                *pair,
+                lambda batch=batch: batch,
+                rngs=[torch.Generator().manual_seed(i) for i in range(3)],
+                optimizers={
+                    name: torch.optim.SGD(net.parameters(), 0.1)
+                    for name, net in zip(PLAYERS, pair, strict=True)
+                },
+                rates={name: [0.1, 0.2, 0.1] for name in PLAYERS},
+                penalty_share=share,
+                chains=chains,
+            )
+            for _ in range(3):
+                build("dynamics", dynamics).step(players)
+            ends = [p.flatten() for net in pair for p in net.parameters()]
+            ends += [players.terms.loss, players.terms.penalty, players.generator_loss]
+            ends += list(players.context.memory.values())
+            found.append(torch.cat(ends).detach())
+        torch.testing.assert_close(*found, rtol=1e-11, atol=1e-12)
+
+
+def test_a_fleet_that_was_begun_by_vmap_goes_on_by_it(tmp_path):
+    problem, told = build("problem", "circle2d"), {}
+    config = Config(network="mlp:width=8", regularizer=("r1",), steps=4, batch=8)
+    for kind in ("new", "old"):
+        path = tmp_path / kind
+        train_fleet(problem, grid(replace(config, steps=2), 2), path, show=False)
+        found = json.loads((path / "config.json").read_text())
+        told[kind] = found.pop("critic_gradient")["path"]
+        if kind == "old":
+            (path / "config.json").write_text(json.dumps(found))
+        resume(path, steps=4, show=False)
+        told[kind] = told[kind], json.loads((path / "config.json").read_text())["critic_gradient"]
+    assert told["new"][0] == told["new"][1]["path"] == "chain"
+    assert told["old"][1]["path"] == "separate"

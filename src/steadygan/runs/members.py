@@ -88,7 +88,7 @@ def alike(problem: Problem, members: Sequence[Config]) -> list[Config]:
                 )
     if resolved[0].gradient_path not in ("auto", "separate"):
         raise SteadyganError(
-            "GANs that are trained at once have one path of their own, vmap over all critics: leave"
+            "GANs that are trained at once take paths of their own, auto or separate: leave"
             f" gradient_path out, instead of {resolved[0].gradient_path!r}."
         )
     return resolved

@@ -47,6 +47,9 @@ def settle(
     ):
         if known:
             remember(game, critic, points, known)
+            # Updates that are spared the penalties have a decision of their own.
+            free = Decision("joined") if known.path == "merged" else known
+            remember(Game(game.objective), critic, points, free)
         decision = decide(game, critic, points, at)
     if config.penalty_share < 1 and decision.path == "separate":
         raise SteadyganError(

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..core.context import Context
+from ..core.gradients import Decision
 from ..core.players import Batch, Name
 from ..core.players.stacked import FleetPlayers, stack
 from ..core.registry import build
@@ -35,6 +36,8 @@ class Fleet(Trained):
         problem: What is played.
         members: Their configurations.
         compiled: A minute more at the start, then faster.
+        decision: How the critics' gradients are computed, where that was settled before: ``chain``,
+            or ``separate``, which stands for vmap over all members.
 
     Raises:
         SteadyganError: For members that are not of one structure, and for networks that cannot be
@@ -45,20 +48,26 @@ class Fleet(Trained):
     players: FleetPlayers
 
     def __init__(
-        self, problem: Problem, members: Sequence[Config], *, compiled: bool = False
+        self,
+        problem: Problem,
+        members: Sequence[Config],
+        *,
+        compiled: bool = False,
+        decision: Decision | None = None,
     ) -> None:
         super().__init__(problem, alike(problem, members))
         networks = [build_networks(m, problem.event, problem.classes) for m in self.members]
         self._lone_critic = networks[0][1].to(self.device)
-        if self.config.penalty_share < 1:
-            # Refuses a critic whose samples see each other.
-            settle(
-                self.config.game(),
-                self._lone_critic,
-                self.config,
-                problem.event,
-                problem.classes,
-            )
+        # Refuses a penalty on a part of the batch where the critic's samples see each other.
+        alone = settle(
+            self.config.game(),
+            self._lone_critic,
+            self.config,
+            problem.event,
+            problem.classes,
+        )
+        closed = alone.path == "chain" and (decision is None or decision.path == "chain")
+        self.decision = alone if closed else Decision("separate", "by vmap over all critics")
         generator, critic = (stack(each).to(self.device) for each in zip(*networks, strict=True))
         self.average = Average(generator, self.config.ema) if self.config.ema else None
         optimizers: dict[Name, list[Any]] = {
@@ -81,6 +90,7 @@ class Fleet(Trained):
             penalty_every=self.config.penalty_every,
             penalty_share=self.config.penalty_share,
             compiled=compiled,
+            chains=closed,
         )
         self.players.context = Context(progress=0.0)
         with self.precision():

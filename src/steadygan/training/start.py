@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import SteadyganError
+from ..core.gradients import Decision
 from ..core.players import PLAYERS
 from ..problems.networks import count_parameters
 from ..problems.problem import Problem
@@ -168,7 +169,8 @@ def train_fleet(
     fleet = Fleet(problem, resolved, compiled=compiled)
     judge = _judge(problem, resolved[0], judge, show)
     training = _training(fleet, path, show, judge, watchers)
-    about = describe(problem, resolved, _sizes(fleet), fleet=True, compiled=compiled)
+    decided = {"critic_gradient": fleet.decision._asdict()}
+    about = describe(problem, resolved, _sizes(fleet), fleet=True, compiled=compiled, **decided)
     with held(path):
         RunFolder.create(path, about)
         return _outcome(training, path)
@@ -241,8 +243,7 @@ def resume(
             entry = {"step": training.step, **({"data": other} if other else {})}
             entry |= {"changed": differs} if differs else {}
             told["history"] = [*about.history, entry]
-        if isinstance(trained, Single):
-            told["critic_gradient"] = trained.decision._asdict()
+        told["critic_gradient"] = trained.decision._asdict()
         folder.write(CONFIG, {**about.raw, "config": members[0].to_json(), **told})
         return _outcome(training, folder.path)
 
@@ -342,7 +343,9 @@ def _rebuilt(
     about: Description, problem: Problem, members: Sequence[Config], decide: bool
 ) -> Trained:
     if about.is_fleet:
-        return Fleet(problem, members, compiled=about.compiled)
+        # Fleets that do not say it were begun when there was one path for them.
+        decision = about.decision or Decision("separate")
+        return Fleet(problem, members, compiled=about.compiled, decision=decision)
     return Single(problem, members[0], None if decide else about.decision)
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ..core.auto import Auto
 from ..core.dynamics import Dynamics
+from ..core.gradients import Decision
 from ..core.players import PLAYERS, Batch, Name, OptimizerPlayers
 from ..core.registry import build
 from ..problems.problem import Problem
@@ -37,6 +38,7 @@ class Trained(ABC):
         members: The GANs' resolved configurations.
         config: The first one's, whose cadence is that of all.
         players: What the dynamics drives.
+        decision: How the critic's gradient is computed.
         average: The moving average of the generators, where there is one.
         step: The step that was reached.
         stopped: The members that have ended before the last step: when, and why.
@@ -46,6 +48,7 @@ class Trained(ABC):
 
     many: ClassVar[bool]
     players: OptimizerPlayers
+    decision: Decision
 
     def __init__(self, problem: Problem, members: Sequence[Config]) -> None:
         self.problem, self.members, self.config = problem, list(members), members[0]

@@ -54,9 +54,14 @@ class Chained(NamedTuple):
     layers: tuple[Layer, ...]
     shape: tuple[int, ...]
 
-    def links(self) -> list[Link]:
-        """Return the links with the weights that the layers have now."""
-        return [Link(m.weight, m.bias, curve) for m, _, curve in self.layers]
+    def links(self, values: Mapping[str, Tensor] | None = None) -> list[Link]:
+        """Return the links with the weights that the layers have now, or with values by name."""
+        if values is None:
+            return [Link(m.weight, m.bias, curve) for m, _, curve in self.layers]
+        return [
+            Link(values[f"{path}.weight"], values.get(f"{path}.bias"), curve)
+            for _, path, curve in self.layers
+        ]
 
 
 class NoChain(Exception):
@@ -222,26 +227,99 @@ class Pass:
         return before, behind
 
 
+class Looks:
+    """A chain's look at several batches by name, (..., B, *event) each, some with their slopes.
+
+    logits: (..., B), and slopes, like the batches, by name.
+    """
+
+    def __init__(
+        self,
+        links: Sequence[Link],
+        batches: Mapping[str, Tensor],
+        groups: Sequence[tuple[Sequence[str], bool]],
+    ) -> None:
+        """Look.
+
+        Args:
+            links: whose last one has one output.
+            batches: by name.
+            groups: what passes through together, and whether its slopes are asked for.
+        """
+        self._links, self._rows = links, links[0].weight.ndim - 2
+        self._passes: list[tuple[Sequence[str], Pass]] = []
+        self.logits: dict[str, Tensor] = {}
+        self.slopes: dict[str, Tensor] = {}
+        for names, sloped in groups:
+            parts = [batches[name] for name in names]
+            sizes = [t.shape[self._rows] for t in parts]
+            x = torch.cat(parts, self._rows) if len(parts) > 1 else parts[0]
+            run = Pass(links, x.flatten(self._rows + 1))
+            self._passes.append((names, run))
+            self.logits |= zip(names, run.out.squeeze(-1).split(sizes, self._rows), strict=True)
+            if sloped:
+                slopes = run.slope().view_as(x).split(sizes, self._rows)
+                self.slopes |= zip(names, slopes, strict=True)
+
+    def gradients(
+        self, c: Mapping[str, Tensor], v: Mapping[str, Tensor]
+    ) -> list[tuple[Tensor, Tensor]]:
+        """Return each weight and bias that is learned with its gradient, once for each group.
+
+        Args:
+            c: cotangents of the logits.
+            v: cotangents of the slopes.
+        """
+        found: list[tuple[Tensor, Tensor]] = []
+        roots = [t for weight, bias, _ in self._links for t in (weight, bias)]
+        for names, run in self._passes:
+            of_logits = torch.cat([c[name] for name in names], self._rows).unsqueeze(-1)
+            if names[0] in self.slopes:
+                of_slopes = torch.cat([v[name] for name in names], self._rows)
+                pulled = run.penalized(of_logits, of_slopes.flatten(self._rows + 1))
+            else:
+                pulled = run.pulled(of_logits)[1:]
+            pairs = zip(roots, pulled, strict=True)
+            found += [(t, g) for t, g in pairs if t is not None and g is not None]
+        return found
+
+
 class _Applied(torch.autograd.Function):
-    """A chain as one function of its input and its weights."""
+    """A chain as one function of its input and its weights; under vmap, of many at once."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, curves: Sequence[Curve], *weights: Tensor | None) -> Tensor:
+    def forward(x: Tensor, curves: Sequence[Curve], *weights: Tensor | None) -> tuple[Tensor, Pass]:
         links = zip(weights[::2], weights[1::2], curves, strict=True)
-        ctx.run = Pass([Link(*link) for link in links], x)  # type: ignore[arg-type]
-        return ctx.run.out.detach()  # type: ignore[no-any-return]
+        run = Pass([Link(*link) for link in links], x)  # type: ignore[arg-type]
+        return run.out.detach(), run
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: tuple[Tensor, Pass]) -> None:
+        _, ctx.run = output
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, c: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, c: Tensor, _: Any) -> tuple[Tensor | None, ...]:
         x, *weights = ctx.run.pulled(c, to_x=ctx.needs_input_grad[0])
         return x, None, *weights
+
+    @staticmethod
+    def vmap(
+        info: Any, in_dims: Any, x: Tensor, curves: Sequence[Curve], *weights: Tensor | None
+    ) -> Any:
+        dims = in_dims[0], *in_dims[2:]
+        given = [
+            t if t is None or dim == 0 else t.expand(info.batch_size, *t.shape)
+            for t, dim in zip((x, *weights), dims, strict=True)
+        ]
+        return _Applied.apply(given[0], curves, *given[1:]), (0, None)  # type: ignore[no-untyped-call]
 
 
 def applied(links: Sequence[Link], x: Tensor) -> Tensor:
     """Return what links make of x, (..., B, n) -> (..., B, m), differentiable once."""
     weights = [t for weight, bias, _ in links for t in (weight, bias)]
-    found: Tensor = _Applied.apply(x, [curve for *_, curve in links], *weights)  # type: ignore[no-untyped-call]
+    found: Tensor
+    found, _ = _Applied.apply(x, [curve for *_, curve in links], *weights)  # type: ignore[no-untyped-call]
     return found
 
 
@@ -274,8 +352,10 @@ def _affine(x: Tensor, weight: Tensor, bias: Tensor | None, gain: float) -> Tens
 
 
 def _back(e: Tensor, weight: Tensor) -> Tensor:
-    few = weight.shape[-1] < _FEW < weight.shape[-2]
-    return e @ (weight.mT.contiguous().mT if few else weight)
+    rows, columns = weight.shape[-2:]
+    if rows == 1:
+        return e * weight
+    return e @ (weight.mT.contiguous().mT if columns < _FEW < rows else weight)
 
 
 def _weight(link: Link, e: Tensor, h: Tensor, more: Tensor | None = None) -> Tensor | None:

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from ..context import Context, Samples
 from ..game import CriticTerms, Game
 from ..reading import Reading, read
-from ..scores import Critic, Scores, join, once, split
+from ..scores import Critic, Scores, once
 from ..slopes import AUTOGRAD, Pull, Slopes, Tensors, nodes, pull_of, twice
 from .apart import Watch
-from .chain import Chained, NoChain, Pass, chained
+from .chain import Chained, Looks, NoChain, chained
 from .graph import unknown_node
 from .merged import Box
 from .rules import Merge
@@ -140,7 +140,7 @@ def joined(
     """Return what is found with all batches in one pass; two where some need no input gradient."""
     scores: dict[str, Scores] = {}
     with once(critic):
-        for names, _ in _groups(game, points):
+        for names, _ in groups_of(game, points):
             # One batch alone needs no watch.
             seen = _watched(critic, game.outputs.reading) if len(names) > 1 else critic
             scores |= game.look(seen, _together(points, names), at=at)
@@ -154,7 +154,7 @@ def merged(
     scores: dict[str, Scores] = {}
     boxes: list[tuple[tuple[str, ...], Box | None]] = []
     with once(critic):
-        for names, sloped in _groups(game, points):
+        for names, sloped in groups_of(game, points):
             box = Box() if sloped else None
             slopes = AUTOGRAD if box is None else Merging(box)
             scores |= game.look(critic, _together(points, names), at=at, slopes=slopes)
@@ -180,32 +180,19 @@ def chain(
 ) -> Found:
     """Return all gradients of a chain of linear layers and activations, in closed form."""
     known = chain_of(critic, next(iter(points.values())))
-    scores: dict[str, Scores] = {}
-    passes: list[tuple[tuple[str, ...], Pass]] = []
+    batches = {name: samples.x for name, samples in _together(points, tuple(points)).items()}
     with once(critic):
         links = known.links()
     with torch.no_grad():
-        for names, sloped in _groups(game, points):
-            together = join(_together(points, names))
-            run = Pass(links, together.x.flatten(1))
-            slope = run.slope().view_as(together.x) if sloped else None
-            whole = Scores(together.x, run.out.squeeze(-1), slope)
-            parts = split(whole, [len(points[name].x) for name in names])
-            scores |= zip(names, parts, strict=True)
-            passes.append((names, run))
-    terms, pulls = _outer(game, {name: scores[name] for name in points}, at, scale)
-    roots = [t for weight, bias, _ in links for t in (weight, bias)]
-    ends: list[tuple[Tensor | None, Tensor | None]] = []
+        looks = Looks(links, batches, groups_of(game, points))
+    scores = {
+        name: Scores(x, looks.logits[name], looks.slopes.get(name)) for name, x in batches.items()
+    }
+    terms, pulls = _outer(game, scores, at, scale)
+    c = {name: pull.logits for name, pull in pulls.items()}
+    v = {name: pull.gradient for name, pull in pulls.items() if pull.gradient is not None}
     with torch.no_grad():
-        for names, run in passes:
-            c = torch.cat([pulls[name].logits for name in names]).unsqueeze(-1)
-            slopes = [g for name in names if (g := pulls[name].gradient) is not None]
-            if slopes:
-                found = run.penalized(c, torch.cat(slopes).flatten(1))
-            else:
-                found = run.pulled(c)[1:]
-            ends += zip(roots, found, strict=True)
-    return Found(terms, *rooted(ends))
+        return Found(terms, *rooted(looks.gradients(c, v)))
 
 
 def chain_of(critic: Critic, first: Samples) -> Chained:
@@ -341,7 +328,7 @@ def precise(device: torch.device) -> Iterator[None]:
         torch.backends.cudnn.allow_tf32 = convolutions
 
 
-def _groups(game: Game, points: Points) -> list[tuple[tuple[str, ...], bool]]:
+def groups_of(game: Game, points: Iterable[str]) -> list[tuple[tuple[str, ...], bool]]:
     """Return the points that need the input gradient, and those that do not.
 
     A penalty is paid for where it looks only.

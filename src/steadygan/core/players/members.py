@@ -14,10 +14,12 @@ from torch.func import functional_call, vmap
 
 from ..context import Context
 from ..game import Game
-from ..gradients.paths import terms_of
+from ..gradients.chain import Chained, Looks, applied
+from ..gradients.paths import groups_of, leaf_of, parts_of, terms_of, value_of
 from ..gradients.tracing import Tree, to_terms, to_tree
+from ..scores import Scores
 from ..slopes import FUNC
-from .base import PLAYERS, Batch, Name, Values
+from .base import PLAYERS, Batch, Name, Values, generate
 from .values import FunctionalPlayers
 
 Asked = tuple[str, torch.Size, torch.dtype, torch.device]
@@ -60,8 +62,8 @@ class Replay:
 class Stacked:
     """One player of all members: its module, and values with a leading axis of members."""
 
-    def __init__(self, module: nn.Module, values: Values) -> None:
-        self._module, self.values = module, values
+    def __init__(self, module: nn.Module, values: Values, chain: Chained | None = None) -> None:
+        self._module, self.values, self.chain = module, values, chain
 
     def __call__(self, *inputs: Tensor) -> Tensor:
         """Return every member's output at its own inputs."""
@@ -70,11 +72,16 @@ class Stacked:
 
     def apply(self, function: Callable[..., Any], *inputs: Any) -> Any:
         """Return ``function(network, *inputs)`` of every member."""
-        return vmap(
-            lambda values, *inputs: function(
-                lambda *x: functional_call(self._module, values, x), *inputs
-            )
-        )(self.values, *inputs)
+        return vmap(lambda values, *inputs: function(lambda *x: self._one(values, x), *inputs))(
+            self.values, *inputs
+        )
+
+    def _one(self, values: Values, inputs: Sequence[Tensor]) -> Tensor:
+        if self.chain is None:
+            return functional_call(self._module, values, tuple(inputs))  # type: ignore[no-any-return]
+        (x,) = inputs
+        out = applied(self.chain.links(values), x.flatten(1))
+        return out.view(len(x), *self.chain.shape)
 
 
 class Members(FunctionalPlayers):
@@ -82,6 +89,7 @@ class Members(FunctionalPlayers):
 
     given: everything that a gradient depends on, stacked. asked: where the draws that the game asks
     for are noted, instead of made. share: of each batch, the part that gradient penalties look at.
+    chains: of the networks that are to be taken in closed form.
     """
 
     keeps_graph = False
@@ -95,6 +103,7 @@ class Members(FunctionalPlayers):
         given: Tree,
         asked: list[Asked] | None,
         share: float = 1.0,
+        chains: Mapping[Name, Chained] | None = None,
     ) -> None:
         real, latent, *labels = given["batch"]
         self.batch = Batch(real, latent, (labels[0], labels[1]) if labels else None)
@@ -117,19 +126,63 @@ class Members(FunctionalPlayers):
             list(given.get("draws", [])),
             asked,
         )
-        self._share = share
+        self._share, self._chains = share, chains or {}
         self._later: dict[str, Tensor] = {}
 
     def gradient(self, player: Name, batch: Batch) -> Values:
         """Return the stacked gradients; the other player's values need no graph."""
         other = PLAYERS[1 - PLAYERS.index(player)]
         self.point[other] = {key: p.detach() for key, p in self.point[other].items()}
+        if player == "critic" and player in self._chains:
+            return self._critic_in_closed_form(self._chains[player], batch)
         return super().gradient(player, batch)
+
+    def _critic_in_closed_form(self, chain: Chained, batch: Batch) -> Values:
+        critic = self._network("critic", self.point)
+        fake = generate(self._network("generator", self.point), batch)
+
+        def points(network: Any, game: Game, context: Context, real: Tensor, fake: Tensor) -> Any:
+            found = parts_of(game, game.points(real, fake, at=context), self._share)
+            return {name: samples.x for name, samples in found.items()}
+
+        batches: Values = self._each(critic, points, batch.real, fake)
+        with torch.no_grad():
+            looks = Looks(chain.links(critic.values), batches, groups_of(self.game, batches))
+        leaves = {
+            kind: {name: leaf_of(t) for name, t in given.items()}
+            for kind, given in (("logits", looks.logits), ("gradient", looks.slopes))
+        }
+
+        def value(network: Any, game: Game, context: Context, given: Tree) -> Any:
+            scores = {
+                name: Scores(x, given["logits"][name], given["gradient"].get(name))
+                for name, x in given["x"].items()
+            }
+            terms = value_of(game, scores, context)
+            return to_tree(terms), game.observe(terms.scores, context.memory)
+
+        terms, self._later = self._each(critic, value, {"x": batches, **leaves})
+        self.terms = to_terms(terms)
+        ends = [t for given in leaves.values() for t in given.values()]
+        pulls = iter(
+            torch.autograd.grad(
+                self.terms.loss.sum(), ends, allow_unused=True, materialize_grads=True
+            )
+        )
+        c, v = ({name: next(pulls) for name in given} for given in leaves.values())
+        of: dict[int, Tensor] = {}
+        with torch.no_grad():
+            for t, g in looks.gradients(c, v):
+                of[id(t)] = of[id(t)] + g if id(t) in of else g
+        self._observe()
+        values = self.point["critic"]
+        return {key: of.get(id(p), torch.zeros_like(p)) for key, p in values.items()}
 
     def _network(self, player: Name, point: Mapping[Name, Values]) -> Stacked:
         return Stacked(
             self.generator if player == "generator" else self.critic,
             {**self._rest[player], **point[player]},
+            self._chains.get(player),
         )
 
     def _critic_loss(self, critic: Any, batch: Batch, fake: Tensor) -> Tensor:
@@ -155,12 +208,12 @@ class Members(FunctionalPlayers):
         self.generator_loss = self._each(critic, one, batch.real, fake, *(batch.labels or ()))
         return self.generator_loss.sum()
 
-    def _each(self, critic: Stacked, function: Callable[..., Any], *inputs: Tensor) -> Any:
+    def _each(self, critic: Stacked, function: Callable[..., Any], *inputs: Any) -> Any:
         """Return ``function(network, game, context, *inputs)`` of every member, with its draws."""
         used = 0
 
         def one(
-            network: Any, strengths: Values, memory: Values, draws: list[Tensor], *inputs: Tensor
+            network: Any, strengths: Values, memory: Values, draws: list[Tensor], *inputs: Any
         ) -> Any:
             nonlocal used
             source = Replay(draws) if self._asked is None else Recorder(self._asked)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import torch
@@ -21,6 +22,7 @@ from torch.utils import _pytree as pytree
 from ..context import Context, Samples
 from ..errors import SteadyganError
 from ..game import Game
+from ..gradients.chain import Chained, NoChain, chained
 from ..gradients.tracing import Tree, compile_tree, to_terms, to_tree
 from ..schedules import Strength, told
 from ..scores import score
@@ -79,7 +81,8 @@ class FleetPlayers(OptimizerPlayers):
     returns a batch whose tensors have a leading axis of members (K, B, ...). rngs: a member's
     generator of noise each. optimizers: elementwise ones over the stacked parameters;
     rates: a learning rate a member, for each player. penalty_every, penalty_share: as of one GAN.
-    compiled: trace the gradients once and let ``torch.compile`` fuse them.
+    chains: whether networks that are chains get their gradients in closed form, as by the ``chain``
+    path of one GAN. compiled: trace the gradients once and let ``torch.compile`` fuse them.
     alive: (K,) bool; a member that is not (or whose loss or gradient is no longer finite, which
     ends it) stays where it is. terms, generator_loss, context.memory: as of one GAN, with the
     leading axis of members.
@@ -101,6 +104,7 @@ class FleetPlayers(OptimizerPlayers):
         penalty_every: int = 1,
         penalty_share: float = 1.0,
         compiled: bool = False,
+        chains: bool = False,
     ) -> None:
         super().__init__(
             game_of(games),
@@ -111,6 +115,7 @@ class FleetPlayers(OptimizerPlayers):
             optimizers=optimizers,
             penalty_every=penalty_every,
             penalty_share=penalty_share,
+            chains=chains,
         )
         self.rngs, self.compiled = rngs, compiled
         first = next(generator.parameters())
@@ -250,6 +255,8 @@ class FleetPlayers(OptimizerPlayers):
 
     def _plan(self, game: Game, method: str, settings: tuple[Any, ...], given: Tree) -> _Plan:
         trainable = {name: list(self.values(name)) for name in PLAYERS}
+        closed = self.chains and method == "gradient" and not game.regularize_generator
+        chains = self._chained(given) if closed else {}
         asked: list[Asked] = []
 
         def pure(given: Tree) -> Tree:
@@ -261,6 +268,7 @@ class FleetPlayers(OptimizerPlayers):
                 given,
                 None if "draws" in given else asked,
                 self.penalty_share if method == "gradient" else 1.0,
+                chains,
             )
             # The one method that is told the player before the batch.
             arguments = (
@@ -306,6 +314,18 @@ class FleetPlayers(OptimizerPlayers):
         return _Plan(
             asked, compile_tree(pure, {**given, "draws": [self._like(*each) for each in asked]})
         )
+
+    def _chained(self, given: Tree) -> dict[Name, Chained]:
+        """Return the networks that are chains of one sample's vectors, by player."""
+        real, latent, *labels = given["batch"]
+        found: dict[Name, Chained] = {}
+        for name, x in zip(PLAYERS, (latent, real), strict=True):
+            with suppress(NoChain):
+                chain = chained(getattr(self, name), x.ndim - 1)
+                own = all(f"{path}.weight" in given["states"][name] for _, path, _ in chain.layers)
+                if own and not labels:
+                    found[name] = chain
+        return found
 
     def _now(self, play: _Play) -> Values:
         """Return every strength at the present progress, (K,) each."""
