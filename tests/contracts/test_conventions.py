@@ -23,11 +23,15 @@ TABLE = {
     "lecam": 20,
     "lucidrains-stylegan2": 5,  # 10 E||grad D||^2 on both batches, in one of four steps
     "soundstream": 20,
+    "apt": 2 * 10 * 0.01**2,
+    "fastgen": 2 * 10 * 0.1**2,
+    "self-forcing": 10,
+    "stable-audio": 10 * 0.05**2,
 }
 
 
 def test_the_table_is_complete():
-    assert {name: convert_gamma(name, 10) for name in CONVENTIONS} == TABLE
+    assert {name: convert_gamma(name, 10) for name in CONVENTIONS} == pytest.approx(TABLE)
 
 
 # Each codebase's own expression, for slopes g (B, d), logits on real and on fake samples, and its
@@ -65,7 +69,40 @@ THEIRS = {
 }
 
 
-@pytest.mark.parametrize("source", CONVENTIONS)
+# What those add that move samples by noise, from logits (B, K) before and after, for each batch.
+MOVED = {
+    "apt": lambda d, sigma, c: c * d.square().sum(1).mean(),
+    "fastgen": lambda d, sigma, c: c * d.square().mean(),
+    "self-forcing": lambda d, sigma, c: 0.5 * c * (d / sigma).square().mean(),
+    "stable-audio": lambda d, sigma, c: c * d.square().sum(1).mean() / 2,
+}
+
+
+@pytest.mark.parametrize(("source", "theirs"), MOVED.items())
+@pytest.mark.parametrize("positions", [1, 3])
+def test_noise_that_others_add_comes_to_the_same_at_the_same_draws(source, theirs, positions):
+    if source == "apt" and positions > 1:
+        pytest.skip("its critic has one logit")
+    (real, fake), weight = checks.batches(), torch.tensor([[1.3, -0.4, 2.0]] * positions).double()
+    critic = lambda x: (x @ (weight.T + torch.arange(positions))).tanh()  # noqa: E731
+    uniforms = torch.rand(6, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    signs = 2 * (uniforms < 0.5).double() - 1
+    sigma, names = 0.3, CONVENTIONS[source].regularizer.split(", ")
+    gamma = convert_gamma(source, 0.35, positions=positions, sigma=sigma)
+    game = Game("wasserstein", [f"{name}:gamma={gamma},sigma={sigma}" for name in names])
+    found = game.critic_terms(
+        critic, real, fake, at=checks.Context(rng=checks.Fixed(None, uniforms))
+    )
+    samples = (real, fake)[: len(names)]
+    expected = sum(theirs(critic(x + sigma * signs) - critic(x), sigma, 0.35) for x in samples)
+    torch.testing.assert_close(found.penalty, expected)
+    with pytest.raises(SteadyganError, match="each logit"):
+        convert_gamma(source, 1, outputs="mean")
+    with pytest.raises(SteadyganError, match="no sigma"):
+        convert_gamma("r3gan", 1, sigma=0.1)
+
+
+@pytest.mark.parametrize("source", [name for name in CONVENTIONS if name not in MOVED])
 def test_converted_strengths_give_the_same_penalty(source):
     real, fake = checks.batches()
     g = torch.linspace(-1.3, 2.1, 18, dtype=torch.float64).reshape(6, 3)

@@ -31,6 +31,8 @@ DAMPING: dict[str, Callable[..., float] | Refused] = {
     "r2": lambda gamma: gamma,
     "r1r2": lambda gamma: 2 * gamma,
     "gp0": lambda gamma: gamma,
+    "isotropic-r1": lambda gamma: gamma,  # signs: (psi sigma e)^2 / sigma^2 = psi^2
+    "isotropic-r2": lambda gamma: gamma,
     "js": lambda gamma: gamma / 2,  # both weights are 1/4 at logit 0
     "f-gan": lambda gamma, divergence="gan": gamma * WEIGHT[divergence],
     "lecam": lambda gamma: 0.0,  # of third order at the equilibrium

@@ -335,14 +335,19 @@ class ConvertGamma:
     Examples:
       steadygan convert-gamma --from gan-stability 10
       steadygan convert-gamma --from gan-stability 10 --outputs each --positions 900
+      steadygan convert-gamma --from apt 100 --sigma 0.1
     """
 
     strength: Annotated[float, tyro.conf.Positional, positional("C", "the strength over there")]
     source: Annotated[str, arg("NAME", "of the codebase; an unknown one lists all", name="from")]
     outputs: Annotated[
-        str, arg("RULE", "of a critic of many logits, penalized here: sum, each or mean")
-    ] = "sum"
+        str | None,
+        arg("RULE", "of a critic of many logits, penalized here: sum, each or mean"),
+    ] = None
     positions: Annotated[int, arg("K", "logits of one output of that critic")] = 1
+    sigma: Annotated[
+        float | None, arg("S", "size of the noise, where that codebase moves samples by noise")
+    ] = None
     json: Json = False
 
     def run(self) -> int:
@@ -350,9 +355,15 @@ class ConvertGamma:
         from ..core.conventions import CONVENTIONS, convert_gamma
 
         gamma = convert_gamma(
-            self.source, self.strength, outputs=self.outputs, positions=self.positions
+            self.source,
+            self.strength,
+            outputs=self.outputs,
+            positions=self.positions,
+            sigma=self.sigma,
         )
         there = CONVENTIONS[self.source]
+        sigma = there.sigma if self.sigma is None else self.sigma
+        rule = self.outputs or ("sum" if sigma is None else "each")
         if self.json:
             told = {
                 "gamma": gamma,
@@ -361,10 +372,25 @@ class ConvertGamma:
                 "factor": there.factor,
                 "term": there.term,
                 "regularizer": there.regularizer,
-                "outputs": self.outputs,
+                "outputs": rule,
                 "positions": self.positions,
+                **({} if sigma is None else {"sigma": sigma}),
             }
             print(json.dumps(told))
+        elif sigma is not None:
+            names = there.regularizer.split(", ")
+            specs = (f"{name}:gamma={gamma:g},sigma={sigma:g}" for name in names)
+            exact = (f"{name.removeprefix('isotropic-')}:gamma={gamma:g}" for name in names)
+            say(
+                f"gamma = {gamma:g}",
+                f"{self.source} adds {there.term} with c = {self.strength:g}, sigma = {sigma:g} and"
+                f" normal e ({there.source}).",
+                "Here the penalty is gamma/2 E(D(x + sigma e) - D(x))^2 / sigma^2, a mean over"
+                f" logits, and e are signs, whose mean is the same to the lowest order in sigma:"
+                f" {' '.join(specs)}.",
+                "What it approximates, for critics that can be differentiated twice:"
+                f" {' '.join(exact)}.",
+            )
         else:
             one = there.factor * self.strength
             say(
@@ -374,7 +400,7 @@ class ConvertGamma:
                 f" {one:g}: {there.regularizer}:gamma={one:g}.",
             )
             if self.positions > 1:
-                say(*_of_many(self.outputs, self.positions, one, gamma))
+                say(*_of_many(rule, self.positions, one, gamma))
         return 0
 
 

@@ -250,15 +250,15 @@ class Game:
     ) -> dict[str, Samples]:
         """Return the samples at which the critic is evaluated, by name.
 
-        They are 'real' and 'fake', smoothed, and every point of a penalty.
+        They are 'real' and 'fake', smoothed, and what penalties look at besides.
         """
         y_real, y_fake = labels or (None, None)
-        ours, theirs = (
-            self._smooth(Samples(real, y_real), at),
-            self._smooth(Samples(fake, y_fake), at),
-        )
-        names = dict.fromkeys(("real", "fake", *self.where))
-        return {name: POINTS[name](ours, theirs, at) for name in names}
+        ours = self._smooth(Samples(real, y_real), at)
+        theirs = self._smooth(Samples(fake, y_fake), at)
+        points = {name: POINTS[name](ours, theirs, at) for name in ("real", "fake", *self.where)}
+        for regularizer in self.regularizers:
+            points |= regularizer.beside(ours, theirs, at)
+        return points
 
     def value(
         self,

@@ -83,11 +83,15 @@ class Regularizer:
         """Whether it depends on generated samples: by its points, or by both batches' logits."""
         return not self.where or not set(self.where) <= {"real", "around-real"}
 
+    def beside(self, real: Samples, fake: Samples, context: Context) -> dict[str, Samples]:
+        """Return further samples whose logits it compares, by names of their own."""
+        return {}
+
     def penalty(self, scores: Mapping[str, Scores], context: Context) -> Tensor:
         """Return the penalty, 0-d.
 
-        ``scores`` holds 'real', 'fake' and every point of ``where``, the latter with their
-        gradient.
+        ``scores`` holds 'real', 'fake', what is ``beside`` them, and every point of ``where``, the
+        latter with their gradient.
         """
         raise NotImplementedError
 

@@ -34,7 +34,7 @@ T = TypeVar("T", bound=type)
 KINDS: dict[str, tuple[str, ...]] = {
     "objective": ("core.objectives",),
     "divergence": ("core.divergences",),
-    "regularizer": ("core.regularizers",),
+    "regularizer": ("core.regularizers", "core.isotropic"),
     "smoothing": ("core.smoothing",),
     "outputs": ("core.outputs",),
     "constraint": ("core.constraints",),

@@ -81,7 +81,6 @@ def differences(
 ) -> Found:
     """Return what is found with each batch on its own, and twice more along what pulls at it."""
     x = next(iter(points.values())).x
-    known = _steps.get(critic)
     looking, plain = Differing(), list[tuple[Tensor, Tensor]]()
     with once(critic), precise(x.device):
         scores: dict[str, Scores] = {}
@@ -91,7 +90,7 @@ def differences(
             scores |= game.look(seen, here, at=at, slopes=looking)
         terms = value_of(game, scores, at)
         looks = looking.looks
-        if known is None and (kink := next(filter(None, (look.kink for look in looks)), "")):
+        if critic not in _steps and (kink := next(filter(None, (look.kink for look in looks)), "")):
             raise NotExact(
                 f"{kink} has kinks, and a difference across them is wrong by multiples of the"
                 " penalty's gradient"
@@ -101,14 +100,7 @@ def differences(
             (out, pull) for (out, _), pull in zip(plain, of_plain, strict=True)
         ]
         with _unmoved(critic):
-            if known is None or known.dtype != x.dtype:
-                known = _chosen(critic, looks, x.dtype)
-            found = [look.differ(known.size) for look in looks]
-            if _common(critic, _slip(found)) > max(10 * known.slip, SLIPS):
-                # The critic has changed since.
-                known = _chosen(critic, looks, x.dtype)
-                found = [look.differ(known.size) for look in looks]
-            for look, taken in zip(looks, found, strict=True):
+            for look, taken in zip(looks, _taken(critic, looks, x.dtype), strict=True):
                 pairs += look.whole(taken)
     return Found(terms, *_rooted(pairs), precise=True)
 
@@ -250,6 +242,21 @@ def _pull_back(
         along = [(slope, next(pulls)) for _, slope in look.asked]
         look.along = [torch.zeros_like(slope) if v is None else v for slope, v in along]
     return list(pulls)
+
+
+def _taken(
+    critic: Critic, looks: Sequence[Look], dtype: torch.dtype
+) -> Sequence[Sequence[Difference]]:
+    """Return the differences of every look at the step that holds for the critic as it is now."""
+    if not looks:
+        return ()
+    known = _steps.get(critic)
+    if known is not None and known.dtype == dtype:
+        found = [look.differ(known.size) for look in looks]
+        if not _common(critic, _slip(found)) > max(10 * known.slip, SLIPS):
+            return found
+    size = _chosen(critic, looks, dtype).size
+    return [look.differ(size) for look in looks]
 
 
 def _chosen(critic: Critic, looks: Sequence[Look], dtype: torch.dtype) -> Step:
