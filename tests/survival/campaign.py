@@ -21,7 +21,9 @@ from collections import Counter
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
+import numpy as np
 import torch
+from PIL import Image
 
 from steadygan.cli import main
 from steadygan.runs.environment import environment
@@ -36,7 +38,21 @@ KINDS = {
     "an MLP with R1 and a moving average": (
         "train line2d --network mlp:width=4 --regularizer r1:gamma=1 --ema 0.9".split() + STEPS
     ),
+    "a conditional one on images of 16 x 16": (
+        "train images --data {images} --resolution 16 --conditional --network mlp:width=4".split()
+        + STEPS
+    ),
 }
+
+
+def draw_images(folder: Path) -> None:
+    """Make PNGs of two classes."""
+    rng = np.random.default_rng(0)
+    for kind in ("dark", "light"):
+        (folder / kind).mkdir(parents=True)
+        for i in range(8):
+            pixels = rng.integers(0, 128, (16, 16, 3), dtype=np.uint8) + 127 * (kind == "light")
+            Image.fromarray(pixels.astype(np.uint8)).save(folder / kind / f"{i}.png")
 
 
 def child(argv: list[str]) -> int:
@@ -53,8 +69,14 @@ def campaign(kills: int, seed: int = 0) -> dict[str, object]:
     """Kill that often and return what came of it."""
     rng, counts, wrong = random.Random(seed), Counter[str](), []
     place = Path(tempfile.mkdtemp())
+    draw_images(place / "images")
+    os.environ["STEADYGAN_CACHE"] = str(place / "cache")
+    kinds = {
+        kind: [word.format(images=place / "images") for word in argv]
+        for kind, argv in KINDS.items()
+    }
     whole: dict[str, tuple[dict[str, object], float]] = {}
-    for kind, argv in KINDS.items():
+    for kind, argv in kinds.items():
         # Once here, so that no fork spends its time on imports.
         assert main([*argv, "--steps", "2", "--out", str(place / f"warm {kind}")]) == 0
         started = time.perf_counter()
@@ -62,7 +84,7 @@ def campaign(kills: int, seed: int = 0) -> dict[str, object]:
         whole[kind] = state(place / kind), time.perf_counter() - started
     number = 0
     while counts["kills"] + counts["terminations"] < kills:
-        kind = list(KINDS)[number % len(KINDS)]
+        kind = list(kinds)[number % len(kinds)]
         number += 1
         run, (wanted, seconds) = place / f"run-{number}", whole[kind]
         while True:
@@ -73,9 +95,9 @@ def campaign(kills: int, seed: int = 0) -> dict[str, object]:
             if begun and not resumes:
                 shutil.rmtree(run)  # killed before its first checkpoint: nothing is lost
                 counts["begun anew"] += 1
-            argv = ["resume", str(run)] if resumes else [*KINDS[kind], "--out", str(run)]
+            argv = ["resume", str(run)] if resumes else [*kinds[kind], "--out", str(run)]
             process = child(argv)
-            time.sleep(rng.uniform(0, 0.6 * seconds))
+            time.sleep(rng.uniform(0, 0.9 * seconds))
             gentle = rng.random() < 0.2
             done, status = os.waitpid(process, os.WNOHANG)
             if not done:
@@ -91,7 +113,7 @@ def campaign(kills: int, seed: int = 0) -> dict[str, object]:
         else:
             shutil.rmtree(run, ignore_errors=True)
     shutil.rmtree(place)
-    return {**counts, "wrong": wrong, "seed": seed}
+    return {**counts, "kinds": list(KINDS), "wrong": wrong, "seed": seed}
 
 
 if __name__ == "__main__":
