@@ -13,7 +13,7 @@ from steadygan.report import Run, comparison_picture, curves, write_report
 from steadygan.report.views import View, aligned
 from steadygan.runs.reading import Series
 
-HOSTILE = """<script>alert("x")</script><img src=x onerror=alert(1)> $\\frac{1}{ {{ 7*7 }} & '"""
+HOSTILE = """<script>alert("x")</script><img src=x onerror=alert(1)> $\\frac{1}{ {{ 7*7 }} & '\x1b[31m\x9b"""
 
 
 def config(problem="mixture3d", regularizer=(), **settings):
@@ -285,6 +285,7 @@ def test_everything_from_the_folder_is_escaped(tmp_path):
     page = shown(write_report(folder))
     assert page.count("<script") == 1 and "<img src=x" not in page and "<b>" not in page
     assert "&lt;script&gt;alert" in page and "{{ 7*7 }}" in page
+    assert not set(page) & {"\x1b", "\x9b"} and "?[31m?" in page
     assert comparison_picture([Run.read(folder)], tmp_path / "x.png").stat().st_size
 
 

@@ -26,6 +26,7 @@ _DIGITS = 300  # of a whole number, so that it can be a float too
 Row = dict[str, Any]
 
 
+_CONTROLS = {n: "?" for n in (*range(32), *range(127, 160)) if chr(n) not in "\n\t"}
 _NO_FILE = "it is no plain file"
 
 
@@ -91,9 +92,13 @@ def whole(path: Path) -> Iterator[IO[bytes]]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text; half a character, which JSON can spell and UTF-8 cannot, becomes a ``?``."""
+    """Write a text that no terminal obeys.
+
+    A control character becomes a ``?``, and so does half a character, which JSON can spell and
+    UTF-8 cannot.
+    """
     with whole(path) as file:
-        file.write(text.encode("utf-8", errors="replace"))
+        file.write(text.translate(_CONTROLS).encode("utf-8", errors="replace"))
 
 
 def write_json(path: Path, data: Any) -> None:
