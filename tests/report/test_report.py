@@ -13,7 +13,8 @@ from steadygan.report import Run, comparison_picture, curves, write_report
 from steadygan.report.views import View, aligned
 from steadygan.runs.reading import Series
 
-HOSTILE = """<script>alert("x")</script><img src=x onerror=alert(1)> $\\frac{1}{ {{ 7*7 }} & '\x1b[31m\x9b"""
+HOSTILE = """<script>alert("x")</script><img src=x onerror=alert(1)> $\\frac{1}{ {{ 7*7 }} & '"""
+HOSTILE += "\x1b[31m\x9b"
 
 
 def config(problem="mixture3d", regularizer=(), **settings):
