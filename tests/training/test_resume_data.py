@@ -11,6 +11,7 @@ from steadygan import SteadyganError
 from steadygan.cli import main
 from steadygan.problems.images import Images
 from steadygan.runs.config import Config
+from steadygan.runs.folder import RunFolder
 from steadygan.training import resume, train
 
 TINY = Config(network="mlp:width=4", steps=2, batch=4, latent=2)
@@ -116,3 +117,16 @@ def test_order_and_number_of_images_are_what_a_stream_continues_with(tmp_path):
     resume(tmp_path / "parted", steps=6, data=packed, show=False)
     one, other = ((tmp_path / n / "samples/step-00000006.png").read_bytes() for n in names)
     assert one == other
+
+
+def test_a_folder_does_not_raise_the_limit_of_what_is_unpacked(run):
+    """Which a stranger could have set; its reader can."""
+    path = run / "config.json"
+    about = json.loads(path.read_text())
+    about["problem"]["limit"] = 1e9
+    path.write_text(json.dumps(about))
+    assert RunFolder.open(run).describe().problem().limit == 1
+    assert main(["resume", str(run), "--steps", "4"]) == 0
+    assert json.loads(path.read_text())["problem"]["limit"] == 1
+    assert main(["resume", str(run), "--steps", "6", "--limit", "2"]) == 0
+    assert json.loads(path.read_text())["problem"]["limit"] == 2

@@ -38,6 +38,7 @@ class Resume:
             "where they lay, if they are the same",
         ),
     ] = None
+    limit: Annotated[float | None, arg("GIB", "images: what a file may unpack to", "1")] = None
     features: Annotated[
         str | None,
         arg("FILE.py:FUNCTION", "of --metrics, again: code that a run folder names is not run"),
@@ -80,6 +81,7 @@ class Resume:
                 self.path,
                 steps=self.steps,
                 data=data,
+                limit=self.limit,
                 features=self.features,
                 changes=changes,
                 start=self.start,

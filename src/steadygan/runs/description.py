@@ -16,6 +16,7 @@ from ..core.errors import SteadyganError, foreign
 from ..core.gradients import Decision
 from ..core.registry import lookup
 from ..problems.problem import Problem
+from ..problems.readers import Reading
 from .config import VARIED, Config, problem_from_json, problem_to_json
 from .environment import commit, environment
 from .format import CONFIG
@@ -115,7 +116,9 @@ class Description:
         setting = self.setting
         hints = get_type_hints(lookup("problem", setting["name"]))
         self._check({key: v for key, v in setting.items() if key != "name"}, hints)
-        return problem_from_json(setting)
+        # How much may be unpacked is its reader's to say, and not a folder's.
+        capped = {"limit": min(setting["limit"], Reading.limit)} if "limit" in setting else {}
+        return problem_from_json({**setting, **capped})
 
     def config_of(self, member: int) -> Config:
         """Return the configuration of one of many GANs.

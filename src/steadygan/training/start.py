@@ -181,6 +181,7 @@ def resume(
     *,
     steps: int | None = None,
     data: str | None = None,
+    limit: float | None = None,
     features: str | None = None,
     changes: Mapping[str, Any] | None = None,
     start: Path | str | None = None,
@@ -198,6 +199,7 @@ def resume(
         run: The run folder.
         steps: How many steps it shall have in the end, by default as it was planned.
         data: Where its data lie now, which may be others than those it began with.
+        limit: GiB that one of its files may unpack to, given again where that is more than usual.
         features: What it is measured in, given again where that is a file of one's own: a folder
             may be a stranger's, and what it names is not run.
         changes: New values of settings, by the names of ``Config``: regularizer, smoothing,
@@ -220,7 +222,7 @@ def resume(
     with held(folder.path):
         about = folder.describe()
         at, tree = _held(folder.path, start)
-        problem, other = _found_again(about, data, show)
+        problem, other = _found_again(about, data, limit, show)
         members, differs = changed(problem, about.members, changes or {}, steps)
         members = [replace(member, features=_trusted(about, features, judge)) for member in members]
         ended = (folder.path / STATUS).is_file() and folder.read(STATUS).get("state")
@@ -293,7 +295,7 @@ def _trusted(about: Description, given: str | None, judge: Judge | None) -> str:
 
 
 def _found_again(
-    about: Description, data: str | None, show: Show
+    about: Description, data: str | None, limit: float | None, show: Show
 ) -> tuple[Problem, dict[str, Any]]:
     """Return a run's problem with its data read, and what is to be remembered of a change.
 
@@ -302,13 +304,15 @@ def _found_again(
             run's networks cannot take.
     """
     problem = about.problem()
-    if data is not None:
+    given = {"data": data, "limit": limit}
+    given = {name: value for name, value in given.items() if value is not None}
+    if given:
         if "data" not in about.setting:
             raise SteadyganError(
                 f"{about.folder} plays {about.setting['name']}, which makes its own samples: leave"
-                " the data out."
+                f" the {' and the '.join(given)} out."
             )
-        problem = problem_from_json({**about.setting, "data": data})
+        problem = problem_from_json({**problem_to_json(problem), **given})
     load(problem, show)
     with about.sound("what it says of its data"):
         changes = problem.changes(about.data) if about.data else []
