@@ -82,6 +82,13 @@ BAD_VALUES = {
     "train --config code2.yaml": "--features mine.py:f",
     "train --config damaged": "damaged",
     "train": "PROBLEM",
+    # tables
+    "table empty": "empty",
+    "table nowhere": "nowhere",
+    "table damaged": "damaged",
+    "table run --csv --json": "two formats",
+    "table run --out x.csv": "--csv",
+    "table run --csv --out file/x.csv": "file",
     # impossible values
     "train images --data data.npz --resolution 8 --batch 0": "batch",
     "train images --data data.npz --resolution 8 --steps -3": "steps",

@@ -31,6 +31,7 @@ from .reproduce import Reproduce
 from .resume import Resume
 from .runs import Demo, Report, Sample
 from .show import say
+from .table import Table
 from .theory import Analyze, ConvertGamma, Diagnose, List
 from .train import Train
 from .written import Validate, read
@@ -41,6 +42,7 @@ COMMANDS: dict[str, type[Command]] = {
     "resume": Resume,
     "sample": Sample,
     "report": Report,
+    "table": Table,
     "evaluate": Evaluate,
     "crosstest": Crosstest,
     "analyze": Analyze,

@@ -20,7 +20,6 @@ from .arguments import (
     arg,
     flag,
     fresh,
-    positional,
     spec,
     whereabouts,
     whole,
@@ -212,7 +211,7 @@ class Train:
     problem: Annotated[
         str,
         tyro.conf.Positional,
-        positional("PROBLEM", "what is played; see 'steadygan list problem'"),
+        arg("PROBLEM", "what is played; see 'steadygan list problem'", "that of --config"),
     ] = ""
     steps: Annotated[int | None, whole("N", "how long", OWN)] = None
     batch: Annotated[int | None, whole("N", "samples an update", OWN)] = None

@@ -1,0 +1,157 @@
+"""The command that shows many runs as one table: table."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from ..core.errors import SteadyganError
+from .arguments import arg, flag, positional
+from .show import say
+from .show import table as show
+
+if TYPE_CHECKING:
+    from ..runs.table import Table as Runs
+
+
+@dataclass(frozen=True)
+class Table:
+    """Show runs as one table: what differs, how each ended, its last numbers, each GAN a row.
+
+    A folder stands for all runs below it; the members of many GANs have a row each. Where runs
+    differ by the seed only, means over seeds and their 95 % intervals (Student's t) follow; for
+    programs they stand in every row. Settings of a spec have a column each, regularizer.gamma.
+
+    Examples:
+      steadygan table runs
+      steadygan table runs/plain runs/js --csv --out runs.csv
+      steadygan table runs --parquet --out runs.parquet
+      steadygan table runs --json
+    """
+
+    paths: Annotated[
+        tuple[Path, ...],
+        tyro.conf.Positional,
+        positional("DIR", "run folders, or folders that hold some"),
+    ]
+    csv: Annotated[bool, flag("comma-separated values")] = False
+    parquet: Annotated[bool, flag("Parquet, by pyarrow; pip install 'steadygan[table]'")] = False
+    json: Annotated[bool, flag("a list of objects")] = False
+    out: Annotated[Path | None, arg("FILE", "where to", "standard output")] = None
+
+    def run(self) -> int:
+        """Return the exit status."""
+        from ..runs.table import read_table
+
+        formats = {"csv": _csv, "parquet": _parquet, "json": _json}
+        asked = [name for name in formats if getattr(self, name)]
+        if len(asked) > 1:
+            raise SteadyganError(f"--{' and --'.join(asked)} are two formats: give one of them.")
+        if self.out is not None and not asked:
+            raise SteadyganError("--out needs a format: add --csv, --parquet or --json.")
+        if self.parquet and self.out is None and sys.stdout.isatty():
+            raise SteadyganError("Parquet is nothing to read in a terminal: add --out FILE.")
+        if not self.paths:
+            raise SteadyganError("table needs at least one folder.")
+        found = read_table(self.paths)
+        if not asked:
+            show_runs(found)
+            return 0
+        content = formats[asked[0]](found.records())
+        if self.out is None:
+            sys.stdout.flush()
+            sys.stdout.buffer.write(content)
+        else:
+            from ..runs.files import whole
+
+            with whole(self.out) as file:
+                file.write(content)
+            say(str(self.out))
+        return 0
+
+
+def show_runs(found: Runs) -> None:
+    """Print every run, and what seeds of one setting come to."""
+    heads = ["run", *found.shown, "seed", *found.metrics, "step", "state"]
+    cells = [
+        [
+            row.run if row.member is None else f"{row.run} {row.member}",
+            *(_word(row.settings.get(name)) for name in found.differing),
+            _word(row.seed),
+            *(_word(row.metrics.get(name)) for name in found.metrics),
+            _word(row.step),
+            row.state + (f": {row.reason}" if row.reason else ""),
+        ]
+        for row in found.rows
+    ]
+    show(heads, cells)
+    many = [group for group in found.groups if len(group) > 1]
+    if not many or not found.metrics:
+        return
+    say("")
+    rows = []
+    for group in many:
+        settings = [_word(group[0].settings.get(name)) for name in found.differing]
+        intervals = [found.interval(group, name) for name in found.metrics]
+        said = [f"{i.mean:.4g}\n[{i.low:.4g}, {i.high:.4g}]" if i else "" for i in intervals]
+        rows.append([*(settings or ["all"]), str(len(group)), *said])
+    show(
+        [*(found.shown or ["runs"]), "seeds", *found.metrics],
+        rows,
+        title="means over seeds, in brackets 95 % intervals",
+    )
+
+
+def _word(value: Any) -> str:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return "–"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _csv(records: Sequence[dict[str, Any]]) -> bytes:
+    file = io.StringIO()
+    writer = csv.DictWriter(file, list(records[0]), lineterminator="\n")
+    writer.writeheader()
+    for record in records:
+        writer.writerow({name: _harmless(value) for name, value in record.items()})
+    return file.getvalue().encode("utf-8", errors="replace")
+
+
+def _harmless(value: Any) -> Any:
+    """Return a cell that no spreadsheet takes for a formula."""
+    return f"'{value}" if isinstance(value, str) and value[:1] in tuple("=+-@\t\r") else value
+
+
+def _json(records: Sequence[dict[str, Any]]) -> bytes:
+    return (json.dumps(records, indent=2) + "\n").encode()
+
+
+def _parquet(records: Sequence[dict[str, Any]]) -> bytes:
+    try:
+        import pyarrow as arrow
+        from pyarrow import parquet
+    except ImportError as error:
+        raise SteadyganError(
+            "Parquet needs pyarrow: pip install 'steadygan[table]', or take --csv."
+        ) from error
+    columns = {}
+    for name in records[0]:
+        held = [record[name] for record in records]
+        kinds = {float if isinstance(v, int | float) else type(v) for v in held if v is not None}
+        if len(kinds) > 1:  # a number in one run, a word in another
+            held = [None if v is None else str(v) for v in held]
+        elif any(isinstance(v, float) for v in held):
+            held = [None if v is None else float(v) for v in held]
+        columns[name] = held
+    file = io.BytesIO()
+    parquet.write_table(arrow.table(columns), file)
+    return file.getvalue()
