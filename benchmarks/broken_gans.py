@@ -33,7 +33,7 @@ from steadygan.evaluation.distances import energy_distance
 from steadygan.runs.environment import environment
 
 STEPS, BATCH, LATENT = 200, 64, 8
-TRIAL_STEPS, TRIAL_SEEDS = 100, 4
+TRIAL_STEPS, TRIAL_SEEDS = 80, 4
 
 HEALTHY: dict[str, Any] = {
     "lr": (4e-3, 4e-3),
@@ -339,15 +339,15 @@ def broken(seed: int) -> Iterator[Case]:
             (r, {"variety": 4}),
         ],
         "critic-strong": [
-            (d, {"regularizers": (), "critic_steps": 5, "lr": (2e-4, 8e-3)}),
-            (r, {"regularizers": (), "critic_steps": 5, "lr": (2e-4, 8e-3)}),
-            (m, {"regularizers": (), "critic_steps": 5, "lr": (2e-4, 8e-3)}),
-            (d, {"regularizers": (), "critic_steps": 5, "critic_width": 256, "lr": (4e-4, 4e-3)}),
+            (d, {"regularizers": (), "critic_steps": 3, "lr": (2e-4, 8e-3)}),
+            (r, {"regularizers": (), "critic_steps": 3, "lr": (2e-4, 8e-3)}),
+            (m, {"regularizers": (), "critic_steps": 3, "lr": (2e-4, 8e-3)}),
+            (d, {"regularizers": (), "critic_steps": 3, "critic_width": 256, "lr": (4e-4, 4e-3)}),
             (r, {"regularizers": (), "lr": (1e-4, 1e-2)}),
         ],
         "critic-weak": [
             (d, {"lr": (2e-3, 2e-6)}),
-            (r, {"generator_steps": 20, "lr": (2e-3, 5e-4)}),
+            (r, {"generator_steps": 10, "lr": (2e-3, 5e-4)}),
             (m, {"lr": (2e-3, 1e-6)}),
             (d, {"generator_steps": 10, "lr": (2e-3, 1e-4)}),
             (m, {"lr": (4e-3, 5e-5)}),
@@ -427,7 +427,6 @@ def examined(case: Case) -> dict[str, Any]:
         trial_steps=TRIAL_STEPS,
         trial_seeds=TRIAL_SEEDS,
     )
-    asked = time.process_time() - began
     named, change = found.cause, found.change
     may = MAY_BE_CALLED.get(case.kind, {case.kind})
     result: dict[str, Any] = {
@@ -443,16 +442,11 @@ def examined(case: Case) -> dict[str, Any]:
         "figures": {fact.name: fact.figure for fact in found.facts},
     }
     if case.kind != "healthy":
-        after = []
         mended = None if change is None else case.changed(change.settings)
-        for seed in (case.seed, case.seed + 5000):
-            if mended is None:
-                break
-            before = trained if seed == case.seed else train(replace(case, seed=seed))
-            after.append((before.distance, train(replace(mended, seed=seed)).distance))
-        result["before_and_after"] = after
-        result["improved"] = bool(after) and sum(b for _, b in after) < sum(a for a, _ in after)
-    result["doctor_cpu_seconds"] = round(asked, 2)
+        after = None if mended is None else train(mended).distance
+        result["distance_after"] = after
+        result["improved"] = after is not None and after < trained.distance
+    result["cpu_seconds"] = round(time.process_time() - began, 2)
     return result
 
 
@@ -493,7 +487,8 @@ def main() -> None:
         rows.append(row)
         print(
             f"{case.kind:15} {case.problem:8} {'ok ' if row['right'] else 'NOT'} {row['named']}"
-            f" ({', '.join(row['wrong'])}) {row.get('before_and_after', row['distance'])}"
+            f" ({', '.join(row['wrong'])}) {row['distance']:.3g} ->"
+            f" {row.get('distance_after')}"
             f" | {row['advice'][:110]} | {row['doctor_cpu_seconds']} s",
             flush=True,
         )

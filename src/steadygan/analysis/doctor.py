@@ -95,7 +95,7 @@ class Diagnosis:
     def cause(self) -> str | None:
         """The name of the fact that explains what is wrong; None where nothing is.
 
-        Of suspicions that a trial has looked into, the one whose cure did best.
+        Of suspicions that a trial has looked into, the first one whose cure helped.
         """
         found = verdict.explains(self)
         return None if found is None else found.name

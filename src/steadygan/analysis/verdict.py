@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 UNDAMPED = 1e-3
 """Damping -Re/|λ| below which an eigenvalue turns for so long that it counts as not damped."""
 
+MATERIAL = 0.1
+"""The share of the distance that a change of a GAN of which nothing is wrong must take away."""
+
 LARGE_GAIN = 0.2
 """Share of its loss that the critic may gain by some steps of its own before it counts as far from
 its optimum."""
@@ -68,18 +71,24 @@ def advice(found: Diagnosis) -> str:
             f" {len(found.trial.arms) - 1} changes did better within the trial."
         )
     if best is not None:
-        return f"{best.words}."
+        more = "; not tried yet, --trial 5m measures it" if best.can_be_tried else ""
+        return f"{best.words}{more}."
     return _by_spectrum(found)
 
 
 def explains(found: Diagnosis) -> Fact | None:
-    """Return the fact that explains what is wrong; among suspicions the one whose cure did best."""
+    """Return the fact that explains what is wrong; of suspicions the first one whose cure helps."""
     first = cause(found.facts)
     if first is None or first.certain or found.trial is None or found.trial.best is None:
         return first
-    best = found.trial.best.settings
     suspected = [fact for fact in found.facts if fact.wrong]
-    return next((f for f in suspected for c in f.cures if _same(c, best)), first)
+    helped = (
+        fact
+        for fact in suspected
+        for arm in found.trial.better
+        if any(_same(cure, arm.settings) for cure in fact.cures)
+    )
+    return next(helped, first)
 
 
 def change(found: Diagnosis) -> Change | None:
@@ -87,6 +96,9 @@ def change(found: Diagnosis) -> Change | None:
     fact = explains(found)
     if found.trial is not None:
         better = found.trial.better
+        if fact is None:
+            least = MATERIAL * found.trial.base.mean
+            better = [a for a in better if a.difference and sum(a.difference) < -least]
         if fact is not None and fact.certain:
             # What was seen to be wrong is mended first, by what did not do worse.
             own = [a for a in found.trial.arms if any(_same(c, a.settings) for c in fact.cures)]
@@ -98,10 +110,11 @@ def change(found: Diagnosis) -> Change | None:
 
 
 def _same(cure: Change, settings: Mapping[str, Any]) -> bool:
-    """Return whether a trial's settings are a cure, from the start or not."""
-    return {k: v for k, v in cure.settings.items() if k != "anew"} == {
-        k: v for k, v in settings.items() if k != "anew"
-    }
+    """Return whether settings contain a cure, from the start or not."""
+    bare = {k: v for k, v in cure.settings.items() if k != "anew"}
+    if not bare:
+        return set(settings) == {"anew"}
+    return all(settings.get(k) == v for k, v in bare.items())
 
 
 def _by_spectrum(found: Diagnosis) -> str:
@@ -179,22 +192,16 @@ def plain(value: Any) -> Any:
 
 
 def _trial(found: Diagnosis) -> list[str]:
-    """Return what came out of a trial, the best first."""
+    """Return what a trial was."""
     if found.trial is None:
         return []
     made = found.trial
-    said = [
-        f"Tried on copies, {made.steps} steps with {made.seeds} seeds each ({made.metric} to the"
-        f" data; {made.start:.3g} at the start, {made.floor:.3g} between halves of the data):"
+    return [
+        f"{len(made.arms) - 1} changes were tried on copies, {made.steps} steps with"
+        f" {made.seeds} seeds each, and measured by the {made.metric} to the data:"
+        f" {made.start:.3g} at the start, {made.base.mean:.3g} as it is, {made.arms[0].mean:.3g} at"
+        f" best, {made.floor:.2g} between halves of the data."
     ]
-    for arm in made.arms:
-        gap = (
-            ""
-            if arm.difference is None
-            else f" ({arm.difference[0]:+.3g} ± {arm.difference[1]:.2g} against as it is)"
-        )
-        said.append(f"  {arm.mean:.3g}{gap}  {arm.words}")
-    return [*said, *made.notes]
 
 
 def _capital(sentence: str) -> str:

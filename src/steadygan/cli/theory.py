@@ -268,18 +268,18 @@ class Diagnose:
 def _tried(trial: Trial) -> None:
     """Print what came out of a trial, the best first."""
     rows, colours = [], []
-    better = {id(arm) for arm in trial.better}
+    longest = max(arm.mean for arm in trial.arms) or 1.0
     for arm in trial.arms:
         gap = arm.difference
         rows.append(
             (
                 arm.words,
-                f"{arm.mean:.3g}",
+                f"{arm.mean:.3g} " + "█" * round(12 * arm.mean / longest),
                 "" if gap is None else f"{gap[0]:+.2g} ± {gap[1]:.2g}",
-                "as it is" if gap is None else "better" if id(arm) in better else "not better",
+                arm.verdict,
             )
         )
-        colours.append("green" if id(arm) in better else "")
+        colours.append({"better": "green", "worse": "red"}.get(arm.verdict, ""))
     title = (
         f"{trial.steps} steps, {trial.seeds} seeds each, {trial.seconds:.0f} s: {trial.metric} to"
         f" the data ({trial.start:.3g} at the start, {trial.floor:.2g} between halves of the data)"

@@ -49,34 +49,40 @@ def to_try(gan: Gan, facts: Sequence[Fact], alternatives: Sequence[str] = ()) ->
     """Return the changes that a trial should compare, the most likely first.
 
     What is wrong is cured first; then come the alternatives that are tried in any case: the
-    regularizers, a tenth of the learning rates, more critic steps, a moving average. Where
-    something is wrong they start again, because a GAN that is lost seldom comes back, and starting
-    again is one of them.
+    regularizers, a tenth of the learning rates, more critic steps, a moving average. Where samples
+    have become alike they start again, because such a GAN seldom comes back; to start again alone
+    is one of them.
     """
     explains, found = cause(facts), list[Change]()
     wrong = [fact for fact in facts if fact.wrong]
     standing = [
         *(regularizer(gan, name) for name in alternatives),
         rates(gan, 0.1),
-        Change("more critic steps: alternating:critic_steps=5", MORE_STEPS),
         Change("keep a moving average of the generator: ema=0.99", {"ema": 0.99}),
     ]
+    if "critic-won" not in [fact.name for fact in wrong]:
+        standing.insert(-1, Change("more critic steps: alternating:critic_steps=5", MORE_STEPS))
     if explains is None:
         return standing
-    again = START_AGAIN
     if explains.certain:
-        found = [*explains.cures[:3], again]
+        found = [*explains.cures[:3], START_AGAIN]
+        if found[0].can_be_tried and not gan.game.regularizers:
+            found.append(explains.cures[0].with_also(standing[0]))
     else:
-        for fact in wrong:
-            found += [c.and_anew() for c in fact.cures[:3]]
-        found += [again, *(c.and_anew() for c in standing[:3])]
+        found = [*(c for fact in wrong for c in fact.cures[:4]), *standing]
+        if LOST & {fact.name for fact in wrong}:
+            found = [c.and_anew() for c in found]
+        found.insert(4, START_AGAIN)
     unique: dict[str, Change] = {}
     for change in found:
         unique.setdefault(repr(sorted(change.settings.items())), change)
     return [change for change in unique.values() if change.can_be_tried][:MOST]
 
 
-MOST = 8
+LOST = {"no-spread", "gradients"}
+"""Facts after which going on from the networks as they are seldom helps."""
+
+MOST = 7
 """How many changes a trial compares at most."""
 
 __all__ = ["LOOKED", "Fact", "cause", "to_try", "triage"]

@@ -61,16 +61,19 @@ def critic_won(seen: Seen) -> Fact:
         f"the critic has won: in {seen.order:.1%} of the pairs its logit is larger on the real"
         f" sample, and its loss is {seen.terms[0]:.3g}"
     )
-    gan, cures = seen.gan, list[Change]()
-    if _turns(seen) > 1:
-        cures.append(Change("one critic step for each of the generator's", EVENLY))
-    cures += [
-        regularizer(gan, PENALTIES[0]),
+    gan, ahead = seen.gan, _ahead(seen)
+    penalty = regularizer(gan, PENALTIES[0])
+    cures = [
+        penalty,
         rates(gan, {"critic": 0.1}),
         rates(gan, {"generator": 10.0}),
-        regularizer(gan, PENALTIES[1]),
         *(c for f in (10, 100) if (c := strengths(gan, f)) is not None),
     ]
+    if _turns(seen) > 1:
+        evenly = Change("one critic step for each of the generator's", EVENLY)
+        cures[1:1] = [evenly.with_also(penalty), evenly]
+    if ahead > 3:
+        cures.insert(0, rates(gan, {"generator": ahead}).with_also(penalty))
     return Fact("critic-won", seen.order, WON, wrong, said, False, tuple(cures))
 
 
@@ -87,15 +90,16 @@ def critic_weak(seen: Seen) -> Fact:
     )
     if seldom:
         said = f"the generator moves {1 / _turns(seen):.0f} times for each step of the critic"
-    gan = seen.gan
+    gan, ahead = seen.gan, _ahead(seen)
     cures = [
-        rates(gan, {"critic": 10.0}),
+        rates(gan, {"critic": max(10.0, 1 / ahead)}),
         Change("more critic steps: alternating:critic_steps=5", MORE_STEPS),
         rates(gan, {"generator": 0.1}),
         rates(gan, {"critic": 100.0}),
     ]
     if seldom:
-        cures.insert(0, Change("one critic step for each of the generator's", EVENLY))
+        evenly = Change("one critic step for each of the generator's", EVENLY)
+        cures = [evenly, evenly.with_also(cures[0]), *cures]
     return Fact("critic-weak", figure, WEAK, wrong, said, seldom, tuple(cures))
 
 
@@ -133,9 +137,10 @@ def rates_of_change(seen: Seen) -> Fact:
         said += f": {FAST:g} and more oversteps" if fast else f": below {SLOW:g} nothing is learnt"
     cures = []
     if wrong:
-        aimed = {name: AIM / max(moves[name], 1e-9) for name in fast or slow}
+        # One factor, so that the ratio of both stays where both are off.
+        factor = AIM / max(moves[name] for name in fast or slow)
         cures = [
-            rates(seen.gan, {name: f * by for name, by in aimed.items()}).and_anew()
+            rates(seen.gan, dict.fromkeys(fast or slow, f * factor)).and_anew()
             for f in (1.0, 0.3, 0.1)
         ]
     figure = max(moves.values()) if fast or not slow else min(moves[name] for name in slow)
@@ -180,6 +185,12 @@ def gradients(seen: Seen) -> Fact:
     )
     cures = (regularizer(seen.gan, PENALTIES[0]), rates(seen.gan, 0.1), START_AGAIN)
     return Fact("gradients", figure, EVEN, wrong, said, False, cures)
+
+
+def _ahead(seen: Seen) -> float:
+    """Return how many times as far as the generator's a step moves the critic's weights."""
+    moves = seen.first_moves
+    return max(moves["critic"], 1e-9) / max(moves["generator"], 1e-9)
 
 
 def _turns(seen: Seen) -> float:

@@ -20,8 +20,9 @@ SEEDS = 4
 ROUNDS = (20, 50, 100, 200, 400, 800, 1600, 3200, 6400)
 """After so many steps all are measured; the last whole round is what counts."""
 
-MATERIAL = 0.1
-"""The share of the distance that a change must take away, by the near end of its interval."""
+FEW, WORTH = 100, 1.3
+"""A trial of fewer steps takes fewer seeds and changes; how many times as many steps another round
+must make."""
 
 AS_IT_IS = "as it is"
 
@@ -52,6 +53,14 @@ class Arm:
     def mean(self) -> float:
         """The mean distance over the seeds."""
         return fmean(self.distances)
+
+    @property
+    def verdict(self) -> str:
+        """What its interval says: "better", "worse" or "undecided"; "" for the GAN as it is."""
+        if self.difference is None:
+            return ""
+        gap, half = self.difference
+        return "better" if gap + half < 0 else "worse" if gap - half > 0 else "undecided"
 
 
 @dataclass(frozen=True)
@@ -87,13 +96,8 @@ class Trial:
 
     @property
     def better(self) -> list[Arm]:
-        """The changes that did better by more than their interval and by a tenth, best first."""
-        least = MATERIAL * self.base.mean
-        return [
-            arm
-            for arm in self.arms
-            if arm.difference is not None and arm.difference[0] + arm.difference[1] < -least
-        ]
+        """The changes that did better by more than their interval, best first."""
+        return [arm for arm in self.arms if arm.verdict == "better"]
 
     @property
     def best(self) -> Arm | None:
@@ -168,18 +172,25 @@ def trial(
     groups = list(grouped(members))
     found = _measured(groups, ruler)
     start = fmean(found[0, seed] for seed in range(seeds))
-    made, whole = 0, False
+    counted, whole, began = 0, False, time.perf_counter()
     try:
-        for goal in sorted({*(r for r in ROUNDS if r < steps), steps}):
-            spent = time.perf_counter() - started
-            if made and spent * (1 + 0.9 * (goal - made) / made) > allowed:
+        _advance(groups)
+        made = 1
+        left = allowed - (time.perf_counter() - started)
+        arms, seeds, groups = _affordable(arms, groups, seeds, left, notes)
+        while made < steps:
+            now = time.perf_counter()
+            fits = made + int(0.9 * (allowed - (now - started)) * made / (now - began))
+            if made > 1 and fits < WORTH * made:
                 break
+            goal = min(steps, next((r for r in ROUNDS if r > made), steps))
+            goal = goal if made == 1 else min(goal, fits)
             for step in range(made, goal):
-                for group in groups:
-                    group.advance()
+                _advance(groups)
                 tell(round(1000 * _share(started, allowed, step, steps)), 1000)
-            found, made = _measured(groups, ruler), goal
-        whole = made == steps
+            found, counted = _measured(groups, ruler), goal
+            made = counted
+        whole = counted == steps
     except KeyboardInterrupt:
         notes.append("interrupted: what was measured until then counts")
     table = [[found[i, seed] for seed in range(seeds)] for i in range(len(arms))]
@@ -190,7 +201,7 @@ def trial(
     ranked.sort(key=lambda arm: arm.mean)
     return Trial(
         ranked,
-        made,
+        counted,
         seeds,
         round(time.perf_counter() - started, 2),
         start,
@@ -198,6 +209,27 @@ def trial(
         whole=whole,
         notes=notes,
     )
+
+
+def _advance(groups: Sequence[Group]) -> None:
+    for group in groups:
+        group.advance()
+
+
+def _affordable(
+    arms: list[Change], groups: list[Group], seeds: int, left: float, notes: list[str]
+) -> tuple[list[Change], int, list[Group]]:
+    """Return what a budget can train for a while: fewer seeds, then fewer changes."""
+    each = sum(group.seconds for group in groups) / (len(arms) * seeds)
+    if any(len(group.members) > 1 for group in groups) or each * len(arms) * seeds * FEW <= left:
+        return arms, seeds, groups
+    seeds = min(seeds, 2)
+    count = min(len(arms), max(3, int(left / (each * seeds * FEW))))
+    if count < len(arms):
+        late = "; ".join(change.words for change in arms[count:])
+        notes.append(f"not tried, for lack of time: {late}")
+    kept = [g for g in groups if g.members[0].arm < count and g.members[0].seed < seeds]
+    return arms[:count], seeds, kept
 
 
 def _share(started: float, allowed: float, step: int, steps: int) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -96,13 +97,18 @@ class Group:
         decay = first.change.settings.get("ema")
         self._average = Average(self.players.generator, float(decay)) if decay else None
         self._step = 0
-        self.lost = False
+        self.lost, self.seconds = False, 0.0
 
     def advance(self) -> None:
-        """Make a step of every member; one that leaves the finite numbers stays where it is."""
+        """Make a step of every member; one that leaves the finite numbers stays where it is.
+
+        ``seconds`` is then what it took.
+        """
         if self.lost:
             return
+        began = time.perf_counter()
         self._dynamics.step(self.players)
+        self.seconds = time.perf_counter() - began
         self._step += 1
         if self._average:
             self._average.update(self.players.generator, self._step)

@@ -59,6 +59,10 @@ class Change:
             return self
         return Change(f"{self.words}, from the start", {**self.settings, "anew": list(PLAYERS)})
 
+    def with_also(self, other: Change) -> Change:
+        """Return both changes as one."""
+        return Change(f"{self.words}, and {other.words}", {**self.settings, **other.settings})
+
     def applied(self, gan: Gan, seed: int = 0) -> Gan:
         """Return the GAN with this change, its networks copies.
 
@@ -100,7 +104,12 @@ START_AGAIN = Change("start again", {"anew": list(PLAYERS)})
 def rates(gan: Gan, factor: float | Mapping[Name, float]) -> Change:
     """Return the change of the learning rates by a factor, or by one for each player."""
     by = factor if isinstance(factor, Mapping) else dict.fromkeys(PLAYERS, factor)
-    lr = {name: float(f"{gan.lr[name] * by.get(name, 1.0):.2g}") for name in PLAYERS}
+    lr = {
+        name: float(f"{gan.lr[name] * by.get(name, 1.0):.1g}")
+        if by.get(name, 1.0) != 1
+        else gan.lr[name]
+        for name in PLAYERS
+    }
     moved = [name for name in PLAYERS if by.get(name, 1.0) != 1]
     size = "smaller" if all(by[name] < 1 for name in moved) else "larger"
     whose = "learning rates" if len(moved) == 2 else f"learning rate of the {moved[0]}"
