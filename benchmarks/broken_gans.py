@@ -489,7 +489,7 @@ def main() -> None:
             f"{case.kind:15} {case.problem:8} {'ok ' if row['right'] else 'NOT'} {row['named']}"
             f" ({', '.join(row['wrong'])}) {row['distance']:.3g} ->"
             f" {row.get('distance_after')}"
-            f" | {row['advice'][:110]} | {row['doctor_cpu_seconds']} s",
+            f" | {row['advice'][:110]} | {row['cpu_seconds']} s",
             flush=True,
         )
         text = {"first_seed": asked.seed, "environment": environment("cpu"), **summary(rows)}

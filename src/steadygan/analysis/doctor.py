@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -28,7 +29,7 @@ from .linearize import System, copied
 from .optimizers import not_a_map, preconditioner
 from .spectra import DENSE
 from .spectral import Spectral, spectral
-from .triage import LOOKED, Fact, to_try, triage
+from .triage import LOOKED, Fact, quiet, to_try, triage
 from .trials import ROUNDS, SEEDS, Tell, Trial
 from .trials.change import Change
 
@@ -124,6 +125,7 @@ class Diagnosis:
 
 @explained()
 @twice()
+@quiet()
 def diagnose(
     game: Game,
     generator: nn.Module,
@@ -253,20 +255,28 @@ def diagnose(
         )
     spectrum = speed = None
     products, notes, near = 0, [], True
-    if refused is None:
-        here = system(game)
-        # Six tenths for this game, the rest for the steps of the others.
-        spectrum, products = spectral(here, max(6 * budget // 10, LEAST))
-        notes = here.notes()
-        speed = _speed(system(game, dynamics="simultaneous", lr=1.0, scale=None, optimizers=None))
-        near = _near(here, spectrum)
-        if alternatives is None:
-            alternatives = () if wrong else PENALTIES
-        for name in alternatives:
-            added = replace(game, regularizers=(*game.regularizers, build("regularizer", name)))
-            others = max(4 * budget // 10 // len(alternatives), LEAST)
-            alternative[name], spent = spectral(system(added), others, alone=True)
-            products += spent
+    if alternatives is None:
+        alternatives = () if wrong else PENALTIES
+    try:
+        if refused is None:
+            here = system(game)
+            # Six tenths for this game, the rest for the steps of the others.
+            spectrum, products = spectral(here, max(6 * budget // 10, LEAST))
+            notes = here.notes()
+            speed = _speed(
+                system(game, dynamics="simultaneous", lr=1.0, scale=None, optimizers=None)
+            )
+            near = _near(here, spectrum)
+            for name in alternatives:
+                added = replace(game, regularizers=(*game.regularizers, build("regularizer", name)))
+                others = max(4 * budget // 10 // len(alternatives), LEAST)
+                alternative[name], spent = spectral(system(added), others, alone=True)
+                products += spent
+    except (SteadyganError, np.linalg.LinAlgError) as error:
+        if not wrong:
+            raise
+        # What is wrong is told all the same.
+        spectrum, refused = None, f"the networks as they are have none ({str(error).rstrip('.')})."
     return Diagnosis(
         game={
             "objective": spec(game.objective),

@@ -67,10 +67,14 @@ def gap(
     fake, critic = _generated(networks["generator"], batch), copied(original)
     trainable = [p for p in critic.parameters() if p.requires_grad]
     own = moved_to(optimizers["critic"], trainable) if optimizers else None
-    optimizer = own or torch.optim.SGD(trainable, rates["critic"])
+    # What does not train makes no steps.
+    steps = steps if trainable else 0
+    optimizer = own or torch.optim.SGD(trainable or [torch.zeros(0)], rates["critic"])
 
     def look() -> tuple[Tensor, list[Tensor], float]:
         loss = game.critic_loss(critic, batch.real, fake, labels=batch.labels, at=context())
+        if not loss.requires_grad or not trainable:
+            return loss, [torch.zeros_like(p) for p in trainable], 0.0
         pulls = list(
             torch.autograd.grad(loss, trainable, allow_unused=True, materialize_grads=True)
         )

@@ -6,7 +6,8 @@ In a fixed order, each with its figure, its threshold and changes that can be tr
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
 from ..gan import Gan
@@ -20,6 +21,15 @@ TOY = 50
 """Games of fewer parameters are played for their mathematics."""
 
 
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep core's warning of a critic that does not see its samples, which is a fact here."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "the critic's output does not depend", UserWarning)
+        yield
+
+
+@quiet()
 def triage(gan: Gan, count: int = LOOKED) -> list[Fact]:
     """Return every fact about a GAN, in the fixed order of ``facts.FACTS``.
 
@@ -28,14 +38,11 @@ def triage(gan: Gan, count: int = LOOKED) -> list[Fact]:
     what is not finite and what bounds the logits is looked at.
     """
     seen, found = Seen.of(gan, count), list[Fact]()
-    with warnings.catch_warnings():
-        # What core warns of is a fact here.
-        warnings.filterwarnings("ignore", "the critic's output does not depend", UserWarning)
-        for look in FACTS[:2] if seen.size < TOY else FACTS:
-            if (fact := look(seen)) is not None:
-                found.append(fact if fact.wrong else replace(fact, cures=()))
-                if fact.name == "non-finite" and fact.wrong:
-                    break
+    for look in FACTS[:2] if seen.size < TOY else FACTS:
+        if (fact := look(seen)) is not None:
+            found.append(fact if fact.wrong else replace(fact, cures=()))
+            if fact.name == "non-finite" and fact.wrong:
+                break
     return found
 
 
@@ -85,4 +92,4 @@ LOST = {"no-spread", "gradients"}
 MOST = 7
 """How many changes a trial compares at most."""
 
-__all__ = ["LOOKED", "Fact", "cause", "to_try", "triage"]
+__all__ = ["LOOKED", "Fact", "cause", "quiet", "to_try", "triage"]

@@ -126,7 +126,8 @@ def rates_of_change(seen: Seen) -> Fact:
     """Return the fact of learning rates far from what a step can take."""
     moves = seen.first_moves
     fast = [name for name in PLAYERS if moves[name] > FAST]
-    slow = [name for name in PLAYERS if moves[name] < SLOW and not fast]
+    # A player that no gradient reaches is another fact's.
+    slow = [name for name in PLAYERS if 0 < moves[name] < SLOW and not fast]
     said = " and ".join(
         f"a first step at {seen.gan.lr[name]:g} moves the {name}'s weights by {moves[name]:.2g} of"
         " their size"

@@ -85,6 +85,12 @@ class Change:
                 networks[name].train()
         if s.get("logits"):
             networks["critic"] = without_end(networks["critic"], gan.data.real[:2])
+        lr = dict(s.get("lr", gan.lr))
+        for name, network in networks.items():
+            if not any(p.requires_grad for p in network.parameters()):
+                # A player that trains nothing stands still at a rate of 0.
+                network.requires_grad_()
+                lr[name] = 0.0
         game = gan.game
         if "regularizers" in s:
             game = Game(game.objective, list(s["regularizers"]), game.smoothing, game.constraint)
@@ -93,7 +99,7 @@ class Change:
             game=game,
             generator=networks["generator"],
             critic=networks["critic"],
-            lr=dict(s.get("lr", gan.lr)),
+            lr=lr,
             dynamics=s.get("dynamics", gan.dynamics),
         )
 
