@@ -20,6 +20,7 @@ from steadygan.evaluation.distances import (
     frechet_distance,
     inception_score,
     kernel_distance,
+    manifolds,
     nearest_neighbours,
     precision_recall,
     sliced_wasserstein,
@@ -66,6 +67,8 @@ def test_the_blocks_do_not_show(monkeypatch):
     monkeypatch.setattr("steadygan.evaluation.manifold._BLOCK", 37)
     parts = precision_recall(X, Y), density_coverage(X, Y), nearest_neighbours(X, Y)
     assert [p.to_json() for p in parts] == [w.to_json() for w in whole]
+    assert manifolds(X, Y) == whole[:2]
+    assert manifolds(X, Y, k=4, balls=2)[0] == precision_recall(X, Y, k=4)
 
 
 def test_identical_sets_are_wholly_inside_copies_included():

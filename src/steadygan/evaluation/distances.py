@@ -30,6 +30,7 @@ from .manifold import (
     Neighbours,
     PrecisionRecall,
     density_coverage,
+    manifolds,
     nearest_neighbours,
     precision_recall,
 )
@@ -234,6 +235,7 @@ __all__ = [
     "inception_score",
     "kernel_distance",
     "lpips_diversity",
+    "manifolds",
     "nearest_neighbours",
     "precision_recall",
     "sliced_wasserstein",

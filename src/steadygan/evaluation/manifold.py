@@ -97,17 +97,10 @@ def precision_recall(x: Points, y: Points, k: int = 3) -> PrecisionRecall:
     Reference: Kynkäänniemi et al. 2019, "Improved precision and recall metric for assessing
     generative models", arXiv:1904.06991.
     """
-    real, generated = _centred(x, y, k)
-    ours, theirs = _radii(real, k), _radii(generated, k)
-    precise = torch.zeros(len(generated), dtype=torch.bool)
-    recalled = torch.zeros(len(real), dtype=torch.bool)
-    for rows, squares in _blocks(real, generated):
-        precise |= (squares <= ours[rows, None]).any(0)
-        recalled[rows] = (squares <= theirs).any(1)
-    method = "95 % interval: Wilson's for the share, the balls held fixed"
-    return PrecisionRecall(
-        method, share_of(precise), share_of(recalled), k, (len(real), len(generated))
-    )
+    shares = _Shares(*_centred(x, y, k), k)
+    for rows, squares in _blocks(shares.real, shares.generated):
+        shares.see(rows, squares)
+    return shares.record()
 
 
 def density_coverage(x: Points, y: Points, k: int = 5) -> DensityCoverage:
@@ -132,23 +125,95 @@ def density_coverage(x: Points, y: Points, k: int = 5) -> DensityCoverage:
     Reference: Naeem et al. 2020, "Reliable fidelity and diversity metrics for generative models",
     arXiv:2002.09797.
     """
-    real, generated = _centred(x, y, k)
-    radii = _radii(real, k)
-    around = torch.zeros(len(generated), dtype=torch.float64)  # balls around each generated sample
-    within = torch.zeros(len(real), dtype=torch.float64)  # generated samples within each ball
+    counts = _Counts(*_centred(x, y, k), k)
+    for rows, squares in _blocks(counts.real, counts.generated):
+        counts.see(rows, squares)
+    return counts.record()
+
+
+def manifolds(
+    x: Points, y: Points, k: int = 3, balls: int = 5
+) -> tuple[PrecisionRecall, DensityCoverage]:
+    """Return what ``precision_recall`` and ``density_coverage`` do, from one look at the distances.
+
+    Three matrix products instead of five.
+
+    Args:
+        x: real samples (N, D).
+        y: generated samples (M, D).
+        k: which neighbour bounds the balls of precision and recall.
+        balls: the same of density and coverage.
+
+    Raises:
+        SteadyganError: as both.
+
+    >>> x, y = torch.randn(2, 50, 3)
+    >>> manifolds(x, y) == (precision_recall(x, y), density_coverage(x, y))
+    True
+    """
+    real, generated = _centred(x, y, max(k, balls))
+    _centred(x, y, min(k, balls))
+    around = _radii(real, k, balls)
+    shares = _Shares(real, generated, k, around[0])
+    counts = _Counts(real, generated, balls, around[1])
     for rows, squares in _blocks(real, generated):
-        inside = squares <= radii[rows, None]
-        around += inside.sum(0)
-        within[rows] = inside.sum(1).double()
-    n, m = len(real), len(generated)
-    error = (around.var() / m + (within * n / m).var() / n).sqrt() / k
-    method = (
-        "95 % intervals: 1.96 standard errors over samples and balls for the density,"
-        " Wilson's with the balls held fixed for the coverage"
-    )
-    return DensityCoverage(
-        method, normal(float(around.mean()) / k, float(error)), share_of(within > 0), k, (n, m)
-    )
+        shares.see(rows, squares)
+        counts.see(rows, squares)
+    return shares.record(), counts.record()
+
+
+class _Shares:
+    """Precision and recall, from blocks of distances."""
+
+    def __init__(
+        self, real: Tensor, generated: Tensor, k: int, around_real: Tensor | None = None
+    ) -> None:
+        self.real, self.generated, self._k = real, generated, k
+        self._ours = _radii(real, k)[0] if around_real is None else around_real
+        self._theirs = _radii(generated, k)[0]
+        self._precise = torch.zeros(len(generated), dtype=torch.bool)
+        self._recalled = torch.zeros(len(real), dtype=torch.bool)
+
+    def see(self, rows: slice, squares: Tensor) -> None:
+        self._precise |= (squares <= self._ours[rows, None]).any(0)
+        self._recalled[rows] = (squares <= self._theirs).any(1)
+
+    def record(self) -> PrecisionRecall:
+        return PrecisionRecall(
+            "95 % interval: Wilson's for the share, the balls held fixed",
+            share_of(self._precise),
+            share_of(self._recalled),
+            self._k,
+            (len(self.real), len(self.generated)),
+        )
+
+
+class _Counts:
+    """Density and coverage, from blocks of distances."""
+
+    def __init__(
+        self, real: Tensor, generated: Tensor, k: int, around_real: Tensor | None = None
+    ) -> None:
+        self.real, self.generated, self._k = real, generated, k
+        self._radii = _radii(real, k)[0] if around_real is None else around_real
+        # Balls around each generated sample, and generated samples within each ball.
+        self._around = torch.zeros(len(generated), dtype=torch.float64)
+        self._within = torch.zeros(len(real), dtype=torch.float64)
+
+    def see(self, rows: slice, squares: Tensor) -> None:
+        inside = squares <= self._radii[rows, None]
+        self._around += inside.sum(0)
+        self._within[rows] = inside.sum(1).double()
+
+    def record(self) -> DensityCoverage:
+        n, m = len(self.real), len(self.generated)
+        error = (self._around.var() / m + (self._within * n / m).var() / n).sqrt() / self._k
+        method = (
+            "95 % intervals: 1.96 standard errors over samples and balls for the density,"
+            " Wilson's with the balls held fixed for the coverage"
+        )
+        density = normal(float(self._around.mean()) / self._k, float(error))
+        return DensityCoverage(method, density, share_of(self._within > 0), self._k, (n, m))
 
 
 def nearest_neighbours(x: Points, y: Points) -> Neighbours:
@@ -174,7 +239,7 @@ def nearest_neighbours(x: Points, y: Points) -> Neighbours:
     Reference: Alaa et al. 2022, "How faithful is your synthetic data?", arXiv:2102.08921.
     """
     real, generated = _centred(x, y, 1)
-    radii = _radii(real, 1)
+    (radii,) = _radii(real, 1)
     nearest = torch.full((len(generated),), torch.inf, dtype=torch.float64)
     index = torch.zeros(len(generated), dtype=torch.int64)
     for rows, squares in _blocks(real, generated):
@@ -199,13 +264,14 @@ def _centred(x: Points, y: Points, k: int) -> tuple[Tensor, Tensor]:
     return real - real.mean(0), generated - real.mean(0)
 
 
-def _radii(points: Tensor, k: int) -> Tensor:
-    """Return the squared distance of each point to its k-th nearest other one."""
-    found = torch.empty(len(points), dtype=torch.float64)
+def _radii(points: Tensor, *k: int) -> list[Tensor]:
+    """Return the squared distance of each point to its k-th nearest other one, for each k."""
+    found = torch.empty(len(k), len(points), dtype=torch.float64)
     for rows, squares in _blocks(points, points):
         squares[torch.arange(len(squares)), torch.arange(rows.start, rows.stop)] = torch.inf
-        found[rows] = squares.topk(k, dim=1, largest=False).values[:, -1]
-    return found
+        nearest = squares.topk(max(k), dim=1, largest=False).values
+        found[:, rows] = nearest[:, [each - 1 for each in k]].T
+    return list(found)
 
 
 def _blocks(a: Tensor, b: Tensor) -> Iterator[tuple[slice, Tensor]]:

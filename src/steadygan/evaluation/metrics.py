@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
@@ -15,9 +16,9 @@ import torch
 
 from ..core.errors import SteadyganError
 from ..core.registry import base, build, names, register
+from . import distances
 from .cache import Measured, cached, measure
 from .distances import (
-    density_coverage,
     energy_distance,
     frechet_distance,
     frechet_extrapolation,
@@ -36,7 +37,8 @@ from .statistics import Statistics
 Better = Literal["less", "more"] | None
 
 
-class Pair(NamedTuple):
+@dataclass(frozen=True)
+class Pair:
     """Real and generated samples as metrics take them, and their features.
 
     The raw ones are images (N, C, H, W) uint8 or vectors (N, D).
@@ -46,6 +48,11 @@ class Pair(NamedTuple):
     generated: np.ndarray
     x: Measured
     y: Measured
+
+    @cached_property
+    def manifolds(self) -> tuple[distances.PrecisionRecall, distances.DensityCoverage]:
+        """Both records of balls around samples, whose distances are computed once."""
+        return distances.manifolds(self.x.features, self.y.features)
 
 
 class Number(NamedTuple):
@@ -175,7 +182,9 @@ class PrecisionRecall(Metric):
 
     def records(self, pair: Pair) -> dict[str, Record]:
         """Return the record of this pair."""
-        return {"precision-recall": precision_recall(pair.x.features, pair.y.features)}
+        x, y = pair.x.features, pair.y.features
+        shared = min(len(x), len(y)) > 5  # what the balls of the density need
+        return {"precision-recall": pair.manifolds[0] if shared else precision_recall(x, y)}
 
 
 @register("metric", "density-coverage")
@@ -193,7 +202,7 @@ class DensityCoverage(Metric):
 
     def records(self, pair: Pair) -> dict[str, Record]:
         """Return the record of this pair."""
-        return {"density-coverage": density_coverage(pair.x.features, pair.y.features)}
+        return {"density-coverage": pair.manifolds[1]}
 
 
 @register("metric", "inception-score")
