@@ -15,6 +15,7 @@ from steadygan.analysis.triage.facts import FACTS
 from steadygan.analysis.triage.seen import Seen
 from steadygan.core.players import PLAYERS
 from steadygan.runs.cures import CURES, PENALTIES, advised
+from steadygan.runs.monitor import KINDS
 
 
 class Cut(nn.Module):
@@ -216,5 +217,6 @@ def test_the_words_begin_with_the_facts_and_the_doctor_names_a_change():
 
 
 def test_warnings_of_a_run_advise_the_penalties_that_the_doctor_tries():
+    assert set(CURES) == set(KINDS) and advised("gamma", "moved to 2") == "moved to 2"
     assert all(name in CURES["critic-won"] for name in PENALTIES)
     assert advised("collapse", "alike").startswith("alike; try a gradient penalty (r1:gamma=1")

@@ -11,7 +11,7 @@ PENALTIES = ("r1:gamma=1", "js:gamma=1")
 _PENALTY = f"a gradient penalty ({' or '.join(PENALTIES)})"
 
 CURES: dict[str, str] = {
-    "non-finite": "start again with a tenth of the learning rates",
+    "non-finite": "start again with a tenth of the learning rates, or of gamma",
     "standstill": "start again with a weaker penalty, so that the memory of the critic's optimizer"
     " does not overflow",
     "exploding-gradient": f"{_PENALTY}, or a tenth of the learning rates",
@@ -27,8 +27,10 @@ def advised(kind: str, message: str) -> str:
     """Return what was seen with what to try.
 
     >>> advised("non-finite", "the loss is nan")
-    'the loss is nan; try to start again with a tenth of the learning rates'
+    'the loss is nan; try to start again with a tenth of the learning rates, or of gamma'
     """
+    if kind not in CURES:  # what was done about it is told, and nothing is left to try
+        return message
     cure = CURES[kind]
     return f"{message}; try {'to ' if cure.startswith('start') else ''}{cure}"
 

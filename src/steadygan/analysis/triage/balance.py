@@ -116,7 +116,8 @@ def gamma(seen: Seen) -> Fact | None:
     heavy = figure > STIFF and seen.off > OFF
     light = figure < 1 / STIFF and seen.off > OFF
     said = f"against growing logits the penalty is {figure:.2g} times as stiff as the loss"
-    factors = (0.001, 0.01, 0.1) if heavy else (1000.0, 100.0, 10.0)
+    least = min(0.001, 1 / max(figure, 1.0))
+    factors = (least, 10 * least, 100 * least) if heavy else (1000.0, 100.0, 10.0)
     cures = [c for f in factors if (c := strengths(seen.gan, f)) is not None]
     limit = 1 / STIFF if light else STIFF
     return Fact("gamma", figure, limit, heavy or light, said, True, tuple(cures))
