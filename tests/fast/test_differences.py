@@ -411,6 +411,19 @@ def test_auto_takes_them_where_nothing_exact_is_possible(kind):
     assert gradient(Game("hinge"), critic, "auto", batch())[0].path != "differences"
 
 
+def test_code_that_was_compiled_for_one_backward():
+    from functorch.compile import aot_module, nop
+
+    inner = made("softplus")
+    compiled = aot_module(inner, fw_compiler=nop)
+    critic = Of(lambda self, x: compiled(x), inner=inner)
+    found = critic_backward(GAMES["r1"], critic, *batch())
+    mine = torch.cat([p.grad.flatten() for p in inner.parameters()]).double()
+    _, whole, penalty = true(GAMES["r1"], made("softplus"))
+    assert found.path == "differences" and "compiled part" in found.why
+    assert (mine - whole).norm() < 1e-3 * penalty.norm()
+
+
 def test_a_twin_that_disagrees_forbids_them():
     with pytest.raises(SteadyganError, match="once only"):
         critic_backward(GAMES["r1"], seeded(lambda: Calls(lambda x: Wrong.apply(x))), *batch())

@@ -198,6 +198,8 @@ def differentiable_once(outputs: Sequence[Tensor], slope: Tensor) -> str:
         function = getattr(type(node), "_forward_cls", None)
         if function is not None and hasattr(function.backward, "__wrapped__"):
             return str(function.__name__)
+        if function is not None and function.__name__ == "CompiledFunction":
+            return "a compiled part of it"
     ends = [node for node in nodes(slope) if node.name().endswith("NotImplemented")]
     return "an operation without a second derivative" if ends else ""
 
