@@ -4,6 +4,7 @@ bars as a picture."""
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -117,11 +118,13 @@ BLOCKS = {
 }
 
 
-def rewrite(path: Path, results: Results) -> None:
-    """Put the tables into a page, between ``<!-- name -->`` and ``<!-- /name -->``; the words
-    around them stay."""
+def rewrite(
+    path: Path, results: Results, blocks: dict[str, Callable[[Results], str]] = BLOCKS
+) -> None:
+    """Put tables into a page, between ``<!-- name -->`` and ``<!-- /name -->``; the words around
+    them stay."""
     text = path.read_text()
-    for name, block in BLOCKS.items():
+    for name, block in blocks.items():
         marks = f"<!-- {name} -->", f"<!-- /{name} -->"
         pattern = re.compile(f"{marks[0]}.*?{marks[1]}", re.S)
         if not pattern.search(text):

@@ -4,7 +4,9 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 
+import steadygan
 from steadygan.core import registry
 
 # Everything that registers names, before an example does.
@@ -38,3 +40,15 @@ def test_the_readme_shows_the_five_lines_that_the_page_runs():
     lines = [re.sub(r"\s+#.*", "", line) for line in shown.splitlines() if line.strip()]
     looped = blocks(ROOT / "docs/own-loop.md")[0]
     assert len(lines) == 4 and all(line in looped for line in lines)
+
+
+def test_the_readmes_patchgan_runs():
+    five, _, patch = blocks(ROOT / "README.md")[:3]
+    scope: dict = {"torch": torch, "nn": torch.nn, "critic_backward": steadygan.critic_backward}
+    exec("real, fake = torch.randn(2, 4, 3, 32, 32)", scope)
+    *lines, said = patch.strip().splitlines()
+    exec("\n".join([five.split("game.critic_loss")[0], *lines]), scope)
+    assert scope["found"].terms.how == said.partition("# ")[2].strip("'")
+    # In the very five lines, too.
+    exec("fake.requires_grad_()\n" + five, scope)
+    assert scope["fake"].grad.abs().sum() > 0

@@ -120,3 +120,16 @@ def test_the_dirac_loops_follow_one_trajectory(monkeypatch):
             rtol=1e-12,
             atol=0,
         )
+
+
+@pytest.mark.slow
+def test_public_critics_are_timed_and_the_page_is_filled(tmp_path):
+    page, out = tmp_path / "page.md", tmp_path / "critics.json"
+    page.write_text((ROOT / "docs/fast-penalties.md").read_text())
+    script = str(ROOT / "benchmarks/critics.py")
+    given = ["--rounds", "1", "--only", "four logits", "--out", str(out), "--page", str(page)]
+    subprocess.run([sys.executable, script, *given], check=True, capture_output=True)
+    (row,) = json.loads(out.read_text())["rows"]
+    assert row["R1"]["path"] == row["JS"]["path"] == "joined" and row["JS"]["ratio"]["median"] > 0
+    assert "| PatchGAN of four logits (16) | joined " in page.read_text()
+    assert "| DCGAN (32) |" not in page.read_text()
