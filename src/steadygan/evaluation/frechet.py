@@ -89,9 +89,11 @@ def frechet_distance(x: Points | Statistics, y: Points | Statistics) -> FrechetD
     left, values, right = torch.linalg.svd(real.factor @ generated.factor.T, full_matrices=False)
     # Directions that one of the samples does not reach transport nothing.
     kept = values > values.max() * 1e-12
+    roots = values[kept].sqrt()
+    # In single precision, which is enough for an error's size and spares half of its time.
     maps = (
-        (generated.factor.T @ (right[kept].T / values[kept].sqrt())),
-        (real.factor.T @ (left[:, kept] / values[kept].sqrt())),
+        generated.factor.T.float() @ (right[kept].T / roots).float(),
+        real.factor.T.float() @ (left[:, kept] / roots).float(),
     )
     variance = _variance(real, gap, maps[0]) + _variance(generated, -gap, maps[1])
     return FrechetDistance(
@@ -190,9 +192,8 @@ def _variance(side: _Side, gap: Tensor, transport: Tensor) -> float:
     """
     if side.centred is None:
         return 0.0
-    influence = (
-        2 * side.centred @ gap + (side.centred**2).sum(1) - ((side.centred @ transport) ** 2).sum(1)
-    )
+    moved = (side.centred.float() @ transport).double()
+    influence = 2 * side.centred @ gap + (side.centred**2).sum(1) - (moved**2).sum(1)
     return float(influence.var()) / side.size
 
 

@@ -150,6 +150,8 @@ def manifolds(
     >>> x, y = torch.randn(2, 50, 3)
     >>> manifolds(x, y) == (precision_recall(x, y), density_coverage(x, y))
     True
+
+    Reference: those of both.
     """
     real, generated = _centred(x, y, max(k, balls))
     _centred(x, y, min(k, balls))
