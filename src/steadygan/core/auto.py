@@ -41,10 +41,10 @@ class Auto:
     start: float | Tensor = 0.1
     every: float = 1.0
 
-    LOW: ClassVar[float] = 0.25
-    HIGH: ClassVar[float] = 0.7
+    LOW: ClassVar[float] = 0.35
+    HIGH: ClassVar[float] = 0.65
     STEP: ClassVar[float] = 2.0
-    INTERVAL: ClassVar[int] = 100
+    INTERVAL: ClassVar[int] = 50
     BOUNDS: ClassVar[tuple[float, float]] = (1e-6, 1e2)
 
     def __post_init__(self) -> None:
