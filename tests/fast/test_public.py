@@ -195,3 +195,23 @@ def test_public_critics(kind):
         found = flat([p.grad for p in parameters], parameters).double()
         assert (found - expected).norm() < 1e-4 * expected.norm(), name
         assert not family.single or record.path == path, (name, record.why)
+
+
+SMOOTH = ["vit", "attention", "heads on fused attention", "motion prior, normalised", "graphs"]
+
+
+@pytest.mark.parametrize("kind", SMOOTH)
+def test_differences_serve_smooth_ones(kind):
+    family = PUBLIC[kind]
+    critic, real, fake, labels = arena(kind)
+    learned = [p for p in critic.parameters() if p.requires_grad]
+    for name in GAMES:
+        game, at = game_of(name, family), Context(rng=Draws())
+        with sdpa_kernel(SDPBackend.MATH):
+            loss = brute(name, critic, real, fake, labels, family)
+        expected = flat(torch.autograd.grad(loss, learned, allow_unused=True), learned)
+        held = arena(kind)[0]
+        record = critic_backward(game, held, real, fake, at=at, path="differences")
+        found = flat([p.grad for p in held.parameters() if p.requires_grad], learned)
+        torch.testing.assert_close(record.loss, loss.detach(), rtol=1e-10, atol=1e-12)
+        assert (found - expected).norm() < 1e-7 * expected.norm(), name
