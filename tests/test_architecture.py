@@ -16,6 +16,7 @@ ROOMS = (
     "runs",
     "analysis",
     "training",
+    "sweeps",
     "evaluation",
     "experiments",
     "report",
@@ -29,6 +30,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "analysis": {"core", "problems", "runs"},
     "runs": {"core", "problems"},
     "training": {"core", "problems", "runs"},
+    "sweeps": {"core", "problems", "runs", "training"},
     "evaluation": {"core", "problems", "runs"},
     "experiments": {"core", "problems", "runs", "analysis", "training", "evaluation"},
     "report": {"core", "problems", "runs"},  # it reads run folders, and nothing that wrote them

@@ -17,13 +17,15 @@ import textwrap
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, Protocol
 
 import tyro
 
 from .. import __version__
 from ..core.errors import SteadyganError, nearest, unknown
-from .arguments import import_module, options
+from ..core.modules import import_module
+from .arguments import options
 from .audit import Audit
 from .crosstest import Crosstest
 from .evaluate import Evaluate
@@ -31,6 +33,7 @@ from .reproduce import Reproduce
 from .resume import Resume
 from .runs import Demo, Report, Sample
 from .show import say
+from .sweep import Sweep
 from .table import Table
 from .theory import Analyze, ConvertGamma, Diagnose, List
 from .train import Train
@@ -39,6 +42,7 @@ from .written import Validate, read
 COMMANDS: dict[str, type[Command]] = {
     "train": Train,
     "validate": Validate,
+    "sweep": Sweep,
     "resume": Resume,
     "sample": Sample,
     "report": Report,
@@ -138,6 +142,9 @@ def parse(argv: Sequence[str], default: Command | None = None) -> Command:
             _import_torch()
             usual = Train.usual(words)
             more = {} if usual is None else {"default": usual}
+    given: Any = ()
+    if cls is Sweep:
+        words, given = Sweep.taken(words)
     command: Command
     command, stray = tyro.cli(
         cls,
@@ -149,7 +156,7 @@ def parse(argv: Sequence[str], default: Command | None = None) -> Command:
     )
     if stray:
         raise _stray(name, stray)
-    return command
+    return replace(command, given=given) if isinstance(command, Sweep) else command
 
 
 def _run(argv: Sequence[str]) -> int:

@@ -283,7 +283,7 @@ class Train:
 
             print(written(self, *self.planned()), end="")
             return 0
-        problem, members = self._played()
+        problem, members = self.played()
         out = self.out or fresh(Path("runs"), "-".join([self.problem, *self.game.regularizer]))
         try:
             if len(members) > 1:
@@ -305,12 +305,13 @@ class Train:
         from ..runs.members import alike
         from ..runs.models import build_networks
 
-        problem, members = self._played()
+        problem, members = self.played()
         resolved = alike(problem, members) if len(members) > 1 else [members[0].resolve(problem)]
         build_networks(resolved[0], problem.event, classes=0)
         return problem, resolved
 
-    def _played(self) -> tuple[Problem, list[Config]]:
+    def played(self) -> tuple[Problem, list[Config]]:
+        """Return the problem and every configuration that braces and seeds span."""
         from ..training import grid
 
         problem = self._problem()

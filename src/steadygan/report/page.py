@@ -26,6 +26,7 @@ from ..runs.format import REPORT
 from ..runs.monitor import MOVED
 from ..runs.reading import Run, Series, part
 from ..runs.samples import read_shown
+from ..runs.table import better
 from .crosstest import crosstests, picture
 from .evaluation import evaluation_tables
 from .figures import colours, curves, png
@@ -38,20 +39,6 @@ _ABOUT = (
     "git",
 )  # with the environment, what a run was made with rather than what it does
 _FRAMES = 10  # moments of training that the page shows
-# How the names of metrics begin of which more is better, and of which less is; a best value of
-# another would be a guess.
-_MORE = (
-    "modes",
-    "hq",
-    "near",
-    "coverage",
-    "inception",
-    "precision",
-    "recall",
-    "density",
-    "accuracy",
-)
-_LESS = ("sw1", "kl", "fid", "kid", "fd", "distance", "radius", "sliced", "energy", "copied")
 
 
 def write_report(
@@ -94,9 +81,9 @@ def write_report(
     path = Path(path) if path is not None else common / REPORT
     if path.is_dir():
         raise SteadyganError(f"{path} is a folder; give the file to write, such as {path / REPORT}")
-    page = _fleet_page(many[0]) if many else _page(runs, common)
+    text = _fleet_page(many[0]) if many else _page(runs, common)
     make_folder(path.parent)
-    write_text(path, page)
+    write_text(path, text)
     return path
 
 
@@ -112,7 +99,7 @@ def _page(runs: Sequence[Run], common: Path) -> str:
             "colour": colour,
             "title": run.title,
             "frames": row,
-            "real": _source(run.real.read_bytes())
+            "real": source(run.real.read_bytes())
             if run.real and run.real.suffix == ".png"
             else None,
             "config": json.dumps(run.config, indent=2, ensure_ascii=False),
@@ -132,10 +119,10 @@ def _page(runs: Sequence[Run], common: Path) -> str:
         differing=_differing(runs),
         shared=_shared(runs),
         caption=caption,
-        curves=[(title, _source(png(figure))) for title, figure in curves(runs).items()],
+        curves=[(title, source(png(figure))) for title, figure in curves(runs).items()],
         metrics=_metrics(runs),
         evaluations=evaluation_tables(runs),
-        crosstests=[(kept, _source(png(picture(kept)))) for kept in crosstests(runs)],
+        crosstests=[(kept, source(png(picture(kept)))) for kept in crosstests(runs)],
         style=Markup(style),
         script=Markup(script),
         # Only this very script may run: even a string that slipped through the escaping could not.
@@ -146,7 +133,8 @@ def _page(runs: Sequence[Run], common: Path) -> str:
 def _fleet_page(run: Run) -> str:
     pictures, same = multiples(run), part(run.config, "config")
     varied = {name for member in run.members for name in member}
-    return _template("fleet.html.jinja").render(
+    return page(
+        "fleet.html.jinja",
         name=run.folder.name,
         problem=part(run.config, "problem").get("name"),
         state=words(run.status.get("state")),
@@ -160,8 +148,8 @@ def _fleet_page(run: Run) -> str:
             for name, value in same.items()
             if name not in varied and value not in (None, [])
         },
-        bands=[(title, _source(png(figure))) for title, figure in bands(run).items()],
-        pictures=None if pictures is None else _source(png(pictures)),
+        bands=[(title, source(png(figure))) for title, figure in bands(run).items()],
+        pictures=None if pictures is None else source(png(pictures)),
         shown=min(len(run.members), MEMBERS),
         drawn=len(run.config.get("event", [])) != 3,
         members=table(run),
@@ -169,8 +157,13 @@ def _fleet_page(run: Run) -> str:
         command=shlex.join(map(str, command))
         if isinstance(command := run.config.get("command"), list)
         else None,
-        style=Markup((_HERE / "page.css").read_text(encoding="utf-8")),
     )
+
+
+def page(template: str, **values: Any) -> str:
+    """Return a page without scripts, in the style of all."""
+    style = Markup((_HERE / "page.css").read_text(encoding="utf-8"))
+    return _template(template).render(**values, style=style)
 
 
 def _template(name: str) -> Template:
@@ -201,19 +194,20 @@ def _frames(runs: Sequence[Run]) -> tuple[list[list[dict[str, Any] | None]], str
             elif held.path.suffix == ".png":
                 read_shown(held.path)  # refuses what is no picture before it is embedded as one
                 frames[-1].append(
-                    {"step": held.step, "source": _source(held.path.read_bytes()), "drawn": False}
+                    {"step": held.step, "source": source(held.path.read_bytes()), "drawn": False}
                 )
             else:
                 shown = read_shown(held.path)
                 assert view is not None and isinstance(shown, np.ndarray)
                 picture = png(scatter(shown, view, colour))
-                frames[-1].append({"step": held.step, "source": _source(picture), "drawn": True})
+                frames[-1].append({"step": held.step, "source": source(picture), "drawn": True})
     captions = dict.fromkeys(view.caption for view in seen if view and view.caption)
     grey = ["grey: real samples"] if any(view and len(view.real) for view in seen) else []
     return frames, "; ".join([*grey, *captions])
 
 
-def _source(picture: bytes) -> str:
+def source(picture: bytes) -> str:
+    """Return a PNG as the source of an image on a page."""
     return "data:image/png;base64," + base64.b64encode(picture).decode()
 
 
@@ -303,18 +297,18 @@ def _metrics(runs: Sequence[Run]) -> list[dict[str, Any]]:
     """
     rows = []
     for name in dict.fromkeys(name for run in runs for name in run.metrics):
-        better = _better(name)
+        side = better(name)
         cells = {
-            i: _cell(run.metrics[name], better) for i, run in enumerate(runs) if name in run.metrics
+            i: _cell(run.metrics[name], side) for i, run in enumerate(runs) if name in run.metrics
         }
         medians = [cell["median"] for cell in cells.values() if math.isfinite(cell["median"])]
-        leader = better(medians) if better and len(medians) > 1 else None
+        leader = side(medians) if side and len(medians) > 1 else None
         for cell in cells.values():
             cell["leads"] = cell["median"] == leader
         rows.append(
             {
                 "name": name,
-                "better": "" if better is None else _SIDES[better],
+                "better": "" if side is None else _SIDES[side],
                 "cells": cells,
             }
         )
@@ -331,10 +325,6 @@ def _cell(series: Series, better: Callable[[Iterable[float]], float] | None) -> 
         "best": best,
         "step": int(series.steps[series.values == best][0]) if best is not None else None,
     }
-
-
-def _better(name: str) -> Callable[[Iterable[float]], float] | None:
-    return max if name.startswith(_MORE) else min if name.startswith(_LESS) else None
 
 
 def number(value: float) -> str:

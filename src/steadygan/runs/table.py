@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +26,31 @@ _IDLE = {
 """Settings that are no part of what is played."""
 
 _ABOUT = ("run", "member", "seed", "state", "step", "reason")
+
+
+# How the names of metrics begin of which more is better, and of which less is; a best value of
+# another would be a guess.
+_MORE = (
+    "modes",
+    "hq",
+    "near",
+    "coverage",
+    "inception",
+    "precision",
+    "recall",
+    "density",
+    "accuracy",
+)
+_LESS = ("sw1", "kl", "fid", "kid", "fd", "distance", "radius", "sliced", "energy", "copied")
+
+
+def better(name: str) -> Callable[[Iterable[float]], float] | None:
+    """Return which side of a number is better, ``max`` or ``min``; None where that is not known.
+
+    >>> better("modes")([1.0, 2.0]), better("sw1")([1.0, 2.0])
+    (2.0, 1.0)
+    """
+    return max if name.startswith(_MORE) else min if name.startswith(_LESS) else None
 
 
 class Interval(NamedTuple):
@@ -86,7 +111,13 @@ class Table:
         """The settings that are not the same in all rows, the seed left out."""
         whole = [row.settings for row in self.rows if row.state != "damaged"]
         names = dict.fromkeys(name for settings in whole for name in settings)
-        return [name for name in names if len({_key(s.get(name)) for s in whole}) > 1]
+
+        def values(name: str) -> set[str]:
+            # A spec's setting is compared where the spec has it: that others have none is said by
+            # their names.
+            return {_key(s.get(name)) for s in whole if "." not in name or name in s}
+
+        return [name for name in names if len(values(name)) > 1]
 
     @cached_property
     def metrics(self) -> list[str]:

@@ -18,7 +18,7 @@ class Interrupt:
     """
 
     def __init__(self) -> None:
-        self.seen = False
+        self.seen, self.reason = False, "interrupted by a signal"
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Interrupt:
@@ -33,6 +33,10 @@ class Interrupt:
     def __exit__(self, *error: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+
+    def ask(self, reason: str) -> None:
+        """Have the run end at this step, saved whole, as a signal does."""
+        self.seen, self.reason = True, reason
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.seen = True

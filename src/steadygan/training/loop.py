@@ -113,7 +113,7 @@ class Training:
             if (ends or trained.step % config.checkpoint_every == 0) and not self._save():
                 return Ending("stopped", trained.reason)
             if interrupted and not trained.over and trained.step < total:
-                return Ending("interrupted", "interrupted by a signal")
+                return Ending("interrupted", self.interrupt.reason)
         return Ending("finished") if trained.step >= total else Ending("stopped", trained.reason)
 
     def _log(self, gone: set[int], *, evaluate: bool) -> None:

@@ -1,0 +1,111 @@
+"""The sweep as its user types it: which runs there are, where they are, what a second call does."""
+
+import json
+from statistics import median
+
+import pytest
+import torch
+
+from steadygan.cli import main
+from steadygan.runs import checkpoint
+from steadygan.runs.table import read_table, runs_below
+
+SWEEP = """\
+problem: ring2d
+steps: 12
+batch: 4
+network: mlp:width=4
+log-every: 2
+evaluate-every: 2
+checkpoint-every: 2
+"""
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sweep.yaml").write_text(SWEEP)
+    return tmp_path
+
+
+def sweep(*words, out="out"):
+    return main(["sweep", "sweep.yaml", "--out", out, "--workers", "1", *words])
+
+
+def weights(folder):
+    tree = checkpoint.load(checkpoint.latest(folder))
+    return {**tree["critic"], **{f"G{key}": value for key, value in tree["generator"].items()}}
+
+
+def test_small_games_are_packed_and_a_second_call_trains_only_what_is_new(place, capsys):
+    many = ["--dynamics", "{alternating,simultaneous}", "--seeds", "2", "--dry-run"]
+    assert sweep(*many, "--regularizer", "r1:gamma={0.1,1}") == 0
+    assert "8 GANs in 2 runs" in capsys.readouterr().out
+    assert sweep("--regularizer", "r1:gamma={0.1,1}") == 0
+    first = {f.name: (f / "metrics.jsonl").read_bytes() for f in runs_below(place / "out")}
+    rows = read_table(["out"]).rows
+    assert len(first) == 1 and len(rows) == 2 and {row.state for row in rows} == {"finished"}
+    assert "1 finished" in capsys.readouterr().out and (place / "out" / "report.html").is_file()
+    assert sweep("--regularizer", "r1:gamma={0.1,1,3}") == 0
+    then = {f.name: (f / "metrics.jsonl").read_bytes() for f in runs_below(place / "out")}
+    rows = read_table(["out"]).rows
+    assert len(then) == 2 and len(rows) == 3 and all(then[name] == first[name] for name in first)
+    assert {r.settings["regularizer.gamma"] for r in rows} == {0.1, 1.0, 3.0}
+
+
+def test_halving_keeps_the_best_with_the_bits_of_a_whole_run_and_says_who_was_stopped(
+    place, capsys
+):
+    rates = ["--optimizer", "sgd:lr={1e-4,0.01,0.5,1}"]
+    halved = [*rates, "--halving", "2", "--by", "sw1"]
+    assert sweep(*halved) == 0
+    said = capsys.readouterr().out
+    assert "3 stopped" in said and "1 finished" in said
+    rows = read_table(["out"]).rows
+    assert sorted(row.step for row in rows) == [4, 4, 6, 12]
+    assert all(
+        row.reason.startswith("halving: rank") and "by sw1" in row.reason
+        for row in rows
+        if row.state == "stopped"
+    )
+
+    def early(row):
+        lines = [json.loads(line) for line in (row.folder / "metrics.jsonl").open()]
+        seen = [line["metrics"]["sw1"] for line in lines if line["step"] <= 4]
+        return median(seen[len(seen) // 2 :])
+
+    worst = sorted(rows, key=early)[2:]
+    assert {row.step for row in worst} == {4}
+    (best,) = (row for row in rows if row.state == "finished")
+    assert sweep(*rates, "--together", "1", out="whole") == 0
+    a, b = weights(best.folder), weights(place / "whole" / best.folder.name)
+    assert all(torch.equal(a[key], b[key]) for key in a)
+    before = {row.folder: (row.folder / "status.json").read_bytes() for row in rows}
+    assert sweep(*halved) == 0  # nothing is left to do
+    assert before == {folder: (folder / "status.json").read_bytes() for folder in before}
+
+
+def test_a_run_that_has_fallen_stays_so_and_the_page_says_why(place):
+    words = ["--optimizer", "sgd:lr={1e-3,1e30}", "--objective", "wasserstein", "--together", "1"]
+    words += ["--network", "mlp:width=8,activation=relu", "--steps", "60"]
+    assert sweep(*words) == 0 and sweep(*words) == 0
+    rows = {row.settings["optimizer.lr"]: row for row in read_table(["out"]).rows}
+    assert rows[0.001].state == "finished"
+    assert rows[1e30].state == "stopped" and "non-finite" in rows[1e30].reason
+    page = (place / "out" / "report.html").read_text()
+    assert "non-finite" in page and "1 stopped" in page
+
+
+def test_what_slurm_is_asked_for(place, capsys):
+    pytest.importorskip("dask_jobqueue")
+    (place / "slurm.yaml").write_text(
+        "queue: gpu\ncores: 2\nmemory: 8GB\nwalltime: 01:30:00\njobs: 3\n"
+        "job-extra-directives: [--gres=gpu:1]\njob-script-prologue: [source env.sh]\n"
+    )
+    assert sweep("--seeds", "2", "--slurm", "slurm.yaml", "--dry-run") == 0
+    said = capsys.readouterr().out
+    for line in ("#SBATCH -p gpu", "#SBATCH --cpus-per-task=2", "#SBATCH -t 01:30:00"):
+        assert line in said
+    assert "#SBATCH --gres=gpu:1" in said and "source env.sh" in said
+    assert "dask_worker" in said and "3 x" in said
+    assert not (place / "out").exists()
