@@ -170,7 +170,7 @@ def test_a_budget_is_kept_and_makes_sense():
         with pytest.raises(SteadyganError, match="budget"):
             seconds_of(budget)
     found = trial(gan(), [regularizer(gan(), "js:gamma=1")], 0.2, seeds=2)
-    assert found.steps >= 20 and found.seconds < 20
+    assert 0 < found.steps < 1000 and not found.whole and found.seconds < 20
 
 
 def test_a_critic_without_its_end_gives_what_went_into_it():

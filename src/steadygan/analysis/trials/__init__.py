@@ -174,17 +174,17 @@ def trial(
     start = fmean(found[0, seed] for seed in range(seeds))
     counted, whole, began = 0, False, time.perf_counter()
     try:
-        _advance(groups)
-        made = 1
+        for _ in range(made := min(2, steps)):  # the second one is of the usual length
+            _advance(groups)
         left = allowed - (time.perf_counter() - started)
         arms, seeds, groups = _affordable(arms, groups, seeds, left, notes)
         while made < steps:
             now = time.perf_counter()
             fits = made + int(0.9 * (allowed - (now - started)) * made / (now - began))
-            if made > 1 and fits < WORTH * made:
+            if counted and fits < WORTH * made:
                 break
             goal = min(steps, next((r for r in ROUNDS if r > made), steps))
-            goal = goal if made == 1 else min(goal, fits)
+            goal = min(goal, max(fits, made + 1))
             for step in range(made, goal):
                 _advance(groups)
                 tell(round(1000 * _share(started, allowed, step, steps)), 1000)
