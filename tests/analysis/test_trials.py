@@ -149,6 +149,12 @@ def test_what_did_worse_is_never_advised():
     lacking = replace(found, facts=[], trial=made(unsure, small, base))
     assert lacking.advice().startswith("nothing: of 2 changes") and lacking.change is None
     assert replace(found, facts=[], trial=made(better, base)).change.words == "e"
+    # What is only nearer because it ran away for fewer steps is no cure.
+    again = Arm("start again", {"anew": ["generator", "critic"]}, [0.3, 0.3], (-0.7, 0.1))
+    late = Arm("f", {"ema": 0.5, "anew": ["generator", "critic"]}, [0.4, 0.4], (-0.6, 0.1))
+    soon = Arm("g", {"ema": 0.4, "anew": ["generator", "critic"]}, [0.2, 0.2], (-0.8, 0.1))
+    assert replace(found, facts=[], trial=made(again, late, better, base)).change.words == "e"
+    assert replace(found, facts=[], trial=made(soon, again, base)).change.words == "g"
 
 
 def test_ctrl_c_keeps_what_was_measured():

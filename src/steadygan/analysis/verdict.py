@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from .limits import Limits
 from .triage import Fact, cause
+from .trials import Arm, Trial
 from .trials.change import Change
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ def change(found: Diagnosis) -> Change | None:
     """Return the advised change; with a trial none that did worse than the GAN as it is."""
     fact = explains(found)
     if found.trial is not None:
-        better = found.trial.better
+        better = _changed(found.trial)
         if fact is None:
             least = MATERIAL * found.trial.base.mean
             better = [a for a in better if a.difference and sum(a.difference) < -least]
@@ -107,6 +108,22 @@ def change(found: Diagnosis) -> Change | None:
             better = [a for a in own if a.difference and a.difference[0] <= 0] or better
         return Change(better[0].words, better[0].settings) if better else None
     return fact.cures[0] if fact is not None and fact.cures else None
+
+
+def _changed(made: Trial) -> list[Arm]:
+    """Return the changes that did better, best first, without what is owed to the start alone.
+
+    A GAN that runs away is less far after fewer steps: to start again changes nothing else, and
+    what starts again with a change must do better than that.
+    """
+    again = next((arm for arm in made.arms if set(arm.settings) == {"anew"}), None)
+    return [
+        arm
+        for arm in made.better
+        if "anew" not in arm.settings
+        or again is None
+        or (arm is not again and arm.mean < again.mean)
+    ]
 
 
 def _same(cure: Change, settings: Mapping[str, Any]) -> bool:

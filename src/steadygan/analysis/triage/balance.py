@@ -25,6 +25,9 @@ WON = 0.985
 WEAK = 0.05
 """The distance from an undecided critic's loss below which it says nothing, as a share of it."""
 
+BEHIND = 0.1
+"""A critic that moves so much less than the generator comes after it."""
+
 STIFF = 100.0
 """How much stiffer or softer than the loss a penalty is when gamma is far off."""
 
@@ -81,7 +84,8 @@ def critic_weak(seen: Seen) -> Fact:
     """Return the fact of a critic that cannot tell samples that are plainly off."""
     floor, own = seen.game.objective.indifferent, seen.terms[0]
     figure = abs(1 - own / floor) if floor > 0 else abs(2 * seen.order - 1)
-    seldom = _turns(seen) <= 0.1 and seen.off > OFF
+    pace = _turns(seen) * min(_ahead(seen), 1.0)
+    seldom = pace <= BEHIND and seen.off > OFF
     wrong = seldom or (seen.off > PLAINLY and (figure < WEAK or seen.order < 0.25))
     said = (
         f"samples are {seen.off:.2g} of the data's own width away from the data, and the critic"
@@ -89,7 +93,7 @@ def critic_weak(seen: Seen) -> Fact:
         f" {seen.order:.0%} of the pairs its logit is larger on the real sample"
     )
     if seldom:
-        said = f"the generator moves {1 / _turns(seen):.0f} times for each step of the critic"
+        said = f"the generator moves {1 / pace:.0f} times as far as the critic"
     gan, ahead = seen.gan, _ahead(seen)
     cures = [
         rates(gan, {"critic": max(10.0, 1 / ahead)}),
@@ -99,7 +103,7 @@ def critic_weak(seen: Seen) -> Fact:
     ]
     if seldom:
         evenly = Change("one critic step for each of the generator's", EVENLY)
-        cures = [evenly, evenly.with_also(cures[0]), *cures]
+        cures[:0] = [evenly, evenly.with_also(cures[0])] if _turns(seen) < 1 else []
     return Fact("critic-weak", figure, WEAK, wrong, said, seldom, tuple(cures))
 
 
