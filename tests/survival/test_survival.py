@@ -164,9 +164,12 @@ LONGER = {
 }
 
 
-@pytest.mark.parametrize("every", [False, pytest.param(True, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
-    "command", [*READING, *(pytest.param(c, marks=pytest.mark.slow) for c in LONGER)]
+    ("command", "every"),
+    [
+        *((c, False) for c in READING),
+        *(pytest.param(c, True, marks=pytest.mark.slow) for c in READING | LONGER),
+    ],
 )
 def test_what_reads_runs_survives_a_fault_at_any_operation(
     command, every, runs, tmp_path, monkeypatch, capsys
