@@ -10,7 +10,7 @@ from torch import nn
 from steadygan import Batch, Game
 from steadygan.analysis.doctor import diagnose
 from steadygan.analysis.gan import Gan
-from steadygan.analysis.triage import cause, triage
+from steadygan.analysis.triage import cause, to_try, triage
 from steadygan.analysis.triage.facts import FACTS
 from steadygan.analysis.triage.seen import Seen
 from steadygan.core.players import PLAYERS
@@ -220,3 +220,14 @@ def test_warnings_of_a_run_advise_the_penalties_that_the_doctor_tries():
     assert set(CURES) == set(KINDS) and advised("gamma", "moved to 2") == "moved to 2"
     assert all(name in CURES["critic-won"] for name in PENALTIES)
     assert advised("collapse", "alike").startswith("alike; try a gradient penalty (r1:gamma=1")
+
+
+def test_what_is_tried_begins_with_the_cures_and_holds_what_is_asked_for():
+    patient = FAULTS["rates"]()
+    made = to_try(patient, triage(patient), ["r2:gamma=3"])
+    assert made[0].settings["lr"]["critic"] < 0.1 and set(made[0].settings) == {"lr", "anew"}
+    assert made[-1].settings == {"regularizers": ["r1:gamma=1", "r2:gamma=3"], "anew": [*PLAYERS]}
+    assert [change.words for change in made].count("start again") == 1
+    well = to_try(patient, [])
+    assert well[0].settings == {"regularizers": ["r1:gamma=1"]} and "ema" in well[-1].settings
+    assert all("anew" not in change.settings and change.can_be_tried for change in well)

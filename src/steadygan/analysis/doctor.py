@@ -227,7 +227,7 @@ def diagnose(
     wrong = any(fact.wrong for fact in facts)
     tried = None
     if trial is not None:
-        changes = to_try(gan, facts, alternatives or PENALTIES)
+        changes = to_try(gan, facts, alternatives or ())
         tried = trials.trial(gan, changes, trial, steps=trial_steps, seeds=trial_seeds, tell=tell)
     batch = _first(batch, SAMPLES if size < MANY else FEW)
     copies: dict[Name, nn.Module] = {"generator": copied(generator), "critic": copied(critic)}

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
+from ...runs.cures import PENALTIES
 from ..gan import Gan
 from ..trials.change import START_AGAIN, Change, rates, regularizer
 from .balance import MORE_STEPS
@@ -52,18 +53,19 @@ def cause(facts: Sequence[Fact]) -> Fact | None:
     return next((fact for fact in wrong if fact.certain), wrong[0] if wrong else None)
 
 
-def to_try(gan: Gan, facts: Sequence[Fact], alternatives: Sequence[str] = ()) -> list[Change]:
+def to_try(gan: Gan, facts: Sequence[Fact], asked: Sequence[str] = ()) -> list[Change]:
     """Return the changes that a trial should compare, the most likely first.
 
     What is wrong is cured first; then come the alternatives that are tried in any case: the
-    regularizers, a tenth of the learning rates, more critic steps, a moving average. Where samples
+    regularizers that are asked for, or else PENALTIES, a tenth of the learning rates, more critic
+    steps, a moving average; against a cause that was seen only what is asked for. Where samples
     have become alike they start again, because such a GAN seldom comes back; to start again alone
     is one of them.
     """
     explains, found = cause(facts), list[Change]()
     wrong = [fact for fact in facts if fact.wrong]
     standing = [
-        *(regularizer(gan, name) for name in alternatives),
+        *(regularizer(gan, name) for name in asked or PENALTIES),
         rates(gan, 0.1),
         Change("keep a moving average of the generator: ema=0.99", {"ema": 0.99}),
     ]
@@ -75,6 +77,7 @@ def to_try(gan: Gan, facts: Sequence[Fact], alternatives: Sequence[str] = ()) ->
         found = [*explains.cures[:3], START_AGAIN]
         if found[0].can_be_tried and not gan.game.regularizers:
             found.append(explains.cures[0].with_also(standing[0]))
+        found += [regularizer(gan, name).and_anew() for name in asked]
     else:
         found = [*(c for fact in wrong for c in fact.cures[:4]), *standing]
         if LOST & {fact.name for fact in wrong}:
