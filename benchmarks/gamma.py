@@ -35,7 +35,7 @@ FILE = Path(__file__).with_suffix(".json")
 GRID = (0.03, 0.1, 0.3, 1.0, 3.0)
 STARTS = (0.01, 1.0, 100.0)  # times the best fixed gamma
 SCALES = (1.0, 0.1, 10.0)
-CHOOSING, SEEDS, FEW = range(100, 108), range(1000, 1032), range(1000, 1008)
+CHOOSING, MANY, SOME, FEW = range(100, 108), 32, 16, 8  # seeds
 
 
 class Scaled(Mixture):
@@ -105,9 +105,10 @@ class ScaledMLP(MLP):
 
 @dataclass(frozen=True)
 class Case:
-    """What is trained, by the name of its problem; steps and learning rate are for all methods."""
+    """What is trained, by the name of its problem, alike for all methods; first: its first seed."""
 
     modes: int
+    first: int
     steps: int
     network: str
     optimizer: str
@@ -116,9 +117,9 @@ class Case:
 
 CASES = {
     "mixture": Case(
-        7, 1000, "scaled-mlp:width=64,activation=leaky-relu", "adam:lr=0.001,beta1=0.5", 1
+        7, 2000, 1500, "scaled-mlp:width=64,activation=leaky-relu", "adam:lr=0.001,beta1=0.5", 1
     ),
-    "ring": Case(8, 1200, "scaled-mlp:width=64", "adam:lr=0.003,beta1=0.5", 2),
+    "ring": Case(8, 1000, 1200, "scaled-mlp:width=64", "adam:lr=0.003,beta1=0.5", 2),
 }
 
 
@@ -170,33 +171,35 @@ def best(grid: dict[str, Any]) -> float:
     )
 
 
-def measure(name: str, scale: float, results: dict[str, Any]) -> None:
+def measure(name: str, scale: float, results: dict[str, Any], *, beside: bool) -> None:
     """Measure what the file does not hold yet of a problem at a scale; keep each part as it comes.
 
-    At scale 1 the best fixed gamma is chosen first.
+    At scale 1 the best fixed gamma is chosen first. beside: what else there is at other scales.
     """
-    held = results.setdefault(name, {})
+    held, first = results.setdefault(name, {}), CASES[name].first
 
-    def part(key: str, *settings: Any) -> dict[str, Any]:
+    def part(key: str, regularizers: Sequence[str], count: int, network_scale: float) -> None:
         if key not in held:
-            held[key] = trained(name, *settings)
+            seeds = range(first, first + count)
+            held[key] = trained(name, regularizers, seeds, scale, network_scale)
             FILE.write_text(json.dumps(results, indent=1) + "\n")
             print(name, key, json.dumps(held[key]), flush=True)
-        found: dict[str, Any] = held[key]
-        return found
 
-    chosen = best(part("grid", [f"js:gamma={g:g}" for g in GRID], CHOOSING, 1.0, 1.0))
+    if "grid" not in held:
+        held["grid"] = trained(name, [f"js:gamma={g:g}" for g in GRID], CHOOSING, 1.0, 1.0)
+    chosen = best(held["grid"])
     # Starts are in units of the data's variance, which the first batch tells up to its noise.
     unit = build("problem", f"scaled-{name}").stream(0).draw(100_000).x.var(0).mean().item()
     autos = [f"js:gamma=auto,start={factor * chosen / unit:.4g}" for factor in STARTS]
     fixed = [f"js:gamma={chosen * scale**2:g}", "js:gamma=2"]
-    part(f"auto, scale {scale:g}", autos, SEEDS, scale, scale)
-    # At another scale the best fixed gamma trains as at scale 1, up to rounding: fewer seeds.
-    part(f"fixed, scale {scale:g}", fixed, SEEDS if scale == 1 else FEW, scale, scale)
-    if scale != 1:
-        as_they_are = "networks as they are"
-        part(f"auto, scale {scale:g}, {as_they_are}", ["js:gamma=auto"], FEW, scale, 1.0)
-        part(f"fixed, scale {scale:g}, {as_they_are}", fixed[:1], FEW, scale, 1.0)
+    if not beside:
+        part(f"auto, scale {scale:g}", autos, MANY if scale == 1 else SOME, scale)
+    if scale == 1 or beside:
+        part(f"fixed, scale {scale:g}", fixed, MANY if scale == 1 else FEW, scale)
+    if beside:
+        end = f"scale {scale:g}, networks as they are"
+        part(f"auto, {end}", ["js:gamma=auto"], FEW, 1.0)
+        part(f"fixed, {end}", fixed[:1], FEW, 1.0)
 
 
 def main() -> None:
@@ -206,9 +209,10 @@ def main() -> None:
         results["environment"] = about
         names = ("LOW", "HIGH", "STEP", "INTERVAL", "BOUNDS")
         results["rule"] = {name: getattr(Auto, name) for name in names}
-        for scale in SCALES:
+        stages = [(scale, False) for scale in SCALES] + [(scale, True) for scale in SCALES[1:]]
+        for scale, beside in stages:
             for name in sys.argv[1:] or CASES:
-                measure(name, scale, results)
+                measure(name, scale, results, beside=beside)
     FILE.write_text(json.dumps(results, indent=1) + "\n")
 
 
