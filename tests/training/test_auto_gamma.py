@@ -36,7 +36,7 @@ def scalars(*values):
 def looked(share, gamma=0.3, unit=2.0, gap=0.25):
     """What is remembered after the last update of a look, in which the share was known."""
     memory, gap = {"gamma": torch.tensor(gamma, dtype=torch.float64)}, share and gap
-    size = share * gap / (2 * gamma)  # 4 (gamma/2 S)/gap = share
+    size = share * abs(gap) / (2 * gamma)  # 4 (gamma/2 S)/|gap| = share
     for _ in range(Auto.INTERVAL):
         assert memory["gamma"] == gamma  # it moves with the last one only
         memory = Auto().observe(memory, *scalars(unit, size, gap))
@@ -67,7 +67,7 @@ def test_gamma_stays_within_bounds_and_a_gap_counts_by_its_size():
     low, high = (2.0 * bound for bound in Auto.BOUNDS)
     assert looked(1e-6, gamma=0.9 * high)["gamma"] == pytest.approx(high)
     assert looked(1e3, gamma=1.1 * low)["gamma"] == pytest.approx(low)
-    assert looked(1e3, gap=-0.25)["gamma"] == looked(1e3)["gamma"]
+    assert looked(1e-3, gap=-0.25)["gamma"] == looked(1e-3)["gamma"] == 0.6
 
 
 # ------------------------------------------------------------ through a game
