@@ -97,7 +97,7 @@ TARGETS = [
         OURS_FREE,
         most=1.1,
     ),
-    Target("MLP, batch 512, JS: textbook / ours", *MLP, least=1.25),
+    Target("MLP, batch 512, JS: textbook / ours", *MLP, least=1.35),
 ]
 CANNOT_MERGE = [
     Target(
@@ -117,8 +117,8 @@ def targets(fleets: tuple[int, ...], batches: tuple[int, ...]) -> list[Target]:
     members = measured_alone(fleets)
     rows = []
     for batch, bounds in (
-        (batches[0], {"compiled": 4.0, "eager": 3.0}),
-        (batches[-1], {"compiled": 1.4, "eager": 1.4}),
+        (batches[0], {"compiled": 5.0, "eager": 4.0}),
+        (batches[-1], {"compiled": 2.0, "eager": 1.6}),
     ):
         for way, least in bounds.items():
             name = f"fleet of {members}, batch {batch}"
@@ -153,6 +153,16 @@ BESIDE = [
         "DCGAN + BatchNorm, whole iteration, JS: textbook / ours",
         _whole("dcgan-bn", "js", "textbook"),
         _whole("dcgan-bn", "js", "ours"),
+    ),
+    (
+        "tanh MLP, D gradient with JS: chain / joined",
+        _slope("mlp", "js", "chain"),
+        _slope("mlp", "js", "joined"),
+    ),
+    (
+        "tanh DCGAN, D gradient with JS: differences / joined",
+        _slope("dcgan-tanh", "js", "differences"),
+        _slope("dcgan-tanh", "js", "joined"),
     ),
     (
         "tanh MLP, D gradient with JS: compiled / joined",
@@ -311,8 +321,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument(
         "--out",
         type=Path,
-        default=HERE / "speed.json",
-        help="where the figures go (default: %(default)s)",
+        help="where the figures go (default: benchmarks/speed.json)",
     )
     parser.add_argument(
         "--page",
@@ -320,13 +329,15 @@ def main(argv: list[str] | None = None) -> None:
         help="whose tables are rewritten, its picture beside it (default: docs/benchmarks.md)",
     )
     parser.add_argument(
-        "--only", default="", help="jobs whose name contains this; nothing is written"
+        "--only",
+        default="",
+        help="jobs whose name contains one of these, by commas; written only where --out says",
     )
     parser.set_defaults(scale="quick")
     options = parser.parse_args(argv)
     say = lambda text: print(text, file=sys.stderr, flush=True)  # noqa: E731
     size = scale(options.scale)
-    every = [job for job in jobs(size) if options.only in job.name]
+    every = [job for job in jobs(size) if any(w in job.name for w in options.only.split(","))]
     with measure.environment(options.threads, options.scale) as where:
         # First of all, because memory that was used and freed before would hide what a job needs.
         say(
@@ -383,9 +394,11 @@ def main(argv: list[str] | None = None) -> None:
     }
     print(page.targets(results))
     if options.only:
-        print(page.times(results))
+        print(page.times(results), page.beside(results), sep="\n\n")
+        if options.out:
+            options.out.write_text(json.dumps(results, indent=1) + "\n")
         return
-    options.out.write_text(json.dumps(results, indent=1) + "\n")
+    (options.out or HERE / "speed.json").write_text(json.dumps(results, indent=1) + "\n")
     written = options.page or HERE.parent / "docs" / "benchmarks.md"
     if options.scale != "tiny" or options.page:
         page.draw(results, written.with_suffix(".png"))

@@ -273,7 +273,6 @@ def scale(name: str) -> Scale:
 
 def jobs(size: Scale) -> Iterator[Job]:
     """Yield everything that is timed, by name: case / penalty / what / way."""
-    paths = ["separate", "joined", "merged"]
     for name, case in size.cases.items():
         merges = name in ("dcgan", "resnet")
         layouts = ("plain", "channels_last") if merges else ("plain",)
@@ -289,13 +288,18 @@ def jobs(size: Scale) -> Iterator[Job]:
             yield Job(f"{name}/none/gradient/separate", lambda c=case: slope(c, "none", "separate"))
             yield Job(f"{name}/js/gradient/separate", lambda c=case: slope(c, "js", "separate"))
             for penalty in ("none", "js") if not merges else size.penalties[name]:
-                able = [p for p in paths[1:] if p != "merged" or (merges and penalty != "none")]
+                able = ["joined"] + ["merged"] * (merges and penalty != "none")
+                able += ["chain"] * (name == "mlp")
                 for path in able:
                     way = f"{path}, channels_last" if merges else path
                     yield Job(
                         f"{name}/{penalty}/gradient/{way}",
                         lambda c=case, r=penalty, p=path, y=layouts[-1]: slope(c, r, p, y),
                     )
+            if name == "dcgan-tanh":
+                yield Job(
+                    f"{name}/js/gradient/differences", lambda c=case: slope(c, "js", "differences")
+                )
             if merges:
                 yield Job(
                     f"{name}/js/gradient/separate, channels_last",
