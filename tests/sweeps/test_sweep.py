@@ -41,6 +41,11 @@ def test_small_games_are_packed_and_a_second_call_trains_only_what_is_new(place,
     many = ["--dynamics", "{alternating,simultaneous}", "--seeds", "2", "--dry-run"]
     assert sweep(*many, "--regularizer", "r1:gamma={0.1,1}") == 0
     assert "8 GANs in 2 runs" in capsys.readouterr().out
+    (place / "axes.yaml").write_text(
+        SWEEP + "seed: [0, 1, 4]\ndynamics: '{simultaneous,alternating}'\n"
+    )
+    assert main(["validate", "axes.yaml"]) == 0
+    assert "a sweep of 6 GANs" in capsys.readouterr().out
     assert sweep("--regularizer", "r1:gamma={0.1,1}") == 0
     first = {f.name: (f / "metrics.jsonl").read_bytes() for f in runs_below(place / "out")}
     rows = read_table(["out"]).rows

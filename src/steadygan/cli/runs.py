@@ -56,13 +56,21 @@ class Sample:
 
 @dataclass(frozen=True)
 class Report:
-    """Write one self-contained HTML page about one run or several.
+    """Write one self-contained HTML page about one run or several, or about all in a folder.
 
-    Example:
+    Of a folder that holds runs, such as a sweep's: every run a row, what each setting does, the
+    best and its neighbours, what fell and why.
+
+    Examples:
       steadygan report runs/unregularized runs/regularized --out comparison.html
+      steadygan report runs/sweep
     """
 
-    paths: Annotated[tuple[Path, ...], tyro.conf.Positional, positional("RUN", "run folders")]
+    paths: Annotated[
+        tuple[Path, ...],
+        tyro.conf.Positional,
+        positional("RUN", "run folders, or a folder that holds some"),
+    ]
     out: Annotated[
         Path | None, arg("FILE", "where", "report.html in the run, or beside the runs")
     ] = None
@@ -70,10 +78,17 @@ class Report:
     def run(self) -> int:
         """Return the exit status."""
         from ..report import write_report
+        from ..report.sweep import write_sweep
+        from ..runs.format import is_run
+        from ..runs.table import runs_below
 
         if not self.paths:
             raise SteadyganError("report needs at least one run folder.")
-        say(str(write_report(list(self.paths), self.out)))
+        first = self.paths[0]
+        if len(self.paths) == 1 and not is_run(first) and runs_below(first):
+            say(str(write_sweep(first, self.out)))
+        else:
+            say(str(write_report(list(self.paths), self.out)))
         return 0
 
 

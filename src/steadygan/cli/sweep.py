@@ -106,6 +106,24 @@ class Sweep:
             found[name] = (*held, text) if known[name].repeated else text
         return rest, tuple(found.items())
 
+    @staticmethod
+    def spans(settings: Settings) -> bool:
+        """Return whether a file is a sweep's: what 'steadygan train' would not take as one run."""
+        from ..runs.config import VARIED
+
+        known = options()
+        return any(
+            name in _OWN
+            or (name in known and not isinstance(value, str) and not known[name].repeated)
+            or (name.replace("-", "_") not in VARIED and "{" in str(value))
+            for name, value in settings.values.items()
+        )
+
+    def wanted(self) -> list[Wanted]:
+        """Return every GAN that is asked for, checked; nothing is trained."""
+        told, settings = self._told()
+        return told._wanted(settings)
+
     def run(self) -> int:
         """Return the exit status."""
         from ..report.sweep import write_sweep

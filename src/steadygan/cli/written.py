@@ -150,8 +150,9 @@ def blamed(error: SteadyganError, path: Path) -> SteadyganError:
 class Validate:
     """Say whether a file of settings can be trained, without training: exit status 0, or 2 and why.
 
-    The file is YAML whose keys are the options of 'steadygan train'. What is wrong is told with
-    the line it stands in, unknown names with those that look like them. Data are not read.
+    The file is YAML whose keys are the options of 'steadygan train', of one run or of a sweep. What
+    is wrong is told with the line it stands in, unknown names with those that look like them. Data
+    are not read.
 
     Example:
       steadygan validate run.yaml
@@ -162,6 +163,13 @@ class Validate:
 
     def run(self) -> int:
         """Return the exit status."""
+        from ..runs.settings import read_settings
+        from .sweep import Sweep
+
+        if Sweep.spans(read_settings(self.file)):
+            count = len(Sweep(self.file).wanted())
+            say(f"{self.file} is fine: a sweep of {count} GANs, for 'steadygan sweep'.")
+            return 0
         command = read(self.file)
         try:
             _, members = command.planned()

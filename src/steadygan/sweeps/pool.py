@@ -26,7 +26,7 @@ _JOB = {
     **dict.fromkeys(("queue", "account", "memory", "walltime", "interface", "python"), str),
     **dict.fromkeys(("job_name", "local_directory", "log_directory", "shebang"), str),
     **dict.fromkeys(("cores", "processes", "jobs"), int),
-    **dict.fromkeys(("job_extra_directives", "job_script_prologue", "worker_extra_args"), list),
+    **dict.fromkeys(("job_extra_directives", "job_script_prologue"), list),
 }
 """What a --slurm file gives: settings of ``dask_jobqueue.SLURMCluster``, and how many jobs."""
 
@@ -134,7 +134,11 @@ def _slurm(path: Path | None, stack: ExitStack) -> tuple[Any, int]:
         from dask_jobqueue.slurm import SLURMCluster
     except ImportError as error:
         raise _missing() from error
-    cluster = SLURMCluster(scheduler_options={"dashboard_address": None}, **given)
+    cluster = SLURMCluster(
+        scheduler_options={"dashboard_address": None},
+        worker_extra_args=["--nthreads", "1"],  # a process trains one run at a time
+        **given,
+    )
     stack.enter_context(cluster)
     return cluster, jobs
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 
 from ..core.errors import SteadyganError
 from ..core.modules import import_module
@@ -16,6 +17,8 @@ from ..training.loop import Training
 from .plan import Task
 
 WAITS = "waits at the step it was asked to"
+
+_ONE = Lock()  # of a process: runs share torch's global stream of randomness
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,8 @@ def work(task: Task) -> Ended:
         How it ended; whatever goes wrong with the run is its ending, so that the others go on.
     """
     try:
-        return _worked(task)
+        with _ONE:
+            return _worked(task)
     except SteadyganError as error:
         return Ended(task.folder, "failed", 0, str(error))
     except Exception as error:
