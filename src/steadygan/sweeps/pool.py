@@ -84,7 +84,7 @@ class Cluster:
                 distributed.LocalCluster(
                     n_workers=min(self.workers, count),
                     threads_per_worker=1,
-                    dashboard_address=None,
+                    dashboard_address=":0",
                     silence_logs=logging.ERROR,
                 )
             )
@@ -135,7 +135,7 @@ def _slurm(path: Path | None, stack: ExitStack) -> tuple[Any, int]:
     except ImportError as error:
         raise _missing() from error
     cluster = SLURMCluster(
-        scheduler_options={"dashboard_address": None},
+        scheduler_options={"dashboard_address": ":0"},
         worker_extra_args=["--nthreads", "1"],  # a process trains one run at a time
         **given,
     )
