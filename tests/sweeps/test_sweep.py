@@ -1,14 +1,16 @@
 """The sweep as its user types it: which runs there are, where they are, what a second call does."""
 
 import json
+import sys
 from statistics import median
 
 import pytest
 import torch
 
-from steadygan.cli import main
+from steadygan.cli import main, parse
 from steadygan.runs import checkpoint
 from steadygan.runs.table import read_table, runs_below
+from steadygan.sweeps import plan
 
 SWEEP = """\
 problem: ring2d
@@ -114,3 +116,22 @@ def test_what_slurm_is_asked_for(place, capsys):
     assert "#SBATCH --gres=gpu:1" in said and "source env.sh" in said
     assert "dask_worker" in said and "3 x" in said
     assert not (place / "out").exists()
+
+
+def test_the_device_is_the_workers(place):
+    """A login node may have none of what its jobs have."""
+    words = ["sweep", "sweep.yaml", "--device", "cuda", "--seeds", "3"]
+    (place / "slurm.yaml").write_text("cores: 1\nmemory: 1GB\n")
+    wanted = parse([*words, "--slurm", "slurm.yaml"]).wanted()
+    (task,) = plan(wanted, place / "out")
+    assert [member["device"] for member in task.members] == ["cuda"] * 3
+    assert parse(["sweep", "sweep.yaml"]).wanted()[0].config.device == "auto"
+
+
+def test_without_dask_it_trains_by_itself_and_says_what_is_missing(place, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    two = ["sweep", "sweep.yaml", "--seeds", "2", "--together", "1", "--steps", "2"]
+    assert main([*two, "--out", "a", "--workers", "2"]) == 2
+    assert "steadygan[sweep]" in capsys.readouterr().err and not (place / "a").exists()
+    assert main([*two, "--out", "b"]) == 0
+    assert len(runs_below(place / "b")) == 2

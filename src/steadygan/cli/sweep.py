@@ -17,6 +17,8 @@ from .show import bar, say
 from .written import WRITTEN, options, trained, typed
 
 if TYPE_CHECKING:
+    from ..problems import Problem
+    from ..runs.config import Config
     from ..runs.settings import Settings, Value
     from ..sweeps.plan import Wanted
 
@@ -213,7 +215,7 @@ class Sweep:
             command = trained(point, settings)
             try:
                 problem, members = command.played()
-                resolved = [member.resolve(problem) for member in members]
+                resolved = [self._resolved(member, problem) for member in members]
                 if (shape := (resolved[0].network, problem)) not in networks:
                     networks.add(shape)
                     build_networks(resolved[0], problem.event, classes=0)
@@ -223,6 +225,12 @@ class Sweep:
             words = [_spelled(point[name]) for name in axes if name != "seed"] or [command.problem]
             found += [Wanted(problem, m, "-".join([*words, f"seed={m.seed}"])) for m in resolved]
         return found
+
+    def _resolved(self, member: Config, problem: Problem) -> Config:
+        """Return a configuration with every choice made but the device, which is the worker's."""
+        elsewhere = self.scheduler is not None or self.slurm is not None
+        here = replace(member, device="cpu") if elsewhere else member
+        return replace(here.resolve(problem), device=member.device)
 
     def _processes(self) -> int:
         from ..sweeps.pool import available

@@ -25,7 +25,10 @@ TOGETHER = 16
 
 @dataclass(frozen=True)
 class Wanted:
-    """A GAN of a sweep: its problem, its resolved configuration, and what tells it from others."""
+    """A GAN of a sweep: its problem, its configuration, and what tells it from others.
+
+    The configuration has every choice made but the device, which is that of the worker.
+    """
 
     problem: Problem
     config: Config
@@ -120,7 +123,7 @@ def _grouped(wanted: Sequence[Wanted], together: int) -> list[list[Wanted]]:
 
 def _structure(each: Wanted) -> str:
     """Return what GANs share that can be trained at once; of one that cannot, what it is."""
-    config, problem = each.config, problem_to_json(each.problem)
+    config, problem = replace(each.config, device="cpu"), problem_to_json(each.problem)
     try:
         alike(each.problem, [config])
     except SteadyganError:
