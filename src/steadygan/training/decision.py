@@ -47,10 +47,13 @@ def settle(
     ):
         if known:
             remember(game, critic, points, known)
-            # Updates that are spared the penalties have a decision of their own.
-            free = Decision("joined") if known.path == "merged" else known
-            remember(Game(game.objective), critic, points, free)
         decision = decide(game, critic, points, at)
+        if config.penalty_every > 1:
+            # Updates that are spared the penalties have a decision of their own. What was begun
+            # before there were chains goes on without.
+            free = bare.lazy(1, config.penalty_every)
+            if decide(free, critic, points, at).path == "chain" != decision.path:
+                remember(free, critic, points, Decision("joined"))
     if config.penalty_share < 1 and decision.path == "separate":
         raise SteadyganError(
             f"--penalty-share needs a critic that keeps samples apart: {decision.why}."
