@@ -86,9 +86,26 @@ def test_every_format_holds_the_same_rows(place, capsysbinary):
     assert plain[4]["sw1.seeds"] == 3 and plain[0]["sw1.mean"] is None
 
 
+def test_a_narrow_terminal_shows_what_differs_and_names_the_rest(tmp_path, capsys, monkeypatch):
+    for i in range(3):
+        numbers = {"hq": 0.25, **{f"number{k}": i + k / 8 for k in range(8)}}
+        run(
+            tmp_path / f"{'long' * 9}-{i}",
+            numbers,
+            status={"state": "finished", "step": 9},
+            batch=i,
+        )
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main(["table", str(tmp_path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split()[:3] == ["run", "batch", "seed"] and max(map(len, lines[:4])) <= 80
+    assert lines[4].startswith("hq, number") and "number0" in lines[0] and "hq" not in lines[0]
+    assert lines[2].split()[0] == "longl…nglong-1"
+
+
 def test_a_terminal_of_80_columns_shows_it(place, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     assert main(["table", str(place / "many"), str(place / "f")]) == 0
     said = capsys.readouterr().out
     assert max(map(len, said.splitlines())) <= 80
-    assert "0.5333" in said and "[-0.3391, 1.406]" in said
+    assert "0.533" in said and "[-0.339, 1.41]" in said

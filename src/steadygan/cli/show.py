@@ -57,7 +57,7 @@ def table(
     if title:
         out.print(Text(printable(title), "bold"), soft_wrap=True)
     styles = list(colours or [""] * len(rows))
-    if sum(widths) + 2 * len(widths) <= out.width:
+    if fits(heads, clean):
         shown = Table(box=None, padding=(0, 2, 0, 0))
         for head, width in zip(heads, widths, strict=True):
             shown.add_column(Text(printable(head)), min_width=width)
@@ -79,6 +79,12 @@ def table(
                     break_on_hyphens=False,
                 )
                 out.print(Text(text, style if i == len(row) else ""), soft_wrap=True)
+
+
+def fits(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
+    """Return whether rows fit into the terminal as columns."""
+    widths = [_needed(cells) for cells in zip(heads, *rows, strict=True)]
+    return sum(widths) + 2 * len(widths) <= console().width
 
 
 def _needed(cells: Sequence[str]) -> int:

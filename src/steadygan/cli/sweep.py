@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ..runs.config import Config
     from ..runs.settings import Settings, Value
     from ..sweeps.plan import Wanted
+    from ..sweeps.work import Ended
 
 _OWN = {
     "points": int | None,
@@ -155,13 +156,11 @@ class Sweep:
         else:
             endings = halve(tasks, cluster.train, keep=told.halving, by=told.by or "")
         states: Counter[str] = Counter()
-        with bar("runs") as tell:
-            for ended in endings:
-                states[ended.state] += 1
-                tell(states.total(), len(tasks))
-                name, why = Path(ended.folder).name, f": {ended.reason}" if ended.reason else ""
-                where = f"{states.total()}/{len(tasks)}"
-                say(f"{where} {name} {ended.state} at step {ended.step}{why}", stderr=True)
+        try:
+            _follow(endings, len(tasks), states)
+        except KeyboardInterrupt:
+            say("steadygan: interrupted; the same command goes on from here.", stderr=True)
+            raise
         say(", ".join(f"{count} {state}" for state, count in states.most_common()))
         say(str(write_sweep(out)))
         if states["failed"]:
@@ -239,6 +238,17 @@ class Sweep:
             raise SteadyganError(f"--workers must be at least 1, not {self.workers}.")
         usual = (os.cpu_count() or 1) if available() else 1
         return self.workers or usual
+
+
+def _follow(endings: Iterable[Ended], count: int, states: Counter[str]) -> None:
+    """Tell how each run ended, and count the states."""
+    with bar("runs") as tell:
+        for ended in endings:
+            states[ended.state] += 1
+            tell(states.total(), count)
+            name, why = Path(ended.folder).name, f": {ended.reason}" if ended.reason else ""
+            where = f"{states.total()}/{count}"
+            say(f"{where} {name} {ended.state} at step {ended.step}{why}", stderr=True)
 
 
 def _spelled(value: Value) -> str:

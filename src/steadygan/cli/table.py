@@ -16,11 +16,13 @@ import tyro
 
 from ..core.errors import SteadyganError
 from .arguments import arg, flag, positional
-from .show import say
+from .show import fits, say
 from .show import table as show
 
 if TYPE_CHECKING:
     from ..runs.table import Table as Runs
+
+_LONG = 14  # characters of a run's name that are shown
 
 
 @dataclass(frozen=True)
@@ -80,41 +82,65 @@ class Table:
 
 
 def show_runs(found: Runs) -> None:
-    """Print every run, and what seeds of one setting come to."""
-    heads = ["run", *found.shown, "seed", *found.metrics, "step", "state"]
-    cells = [
-        [
-            row.run if row.member is None else f"{row.run} {row.member}",
-            *(_word(row.settings.get(name)) for name in found.differing),
-            _word(row.seed),
-            *(_word(row.metrics.get(name)) for name in found.metrics),
-            _word(row.step),
-            row.state + (f": {row.reason}" if row.reason else ""),
-        ]
-        for row in found.rows
-    ]
+    """Print every run, and what seeds of one setting come to.
+
+    In a narrow terminal without the numbers that are the same in all, then without the last ones.
+    """
+    names = list(found.metrics)
+    heads, cells = _runs(found, names)
+    while len(names) > 1 and not fits(heads, cells):
+        same = [n for n in names if len({str(row.metrics.get(n)) for row in found.rows}) == 1]
+        names.remove((same or names)[-1])
+        heads, cells = _runs(found, names)
+    if not fits(heads, cells):
+        names = list(found.metrics)
+        heads, cells = _runs(found, names)
     show(heads, cells)
+    left = [name for name in found.metrics if name not in names]
+    if left:
+        say(f"{', '.join(left)}: in a wider terminal, or by --csv or --json")
     many = [group for group in found.groups if len(group) > 1]
-    if not many or not found.metrics:
+    if not many or not names:
         return
     say("")
     rows = []
     for group in many:
         settings = [_word(group[0].settings.get(name)) for name in found.differing]
-        intervals = [found.interval(group, name) for name in found.metrics]
-        said = [f"{i.mean:.4g}\n[{i.low:.4g}, {i.high:.4g}]" if i else "" for i in intervals]
+        intervals = [found.interval(group, name) for name in names]
+        said = [f"{i.mean:.3g}\n[{i.low:.3g}, {i.high:.3g}]" if i else "" for i in intervals]
         rows.append([*(settings or ["all"]), str(len(group)), *said])
     show(
-        [*(found.shown or ["runs"]), "seeds", *found.metrics],
+        [*(found.shown or ["runs"]), "seeds", *names],
         rows,
         title="means over seeds, in brackets 95 % intervals",
     )
 
 
+def _runs(found: Runs, metrics: Sequence[str]) -> tuple[list[str], list[list[str]]]:
+    heads = ["run", *found.shown, "seed", *metrics, "step", "state"]
+    cells = [
+        [
+            _short(row.run) if row.member is None else f"{_short(row.run)} {row.member}",
+            *(_word(row.settings.get(name)) for name in found.differing),
+            _word(row.seed),
+            *(_word(row.metrics.get(name)) for name in metrics),
+            _word(row.step),
+            row.state + (f": {row.reason}" if row.reason else ""),
+        ]
+        for row in found.rows
+    ]
+    return heads, cells
+
+
+def _short(run: str) -> str:
+    """Return a name of which both ends are left where it is long: a sweep's end in a mark."""
+    return run if len(run) <= _LONG else f"{run[: _LONG - 9]}…{run[-8:]}"
+
+
 def _word(value: Any) -> str:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return "–"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def _csv(records: Sequence[dict[str, Any]]) -> bytes:

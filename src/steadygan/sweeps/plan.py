@@ -148,5 +148,5 @@ def _rateless(optimizer: str | None) -> str:
 def _name(group: Sequence[Wanted]) -> str:
     """Return how a new folder is called: what its GAN is, or how many, and a mark of its own."""
     mark = identity(problem_to_json(group[0].problem), group[0].config)[:8]
-    label = group[0].label if len(group) == 1 else f"{len(group)}-gans-{group[0].label}"
+    label = group[0].label if len(group) == 1 else f"{len(group)} gans"
     return f"{re.sub(r'[^A-Za-z0-9.=]+', '-', label).strip('-')[:60]}-{mark}"

@@ -74,7 +74,7 @@ class Cluster:
         stack.enter_context(dask.config.set({"distributed.scheduler.allowed-failures": _LOST}))
         # What goes wrong with a run is told by its ending; a worker's loss is no news.
         for name in ("distributed.nanny", "distributed.scheduler", "distributed.core"):
-            logging.getLogger(name).setLevel(logging.ERROR)
+            logging.getLogger(name).setLevel(logging.CRITICAL)
         cluster: Any = self.scheduler
         if self.slurm is not None:
             cluster, jobs = _slurm(self.slurm, stack)
@@ -85,7 +85,7 @@ class Cluster:
                     n_workers=min(self.workers, count),
                     threads_per_worker=1,
                     dashboard_address=":0",
-                    silence_logs=logging.ERROR,
+                    silence_logs=logging.CRITICAL,
                 )
             )
         try:

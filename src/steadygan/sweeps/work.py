@@ -76,7 +76,12 @@ def _worked(task: Task) -> Ended:
         problem = problem_from_json(task.problem)
         members = [Config.from_json(each) for each in task.members]
         if len(members) > 1:
-            outcome = train_fleet(problem, members, folder, show=False, watchers=watchers)
+            try:
+                outcome = train_fleet(problem, members, folder, show=False, watchers=watchers)
+            except SteadyganError as error:
+                if is_run(folder):
+                    raise
+                raise SteadyganError(f"{error} Or train each by itself: --together 1.") from error
         else:
             outcome = train(problem, members[0], folder, show=False, watchers=watchers)
     if outcome.state == "interrupted" and outcome.reason != WAITS:
