@@ -55,6 +55,11 @@ def test_the_page_shows_all_and_runs_nothing(place):
     assert text.count("data:image/png") == 3  # all at once, gamma, rate
     assert "7 finished" in text and "1 stopped" in text
     assert "http" not in text.replace("http-equiv", "")
+    for i, folder in enumerate(place.glob("*/")):
+        line = json.dumps({"step": 9, "metrics": {"modes": i, "kl": 2}})
+        (folder / "metrics.jsonl").write_text(line + "\n")
+    assert "The best by modes" in write_sweep(place).read_text()
+    assert "The best by kl" in write_sweep(place, by="kl").read_text()
 
 
 def test_pictures_show_what_differs(place):
@@ -71,3 +76,8 @@ def test_pictures_show_what_differs(place):
 def test_a_folder_without_runs_is_refused(tmp_path):
     with pytest.raises(SteadyganError, match="no run folder"):
         write_sweep(tmp_path)
+
+
+def test_a_metric_that_no_run_has_is_refused(place):
+    with pytest.raises(SteadyganError, match="no fid, only sw1"):
+        write_sweep(place, by="fid")

@@ -74,7 +74,7 @@ class Sweep:
         int | None,
         whole("K", "successive halving: at each rung the best one of K goes on", "none"),
     ] = None
-    by: Annotated[str | None, arg("METRIC", "what halving ranks by", "none")] = None
+    by: Annotated[str | None, arg("METRIC", "what halving and page judge by", "the first")] = None
     together: Annotated[
         int | None, whole("N", "how many small GANs are trained at once at most", "16")
     ] = None
@@ -130,6 +130,7 @@ class Sweep:
     def run(self) -> int:
         """Return the exit status."""
         from ..report.sweep import write_sweep
+        from ..runs.table import better
         from ..sweeps import Cluster, halve, plan
         from ..sweeps.plan import TOGETHER
 
@@ -138,6 +139,8 @@ class Sweep:
         out = told.out or Path("runs") / told.file.stem
         if told.halving is not None and (told.halving < 2 or told.by is None):
             raise SteadyganError("--halving K, at least 2, needs --by METRIC, such as --by sw1.")
+        if told.by is not None and better(told.by) is None:
+            raise SteadyganError(f"--by {told.by}: which side of it is better is not known.")
         if told.scheduler and told.slurm:
             raise SteadyganError("--scheduler and --slurm are two places: give one of them.")
         together = 1 if told.halving else TOGETHER if told.together is None else told.together
@@ -162,7 +165,7 @@ class Sweep:
             say("steadygan: interrupted; the same command goes on from here.", stderr=True)
             raise
         say(", ".join(f"{count} {state}" for state, count in states.most_common()))
-        say(str(write_sweep(out)))
+        say(str(write_sweep(out, by=told.by)))
         if states["failed"]:
             say("steadygan: the same command tries those that failed again.", stderr=True)
         return 1 if states["failed"] else 0

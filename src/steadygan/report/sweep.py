@@ -29,25 +29,30 @@ _NEAR = 6  # neighbours of the best that are shown
 _FALLEN = "#B9534B"
 
 
-def write_sweep(place: str | Path, path: str | Path | None = None) -> Path:
+def write_sweep(
+    place: str | Path, path: str | Path | None = None, *, by: str | None = None
+) -> Path:
     """Write the page about all runs below a folder.
 
     Args:
         place: The folder.
         path: Where the page goes; by default report.html in the folder.
+        by: The metric that runs are judged by; by default the first one that differs.
 
     Returns:
         The page's path.
 
     Raises:
-        SteadyganError: For a folder without runs.
+        SteadyganError: For a folder without runs, and for a metric that they do not have.
     """
     place = Path(place)
     path = Path(path) if path is not None else place / REPORT
     if path.is_dir():
         raise SteadyganError(f"{path} is a folder; give the file to write, such as {path / REPORT}")
     found = read_table([place])
-    metric = _measure(found)
+    if by is not None and by not in found.metrics:
+        raise SteadyganError(f"The runs have no {by}, only {', '.join(found.metrics) or 'none'}.")
+    metric = by or _measure(found)
     drawn = [] if metric is None else list(marginals(found, metric).items())
     fallen = [row for row in found.rows if row.state != "finished"]
     kinds = Counter(kind for row in found.rows for kind in row.warnings)
