@@ -10,6 +10,7 @@ from torch import nn
 
 from steadygan import Batch, Game, SteadyganError, diagnose
 from steadygan.analysis import trials
+from steadygan.analysis.doctor import first
 from steadygan.analysis.gan import Gan
 from steadygan.analysis.subjects import load_subjects
 from steadygan.analysis.trials import AS_IT_IS, Arm, Change, Trial, seconds_of, trial
@@ -133,7 +134,7 @@ def test_intervals_are_student_s_over_pairs():
 
 
 def made(*arms):
-    return Trial([*arms], 10, 2, 1.0, 1.0, 0.1)
+    return Trial([*arms], 20, 2, 1.0, 1.0, 0.1)
 
 
 def test_what_did_worse_is_never_advised():
@@ -149,6 +150,8 @@ def test_what_did_worse_is_never_advised():
     lacking = replace(found, facts=[], trial=made(unsure, small, base))
     assert lacking.advice().startswith("nothing: of 2 changes") and lacking.change is None
     assert replace(found, facts=[], trial=made(better, base)).change.words == "e"
+    few = replace(made(better, base), steps=3)
+    assert replace(found, facts=[], trial=few).change is None
     # What is only nearer because it ran away for fewer steps is no cure.
     again = Arm("start again", {"anew": ["generator", "critic"]}, [0.3, 0.3], (-0.7, 0.1))
     late = Arm("f", {"ema": 0.5, "anew": ["generator", "critic"]}, [0.4, 0.4], (-0.6, 0.1))
@@ -241,3 +244,10 @@ def test_members_of_many_gans_are_diagnosed(tmp_path, capsys):
     assert json.loads(capsys.readouterr().out)["game"]["regularizer"] == ["r1:gamma=2"]
     assert main(["diagnose", run, "--member", "4"]) == 2
     assert "members 0 to 1" in capsys.readouterr().err
+
+
+def test_a_batch_to_look_at_has_as_many_latents_and_labels_as_real_samples():
+    y = torch.arange(100)
+    whole = Batch(torch.randn(100, 2), torch.randn(16, 3), (y, y))
+    assert [len(t) for t in (*first(whole, 64)[:2], *first(whole, 64).labels)] == [16] * 4
+    assert len(first(whole, 8).latent) == 8

@@ -229,7 +229,7 @@ def diagnose(
     if trial is not None:
         changes = to_try(gan, facts, alternatives or ())
         tried = trials.trial(gan, changes, trial, steps=trial_steps, seeds=trial_seeds, tell=tell)
-    batch = _first(batch, SAMPLES if size < MANY else FEW)
+    batch = first(batch, SAMPLES if size < MANY else FEW)
     copies: dict[Name, nn.Module] = {"generator": copied(generator), "critic": copied(critic)}
     movers, scale, said = _movers(networks, optimizers)
     at = Context(progress, memory=memory or {})
@@ -356,7 +356,8 @@ def _rates(
     return rates
 
 
-def _first(batch: Batch, n: int) -> Batch:
+def first(batch: Batch, n: int) -> Batch:
+    """Return at most n of a batch, as many real samples as latents."""
     n = min(n, len(batch.real), len(batch.latent))
     labels = None if batch.labels is None else (batch.labels[0][:n], batch.labels[1][:n])
     return Batch(batch.real[:n], batch.latent[:n], labels)

@@ -23,7 +23,7 @@ from ..runs.config import stream_seed
 from ..runs.folder import RunFolder, is_fleet
 from ..runs.format import CONFIG
 from ..runs.models import build_networks, latents
-from .doctor import SAMPLES, Diagnosis, diagnose
+from .doctor import SAMPLES, Diagnosis, diagnose, first
 from .path import GamePath, game_path
 
 _MUST = ("generator", "critic", "data", "latents", "objective")
@@ -66,7 +66,11 @@ class Subject:
             return None
         context = Context(progress=self.progress, memory=self.memory)
         return game_path(
-            self.game, self.earlier, (self.generator, self.critic), self.batch, context=context
+            self.game,
+            self.earlier,
+            (self.generator, self.critic),
+            first(self.batch, SAMPLES),
+            context=context,
         )
 
     def diagnose(self, alternatives: Sequence[str] = (), **settings: Any) -> Diagnosis:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from .limits import Limits
 from .triage import Fact, cause
-from .trials import Arm, Trial
+from .trials import ROUNDS, Arm, Trial
 from .trials.change import Change
 
 if TYPE_CHECKING:
@@ -51,42 +51,43 @@ def advice(found: Diagnosis) -> str:
     What did best in a trial, else the cure of what is wrong, else what the spectrum says where it
     can.
     """
-    best, explained = change(found), explains(found)
-    if found.trial is not None:
-        tried = (arm for arm in found.trial.arms if arm.difference is not None)
+    trial, best, explained = _long_enough(found), change(found), explains(found)
+    if trial is not None:
+        tried = (arm for arm in trial.arms if arm.difference is not None)
         arm = next((a for a in tried if best and a.settings == dict(best.settings)), None)
         if best is not None and arm is not None:
             return (
                 f"{best.words}: in the trial the distance to the data is {arm.mean:.3g}, and"
-                f" {found.trial.base.mean:.3g} as it is."
+                f" {trial.base.mean:.3g} as it is."
             )
         if best is not None:
             return f"{best.words}. That is in your own code, and no trial can make it."
         if explained is None or not explained.certain:
             return (
-                f"nothing: of {len(found.trial.arms) - 1} changes that were tried none did better"
+                f"nothing: of {len(trial.arms) - 1} changes that were tried none did better"
                 " than the GAN as it is."
             )
         return (
             f"none of the changes that were tried: {explained.sentence}, and none of"
-            f" {len(found.trial.arms) - 1} changes did better within the trial."
+            f" {len(trial.arms) - 1} changes did better within the trial."
         )
     if best is not None:
-        more = "; not tried yet, --trial 5m measures it" if best.can_be_tried else ""
+        yet = "yet" if found.trial is None else f"for long enough ({found.trial.steps} steps)"
+        more = f"; not tried {yet}, --trial 5m measures it" if best.can_be_tried else ""
         return f"{best.words}{more}."
     return _by_spectrum(found)
 
 
 def explains(found: Diagnosis) -> Fact | None:
     """Return the fact that explains what is wrong; of suspicions the first one whose cure helps."""
-    first = cause(found.facts)
-    if first is None or first.certain or found.trial is None or found.trial.best is None:
+    trial, first = _long_enough(found), cause(found.facts)
+    if first is None or first.certain or trial is None or trial.best is None:
         return first
     suspected = [fact for fact in found.facts if fact.wrong]
     helped = (
         fact
         for fact in suspected
-        for arm in found.trial.better
+        for arm in trial.better
         if any(_same(cure, arm.settings) for cure in fact.cures)
     )
     return next(helped, first)
@@ -94,20 +95,26 @@ def explains(found: Diagnosis) -> Fact | None:
 
 def change(found: Diagnosis) -> Change | None:
     """Return the advised change; with a trial none that did worse than the GAN as it is."""
-    fact = explains(found)
-    if found.trial is not None:
-        better = _changed(found.trial)
+    trial, fact = _long_enough(found), explains(found)
+    if trial is not None:
+        better = _changed(trial)
         if fact is None:
-            least = MATERIAL * found.trial.base.mean
+            least = MATERIAL * trial.base.mean
             better = [a for a in better if a.difference and sum(a.difference) < -least]
         if fact is not None and fact.certain:
             # What was seen to be wrong is mended first, by what did not do worse.
-            own = [a for a in found.trial.arms if any(_same(c, a.settings) for c in fact.cures)]
+            own = [a for a in trial.arms if any(_same(c, a.settings) for c in fact.cures)]
             if not own and fact.cures:
                 return fact.cures[0]
             better = [a for a in own if a.difference and a.difference[0] <= 0] or better
         return Change(better[0].words, better[0].settings) if better else None
     return fact.cures[0] if fact is not None and fact.cures else None
+
+
+def _long_enough(found: Diagnosis) -> Trial | None:
+    """Return the trial, where its budget was enough for it to tell anything."""
+    made = found.trial
+    return made if made is not None and made.steps >= ROUNDS[0] else None
 
 
 def _changed(made: Trial) -> list[Arm]:
