@@ -34,7 +34,8 @@ IMAGE, SOUND = (3, 8, 8), (1, 48)
 
 class Kind(NamedTuple):
     """A family: its critic, the samples that it takes, and the path that is right for it: of a
-    "map" merged where the loss does not look at what the penalty looks at, and else joined.
+    "map" merged but for penalties on real samples alone, of several "maps" merged only where the
+    loss does not look at what the penalty looks at, and else joined.
 
     couples: samples see each other. single: works in single precision only, unless it is made with
     ``strict=False``.
@@ -226,7 +227,7 @@ PUBLIC = {
         event=(3, 12, 12),
     ),
     "melgan": Kind(melgan, "map", SOUND, reading="last"),
-    "hifi-gan of old": Kind(old_periods, "map", SOUND),
+    "hifi-gan of old": Kind(old_periods, "maps", SOUND),
     "univnet": Kind(resolutions, "joined", SOUND),
     "u-net": Kind(
         lambda: Of(
@@ -237,7 +238,7 @@ PUBLIC = {
             whole=nn.Linear(4, 1),
             last=nn.Conv2d(6, 1, 1),
         ),
-        "map",
+        "maps",
     ),
     "vit": Kind(vit, "separate"),
     "attention": Kind(attended, "separate"),

@@ -221,7 +221,9 @@ def _candidates(
         return [], why + attention
     if not game.where:
         return [*chain, "joined"], ""
-    if not heads.single and {"real", "fake"} & set(game.where):
+    # One map under penalties at several points ties where it is large; all else loses by merging.
+    tie = len(heads.logits) == 1 and len(game.where) > 1 and merge.convolves
+    if not heads.single and {"real", "fake"} & set(game.where) and not tie:
         how = game.outputs.how([t.shape[1] for t in heads.logits])
         why = f"penalties of {how}: losses of several logits do not merge with them"
         return ["joined"], why + attention
