@@ -93,7 +93,7 @@ def options(cls: type) -> list[str]:
         kind, *marks = typing.get_args(hints[field.name]) or (hints[field.name],)
         if dataclasses.is_dataclass(kind):
             found += options(typing.cast(type, kind))
-        elif tyro.conf.Positional not in marks:
+        elif not {tyro.conf.Positional, tyro.conf.Suppress} & set(marks):
             names = (getattr(mark, "name", None) for mark in marks)
             name = next(filter(None, names), field.name)
             found.append("--" + name.replace("_", "-"))
