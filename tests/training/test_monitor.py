@@ -168,3 +168,13 @@ def test_a_run_whose_latents_are_drowned_is_stopped_where_that_was_asked_for(tmp
     drowned = train(DIGITS, config, tmp_path / "drowned", show=False)
     assert (free.state, drowned.state, drowned.step) == ("finished", "stopped", 50)
     assert "collapse" in drowned.reason
+
+
+def test_a_critic_without_a_slope_is_named_unless_it_has_no_opinion():
+    flat = {"gradient_norm_real": 0.0, "gradient_norm_fake": 0.0}
+    lost = [row() for _ in range(3)] + [row(critic_loss=1e30, **flat) for _ in range(9)]
+    assert kinds(Monitor(2 * math.log(2)), lost) == [(7, "flat-critic")]
+    rest = [row(critic_loss=2 * math.log(2), **flat) for _ in range(30)]
+    assert kinds(Monitor(2 * math.log(2)), rest) == []
+    seen = [row(critic_loss=1e30, gradient_norm_real=0.0) for _ in range(30)]
+    assert kinds(Monitor(2 * math.log(2)), seen) == []

@@ -14,6 +14,7 @@ CURES: dict[str, str] = {
     "non-finite": "start again with a tenth of the learning rates, or of gamma",
     "standstill": "start again with a weaker penalty, so that the memory of the critic's optimizer"
     " does not overflow",
+    "flat-critic": "start again with a tenth of the learning rates, or of gamma",
     "exploding-gradient": f"{_PENALTY}, or a tenth of the learning rates",
     "critic-won": f"{_PENALTY}, a tenth of the critic's learning rate or no more critic steps than"
     " the generator's, from the start",

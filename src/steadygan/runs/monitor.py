@@ -17,6 +17,8 @@ MOVED = "gamma-moved"
 KINDS: dict[str, str] = {
     NON_FINITE: "a loss or a parameter is no longer a finite number; the run always stops there",
     STANDSTILL: "the critic does not move any more while the generator does; the run stops there",
+    "flat-critic": "the critic's input gradient is 0 at every sample: it tells the generator"
+    " nothing, and is told nothing by a penalty on it",
     "exploding-gradient": "the critic's input gradient is far above what it was: often seen just"
     " before a collapse",
     "critic-won": "the critic separates real from generated samples almost perfectly, so the"
@@ -47,6 +49,8 @@ class Monitor:
     GRADIENT_FACTOR, GRADIENT_FLOOR = 20.0, 10.0
     # Logged steps before there is a median.
     WINDOW = 20
+    # So many rows in a row without any slope are no accident.
+    FLAT = 5
     # The share of an undecided critic's loss below which it has won.
     WON = 0.02
     # The share of the real spread below which samples have collapsed, and the steps that a
@@ -71,6 +75,7 @@ class Monitor:
         looks = {
             "non-finite": self._non_finite(row),
             "exploding-gradient": self._exploding(row),
+            "flat-critic": self._flat(row),
             "critic-won": self._won(row),
             "mode-loss": self._mode_loss(row),
             "collapse": self._collapse(step, row),
@@ -94,6 +99,19 @@ class Monitor:
         return (
             f"the critic's input gradient has norm {slope:.3g}, {slope / usual:.0f} times its"
             " median"
+        )
+
+    def _flat(self, row: Mapping[str, float | None]) -> str | None:
+        last = list(self._slopes)[-self.FLAT :]
+        if any(last) or len(last) < self.FLAT or row.get("gradient_norm_real") is None:
+            return None
+        # At an equilibrium it is 0 as well, and the loss that of a critic without opinion.
+        loss = row.get("critic_loss") or 0.0
+        if abs(loss - self._indifferent) <= 1e-3 * max(self._indifferent, 1.0):
+            return None
+        return (
+            f"the critic's input gradient is 0 at every sample, while its loss is {loss:.3g};"
+            f" {self._indifferent:.3g} is a critic that cannot tell real from generated"
         )
 
     def _won(self, row: Mapping[str, float | None]) -> str | None:
