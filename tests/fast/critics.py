@@ -8,6 +8,15 @@ from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 
 EVENT = (3, 8, 8)
+PENALIZED = {
+    "js": ("nonsaturating", "js:gamma=0.7"),
+    "r1": ("hinge", "r1:gamma=3"),
+    "r1r2": ("relativistic", "r1r2:gamma=0.5"),
+    "wgan-gp": ("wasserstein", "wgan-gp:gamma=0.7"),
+    "gp0": ("least-squares", "gp0:gamma=2"),
+    "dragan": ("relativistic-average", "dragan:gamma=0.4"),
+}
+"""An objective and a regularizer of each kind, no two of one strength."""
 
 
 def body(*middle: nn.Module, channels: int = 6, side: int = 4) -> nn.Sequential:

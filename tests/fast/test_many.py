@@ -4,19 +4,14 @@ import copy
 
 import pytest
 import torch
+from critics import PENALIZED
 
 from many_outputs import MANY
 from steadygan.core import Context, Game, build
 from steadygan.core.gradients import critic_backward
 from steadygan.core.reading import read
 
-GAMES = {
-    "js": ("nonsaturating", "js:gamma=0.7"),
-    "r1": ("hinge", "r1:gamma=3"),
-    "r1r2": ("relativistic", "r1r2:gamma=0.5"),
-    "wgan-gp": ("wasserstein", "wgan-gp:gamma=0.7"),
-    "gp0": ("least-squares", "gp0:gamma=2"),
-    "dragan": ("relativistic-average", "dragan:gamma=0.4"),
+GAMES = PENALIZED | {
     "f-gan, lecam": ("f-gan:divergence=kl", ["f-gan:gamma=0.3,divergence=kl", "lecam:gamma=0.2"]),
 }
 LINEAR = [name for name in GAMES if name not in ("wgan-gp", "dragan")]

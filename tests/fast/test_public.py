@@ -3,6 +3,7 @@ and logit, each loss and penalty written out from its formula."""
 
 import pytest
 import torch
+from critics import PENALIZED
 from public import PUBLIC
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -12,15 +13,7 @@ from steadygan.core.gradients import critic_backward
 from steadygan.core.reading import read
 
 ROWS = 3
-GAMES = {
-    "js": ("nonsaturating", "js:gamma=0.7"),
-    "r1": ("hinge", "r1:gamma=3"),
-    "r1r2": ("relativistic", "r1r2:gamma=0.5"),
-    "wgan-gp": ("wasserstein", "wgan-gp:gamma=0.7"),
-    "gp0": ("least-squares", "gp0:gamma=2"),
-    "dragan": ("relativistic-average", "dragan:gamma=0.4"),
-}
-GAMMA = {name: float(regularizer.partition("=")[2]) for name, (_, regularizer) in GAMES.items()}
+GAMMA = {name: float(regularizer.partition("=")[2]) for name, (_, regularizer) in PENALIZED.items()}
 
 
 class Draws:
@@ -142,7 +135,7 @@ def flat(gradients, parameters):
 
 
 def game_of(name, kind):
-    objective, regularizer = GAMES[name]
+    objective, regularizer = PENALIZED[name]
     rule = "mean" if name in ("wgan-gp", "dragan") else "each"
     return Game(objective, regularizer, outputs=f"{rule}:reading={kind.reading}")
 
@@ -163,7 +156,7 @@ def test_public_critics(kind):
     critic, real, fake, labels = arena(kind)
     truth = settled(critic, real, labels and labels[0])
     learned = [p for p in truth.parameters() if p.requires_grad]
-    for name in GAMES:
+    for name in PENALIZED:
         game, at = game_of(name, family), Context(rng=Draws())
         with sdpa_kernel(SDPBackend.MATH):  # the others have no second derivative
             loss = brute(name, truth, real, fake, labels, family)
@@ -208,7 +201,7 @@ def test_differences_serve_smooth_ones(kind):
     family = PUBLIC[kind]
     critic, real, fake, labels = arena(kind)
     learned = [p for p in critic.parameters() if p.requires_grad]
-    for name in GAMES:
+    for name in PENALIZED:
         game, at = game_of(name, family), Context(rng=Draws())
         with sdpa_kernel(SDPBackend.MATH):
             loss = brute(name, critic, real, fake, labels, family)

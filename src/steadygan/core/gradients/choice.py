@@ -105,8 +105,6 @@ def key_of(game: Game, critic: nn.Module, points: Points) -> Hashable:
 
 
 def _decide(game: Game, critic: nn.Module, points: Points, at: Context) -> Decision:
-    # Chains are computed in the precision of their weights.
-    low = torch.is_autocast_enabled(next(iter(points.values())).x.device.type)
     for dtype, tolerance in TOLERANCES.items():
         few = {
             name: Samples(
@@ -116,7 +114,7 @@ def _decide(game: Game, critic: nn.Module, points: Points, at: Context) -> Decis
         }
         try:
             rows = sum(len(points[name].x) for name in game.where)
-            candidates, why = _candidates(game, critic, few, rows, not low)
+            candidates, why = _candidates(game, critic, few, rows)
             if not candidates and not _functions(game, critic, few):
                 break
             true = _gradient(game, critic, few, at, "separate")
@@ -203,17 +201,16 @@ def _functions(game: Game, critic: nn.Module, few: Points) -> set[type]:
 
 
 def _candidates(
-    game: Game, critic: nn.Module, few: Points, rows: int, chains: bool
+    game: Game, critic: nn.Module, few: Points, rows: int
 ) -> tuple[list[GradientPath], str]:
     """Return the paths that a structure admits, fastest first, and why not the fastest of all."""
     if why := coupled(critic):
         return [], why
     x = few["real"].x.detach().requires_grad_()
     chain: list[GradientPath] = []
-    if chains:
-        with suppress(NotExact):
-            chain_of(critic, few["real"])
-            chain = ["chain"]
+    with suppress(NotExact):
+        chain_of(critic, few["real"])
+        chain = ["chain"]
     with _held(critic, x.dtype) as held, Merge(x, Box()) as merge, torch.enable_grad():
         heads = heads_of(held, x, few["real"].labels, game.outputs.reading)
     attention = MATH if game.where and merge.attends else ""
@@ -221,22 +218,23 @@ def _candidates(
         return [], why + attention
     if not game.where:
         return [*chain, "joined"], ""
+    several = len(game.where) > 1 and merge.convolves
     # One map under penalties at several points ties where it is large; all else loses by merging.
-    tie = len(heads.logits) == 1 and len(game.where) > 1 and merge.convolves
+    tie = several and len(heads.logits) == 1
     if not heads.single and {"real", "fake"} & set(game.where) and not tie:
         how = game.outputs.how([t.shape[1] for t in heads.logits])
         why = f"penalties of {how}: losses of several logits do not merge with them"
         return ["joined"], why + attention
-    if why := merge.why or unknown_node(heads.logits, x) or _too_small(game, merge, x, rows):
+    small = "" if several else _too_small(merge, x, rows)
+    if why := merge.why or unknown_node(heads.logits, x) or small:
         return [*chain, "joined"], "" if chain else why + attention
     return [*chain, "merged", "joined"], ""
 
 
-def _too_small(game: Game, merge: Merge, x: Tensor, rows: int) -> str:
+def _too_small(merge: Merge, x: Tensor, rows: int) -> str:
     """Return why merging spares less than its bookkeeping costs, or ''."""
     work = merge.work / len(x) * rows
-    several = len(game.where) > 1 and merge.convolves
-    if several or work >= WORTH or x.device.type != "cpu":
+    if work >= WORTH or x.device.type != "cpu":
         return ""
     return (
         f"its penalties cost {work / 1e6:.3g} million multiplications, and merging pays from"
