@@ -34,8 +34,8 @@ def from_page(text):
     blocks = re.findall(r"^```(?!python)\w*\n(.*?)^```", text, flags=re.S | re.M)
     prose = re.sub(r"^```.*?^```", "", text, flags=re.S | re.M)
     # NAME stands for something; a command without arguments is only talked about.
-    inline = (c for c in re.findall(r"`(steadygan [^`]+)`", prose) if "NAME" not in c)
-    inline = (c for c in inline if len(c.split()) > 2)
+    inline = (" ".join(c.split()) for c in re.findall(r"`(steadygan\s[^`]+)`", prose))
+    inline = (c for c in inline if "NAME" not in c and len(c.split()) > 2)
     return [*(c for block in blocks for c in from_block(block)), *inline]
 
 
