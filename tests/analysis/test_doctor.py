@@ -205,6 +205,36 @@ def test_what_an_optimizer_does_that_is_not_counted_is_said():
     )
 
 
+def test_what_an_optimizer_remembers_of_a_layer_that_died_long_ago():
+    torch.manual_seed(0)
+    generator = nn.Sequential(nn.Linear(4, 32), nn.ReLU(), nn.Linear(32, 2))
+    critic = nn.Sequential(nn.Linear(2, 32), nn.ReLU(), nn.Linear(32, 1))
+    batch = Batch(torch.randn(64, 2), torch.randn(64, 4))
+    optimizers = {
+        name: torch.optim.Adam(network.parameters(), 1e-3)
+        for name, network in zip(PLAYERS, (generator, critic), strict=True)
+    }
+    players = OptimizerPlayers(
+        Game("hinge", ["r1:gamma=1"]), generator, critic, lambda: batch, optimizers=optimizers
+    )
+    build("dynamics", "alternating").step(players)
+    for memory in optimizers["generator"].state.values():
+        memory["exp_avg"].fill_(1e-41)
+        memory["exp_avg_sq"].fill_(0.0)
+    game = Game("hinge", ["r1:gamma=1"])
+    found = diagnose(
+        game,
+        generator,
+        critic,
+        batch,
+        optimizers=optimizers,
+        budget=20,
+        alternatives=["js:gamma=1"],
+    )
+    assert found.spectrum is not None and len(found.alternatives) == 1
+    assert all(np.isfinite(e.value) for e in found.spectrum.step)
+
+
 OPTIMIZERS = [
     (torch.optim.Adam, {"betas": (0.5, 0.9)}),
     (torch.optim.AdamW, {"amsgrad": True, "weight_decay": 0.1}),

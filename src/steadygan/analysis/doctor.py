@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -270,12 +271,13 @@ def diagnose(
             for name in alternatives:
                 added = replace(game, regularizers=(*game.regularizers, build("regularizer", name)))
                 others = max(4 * budget // 10 // len(alternatives), LEAST)
-                alternative[name], spent = spectral(system(added), others, alone=True)
-                products += spent
+                with suppress(np.linalg.LinAlgError):  # its products are not finite numbers here
+                    alternative[name], spent = spectral(system(added), others, alone=True)
+                    products += spent
     except (SteadyganError, np.linalg.LinAlgError) as error:
-        if not wrong:
+        if not wrong and isinstance(error, SteadyganError):
             raise
-        # What is wrong is told all the same.
+        # What the networks show is told all the same.
         spectrum, refused = None, f"the networks as they are have none ({str(error).rstrip('.')})."
     return Diagnosis(
         game={

@@ -185,11 +185,13 @@ class System:
         1 for parameters and their gradients, and for what optimizers remember its size now.
         """
         units, end = torch.ones_like(state), len(state)
+        # Of a layer that died long ago they remember numbers that no product could be divided by.
+        least = torch.finfo(state.dtype).tiny ** 0.5
         for moves in reversed(list(self._moves.values())):
             for key, slot in reversed(moves.slots):
                 value = moves.start[key][slot].to(state).reshape(-1)
                 size = torch.maximum(value.abs(), value.square().mean().sqrt())
-                units[end - len(value) : end] = torch.where(size > 0, size, 1.0)
+                units[end - len(value) : end] = torch.where(size > 0, size.clamp(min=least), 1.0)
                 end -= len(value)
         return units
 
