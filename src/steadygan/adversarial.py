@@ -221,3 +221,6 @@ class Balancer:
 
     def _mean(self, name: str) -> float:
         return self._sums[name] / self._counts[name]
+
+
+__all__ = ["Balancer", "Ramp", "adaptive_weight", "feature_matching"]

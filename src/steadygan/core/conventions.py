@@ -92,6 +92,7 @@ CONVENTIONS: dict[str, Convention] = {
         "wgan-lp", "c E max(0, ||grad D|| - 1)^2", 2.0, "Petzka et al. 2018, lambda"
     ),
 }
+"""What other codebases multiply by their strength c, and the factor that makes it gamma."""
 
 POWERS = {"sum": 0, "each": 1, "mean": 2}
 """The power of K that gamma of a sum of K logits takes for each logit, or for their mean."""

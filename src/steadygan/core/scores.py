@@ -48,7 +48,7 @@ class Scores(NamedTuple):
     The gradient is there where a penalty asks for it. A critic of many outputs has their logits
     (B, K) each in ``outputs``, their mean in ``logits``, and what penalties look at in ``views``.
 
-    Args:
+    Attributes:
         x: samples (B, *event).
         logits: (B,), one for each sample.
         gradient: of ``logits``, (B, *event).

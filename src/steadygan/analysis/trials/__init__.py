@@ -25,6 +25,7 @@ FEW, WORTH = 100, 1.3
 must make."""
 
 AS_IT_IS = "as it is"
+"""The arm that changes nothing, which the others are held against."""
 
 # Student's t of 97.5 % by degrees of freedom.
 _T = {1: 12.7, 2: 4.30, 3: 3.18, 4: 2.78, 5: 2.57, 6: 2.45, 7: 2.36}

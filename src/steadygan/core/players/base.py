@@ -20,7 +20,11 @@ from ..context import Context
 from ..game import CriticTerms, Game
 
 Name = Literal["generator", "critic"]
+"""What a player is called."""
+
 PLAYERS: tuple[Name, Name] = ("generator", "critic")
+"""Both, in the order of state vectors: (theta, psi)."""
+
 Values = dict[str, Tensor]
 """Parameters or gradients of one player, by parameter name."""
 
