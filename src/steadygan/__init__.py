@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from .runs.models import load_generator as load_generator
     from .training import resume as resume
     from .training import train as train
+    from .training.trackers import track as track
 
 __version__ = "0.1.0"
 
@@ -76,6 +77,7 @@ _HOMES = {
     "register": "core.registry",
     "resume": "training",
     "spec": "core.registry",
+    "track": "training.trackers",
     "train": "training",
 }
 """Where each name is at home; its module is imported when the name is first used."""

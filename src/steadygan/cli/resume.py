@@ -56,6 +56,11 @@ class Resume:
     ] = None
     critic_optimizer: Annotated[str | None, spec("optimizer", "of the critic", "as it was")] = None
     batch: Annotated[int | None, whole("N", "samples an update", "as it was")] = None
+    track: Annotated[
+        tuple[str, ...],
+        spec("tracker", "instead of the run's own; 'none' for none; repeatable", "as it was"),
+        tyro.conf.UseAppendAction,
+    ] = ()
     device: Annotated[str | None, arg("NAME", "cpu, cuda, cuda:1, or auto", "as it was")] = None
     modules: Modules = ()
 
@@ -85,5 +90,6 @@ class Resume:
                 features=self.features,
                 changes=changes,
                 start=self.start,
+                track=[name for name in self.track if name != "none"] if self.track else None,
             )
         )

@@ -185,6 +185,11 @@ class Record:
         ),
         tyro.conf.UseAppendAction,
     ] = ()
+    track: Annotated[
+        tuple[str, ...],
+        spec("tracker", "show the run in tensorboard, wandb or trackio too; repeatable", "none"),
+        tyro.conf.UseAppendAction,
+    ] = ()
 
 
 @dataclass(frozen=True)

@@ -44,6 +44,7 @@ KINDS: dict[str, tuple[str, ...]] = {
     "optimizer": ("runs.optimizers",),
     "features": ("evaluation.features", "evaluation.extractors"),
     "metric": ("evaluation.metrics",),
+    "tracker": ("training.trackers",),
 }
 """Every kind, and the modules of this package that register its names.
 

@@ -9,6 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from ..core.errors import SteadyganError
+from ..runs.format import Ranged
 from .features import Features, Progress, to_bytes
 from .metrics import Better, Pair, build_metrics, compute, take
 
@@ -84,7 +85,7 @@ class Evaluator:
         )
 
     def __call__(self, samples: Tensor) -> dict[str, float]:
-        """Return the values of the numbers.
+        """Return the values of the numbers, each with its interval.
 
         Args:
             samples: Generated samples (n, *event), images in [-1, 1].
@@ -95,4 +96,5 @@ class Evaluator:
             }
         generated = (to_bytes(samples) if samples.ndim == 4 else samples).cpu().numpy()
         pair = Pair(self._real, generated, self._x, take(generated, self._features, keep=False))
-        return {key: estimate.value for key, estimate in compute(pair, self._metrics)[0].items()}
+        found = compute(pair, self._metrics)[0]
+        return {key: Ranged(*estimate) for key, estimate in found.items()}

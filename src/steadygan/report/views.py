@@ -237,6 +237,13 @@ def scatter(samples: np.ndarray, view: View, colour: str) -> Figure:
     return figure
 
 
+def points(samples: np.ndarray, real: np.ndarray | None) -> bytes:
+    """Return a PNG of samples (N, d) over real ones (M, d), seen by their own spread."""
+    from .figures import colours, png
+
+    return png(scatter(samples, View.of(real, [samples]), colours(1)[0]))
+
+
 def panel(figure: Figure, left: float, bottom: float, width: float, height: float) -> Axes:
     """Add axes without ticks of that size and place, all in inches.
 

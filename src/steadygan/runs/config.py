@@ -35,7 +35,8 @@ class Config:
     ``penalty_every``-th critic update, where they count as often, on ``penalty_share`` of the
     batch. ``regularize_generator`` takes them into the generator's loss too (``Game``), on the
     whole batch. ``metrics`` are taken at each evaluation of ``metrics_samples`` samples against
-    ``metrics_data`` (None: the training data) in ``features``; the first drives best.
+    ``metrics_data`` (None: the training data) in ``features``; the first drives best. ``track``
+    names trackers that show the run; they change nothing of it.
     """
 
     objective: str | None = None
@@ -67,6 +68,7 @@ class Config:
     checkpoint_every: int = 0
     keep_checkpoints: int = 2
     stop_on: tuple[str, ...] = ()
+    track: tuple[str, ...] = ()
 
     def resolve(self, problem: Problem) -> Config:
         """Return the configuration with every choice made and spelled canonically.
@@ -85,6 +87,7 @@ class Config:
             build("optimizer", given["critic_optimizer"] or given["optimizer"])
         )
         given["regularizer"] = tuple(spec(build("regularizer", r)) for r in given["regularizer"])
+        given["track"] = tuple(dict.fromkeys(spec(build("tracker", t)) for t in given["track"]))
         for name in filter(None, (name.strip() for name in given["metrics"].split(","))):
             build("metric", name)  # an unknown one is refused now
         _check(given)

@@ -4,10 +4,13 @@
 
     config.json      the whole resolved configuration, versions, commit, seeds    (description.py)
     status.json      running, finished, interrupted, stopped or failed; step, reason, seconds
-    metrics.jsonl    a line for each logged step, ``metrics`` in those that were evaluated
+    metrics.jsonl    a line for each logged step, ``metrics`` in those that were evaluated, and
+                     where they have any ``intervals``: by name the low and the high end
     warnings.jsonl   a line for each trouble that was named: step, kind, message
     samples/         real, step-N: a PNG grid of images, an NPZ of vectors          (samples.py)
     checkpoints/     step-N and the best one: safetensors                        (checkpoint.py)
+    trackers.json    which runs of trackers go on with this one, with --track
+    tensorboard/, wandb/    theirs; of many GANs tensorboard-member-K/
     evaluation.json, crosstest.json, report.html    made afterwards, by commands of these names
     .lock           held by the process that writes, and who that is                     (lock.py)
 """
@@ -21,7 +24,7 @@ CONFIG, STATUS = "config.json", "status.json"
 METRICS, WARNINGS = "metrics.jsonl", "warnings.jsonl"
 SAMPLES, CHECKPOINTS = "samples", "checkpoints"
 EVALUATION, CROSSTEST, REPORT = "evaluation.json", "crosstest.json", "report.html"
-LOCK = ".lock"
+LOCK, TRACKERS = ".lock", "trackers.json"
 REAL, BEST = "real", f"{CHECKPOINTS}/best.safetensors"
 
 TRAINED = (CONFIG, STATUS, METRICS, WARNINGS, SAMPLES, CHECKPOINTS, LOCK)
@@ -40,6 +43,25 @@ LOGGED = (
 )
 """What a line of metrics.jsonl may hold beside its step and its ``metrics``: a number or null, or a
 list of them, one a member, where many GANs were trained at once."""
+
+
+class Ranged(float):
+    """A number of ``metrics`` that knows its interval: ``low`` and ``high``."""
+
+    low: float
+    high: float
+
+    def __new__(cls, value: float, low: float, high: float) -> Ranged:
+        """Return the number with its ends.
+
+        Args:
+            value: The number.
+            low: The lower end.
+            high: The upper end.
+        """
+        found = super().__new__(cls, value)
+        found.low, found.high = low, high
+        return found
 
 
 def step_name(step: int) -> str:

@@ -21,7 +21,7 @@ from .reading import Run
 
 _IDLE = {
     *("device", "log_every", "evaluate_every", "checkpoint_every", "keep_checkpoints"),
-    *("steadygan", "git", "gradient_path"),
+    *("steadygan", "git", "gradient_path", "track"),
 }
 """Settings that are no part of what is played."""
 

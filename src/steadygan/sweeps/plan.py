@@ -95,8 +95,8 @@ def plan(
 
 
 def identity(problem: dict[str, Any], config: Config) -> str:
-    """Return what a GAN is, wherever it is computed."""
-    what = {"problem": problem, "config": replace(config, device="").to_json()}
+    """Return what a GAN is, wherever it is computed and whoever looks on."""
+    what = {"problem": problem, "config": replace(config, device="", track=()).to_json()}
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
 
 

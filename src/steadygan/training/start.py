@@ -37,6 +37,7 @@ from .watchers.gamma import GammaWatcher
 from .watchers.judge import Judge, JudgeWatcher
 from .watchers.monitor import MonitorWatcher
 from .watchers.terminal import Show, TerminalWatcher, bar, load
+from .watchers.track import TrackWatcher, check
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,7 @@ def train(
     path = Path(out)
     RunFolder.check(path)
     config = config.resolve(problem)
+    check(config.track)
     # A resolution that the network cannot make is refused before images are read.
     build_networks(config, problem.event, classes=0)
     load(problem, show)
@@ -165,6 +167,7 @@ def train_fleet(
     path = Path(out)
     RunFolder.check(path)
     resolved = alike(problem, members)
+    check(resolved[0].track, len(resolved))
     load(problem, show)
     fleet = Fleet(problem, resolved, compiled=compiled)
     judge = _judge(problem, resolved[0], judge, show)
@@ -185,6 +188,7 @@ def resume(
     features: str | None = None,
     changes: Mapping[str, Any] | None = None,
     start: Path | str | None = None,
+    track: Sequence[str] | None = None,
     show: Show = True,
     judge: Judge | None = None,
     watchers: Sequence[Watcher] = (),
@@ -206,6 +210,7 @@ def resume(
             optimizer, critic_optimizer (and so learning rates), batch, device.
         start: One of the run's checkpoints to go on from instead of the newest; what was made
             after it is dropped.
+        track: Trackers to show it in instead of those it was begun with, which go on else.
         show: A bar or lines on standard error, or nothing.
         judge: As in ``train``.
         watchers: As in ``train``.
@@ -223,7 +228,10 @@ def resume(
         about = folder.describe()
         at, tree = _held(folder.path, start)
         problem, other = _found_again(about, data, limit, show)
-        members, differs = changed(problem, about.members, changes or {}, steps)
+        now = about.members
+        now = now if track is None else [replace(member, track=tuple(track)) for member in now]
+        members, differs = changed(problem, now, changes or {}, steps)
+        check(members[0].track, len(members))
         members = [replace(member, features=_trusted(about, features, judge)) for member in members]
         ended = (folder.path / STATUS).is_file() and folder.read(STATUS).get("state")
         network = members[0].network
@@ -361,7 +369,8 @@ def _training(
     The one that may end it is last.
     """
     measure = [JudgeWatcher(judge, trained)] if judge is not None else []
-    shown = [FolderWatcher(RunFolder(path)), TerminalWatcher(path.name, show)]
+    track = [TrackWatcher(trained.config.track, path)] if trained.config.track else []
+    shown = [*track, FolderWatcher(RunFolder(path)), TerminalWatcher(path.name, show)]
     return Training(trained, [*measure, *shown, *more, MonitorWatcher(trained), GammaWatcher()])
 
 

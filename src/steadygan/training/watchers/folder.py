@@ -11,6 +11,7 @@ from ...core.errors import SteadyganError
 from ...runs.config import stream_seed
 from ...runs.files import finite
 from ...runs.folder import RunFolder
+from ...runs.format import Ranged
 from ...runs.monitor import Warning
 from . import Ending, Record, Watcher
 
@@ -69,6 +70,9 @@ def line(record: Record, many: bool) -> dict[str, Any]:
         found["metrics"] = {
             name: [finite(each.get(name)) for each in record.metrics or []] for name in measured
         }
+        ends = {name: [_ends(each.get(name)) for each in record.metrics or []] for name in measured}
+        if ends := {name: each for name, each in ends.items() if any(each)}:
+            found["intervals"] = ends
     return found if many else _of_one(found)
 
 
@@ -97,6 +101,10 @@ def named(training: Training, member: int, warning: Warning) -> Warning:
     if not training.trained.many:
         return warning
     return warning._replace(message=f"member {member}: {warning.message}")
+
+
+def _ends(value: float | None) -> list[float | None] | None:
+    return [finite(value.low), finite(value.high)] if isinstance(value, Ranged) else None
 
 
 def _of_one(found: dict[str, Any]) -> dict[str, Any]:
