@@ -30,6 +30,13 @@ def markdown(text: str) -> str:
     return _NAMED.sub(lambda found: f"*{found[0].strip()}* ", "".join(parts))
 
 
+def cell(text: str) -> str:
+    """Return the first line of a docstring, as it fits into a table."""
+    parts = _AS_IS.split(markdown(text.strip().splitlines()[0]))
+    parts[::2] = [part.replace("|", "&#124;") for part in parts[::2]]
+    return "".join(parts)
+
+
 def _formula(found: re.Match[str]) -> str:
     return f"{found[1]}{convert(' '.join(found[2].split()), display='block')}"
 

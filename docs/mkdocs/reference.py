@@ -10,6 +10,7 @@ import importlib
 import io
 import pkgutil
 import re
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -26,6 +27,9 @@ ROOT = Path(__file__).parents[2]
 COPIED = {"CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
 """Files at the root of the repository, and the pages that they become."""
 
+sys.path.insert(0, str(Path(__file__).parent))
+from docstrings import cell  # noqa: E402
+
 KINDS = "kinds"
 """The folder of the pages about what is registered."""
 
@@ -39,7 +43,7 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
     pages = reference()
     kinds = [page for page in pages if page.startswith(f"reference/{KINDS}/")]
     rest = [page for page in pages if page not in kinds and page != "reference/index.md"]
-    section = ["reference/index.md", {"What specs name": kinds}, *rest]
+    section = [{"steadygan": "reference/index.md"}, {"What specs name": kinds}, *rest]
     for entry in config.nav:
         for title, value in entry.items() if isinstance(entry, dict) else ():
             if value == "reference/":
@@ -110,7 +114,7 @@ def _page(title: str, intro: str, homes: Mapping[str, Named], placed: set[str]) 
     for name, held in homes.items():
         home = held.final_target if isinstance(held, griffe.Alias) else held
         link = f"`{name}`" if home.is_module else f"[`{name}`][{home.path}]"
-        lines.append(f"| {link} | {_summary(home).replace('|', '&#124;')} |")
+        lines.append(f"| {link} | {_summary(home)} |")
         if home.path not in placed and not home.is_module:
             new += ["", f"::: {home.path}", "    options:", f"      heading: {name}"]
             new.append(f"      toc_label: {name}")
@@ -119,7 +123,7 @@ def _page(title: str, intro: str, homes: Mapping[str, Named], placed: set[str]) 
 
 
 def _summary(home: Named) -> str:
-    return home.docstring.value.strip().splitlines()[0] if home.docstring else ""
+    return cell(home.docstring.value) if home.docstring else ""
 
 
 def _inside(path: str) -> str:

@@ -84,6 +84,7 @@ def test_every_experiment_runs_from_end_to_end(here, capsys, name):
     )
     table = list(csv.reader(Path("out/figure.csv").read_text().splitlines()))
     assert len(table) > 1 and all(len(line) == len(table[0]) for line in table)
+    assert result["series"] == table
     if not result["seeds"]:  # two iterations decide nothing, mathematics does
         assert all(row["holds"] for row in result["rows"])
 

@@ -90,8 +90,8 @@ class Reproduce:
 
     def _reproduce(self, name: str) -> None:
         from ..experiments.registry import experiment
-        from ..experiments.results import FIGURE, NUMBERS, RESULT, RUNS, folder_name, record
-        from ..report.numbers import numbers
+        from ..experiments.results import FIGURE, NUMBERS, RESULT, RUNS, folder_name, record, text
+        from ..report.numbers import numbers, to_csv
         from ..report.reproduction import draw, save_small
         from ..runs.files import make_folder, write_text
 
@@ -102,11 +102,15 @@ class Reproduce:
         start = time.perf_counter()
         findings = spec.run(settings, seeds, out / "fleets")
         took = time.perf_counter() - start
-        result = record(spec, self.scale, settings, seeds, findings, took, self.steps)
+        series = numbers(findings.picture, findings.data)
+        result = {
+            **record(spec, self.scale, settings, seeds, findings, took, self.steps),
+            "series": series,
+        }
         make_folder(out)
         save_small(draw(findings.picture, findings.data), out / FIGURE)
-        write_text(out / NUMBERS, numbers(findings.picture, findings.data))
-        write_text(out / RESULT, json.dumps(result, indent=2, ensure_ascii=False) + "\n")
+        write_text(out / NUMBERS, to_csv(series))
+        write_text(out / RESULT, text(result))
         if self.json:
             print(json.dumps(result, indent=2))
         else:

@@ -74,7 +74,7 @@ def index(shelf: Path) -> str:
         "`steadygan reproduce --index docs/results`.",
         "",
         *_totals(there),
-        *_overview(there),
+        *_overview(there, shelf),
         *_schedule(there),
         *_rules(),
     ]
@@ -116,9 +116,9 @@ def _totals(there: Results) -> list[str]:
     ]
 
 
-def _overview(there: Results) -> list[str]:
+def _overview(there: Results, shelf: Path) -> list[str]:
     lines = [
-        "| experiment | what | source | verdict | cost | picture |",
+        "| experiment | what | source | verdict | cost | picture, its numbers |",
         "|---|---|---|---|---|---|",
     ]
     for name, experiment in EXPERIMENTS.items():
@@ -132,10 +132,15 @@ def _overview(there: Results) -> list[str]:
                     experiment.source,
                     verdict(result["rows"]) if result else "not run yet",
                     experiment.cost.get(scale, ""),
-                    f"[picture](reproduction/{title}/{FIGURE})" if result else "",
+                    _files(shelf / title) if result else "",
                 )
             )
     return lines
+
+
+def _files(held: Path) -> str:
+    numbers = f", [CSV](reproduction/{held.name}/{NUMBERS})" if (held / NUMBERS).is_file() else ""
+    return f"[picture](reproduction/{held.name}/{FIGURE}){numbers}"
 
 
 def _schedule(there: Results) -> list[str]:
@@ -207,7 +212,7 @@ def _section(title: str, result: Mapping[str, Any], numbers: bool) -> list[str]:
         + (
             f" The picture's numbers: [{NUMBERS}](reproduction/{title}/{NUMBERS})."
             if numbers
-            else ""
+            else " Its picture is older than the files of numbers: run again, it has one."
         ),
         "",
         f"![{result['what']}](reproduction/{title}/{FIGURE})",

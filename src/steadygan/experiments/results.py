@@ -1,6 +1,6 @@
 """Results on disk: one folder an experiment and scale.
 
-With result.json, figure.png and its numbers as figure.csv.
+With result.json, figure.png and its numbers as figure.csv, which result.json has as series.
 """
 
 from __future__ import annotations
@@ -73,6 +73,14 @@ def record(
         "git": commit(),
         "environment": machine,
     }
+
+
+def text(result: Mapping[str, Any]) -> str:
+    """Return the text of result.json; each row of its series, the figure's numbers, is a line."""
+    lines = ",\n    ".join(json.dumps(row, ensure_ascii=False) for row in result["series"])
+    # Within a string its quotes would be escaped.
+    whole_of = json.dumps({**result, "series": []}, indent=2, ensure_ascii=False)
+    return whole_of.replace('"series": []', f'"series": [\n    {lines}\n  ]') + "\n"
 
 
 def load(folder: Path) -> dict[str, Any] | None:

@@ -1,4 +1,4 @@
-"""The numbers of a reproduced experiment's figure as rows of a CSV file."""
+"""The numbers of a reproduced experiment's figure, as rows of a table."""
 
 from __future__ import annotations
 
@@ -18,26 +18,27 @@ EVERY = 5
 """Steps of a trajectory between two that are written."""
 
 
-def numbers(kind: str, data: Mapping[str, Any]) -> str:
-    """Return the numbers of a picture of that kind as CSV, to five digits.
+def numbers(kind: str, data: Mapping[str, Any]) -> list[list[str]]:
+    """Return the numbers of a picture of that kind to five digits, the names of columns first.
 
     >>> panel = {"title": "t", "lines": {"a": ([1, 2], [3.0, 1 / 3])}}
-    >>> print(numbers("lines", {"panels": [panel]}), end="")
-    panel,name,x,y
-    t,a,1,3
-    t,a,2,0.33333
+    >>> numbers("lines", {"panels": [panel]})
+    [['panel', 'name', 'x', 'y'], ['t', 'a', '1', '3'], ['t', 'a', '2', '0.33333']]
     """
+    return [[_plain(cell) for cell in row] for row in _KINDS[kind](data)]
+
+
+def to_csv(rows: Sequence[Sequence[str]]) -> str:
+    """Return rows as the text of a CSV file."""
     file = io.StringIO()
-    out = csv.writer(file, lineterminator="\n")
-    for row in _KINDS[kind](data):
-        out.writerow([_plain(cell) for cell in row])
+    csv.writer(file, lineterminator="\n").writerows(rows)
     return file.getvalue()
 
 
-def _plain(cell: Any) -> Any:
+def _plain(cell: Any) -> str:
     if isinstance(cell, float | np.floating):
         return f"{cell:.5g}"
-    return cell.replace("\n", " ") if isinstance(cell, str) else cell
+    return str(cell).replace("\n", " ")
 
 
 def _lines(data: Mapping[str, Any]) -> Iterator[Row]:
