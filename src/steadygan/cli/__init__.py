@@ -31,7 +31,8 @@ from .crosstest import Crosstest
 from .evaluate import Evaluate
 from .reproduce import Reproduce
 from .resume import Resume
-from .runs import Demo, Report, Sample
+from .runs import Demo, Report
+from .sample import Sample, Walk
 from .show import say
 from .sweep import Sweep
 from .table import Table
@@ -45,6 +46,7 @@ COMMANDS: dict[str, type[Command]] = {
     "sweep": Sweep,
     "resume": Resume,
     "sample": Sample,
+    "walk": Walk,
     "report": Report,
     "table": Table,
     "evaluate": Evaluate,

@@ -11,6 +11,8 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from ..core.errors import SteadyganError
+
 OWN = "the problem's own"
 
 
@@ -70,6 +72,11 @@ Modules = Annotated[
 Folder = Annotated[
     Path, tyro.conf.Positional, positional("RUN", "a run folder that 'steadygan train' made")
 ]
+Trained = Annotated[
+    Path,
+    tyro.conf.Positional,
+    positional("RUN", "a run folder, an exported one, or hub:USER/NAME"),
+]
 Json = Annotated[bool, flag("for programs")]
 Broken = Annotated[
     Literal["refuse", "skip"],
@@ -125,6 +132,31 @@ def fresh(parent: Path, name: str) -> Path:
             path, number = parent / f"{stem}-{number}", number + 1
         except OSError as error:
             raise Unwritable(path, error) from error
+
+
+def number_list(option: str, text: str) -> list[int]:
+    """Return the whole numbers that a list such as ``0-3,7`` spells, in its order.
+
+    Raises:
+        SteadyganError: For anything else, and for more than a million.
+
+    >>> number_list("--seeds", "0-3,7")
+    [0, 1, 2, 3, 7]
+    """
+    found: list[int] = []
+    for part in text.split(","):
+        spelled = re.fullmatch(r"\s*(\d{1,9})(?:-(\d{1,9}))?\s*", part, re.ASCII)
+        if not spelled:
+            raise SteadyganError(
+                f"{option} takes whole numbers and ranges of them, such as 0-99 or 3,7,20-29, not"
+                f" {text!r}."
+            )
+        first, last = int(spelled[1]), int(spelled[2] or spelled[1])
+        if last < first or len(found) + last - first >= 1_000_000:
+            why = "runs backwards" if last < first else "is more than a million numbers"
+            raise SteadyganError(f"{option} {text}: {part.strip()} {why}.")
+        found += range(first, last + 1)
+    return found
 
 
 def whereabouts(data: str) -> str:

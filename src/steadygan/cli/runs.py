@@ -1,4 +1,4 @@
-"""Commands that read runs: sample and report; and the demo, which makes two."""
+"""The command that writes a page about runs, report; and the demo, which makes two."""
 
 from __future__ import annotations
 
@@ -9,49 +9,8 @@ from typing import Annotated
 import tyro
 
 from ..core.errors import SteadyganError
-from .arguments import Folder, Modules, arg, fresh, positional, whole
+from .arguments import arg, fresh, positional
 from .show import say, table
-
-
-@dataclass(frozen=True)
-class Sample:
-    """Draw samples from a trained run: a PNG grid of images, or an NPZ of vectors.
-
-    Examples:
-      steadygan sample runs/photos --n 100 --seed 3 --out samples.png
-      steadygan sample runs/mixture3d-js --n 5120 --out samples.npz
-      steadygan sample runs/many --member 3 --out third.npz
-    """
-
-    path: Folder
-    n: Annotated[int, arg("N", "how many")] = 64
-    seed: Annotated[int, arg("N", "of the latents")] = 0
-    checkpoint: Annotated[Path | None, arg("FILE", "a checkpoint", "the newest")] = None
-    member: Annotated[
-        int | None, whole("K", "which of many GANs that were trained at once, counted from 0")
-    ] = None
-    out: Annotated[
-        Path | None, arg("FILE", "ends in .png (images) or .npz", "in the run folder")
-    ] = None
-    modules: Modules = ()
-
-    def run(self) -> int:
-        """Return the exit status."""
-        from ..runs.models import load_sampler
-        from ..runs.samples import write_samples
-
-        if self.n < 1:
-            raise SteadyganError(f"--n must be at least 1, not {self.n}.")
-        sample, step = load_sampler(self.path, self.checkpoint, member=self.member)
-        name = "sample" if self.member is None else f"sample-member{self.member}"
-        x = sample(self.n, self.seed)
-        out = (
-            self.out
-            or self.path / f"{name}-step{step}-seed{self.seed}.{'png' if x.ndim == 4 else 'npz'}"
-        )
-        write_samples(out, x)
-        say(str(out))
-        return 0
 
 
 @dataclass(frozen=True)

@@ -107,6 +107,38 @@ def best(folder: Path) -> Path:
     return folder / BEST
 
 
+def named(folder: Path, name: Path | str | None = None) -> Path:
+    """Return the checkpoint of a run that a name stands for.
+
+    Args:
+        folder: Of the run.
+        name: ``best``, by the first of the metrics that the run took; ``last``, also None; a step;
+            or the path of a file.
+
+    Raises:
+        SteadyganError: For a step or a best one that is not kept; which are is said.
+    """
+    spelled = str("last" if name is None else name)
+    if spelled == "last":
+        return latest(folder)
+    if spelled == "best":
+        if not best(folder).is_file():
+            raise SteadyganError(
+                f"{folder} keeps no best checkpoint: train with --metrics, such as fd, the first of"
+                " which says which is best; --checkpoint last is the newest."
+            )
+        return best(folder)
+    if spelled.isascii() and spelled.isdecimal():
+        kept = by_step(folder / CHECKPOINTS, ".safetensors")
+        if int(spelled) not in kept:
+            raise SteadyganError(
+                f"{folder} keeps no checkpoint of step {spelled}; those it keeps:"
+                f" {', '.join(map(str, kept)) or 'none'}. train --keep-checkpoints keeps more."
+            )
+        return kept[int(spelled)]
+    return Path(spelled)
+
+
 def with_members(held: Tree, tree: Tree, members: Sequence[int]) -> Tree:
     """Return a checkpoint of many GANs, to sample from, in which some are those of a newer one.
 

@@ -24,7 +24,7 @@ from .format import CONFIG
 
 @dataclass(frozen=True)
 class Description:
-    """The content of a folder's config.json, ``raw``, and what it means.
+    """The content of a folder's config.json (or another ``file``), ``raw``, and what it means.
 
     Each part is looked at when it is asked for, so that a report can show what is there; one that
     is missing or makes no sense then raises SteadyganError.
@@ -32,6 +32,7 @@ class Description:
 
     folder: Path
     raw: Mapping[str, Any]
+    file: str = CONFIG
 
     @property
     def is_fleet(self) -> bool:
@@ -76,6 +77,21 @@ class Description:
         found = self._part("classes")
         if not _suits(found, int) or not 0 <= found < 2**31:
             raise self._damaged(f"its number of classes is {found!r}")
+        return int(found)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """What the classes are called, in the order of their labels; by number where unnamed."""
+        named = (self.data or {}).get("classes") if self.classes else None
+        fits = isinstance(named, dict) and len(named) == self.classes
+        return tuple(named) if fits and named else tuple(map(str, range(self.classes)))
+
+    @property
+    def step(self) -> int:
+        """The step of what was exported."""
+        found = self._part("step")
+        if not _suits(found, int) or found < 0:
+            raise self._damaged(f"its step is {found!r}")
         return int(found)
 
     @property
@@ -154,11 +170,11 @@ class Description:
 
     def sound(self, what: str) -> AbstractContextManager[None]:
         """Return a context in which what stands there, and makes no sense, is refused."""
-        return foreign(f"{self.folder / CONFIG}: {what} cannot be read", "restore it")
+        return foreign(f"{self.folder / self.file}: {what} cannot be read", "restore it")
 
     def _damaged(self, why: str) -> SteadyganError:
         return SteadyganError(
-            f"{self.folder / CONFIG} is damaged: {why}. Restore it, or train the run again."
+            f"{self.folder / self.file} is damaged: {why}. Restore it, or train the run again."
         )
 
 

@@ -15,9 +15,11 @@ from ..core.context import Samples
 from ..core.errors import SteadyganError
 from ..core.registry import build
 from ..core.scores import score
-from . import checkpoint
+from . import checkpoint, exported
 from .config import Config, stream_seed
+from .description import Description
 from .folder import RunFolder
+from .latents import LATENTS, Latent
 
 
 def build_networks(
@@ -61,12 +63,12 @@ def _check_size(made: Callable[[], tuple[nn.Module, nn.Module]], network: str | 
 
 def latents(config: Config, n: int, rng: torch.Generator) -> Tensor:
     """Return latents (n, latent): standard normal, or uniform in [-1, 1]."""
-    shape = (n, config.latent or 1)
-    return (
-        torch.rand(shape, generator=rng) * 2 - 1
-        if config.latent_distribution == "uniform"
-        else torch.randn(shape, generator=rng)
-    )
+    return latent(config).draw(n, rng)
+
+
+def latent(config: Config) -> Latent:
+    """Return the distribution of a run's latents."""
+    return LATENTS[config.latent_distribution or "normal"](config.latent or 1)
 
 
 def labels(classes: int, n: int, times: int = 1) -> Tensor | None:
@@ -124,27 +126,29 @@ class Average:
 
 def load_generator(
     run: Path | str,
-    path: Path | None = None,
+    path: Path | str | None = None,
     *,
     member: int | None = None,
     averaged: bool = True,
 ) -> nn.Module:
-    """Return a run's generator, called as G(z) or, with classes, as G(z, y); the moving average.
+    """Return a trained generator, called as G(z) or, with classes, as G(z, y); the moving average.
 
     It is on the CPU and in evaluation mode. Its ``latent`` is how many numbers a latent has, its
     ``classes`` how many classes there are (0 without): z is (n, latent), y (n,) int64 below
-    classes, the samples are (n, *event), images in [-1, 1].
+    classes, the samples are (n, *event), images in [-1, 1]. Only registered networks are built:
+    no code that lies in a folder is run, and nothing is unpickled.
 
     Args:
-        run: A run folder.
-        path: A checkpoint file, by default the newest.
+        run: A run folder, a folder that ``steadygan export`` wrote, or ``hub:USER/NAME``, such a
+            folder on the Hugging Face Hub (``hub:USER/NAME@REVISION`` for one version of it).
+        path: A checkpoint of a run: ``best``, ``last``, a step, or a file; by default the newest.
         member: Which of many GANs that were trained at once, counted from 0.
-        averaged: Take the moving average of the generator where the run keeps one.
+        averaged: Take the moving average of the generator where one is kept.
 
     Raises:
         SteadyganError: For a folder or a file that is none of steadygan's.
     """
-    loaded = _load(Path(run), path, member, averaged)
+    loaded = load(run, path, member, averaged)
     generator = loaded.generator.eval()
     vars(generator).update(latent=loaded.config.latent, classes=loaded.classes)
     return generator
@@ -152,7 +156,7 @@ def load_generator(
 
 def load_sampler(
     run: Path | str,
-    path: Path | None = None,
+    path: Path | str | None = None,
     *,
     member: int | None = None,
     averaged: bool = True,
@@ -162,7 +166,7 @@ def load_sampler(
     Latents are drawn as the run draws them, labels run through the classes. Arguments and errors
     are those of ``load_generator``.
     """
-    loaded = _load(Path(run), path, member, averaged)
+    loaded = load(run, path, member, averaged)
 
     def sample(n: int, seed: int) -> Tensor:
         z = latents(loaded.config, n, torch.Generator().manual_seed(stream_seed(seed, "sample")))
@@ -174,7 +178,7 @@ def load_sampler(
 def load_critic(
     run: Path | str,
     batch: int,
-    path: Path | None = None,
+    path: Path | str | None = None,
     *,
     running: bool = False,
 ) -> Callable[[Tensor], Tensor]:
@@ -184,16 +188,16 @@ def load_critic(
     real and generated samples come apart.
 
     Args:
-        run: A run folder.
+        run: As for ``load_generator``.
         batch: How many samples it looks at at a time.
-        path: A checkpoint file, by default the newest.
+        path: As for ``load_generator``.
         running: Take the moving averages of batch normalisation instead, which are those of real
             and generated samples together, as the published code of Roth et al. 2017 infers.
 
     Raises:
         SteadyganError: As ``load_generator``.
     """
-    critic = _load(Path(run), path, None).critic.eval()
+    critic = load(run, path).critic.eval()
     for module in critic.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm) and not running:
             module.train()
@@ -217,29 +221,55 @@ def load_member(
     The generator is its moving average where there is one. Arguments and errors as
     ``load_generator``.
     """
-    loaded = _load(Path(run), path, member)
+    loaded = load(run, path, member)
     return loaded.config, loaded.generator, loaded.critic
 
 
-class _Loaded(NamedTuple):
+class Loaded(NamedTuple):
+    """What was trained: networks with their weights, and what is said of them.
+
+    ``checkpoint`` is the file that the weights are from; None where they are from no run folder.
+    """
+
+    about: Description
     config: Config
     classes: int
     generator: nn.Module
     critic: nn.Module
     step: int
+    checkpoint: Path | None
 
 
-def _load(run: Path, path: Path | None, member: int | None, averaged: bool = True) -> _Loaded:
-    about = RunFolder.open(run).describe()
-    if about.is_fleet and member is None:
-        raise SteadyganError(
-            f"{run} holds many GANs: say which with --member K, counted from 0 as in its report."
-        )
+def load(
+    run: Path | str,
+    path: Path | str | None = None,
+    member: int | None = None,
+    averaged: bool = True,
+) -> Loaded:
+    """Return both networks of a run, of an exported folder or of the Hub's.
+
+    Arguments and errors are those of ``load_generator``.
+    """
+    folder = exported.locate(run, averaged)
+    if exported.is_exported(folder):
+        if path is not None or member is not None:
+            raise SteadyganError(
+                f"{run} holds one exported GAN: it has no other checkpoints and no members."
+            )
+        about, file = exported.describe(folder), None
+        tree = exported.read(folder, averaged)
+    else:
+        about = RunFolder.open(folder).describe()
+        if about.is_fleet and member is None:
+            raise SteadyganError(
+                f"{run} holds many GANs: say which with --member K, counted from 0 as in its"
+                " report."
+            )
+        file = checkpoint.named(folder, path)
+        tree = checkpoint.load(file)
     config = about.config if member is None else about.config_of(member)
     networks = build_networks(config, about.event, about.classes)
-    path = path or checkpoint.latest(run)
-    tree = checkpoint.load(path)
-    with checkpoint.fitting(path, config.network):
+    with checkpoint.fitting(file or folder, config.network):
         states = ((averaged and tree.get("ema")) or tree["generator"], tree["critic"])
         for network, values in zip(networks, states, strict=True):
             network.load_state_dict(
@@ -247,4 +277,4 @@ def _load(run: Path, path: Path | None, member: int | None, averaged: bool = Tru
             )
         steps = tree.get("steps")  # each member's own, in the best of many GANs
         step = int(tree["step"] if steps is None or member is None else steps[member])
-    return _Loaded(config, about.classes, *networks, step)
+    return Loaded(about, config, about.classes, *networks, step, file)

@@ -17,40 +17,55 @@ from ..problems.readers.arrays import RANGE
 from .files import whole
 
 
-def write_samples(path: Path, x: Tensor) -> None:
-    """Write images (B, C, H, W) in [-1, 1] as a PNG grid, or samples of any shape as an NPZ.
+def write_samples(path: Path, x: Tensor, *, columns: int | None = None) -> None:
+    """Write samples as the ending of a file says.
 
     Args:
-        path: Its ending, .png or .npz, says which.
+        path: ``.npz`` holds any; images (B, C, H, W) in [-1, 1] are a grid in a ``.png`` or a
+            ``.jpg``, vectors (B, d) a line each in a ``.csv``.
         x: The samples.
+        columns: Of the grid; by default it is as square as they allow.
 
     Raises:
         SteadyganError: For another ending, and where the file cannot be written.
     """
-    endings = (".png", ".npz") if x.ndim == 4 else (".npz",)
+    endings = _ENDINGS.get(x.ndim, (".npz",))
     if path.suffix not in endings:
         raise SteadyganError(
             f"{path}: these samples are written to a file that ends in {' or '.join(endings)}."
         )
     with whole(path) as file:
-        if path.suffix == ".png":
-            image_grid(x).save(file, "png")
-        else:
+        if path.suffix == ".npz":
             # What reads them must not guess which values are black and white.
             arrays: dict[str, Any] = {"samples": x.cpu().float().numpy()}
             if x.ndim == 4:
                 arrays[RANGE] = np.array([-1.0, 1.0])
             np.savez_compressed(file, **arrays)
+        elif path.suffix == ".csv":
+            head = ",".join(f"x{i}" for i in range(x.shape[1]))
+            np.savetxt(file, x.cpu().numpy(), "%.9g", ",", header=head, comments="")
+        elif path.suffix == ".jpg":
+            image_grid(x, columns).save(file, "jpeg", quality=95, subsampling=0)
+        else:
+            image_grid(x, columns).save(file, "png")
 
 
-def image_grid(x: Tensor) -> Image.Image:
-    """Return images (B, C, H, W) in [-1, 1] tiled into a picture, as square as they allow.
+_ENDINGS = {4: (".png", ".jpg", ".npz"), 2: (".npz", ".csv")}
 
-    >>> image_grid(torch.zeros(64, 3, 8, 8)).size
-    (64, 64)
+
+def image_grid(x: Tensor, columns: int | None = None) -> Image.Image:
+    """Return images (B, C, H, W) in [-1, 1] tiled into a picture.
+
+    Args:
+        x: The images, row by row.
+        columns: How many stand beside each other; by default the picture is as square as they
+            allow.
+
+    >>> image_grid(torch.zeros(64, 3, 8, 8)).size, image_grid(torch.zeros(6, 3, 8, 8), 6).size
+    ((64, 64), (48, 8))
     """
     n, channels, height, width = x.shape
-    columns = max(1, round(n**0.5))
+    columns = columns or max(1, round(n**0.5))
     rows = -(-n // columns)
     tiles = x.new_full((rows * columns, channels, height, width), 1.0)
     tiles[:n] = x.nan_to_num(0.0)

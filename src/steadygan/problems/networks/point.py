@@ -22,7 +22,7 @@ class PointGenerator(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         """Return θ once for each latent."""
-        return self.theta.expand(len(z), -1)
+        return self.theta.expand(z.shape[0], -1)
 
 
 class PointCritic(nn.Module):

@@ -1,0 +1,114 @@
+"""Walks between latents, as a strip of pictures or as a film."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ..core.errors import SteadyganError, foreign
+from .files import whole
+from .latents import path
+from .samples import image_grid, write_samples
+from .sampling import Sampler
+
+STRIP, FILMS = ".png", (".gif", ".webp", ".mp4")
+
+
+def walk(
+    sampler: Sampler,
+    walks: Sequence[Sequence[int]],
+    frames: int,
+    *,
+    loop: bool = False,
+    labels: Sequence[int] | None = None,
+) -> Tensor:
+    """Return the pictures of walks between the latents of seeds, (T, W, C, H, W).
+
+    Args:
+        sampler: What makes them.
+        walks: The seeds of each, equally many.
+        frames: How many pictures there are from one seed to the next.
+        loop: Go back to the first seed at the end.
+        labels: With classes that of each walk.
+    """
+    ways = [path(sampler.latent, sampler.of_seeds(seeds), frames, loop=loop) for seeds in walks]
+    steps = len(ways[0])
+    y = None if labels is None else torch.tensor(labels).repeat_interleave(steps)
+    made: Tensor = sampler(torch.cat(ways), y)
+    return made.view(len(ways), steps, *made.shape[1:]).transpose(0, 1)
+
+
+def write_film(file: Path, pictures: Tensor, fps: float, scale: int = 1) -> None:
+    """Write pictures (T, W, C, H, W) in [-1, 1]: a row a walk, or a film of them side by side.
+
+    Args:
+        file: A ``.png`` is a strip; a ``.gif``, ``.webp`` or ``.mp4`` a film.
+        pictures: Of T moments and W walks.
+        fps: Pictures a second. A GIF's are shown for whole hundredths of a second.
+        scale: How many pixels each becomes, to either side.
+
+    Raises:
+        SteadyganError: For another ending, for an MP4 without imageio-ffmpeg, and where the file
+            cannot be written.
+    """
+    check_film(file)
+    pictures = pictures.repeat_interleave(scale, -2).repeat_interleave(scale, -1)
+    if file.suffix == STRIP:
+        write_samples(file, pictures.transpose(0, 1).flatten(0, 1), columns=len(pictures))
+        return
+    columns = math.ceil(pictures.shape[1] ** 0.5)
+    frames = [image_grid(each, columns).convert("RGB") for each in pictures]
+    if file.suffix == ".mp4":
+        _write_mp4(file, frames, fps)
+        return
+    kind = {"format": "webp", "quality": 90} if file.suffix == ".webp" else {"format": "gif"}
+    with whole(file) as out:
+        frames[0].save(
+            out, save_all=True, append_images=frames[1:], duration=1000 / fps, loop=0, **kind
+        )
+
+
+def check_film(file: Path) -> None:
+    """Refuse a file that cannot become a film, before anything is computed."""
+    if file.suffix not in (STRIP, *FILMS):
+        raise SteadyganError(
+            f"{file}: a walk is written to a file that ends in {STRIP} (a strip),"
+            f" {', '.join(FILMS[:-1])} or {FILMS[-1]} (a film)."
+        )
+    if file.suffix == ".mp4":
+        try:
+            import imageio_ffmpeg  # noqa: F401
+        except ImportError:
+            raise SteadyganError(
+                "A film in MP4 needs the package imageio-ffmpeg, which brings its own ffmpeg: pip"
+                ' install "steadygan[video]", or take a file that ends in .webp or .gif.'
+            ) from None
+
+
+def _write_mp4(file: Path, frames: Sequence[Image.Image], fps: float) -> None:
+    """Write a film by ffmpeg, which writes to a path of its own only."""
+    import imageio_ffmpeg
+
+    # Half the colours' resolution, as every player expects, takes sides of even length.
+    width, height = (side + side % 2 for side in frames[0].size)
+    with tempfile.TemporaryDirectory() as folder, whole(file) as out:
+        aside = Path(folder) / file.name
+        with foreign(f"{file} could not be made by ffmpeg", "take a .webp or a .gif"):
+            writer = imageio_ffmpeg.write_frames(
+                str(aside), (width, height), fps=fps, quality=8, macro_block_size=2
+            )
+            writer.send(None)
+            for frame in frames:
+                padded = Image.new("RGB", (width, height), "white")
+                padded.paste(frame)
+                writer.send(np.ascontiguousarray(padded))
+            writer.close()
+            content = aside.read_bytes()
+        out.write(content)
