@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .core.gradients import critic_backward as critic_backward
     from .core.objectives import Objective as Objective
     from .core.players import Batch as Batch
+    from .core.ranks import average_gradients as average_gradients
     from .core.registry import build as build
     from .core.registry import describe as describe
     from .core.registry import names as names
@@ -65,6 +66,7 @@ _HOMES = {
     "SteadyganError": "core.errors",
     "analyze_dirac": "analysis",
     "audit": "analysis.audit",
+    "average_gradients": "core.ranks",
     "build": "core.registry",
     "build_features": "evaluation",
     "convert_gamma": "core.conventions",

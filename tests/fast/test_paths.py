@@ -286,19 +286,6 @@ def test_a_compiled_module_is_looked_into():
     torch.testing.assert_close(mine, gradient(GAMES["js"], critic, "separate")[1])
 
 
-def test_a_distributed_critic_is_refused(tmp_path):
-    torch.distributed.init_process_group(
-        "gloo", init_method=f"file://{tmp_path / 'store'}", rank=0, world_size=1
-    )
-    try:
-        with pytest.raises(SteadyganError, match="averaged over processes"):
-            critic_backward(
-                GAMES["js"], nn.parallel.DistributedDataParallel(MERGED["plain"]()), *batch()
-            )
-    finally:
-        torch.distributed.destroy_process_group()
-
-
 def test_the_check_catches_a_wrong_rule(monkeypatch):
     # tanh as if its slope were that of a rectifier: structurally fine, numerically wrong.
     monkeypatch.setitem(rules.RULES, torch.tanh, rules._relu)

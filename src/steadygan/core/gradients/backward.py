@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, get_args
+from typing import TYPE_CHECKING, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
@@ -11,9 +11,10 @@ from torch.amp import GradScaler
 from torch.nn.parallel import DistributedDataParallel
 
 from ..context import Context
-from ..couples import coupled
+from ..couples import coupled, couples_in
 from ..errors import SteadyganError, unknown
 from ..game import CriticTerms, Game, Labels
+from ..ranks import average, group_of
 from ..scores import Critic, squared_norm
 from ..slopes import DifferentiableOnce, explained
 from .choice import (
@@ -29,6 +30,9 @@ from .choice import (
 )
 from .compiled import compiled
 from .paths import Found, NotExact, Points, leaves_of, parts_of, sharded
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
 
 SLOWER: dict[str, GradientPath] = {
     "chain": "merged",
@@ -65,6 +69,7 @@ def critic_backward(
     at: Context = Context(),
     path: GradientPath = "auto",
     scale: float | Tensor | GradScaler = 1.0,
+    reduce: ProcessGroup | bool | None = None,
 ) -> CriticGradient:
     r"""Add the gradient of the critic's whole loss to the ``.grad`` of its parameters.
 
@@ -83,13 +88,19 @@ def critic_backward(
             derivatives only, and smooth critics.
         scale: what the loss is multiplied by before it is pulled back, such as a
             ``torch.amp.GradScaler``; the record's figures are without it.
+        reduce: processes that share the batch out, a process group or True for all: ``.grad`` is
+            then averaged over them, by their rows where these differ, along with what was
+            accumulated there before. By default none, and for a critic in DistributedDataParallel
+            its own group, unless under its ``no_sync()``.
 
     Returns:
-        The loss, its penalty and the norms of the slopes, and which path was taken.
+        The loss, its penalty and the norms of the slopes, and which path was taken; of this
+        process's samples.
 
     Raises:
         SteadyganError: as ``Game.critic_loss``; where a path is asked for by name that is not exact
-            for this critic; for DistributedDataParallel.
+            for this critic; for ``reduce`` where there is no process group, where the game or the
+            sizes of its batches do not average, and for ``fully_shard``, which averages itself.
 
     >>> D = torch.nn.Sequential(
     ...     torch.nn.Conv2d(1, 4, 3), torch.nn.LeakyReLU(0.2), torch.nn.Conv2d(4, 1, 6)
@@ -101,14 +112,30 @@ def critic_backward(
 
     Reference: docs/fast-penalties.md; Roth et al. 2017, section 5.3, on the cost of the penalty.
     """
+    wrapper = critic if isinstance(critic, DistributedDataParallel) else None
+    if wrapper is not None:
+        critic = wrapper.module
+        if reduce is None and wrapper.require_backward_grad_sync:
+            reduce = wrapper.process_group
     parameters = _trainable(critic) if isinstance(critic, nn.Module) else None
+    group = group_of(reduce or False)
+    if group is not None:
+        _averages(game, critic, real, fake)
     if isinstance(scale, GradScaler):
         scale = scale.scale(torch.ones((), device=real.device))
     found, decision = _found(
         game, critic, real.detach(), fake.detach(), parameters, labels, at, path, 1.0, scale
     )
     with explained():
-        found.accumulate(_leaves(found) if parameters is None else parameters)
+        if wrapper is not None and parameters is not None:
+            # The wrapper's own hooks stand where gradients are accumulated, and stay out.
+            _add(parameters, found.gradients(parameters))
+        else:
+            found.accumulate(_leaves(found) if parameters is None else parameters)
+    if group is not None and parameters is not None:
+        averaged = average([p.grad for p in parameters], parameters, group, len(real))
+        for p, gradient in zip(parameters, averaged, strict=True):
+            p.grad = gradient
     return _record(found, decision)
 
 
@@ -159,12 +186,6 @@ def _found(
     share: float,
     scale: float | Tensor,
 ) -> tuple[Found, Decision]:
-    if isinstance(critic, DistributedDataParallel):
-        raise SteadyganError(
-            "gradients taken here would not be averaged over processes: use"
-            " game.critic_loss(critic, ...).backward(), or pass critic.module"
-            " and average the .grad yourself."
-        )
     # PyTorch refuses double backward through a compiled module; the module inside it has the same
     # parameters.
     if path != "differences":
@@ -236,6 +257,45 @@ def _followed(
                 parts = points
             assert isinstance(critic, nn.Module)
             remember(game, critic, points, decision)
+
+
+def _averages(game: Game, critic: Critic, real: Tensor, fake: Tensor) -> None:
+    """Raise where the mean of the processes' gradients is not that of the whole batch."""
+    if not isinstance(critic, nn.Module):
+        raise SteadyganError(
+            "reduce averages the gradients of a module's parameters: pass the critic itself, not a"
+            " function."
+        )
+    if any(isinstance(module, DistributedDataParallel) for module in critic.modules()):
+        raise SteadyganError(
+            "a part of this critic is in DistributedDataParallel, whose hooks would average as"
+            " well: pass the module inside (critic.module of Lightning Fabric) with reduce=True."
+        )
+    if sharded(critic.parameters()):
+        raise SteadyganError(
+            "fully_shard averages the gradients of what it spreads itself: leave reduce out."
+        )
+    if len(real) != len(fake):
+        raise SteadyganError(
+            f"with reduce a process has one weight, its number of rows: give as many generated"
+            f" samples as real ones, not {len(fake)} and {len(real)}."
+        )
+    for part, couples in couples_in(game).items():
+        if couples.by == "means":
+            raise SteadyganError(
+                f"{part} looks at the {couples.what}, and each process has a part of it only: the"
+                " mean of their gradients is that of another game."
+            )
+
+
+def _add(parameters: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> None:
+    """Add gradients to ``.grad``, in the parameters' layout, without hooks of accumulation."""
+    for p, gradient in zip(parameters, gradients, strict=True):
+        if gradient is None:
+            continue
+        if p.grad is None:
+            p.grad = torch.zeros_like(p)
+        p.grad.add_(gradient)
 
 
 def _not_exact(path: str, why: str) -> SteadyganError:

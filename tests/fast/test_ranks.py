@@ -1,0 +1,208 @@
+"""Gradients averaged over two processes are those of the whole batch in one.
+
+The process of the tests is the first of the two, and the second runs the same checks.
+"""
+
+import functools
+import multiprocessing
+import traceback
+from datetime import timedelta
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
+from torch.nn.parallel import DistributedDataParallel
+
+from steadygan import Game, SteadyganError, average_gradients, critic_backward
+from steadygan.core import ranks
+from steadygan.core.gradients import choice
+
+CUTS = {"halves": (0, 4, 8), "unequal parts": (0, 3, 8)}
+
+
+def critic():
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(1, 4, 3, 2, 1), nn.LeakyReLU(), nn.Flatten(), nn.Linear(64, 1)
+    ).double()  # fmt: skip
+
+
+def chain():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 6), nn.Tanh(), nn.Linear(6, 1)).double()
+
+
+def batch(rows=8):
+    generator = torch.Generator().manual_seed(3)
+    draw = functools.partial(torch.randn, generator=generator, dtype=torch.float64)
+    return draw(rows, 1, 8, 8), draw(rows, 1, 8, 8) * 0.7 + 0.2
+
+
+def mine(cut, rank, *batches):
+    return [x[cut[rank] : cut[rank + 1]] for x in batches]
+
+
+def grads(module):
+    return torch.cat([p.grad.flatten() for p in module.parameters()])
+
+
+def same(a, b):
+    torch.testing.assert_close(grads(a), grads(b), rtol=1e-12, atol=1e-13)
+
+
+def check_the_gradient_of_the_whole_batch(rank):
+    for cut in CUTS.values():
+        for path in ("auto", "chain", "separate", "joined", "merged"):
+            whole, part = (critic() if path != "chain" else chain() for _ in range(2))
+            game = Game("hinge", "js:gamma=0.7")
+            critic_backward(game, whole, *batch(), path="separate")
+            critic_backward(game, part, *mine(cut, rank, *batch()), path=path, reduce=True)
+            same(part, whole)
+
+
+def check_what_was_accumulated_counts(rank):
+    """Averaged once after two batches, or after each, it is the same."""
+    game, whole = Game("least-squares", "r1:gamma=2"), critic()
+    once, always = critic(), critic()
+    for turn in range(2):
+        real, fake = (x + turn for x in batch())
+        critic_backward(game, whole, real, fake)
+        part = mine(CUTS["halves"], rank, real, fake)
+        critic_backward(game, once, *part, reduce=None if turn == 0 else True)
+        critic_backward(game, always, *part, reduce=dist.group.WORLD)
+    same(once, whole)
+    same(always, whole)
+
+
+def check_a_wrapped_critic(rank):
+    for static in (False, True):
+        game, whole = Game("nonsaturating", "js:gamma=3"), critic()
+        wrapped = DistributedDataParallel(critic(), static_graph=static)
+        fired = []
+
+        def hook(group, bucket, fired=fired):
+            fired.append(bucket.index())
+            return allreduce_hook(group, bucket)
+
+        wrapped.register_comm_hook(dist.group.WORLD, hook)
+        part = mine(CUTS["unequal parts"], rank, *batch())
+        wrapped(part[0])  # which expects a backward of its own
+        for turn in range(3):
+            for net in (whole, wrapped):
+                net.zero_grad(set_to_none=turn != 1)
+            critic_backward(game, whole, *batch())
+            found = critic_backward(game, wrapped, *part)
+            assert found.path == "merged" and not fired
+            same(wrapped, whole)
+        with wrapped.no_sync():
+            wrapped.zero_grad()
+            critic_backward(game, wrapped, *part)
+        alone = critic()
+        critic_backward(game, alone, *part)
+        same(wrapped, alone)
+        assert not fired
+        if not static:
+            wrapped.zero_grad()
+            game.critic_loss(wrapped, *mine(CUTS["halves"], rank, *batch())).backward()
+            assert fired, "the hook counts"
+
+
+def check_buckets_types_and_gradients_that_one_lacks(rank):
+    full, ranks.BUCKET = ranks.BUCKET, 40
+    try:
+        parameters = [
+            torch.zeros(n, dtype=t) for n in (3, 20, 1) for t in (torch.float32, torch.float64)
+        ]
+        gradients = [torch.full_like(p, 1.0 + rank + i) for i, p in enumerate(parameters)]
+        gradients[2] = gradients[2] if rank else None
+        gradients[5] = None
+        strided = torch.arange(6.0).reshape(2, 3).t() * (1 + rank)
+        found = ranks.average([*gradients, strided], [*parameters, strided], weight=1 + 2 * rank)
+    finally:
+        ranks.BUCKET = full
+    for i, (p, g) in enumerate(zip(parameters, found, strict=False)):
+        if i == 5:
+            assert g is None
+        else:
+            expected = (0 if i == 2 else (1 + i) / 4) + 3 / 4 * (2 + i)
+            torch.testing.assert_close(g, torch.full_like(p, expected))
+    torch.testing.assert_close(strided, torch.arange(6.0).reshape(2, 3).t() * 1.75)
+
+
+def check_a_generator(rank):
+    torch.manual_seed(0)
+    G, D, game = nn.Linear(2, 64).double(), critic(), Game("nonsaturating")
+    whole = nn.Linear(2, 64).double()
+    whole.load_state_dict(G.state_dict())
+    z = torch.randn(8, 2, dtype=torch.float64)
+    game.generator_loss(D, None, whole(z).view(8, 1, 8, 8)).backward()
+    (z,) = mine(CUTS["unequal parts"], rank, z)
+    game.generator_loss(D, None, G(z).view(-1, 1, 8, 8)).backward()
+    average_gradients(G, rows=len(z))
+    same(G, whole)
+
+
+def check_refusals(rank):
+    real, fake = mine(CUTS["halves"], rank, *batch())
+    with pytest.raises(SteadyganError, match="as many generated"):
+        critic_backward(Game(), critic(), real, fake[:2], reduce=True)
+    nested = nn.Sequential(DistributedDataParallel(critic()))
+    with pytest.raises(SteadyganError, match="the module inside"):
+        critic_backward(Game(), nested, real, fake, reduce=True)
+    with pytest.raises(SteadyganError, match="not a function"):
+        critic_backward(Game(), critic().forward, real, fake, reduce=True)
+    with pytest.raises(SteadyganError, match="of the batch, and each process"):
+        critic_backward(Game("relativistic-average"), critic(), real, fake, reduce=True)
+
+
+CHECKS = {name: f for name, f in globals().items() if name.startswith("check_")}
+
+
+def outcomes(rank, store, send=None):
+    """Run every check, as one of two processes; return what went wrong, by name."""
+    torch.set_num_threads(1)
+    choice.WORTH = 0
+    found = {}
+    for name, check in CHECKS.items():
+        # A process that fails leaves the other waiting, for a new group that never comes to be.
+        method = f"file://{store}-{name}"
+        dist.init_process_group(
+            "gloo", init_method=method, rank=rank, world_size=2, timeout=timedelta(seconds=60)
+        )
+        try:
+            check(rank)
+            found[name] = ""
+        except Exception:
+            found[name] = traceback.format_exc()
+        dist.destroy_process_group()
+    if send is not None:
+        send.send(found)
+    return found
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory):
+    store = tmp_path_factory.mktemp("two") / "store"
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe()
+    other = context.Process(target=outcomes, args=(1, store, there), daemon=True)
+    other.start()
+    found = outcomes(0, store)
+    assert here.poll(60), "the other process is gone"
+    other_found = here.recv()
+    other.join()
+    return {name: found[name] + other_found[name] for name in CHECKS}
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_two_processes(name, both):
+    assert not both[name], both[name]
+
+
+def test_reduce_without_processes_says_what_is_missing():
+    with pytest.raises(SteadyganError, match="torchrun"):
+        critic_backward(Game(), critic(), *batch(), reduce=True)
+    with pytest.raises(SteadyganError, match="torchrun"):
+        average_gradients(critic())
