@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from ..core.errors import SteadyganError
 from ..core.game import Game
 from ..core.players import PLAYERS, Batch, Name
 from ..core.registry import build, spec
+from ..core.shown import Shown
 from ..core.slopes import explained, twice
 from ..runs.cures import PENALTIES
 from . import looks, trials, verdict
@@ -43,7 +44,7 @@ Jacobian costs in proportion."""
 
 
 @dataclass(frozen=True)
-class Diagnosis:
+class Diagnosis(Shown):
     """What the doctor found.
 
     Args:
@@ -71,6 +72,8 @@ class Diagnosis:
         near: whether the gradients are so small that eigenvalues, which describe a point that
             stands still, tell what helps.
     """
+
+    _page: ClassVar[str] = "report.notebook:diagnosis"
 
     game: dict[str, Any]
     dynamics: str

@@ -109,7 +109,7 @@ def _page(runs: Sequence[Run], common: Path) -> str:
             "environment": _environment(run),
             "started": words(run.config["started"]) if "started" in run.config else None,
             "warnings": run.warnings,
-            **_verdict(run),
+            **verdict(run),
         }
         for run, name, colour, row in zip(runs, names, colours(len(runs)), frames, strict=True)
     ]
@@ -239,7 +239,7 @@ def _shared(runs: Sequence[Run]) -> dict[str, Any]:
     }
 
 
-def _verdict(run: Run) -> dict[str, Any]:
+def verdict(run: Run) -> dict[str, Any]:
     """Return what became of a run.
 
     State, steps, time, last metrics, warnings by kind, and which parts are not there.

@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
 from ..core.errors import SteadyganError
+from ..core.shown import Shown
 from .files import read_json, read_lines
 from .format import (
     CONFIG,
@@ -103,7 +104,7 @@ class Snapshot(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Run:
+class Run(Shown):
     """A run folder.
 
     Only ``config`` is always there: a run that has just started has empty everything else.
@@ -120,6 +121,8 @@ class Run:
         samples: Files of generated samples, by increasing step.
         real: The file of real samples.
     """
+
+    _page: ClassVar[str] = "report.notebook:run"
 
     folder: Path
     config: dict[str, Any]

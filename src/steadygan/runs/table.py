@@ -10,12 +10,13 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from scipy.stats import t as student
 
 from ..core.errors import SteadyganError
 from ..core.registry import KINDS
+from ..core.shown import Shown
 from .format import is_run
 from .reading import Run
 
@@ -92,8 +93,10 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Table:
+class Table(Shown):
     """The rows of runs."""
+
+    _page: ClassVar[str] = "report.notebook:table"
 
     rows: Sequence[Row]
 

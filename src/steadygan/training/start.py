@@ -10,11 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from ..core.errors import SteadyganError
 from ..core.gradients import Decision
 from ..core.players import PLAYERS
+from ..core.shown import Shown
 from ..problems.networks import count_parameters
 from ..problems.problem import Problem
 from ..runs import checkpoint
@@ -31,13 +32,14 @@ from .fleet import Fleet
 from .loop import Training
 from .single import Single
 from .trained import Trained
-from .watchers import State, Watcher
+from .watchers import State, Watcher, notebook, track
 from .watchers.folder import FolderWatcher
 from .watchers.gamma import GammaWatcher
 from .watchers.judge import Judge, JudgeWatcher
 from .watchers.monitor import MonitorWatcher
+from .watchers.notebook import NotebookWatcher
 from .watchers.terminal import Show, TerminalWatcher, bar, load
-from .watchers.track import TrackWatcher, check
+from .watchers.track import TrackWatcher
 
 
 @dataclass(frozen=True)
@@ -56,12 +58,14 @@ class MemberOutcome:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Outcome(Shown):
     """How a run ended: its folder, its state, the last step and, where it did not finish, why.
 
     ``members`` say of many GANs how each of them ended; the whole has 'stopped' where none was
     left.
     """
+
+    _page: ClassVar[str] = "report.notebook:outcome"
 
     path: Path
     state: State
@@ -94,7 +98,7 @@ def train(
         problem: What is played.
         config: How; what it leaves open is the problem's own.
         out: The run folder to make.
-        show: A bar or lines on standard error, or nothing.
+        show: A bar or lines on standard error, a live picture in a "notebook", or nothing.
         init: A run whose networks, at its newest checkpoint, are the start of this one's; its
             optimizers and streams of randomness are not.
         judge: Measures samples at each evaluation; the best is kept beside the newest checkpoints.
@@ -110,7 +114,7 @@ def train(
     path = Path(out)
     RunFolder.check(path)
     config = config.resolve(problem)
-    check(config.track)
+    _ready(config.track, show)
     # A resolution that the network cannot make is refused before images are read.
     build_networks(config, problem.event, classes=0)
     load(problem, show)
@@ -145,7 +149,7 @@ def train_fleet(
         members: Of one structure; they may differ in seed, strengths and learning rates.
         out: The run folder to make.
         compiled: A minute more at the start, then faster.
-        show: A bar or lines on standard error, or nothing.
+        show: A bar or lines on standard error, a live picture in a "notebook", or nothing.
         judge: Measures every member's samples at each evaluation; each one's best is kept.
         watchers: What else looks on, see ``steadygan.training.watchers``.
 
@@ -167,7 +171,7 @@ def train_fleet(
     path = Path(out)
     RunFolder.check(path)
     resolved = alike(problem, members)
-    check(resolved[0].track, len(resolved))
+    _ready(resolved[0].track, show, len(resolved))
     load(problem, show)
     fleet = Fleet(problem, resolved, compiled=compiled)
     judge = _judge(problem, resolved[0], judge, show)
@@ -211,7 +215,7 @@ def resume(
         start: One of the run's checkpoints to go on from instead of the newest; what was made
             after it is dropped.
         track: Trackers to show it in instead of those it was begun with, which go on else.
-        show: A bar or lines on standard error, or nothing.
+        show: A bar or lines on standard error, a live picture in a "notebook", or nothing.
         judge: As in ``train``.
         watchers: As in ``train``.
 
@@ -231,7 +235,7 @@ def resume(
         now = about.members
         now = now if track is None else [replace(member, track=tuple(track)) for member in now]
         members, differs = changed(problem, now, changes or {}, steps)
-        check(members[0].track, len(members))
+        _ready(members[0].track, show, len(members))
         members = [replace(member, features=_trusted(about, features, judge)) for member in members]
         ended = (folder.path / STATUS).is_file() and folder.read(STATUS).get("state")
         network = members[0].network
@@ -256,6 +260,13 @@ def resume(
         told["critic_gradient"] = trained.decision._asdict()
         folder.write(CONFIG, {**about.raw, "config": members[0].to_json(), **told})
         return _outcome(training, folder.path)
+
+
+def _ready(trackers: Sequence[str], show: Show, members: int = 1) -> None:
+    """Raise SteadyganError where what is to look on cannot work here."""
+    track.check(trackers, members)
+    if show == "notebook":
+        notebook.check()
 
 
 def _held(folder: Path, start: Path | str | None) -> tuple[Path, checkpoint.Tree | None]:
@@ -369,8 +380,9 @@ def _training(
     The one that may end it is last.
     """
     measure = [JudgeWatcher(judge, trained)] if judge is not None else []
-    track = [TrackWatcher(trained.config.track, path)] if trained.config.track else []
-    shown = [*track, FolderWatcher(RunFolder(path)), TerminalWatcher(path.name, show)]
+    tracked = [TrackWatcher(trained.config.track, path)] if trained.config.track else []
+    at_screen = NotebookWatcher(path) if show == "notebook" else TerminalWatcher(path.name, show)
+    shown = [*tracked, FolderWatcher(RunFolder(path)), at_screen]
     return Training(trained, [*measure, *shown, *more, MonitorWatcher(trained), GammaWatcher()])
 
 

@@ -32,9 +32,9 @@ from .folder import named
 if TYPE_CHECKING:
     from ..loop import Training
 
-Show = bool | Literal["lines"]
-"""What a run shows on standard error: a bar (lines where there is no terminal), lines in any case,
-or nothing."""
+Show = bool | Literal["lines", "notebook"]
+"""What a run shows: a bar on standard error (lines where there is no terminal), lines in any case,
+curves and samples in a notebook, or nothing."""
 
 _FRAME = 0.1  # seconds between moves of the bar
 _LINES = {True: 10.0, False: 60.0}  # between lines, in seconds: where a person looks, and in a file
@@ -176,7 +176,7 @@ def console(show: Show) -> Console:
     """Return the console on standard error, silent where nothing is to be shown."""
     return Console(
         stderr=True,
-        quiet=not show,
+        quiet=not show or show == "notebook",
         highlight=False,
         force_terminal=False if show == "lines" else None,
     )
