@@ -1,4 +1,4 @@
-"""What notebooks show: drawn in its place while a run trains, and what comes from outside escaped."""
+"""What notebooks show: a run in its place while it trains; what comes from outside is escaped."""
 
 import builtins
 import json
