@@ -1,5 +1,5 @@
 """Imports run one way: core -> problems -> analysis | training | evaluation -> experiments ->
-report, cli. And what no file may do."""
+report, watch, cli. And what no file may do."""
 
 import ast
 import sys
@@ -20,6 +20,7 @@ ROOMS = (
     "evaluation",
     "experiments",
     "report",
+    "watch",
 )
 # layer: the layers that it may import besides itself. A file in no layer (or a new one) is an
 # error.
@@ -34,6 +35,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "evaluation": {"core", "problems", "runs"},
     "experiments": {"core", "problems", "runs", "analysis", "training", "evaluation"},
     "report": {"core", "problems", "runs"},  # it reads run folders, and nothing that wrote them
+    "watch": {"core", "problems", "runs", "report"},
     "cli": {*ROOMS},
     "__main__": {"cli"},
     "__init__": {*ROOMS},  # names that are imported when they are first used

@@ -130,6 +130,18 @@ def test_a_follower_reads_what_is_new_since_its_last_look(tmp_path):
     assert [row["step"] for row in files.read_lines(path, later).rows] == [1]
 
 
+def test_a_long_file_is_read_in_looks_of_so_many_bytes(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text("".join(f'{{"step": {i}}}\n' for i in range(50)))
+    steps, end, looks = [], 0, 0
+    while (found := files.read_lines(path, end, most=100)).rows:
+        steps += [row["step"] for row in found.rows]
+        end, looks = found.end, looks + 1
+    assert steps == list(range(50)) and 5 < looks < 12
+    # A line that does not fit into a look is half a line to it.
+    assert files.read_lines(path, 0, most=5) == ([], 0)
+
+
 def test_a_broken_line_is_named_by_its_number_from_wherever_one_looks(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 1}\n{"step": 2}\n{"step\n{"step": 4}\n')

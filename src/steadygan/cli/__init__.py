@@ -38,6 +38,7 @@ from .sweep import Sweep
 from .table import Table
 from .theory import Analyze, ConvertGamma, Diagnose, List
 from .train import Train
+from .watch import Watch
 from .written import Validate, read
 
 COMMANDS: dict[str, type[Command]] = {
@@ -47,6 +48,7 @@ COMMANDS: dict[str, type[Command]] = {
     "resume": Resume,
     "sample": Sample,
     "walk": Walk,
+    "watch": Watch,
     "report": Report,
     "table": Table,
     "evaluate": Evaluate,

@@ -23,6 +23,15 @@ from .views import FRAME, QUIET, aligned, panel, views
 # Okabe and Ito's colours, which colour-blind readers tell apart; their yellow is too light for
 # lines on white.
 _PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#5D4A9C")
+PANELS = {
+    "critic loss without the penalty": ("critic_loss",),
+    "penalty": ("penalty",),
+    "generator loss": ("generator_loss",),
+    "input gradient norm of the critic": ("gradient_norm_real", "gradient_norm_fake"),
+    "logits of the critic": ("logit_real", "logit_fake"),
+}
+"""What is drawn beside the metrics, by title: solid the first quantity, dashed the second."""
+
 _BLOCKS = 100  # a long curve is drawn faintly, and its mean over so many blocks strongly
 _LIMIT = 300_000  # bytes of the comparison picture, which lives in repositories
 
@@ -44,13 +53,7 @@ def curves(runs: Sequence[Run]) -> dict[str, Figure]:
     solid at real samples, dashed at generated ones. Long curves are faint, their means over a
     hundred blocks strong. An axis is logarithmic where the range is large.
     """
-    panels = {name: (name,) for run in runs for name in run.metrics} | {
-        "critic loss without the penalty": ("critic_loss",),
-        "penalty": ("penalty",),
-        "generator loss": ("generator_loss",),
-        "input gradient norm of the critic": ("gradient_norm_real", "gradient_norm_fake"),
-        "logits of the critic": ("logit_real", "logit_fake"),
-    }
+    panels = {name: (name,) for run in runs for name in run.metrics} | PANELS
     drawn = {}
     for title, names in panels.items():
         if len(_values(runs, names)):

@@ -116,8 +116,8 @@ def _page(runs: Sequence[Run], common: Path) -> str:
     return _template("template.html.jinja").render(
         heads=heads,
         problems=list(dict.fromkeys(words(run.settings.get("problem")) for run in runs)),
-        differing=_differing(runs),
-        shared=_shared(runs),
+        differing=differing(runs),
+        shared=shared(runs),
         caption=caption,
         curves=[(title, source(png(figure))) for title, figure in curves(runs).items()],
         metrics=_metrics(runs),
@@ -211,7 +211,7 @@ def source(picture: bytes) -> str:
     return "data:image/png;base64," + base64.b64encode(picture).decode()
 
 
-def _differing(runs: Sequence[Run]) -> dict[str, list[Any]]:
+def differing(runs: Sequence[Run]) -> dict[str, list[Any]]:
     """Return the settings that are not the same in all runs, each with its value in every run."""
     settings = [run.settings for run in runs]
     held = {
@@ -223,16 +223,16 @@ def _differing(runs: Sequence[Run]) -> dict[str, list[Any]]:
     }
 
 
-def _shared(runs: Sequence[Run]) -> dict[str, Any]:
+def shared(runs: Sequence[Run]) -> dict[str, Any]:
     """Return the settings of the problem and the training that are the same in all runs.
 
     Without the empty ones.
     """
-    differing = _differing(runs)
+    apart = differing(runs)
     return {
         name: value
         for name, value in runs[0].settings.items()
-        if name not in differing
+        if name not in apart
         and name not in _ABOUT
         and not name.startswith("environment.")
         and value not in (None, [])

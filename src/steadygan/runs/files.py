@@ -185,31 +185,40 @@ class Lines(NamedTuple):
     end: int
 
 
-def read_lines(path: Path, since: int = 0) -> Lines:
+def read_lines(path: Path, since: int = 0, most: int = -1) -> Lines:
     """Return the objects of a file of JSON lines from a byte on; no file has none.
 
     Half a last line is still being written, or its process was killed: it is left for the next
     look. Where the file was made anew since (a run that is resumed drops the steps that it makes
     again), all of it is read.
 
+    Args:
+        path: The file.
+        since: Where an earlier look ended.
+        most: Bytes to read in one look; what is beyond them is left for the next. Negative: all.
+
     Raises:
         SteadyganError: For a line that is no JSON object.
     """
     if not path.is_file():
         return Lines([], 0)
-    held = path.read_bytes()
-    if since and not _between_lines(held, since):
-        since = 0
-    first, rows = held.count(b"\n", 0, since) + 1, []
-    for number, line in enumerate(held[since:].splitlines(keepends=True), first):
+    with path.open("rb") as file:
+        if since and not _between_lines(file, since):
+            since = 0
+        file.seek(since)
+        held, rows, end = file.read(most), [], since
+    for line in held.splitlines(keepends=True):
         try:
             if line.strip():
-                rows.append(_row(line, f"{path}, line {number}"))
+                rows.append(_row(line, str(path)))
         except SteadyganError:
-            if line.endswith(b"\n"):
-                raise
-            return Lines(rows, len(held) - len(line))
-    return Lines(rows, len(held))
+            if not line.endswith(b"\n"):
+                break
+            with path.open("rb") as file:
+                number = file.read(end).count(b"\n") + 1
+            _row(line, f"{path}, line {number}")  # raises again, and says where
+        end += len(line)
+    return Lines(rows, end)
 
 
 def keep_lines(path: Path, wanted: Callable[[Row], bool]) -> None:
@@ -226,9 +235,10 @@ def keep_lines(path: Path, wanted: Callable[[Row], bool]) -> None:
             file.writelines(kept)
 
 
-def _between_lines(held: bytes, at: int) -> bool:
+def _between_lines(file: IO[bytes], at: int) -> bool:
     """Return whether a line ends before a byte: with its end, or where that is still to come."""
-    before, after = held[at - 1 : at], held[at : at + 1]
+    file.seek(at - 1)
+    before, after = file.read(1), file.read(1)
     return before == b"\n" or (before == b"}" and after in (b"\n", b""))
 
 

@@ -65,6 +65,26 @@ def held(folder: Path, name: str = LOCK, *, wait: bool = False) -> Iterator[None
         yield
 
 
+def left(folder: Path) -> bool:
+    """Return whether the process that wrote to a folder last, on this machine, is no more.
+
+    False too where nobody knows: without a lock, or with one from another machine.
+    """
+    if fcntl is None:  # where there are no such locks, to ask a process would end it
+        return False
+    try:
+        with open(folder / LOCK, encoding="utf-8", opener=plain) as file:
+            told = json.loads(file.read(4096))
+        if told["host"] != socket.gethostname():
+            return False
+        os.kill(int(told["pid"]), 0)  # asks, and sends nothing
+    except ProcessLookupError:
+        return True
+    except (OSError, ValueError, KeyError, TypeError, OverflowError):
+        return False
+    return False
+
+
 def _holder(path: Path) -> str:
     try:
         told = json.loads(path.read_text(encoding="utf-8"))

@@ -135,11 +135,16 @@ class Run(Shown):
     real: Path | None
 
     @classmethod
-    def read(cls, folder: str | Path) -> Run:
+    def read(cls, folder: str | Path, lines: bool = True) -> Run:
         """Return what a run folder holds; parts that are not there yet are empty.
 
         What a crash has cut off, or is just being written, is left out: half a last line, an
         unreadable last file of samples.
+
+        Args:
+            folder: The run folder.
+            lines: Without, what grows by lines is left empty (``logged``, ``metrics`` and
+                ``warnings``), for who follows those as they grow.
 
         Raises:
             SteadyganError: For a folder that is no run, and for any other damaged file.
@@ -158,15 +163,16 @@ class Run(Shown):
         config = read_json(folder / CONFIG)
         members = _members(config, folder)
         # A run that resumed may have written a step twice: the later line stands.
-        written = {step_of(row, folder / METRICS): row for row in read_lines(folder / METRICS).rows}
-        lines = {step: written[step] for step in sorted(written)}
+        rows = read_lines(folder / METRICS).rows if lines else []
+        written = {step_of(row, folder / METRICS): row for row in rows}
+        by = {step: written[step] for step in sorted(written)}
         samples = by_step(folder / SAMPLES, ".png", ".npz")
         if samples and not _readable(samples[max(samples)]):
             del samples[max(samples)]
         named = {
-            step: {name: row[name] for name in LOGGED if name in row} for step, row in lines.items()
+            step: {name: row[name] for name in LOGGED if name in row} for step, row in by.items()
         }
-        measured = {step: part(row, "metrics") for step, row in lines.items()}
+        measured = {step: part(row, "metrics") for step, row in by.items()}
         many = 0 if members is None else len(members)
         real = (folder / SAMPLES / f"{REAL}{ending}" for ending in (".npz", ".png"))
         return cls(
@@ -177,12 +183,8 @@ class Run(Shown):
             logged=_series(folder, named, many),
             metrics=_series(folder, measured, many),
             warnings=tuple(
-                Warning(
-                    step_of(row, folder / WARNINGS),
-                    str(row.get("kind", "warning")),
-                    str(row.get("message", "")),
-                )
-                for row in read_lines(folder / WARNINGS).rows
+                warning(row, folder / WARNINGS)
+                for row in (read_lines(folder / WARNINGS).rows if lines else ())
             ),
             samples=tuple(Snapshot(step, path) for step, path in samples.items()),
             real=next((path for path in real if path.is_file()), None),
@@ -293,6 +295,17 @@ def step_of(row: Mapping[str, Any], place: Path) -> int:
             " remove that line."
         )
     return step
+
+
+def warning(row: Mapping[str, Any], place: Path) -> Warning:
+    """Return a line of warnings.jsonl as a warning.
+
+    Raises:
+        SteadyganError: For a line without a step, saying where it stands.
+    """
+    return Warning(
+        step_of(row, place), str(row.get("kind", "warning")), str(row.get("message", ""))
+    )
 
 
 def _complete(record: Mapping[str, Any], *wanted: str) -> None:

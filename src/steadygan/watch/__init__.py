@@ -1,0 +1,1 @@
+"""A live page about runs, on this machine alone: ``steadygan watch``."""
