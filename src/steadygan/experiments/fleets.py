@@ -8,8 +8,9 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -29,7 +30,7 @@ from ..runs.folder import RunFolder
 from ..runs.format import METRICS, REAL, SAMPLES, STATUS, TRAINED, by_step, is_run
 from ..runs.monitor import Monitor
 from ..runs.samples import read_points, read_samples
-from ..training import Config, Outcome, resume, train_fleet
+from ..training import Config, Outcome, resume, train, train_fleet
 from .rules import last_third
 
 _IDLE = ("device", "log_every", "checkpoint_every", "keep_checkpoints")
@@ -46,8 +47,9 @@ class Member:
 
     Its regularizers, its seed, its metrics (T,) by name at ``steps`` (T,), the critic's loss among
     them, and a moment's samples by step. Where it had stopped, metrics are NaN. Samples (N, d) are
-    of the steps that the fleet saved. ``indifferent`` is the loss of a critic that cannot tell real
-    from generated, 0 where there is none.
+    of the steps that the fleet saved; a GAN that was trained alone has no ``place`` in a fleet.
+    ``indifferent`` is the loss of a critic that cannot tell real from generated, 0 where there is
+    none.
     """
 
     setting: str
@@ -55,7 +57,7 @@ class Member:
     steps: np.ndarray
     metrics: dict[str, np.ndarray]
     folder: Path
-    place: int
+    place: int | None
     indifferent: float = 0.0
 
     @property
@@ -85,8 +87,8 @@ class Member:
         if path is None:
             real = read_points(self.folder / SAMPLES / f"{REAL}.npz")
             return np.full_like(real[:1], math.nan)
-        found: np.ndarray = read_samples(path)[self.place]
-        return found
+        found: np.ndarray = read_samples(path)
+        return found if self.place is None else found[self.place]
 
 
 def fleet(
@@ -128,6 +130,26 @@ def fleet(
             raise KeyboardInterrupt
         place |= {_identity(problem, m): (shard, i) for i, m in enumerate(group)}
     return [_read(m, *place[_identity(problem, m)]) for m in resolved]
+
+
+def alone(problem: Problem, members: Mapping[str, Config], folder: Path) -> list[Member]:
+    """Return GANs that no fleet takes together, each trained or continued in a folder of its own.
+
+    Args:
+        problem: What is played.
+        members: Their configurations, by the names of their folders.
+        folder: Where these lie.
+
+    Raises:
+        SteadyganError: Where a folder holds another run.
+        KeyboardInterrupt: Where it was interrupted: the same call continues it.
+    """
+    found = []
+    for name, member in members.items():
+        config, place = member.resolve(problem), folder / name
+        make_or_continue(problem, config, place, partial(train, problem, member, place))
+        found.append(_read(config, place, None))
+    return found
 
 
 def _shards(folder: Path) -> list[Path]:
@@ -285,7 +307,7 @@ def ended(folder: Path, steps: int) -> str | None:
     return str(status["state"]) if done or status.get("state") == "stopped" else None
 
 
-def _read(config: Config, folder: Path, place: int) -> Member:
+def _read(config: Config, folder: Path, place: int | None) -> Member:
     """Return a member with its metrics and its critic's loss at every planned evaluation.
 
     An interruption neither adds nor takes any.
@@ -302,7 +324,7 @@ def _read(config: Config, folder: Path, place: int) -> Member:
 
     def column(name: str) -> np.ndarray:
         values = [there.get(int(step), {}).get(name) for step in steps]
-        found = [None if value is None else value[place] for value in values]
+        found = [v if v is None or place is None else v[place] for v in values]
         return np.array([math.nan if v is None else v for v in found], dtype=np.float64)
 
     return Member(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..core.errors import SteadyganError, unknown
+from . import atlas
 from .mescheder import dirac as mescheder_dirac
 from .mescheder import eigenvalues as mescheder_eigenvalues
 from .mescheder import images as mescheder_images
@@ -38,6 +39,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         mescheder_table1.EXPERIMENT,
         mescheder_2d.EXPERIMENT,
         mescheder_images.EXPERIMENT,
+        atlas.EXPERIMENT,
     )
 }
 

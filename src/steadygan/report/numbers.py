@@ -98,6 +98,14 @@ def _verdicts(data: Mapping[str, Any]) -> Iterator[Row]:
             yield row, column, *(data[key][i][j] for key in ("converges", "agrees", "words"))
 
 
+def _atlas(data: Mapping[str, Any]) -> Iterator[Row]:
+    yield "panel", "method", "setting", "share of seeds that stand"
+    for panel in data["panels"]:
+        for method, shares in panel["shares"].items():
+            for setting, share in zip(panel["columns"], shares, strict=True):
+                yield panel["title"], method, setting, share
+
+
 _KINDS: dict[str, Callable[[Mapping[str, Any]], Iterator[Row]]] = {
     "portraits": _portraits,
     "spectra": _spectra,
@@ -106,4 +114,5 @@ _KINDS: dict[str, Callable[[Mapping[str, Any]], Iterator[Row]]] = {
     "clouds": _clouds,
     "gallery": _gallery,
     "intervals": _intervals,
+    "atlas": _atlas,
 }
