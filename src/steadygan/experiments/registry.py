@@ -9,6 +9,7 @@ from .mescheder import eigenvalues as mescheder_eigenvalues
 from .mescheder import images as mescheder_images
 from .mescheder import plane as mescheder_2d
 from .mescheder import table1 as mescheder_table1
+from .mescheder import theorem as mescheder_theorem
 from .roth import annealing as roth_annealing
 from .roth import cost as roth_cost
 from .roth import crosstest as roth_crosstest
@@ -17,12 +18,14 @@ from .roth import generator_regularized as roth_generator_regularized
 from .roth import images as roth_images
 from .roth import mixture as roth_mixture
 from .roth import noise as roth_noise
+from .roth import remarks as roth_remarks
 from .spec import Experiment
 
 EXPERIMENTS: dict[str, Experiment] = {
     experiment.name: experiment
     for experiment in (
         roth_noise.EXPERIMENT,
+        roth_remarks.EXPERIMENT,
         roth_mixture.FIG1,
         roth_mixture.FIG5,
         roth_mixture.FIG6,
@@ -37,6 +40,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         mescheder_dirac.EXPERIMENT,
         mescheder_eigenvalues.EXPERIMENT,
         mescheder_table1.EXPERIMENT,
+        mescheder_theorem.EXPERIMENT,
         mescheder_2d.EXPERIMENT,
         mescheder_images.EXPERIMENT,
         atlas.EXPERIMENT,
