@@ -174,14 +174,16 @@ def assumptions(small: Small) -> tuple[float, float]:
         x = real.clone().requires_grad_()
         logits = torch.func.functional_call(played.critic, {"psi": psi}, (x,))
         slope = torch.autograd.grad(logits.sum(), x, create_graph=True)[0]
-        return (logits.square() + slope.square().sum(1)).mean()
+        value: Tensor = (logits.square() + slope.square().sum(1)).mean()
+        return value
 
     def g(theta: Tensor) -> Tensor:
         fake = torch.func.functional_call(
             played.generator, {"theta": theta}, (played.batch.latent,)
         )
         logits = played.critic(fake).mean()
-        return torch.autograd.grad(logits, played.critic.psi, create_graph=True)[0]
+        psi = next(played.critic.parameters())
+        return torch.autograd.grad(logits, psi, create_graph=True)[0]
 
     curvature = torch.autograd.functional.hessian(h, point[n:])
     seen = torch.autograd.functional.jacobian(g, point[:n])

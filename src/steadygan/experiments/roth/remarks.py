@@ -210,7 +210,8 @@ def _hessians(
         x = torch.randn(4, d, dtype=torch.float64)
 
         def composed(point: Tensor, critic: nn.Module = critic) -> Tensor:
-            return divergence.fake_score(critic(point[None])[0, 0])
+            score: Tensor = divergence.fake_score(critic(point[None])[0, 0])
+            return score
 
         with FlopCounterMode(display=False) as gradient:
             for point in x:
