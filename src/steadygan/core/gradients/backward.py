@@ -192,8 +192,8 @@ def _found(
         critic = getattr(critic, "_orig_mod", critic)
     if path not in get_args(GradientPath):
         raise unknown("gradient path", path, get_args(GradientPath))
-    spread = isinstance(critic, nn.Module) and sharded(critic.parameters())
-    if spread and game.where and path not in ("auto", "differences"):
+    exact = game.where and path not in ("auto", "differences")
+    if exact and isinstance(critic, nn.Module) and sharded(critic.parameters()):
         raise _not_exact(path, SHARDED)
     points = game.points(real, fake, labels=labels, at=at)
     asks = path in ("auto", "joined", "compiled")

@@ -285,23 +285,34 @@ class Looks:
 
 
 class _Applied(torch.autograd.Function):
-    """A chain as one function of its input and its weights; under vmap, of many at once."""
+    """A chain as one function of its input and its weights."""
 
     @staticmethod
-    def forward(x: Tensor, curves: Sequence[Curve], *weights: Tensor | None) -> tuple[Tensor, Pass]:
-        links = zip(weights[::2], weights[1::2], curves, strict=True)
-        run = Pass([Link(*link) for link in links], x)  # type: ignore[arg-type]
-        return run.out.detach(), run
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: tuple[Tensor, Pass]) -> None:
-        _, ctx.run = output
+    def forward(ctx: Any, x: Tensor, curves: Sequence[Curve], *weights: Tensor | None) -> Tensor:
+        ctx.run = _pass(x, curves, weights)
+        return ctx.run.out.detach()  # type: ignore[no-any-return]
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, c: Tensor, _: Any) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, c: Tensor) -> tuple[Tensor | None, ...]:
         x, *weights = ctx.run.pulled(c, to_x=ctx.needs_input_grad[0])
         return x, None, *weights
+
+
+class _Mapped(torch.autograd.Function):
+    """The same under vmap, for many chains at once.
+
+    A function of its own, because torch binds the arguments of what can be mapped by inspection,
+    which costs small chains half as much again.
+    """
+
+    @staticmethod
+    def forward(x: Tensor, curves: Sequence[Curve], *weights: Tensor | None) -> Tensor:
+        raise NotImplementedError("vmap takes the place of it")
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        pass
 
     @staticmethod
     def vmap(
@@ -312,15 +323,27 @@ class _Applied(torch.autograd.Function):
             t if t is None or dim == 0 else t.expand(info.batch_size, *t.shape)
             for t, dim in zip((x, *weights), dims, strict=True)
         ]
-        return _Applied.apply(given[0], curves, *given[1:]), (0, None)  # type: ignore[no-untyped-call]
+        return _Applied.apply(given[0], curves, *given[1:]), 0  # type: ignore[no-untyped-call]
+
+
+def _pass(x: Tensor, curves: Sequence[Curve], weights: Sequence[Tensor | None]) -> Pass:
+    links = zip(weights[::2], weights[1::2], curves, strict=True)
+    return Pass([Link(*link) for link in links], x)  # type: ignore[arg-type]
 
 
 def applied(links: Sequence[Link], x: Tensor) -> Tensor:
     """Return what links make of x, (..., B, n) -> (..., B, m), differentiable once."""
+    return _applied(_Applied, links, x)
+
+
+def mapped(links: Sequence[Link], x: Tensor) -> Tensor:
+    """Return the same under vmap, (B, n) -> (B, m)."""
+    return _applied(_Mapped, links, x)
+
+
+def _applied(function: type[torch.autograd.Function], links: Sequence[Link], x: Tensor) -> Tensor:
     weights = [t for weight, bias, _ in links for t in (weight, bias)]
-    found: Tensor
-    found, _ = _Applied.apply(x, [curve for *_, curve in links], *weights)  # type: ignore[no-untyped-call]
-    return found
+    return function.apply(x, [curve for *_, curve in links], *weights)  # type: ignore[no-any-return]
 
 
 def quick(module: nn.Module, *, learns: bool) -> Callable[[Tensor], Tensor]:

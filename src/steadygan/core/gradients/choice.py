@@ -76,8 +76,6 @@ def decide(game: Game, critic: Critic, points: Points, at: Context = Context()) 
             "separate",
             "the critic is a function, whose structure cannot be known; pass the module itself",
         )
-    if sharded(critic.parameters()):
-        return Decision("differences" if game.where else "separate", SHARDED)
     known = _decisions.setdefault(critic, {})
     key = key_of(game, critic, points)
     if key not in known:
@@ -94,17 +92,25 @@ def remember(game: Game, critic: nn.Module, points: Points, decision: Decision) 
 
 def key_of(game: Game, critic: nn.Module, points: Points) -> Hashable:
     """Return what a decision hangs on."""
-    modules = tuple((id(module), type(module), module.training) for module in critic.modules())
-    parameters = tuple((id(p), p.requires_grad) for p in critic.parameters())
+    # All in one walk: this is looked at in every step, and small critics feel it.
+    structure = tuple(
+        (
+            *(id(module), type(module), module.training),
+            *((id(p), p.requires_grad) for p in module._parameters.values() if p is not None),
+        )
+        for module in critic.modules()
+    )
     first = next(iter(points.values()))
     low = torch.is_autocast_enabled(first.x.device.type)
     asked = game.where, game.outputs
     # A last batch that is a little smaller is no reason to look again.
     size = len(first.x).bit_length(), first.x.shape[1:]
-    return asked, modules, parameters, size, first.labels is None, low
+    return asked, structure, size, first.labels is None, low
 
 
 def _decide(game: Game, critic: nn.Module, points: Points, at: Context) -> Decision:
+    if sharded(critic.parameters()):
+        return Decision("differences" if game.where else "separate", SHARDED)
     for dtype, tolerance in TOLERANCES.items():
         few = {
             name: Samples(

@@ -45,8 +45,18 @@ class Found(NamedTuple):
         """Return the gradients of the parameters, None where the loss does not depend on one."""
         if not self.roots or not parameters:
             return [None] * len(parameters)
+        if all(root.is_leaf and not root._backward_hooks for root in self.roots):
+            return self._at_leaves(parameters)
         with precise(self.roots[0].device) if self.precise else nullcontext():
             return torch.autograd.grad(self.roots, parameters, self.cotangents, allow_unused=True)
+
+    def _at_leaves(self, parameters: Sequence[Tensor]) -> Sequence[Tensor | None]:
+        """Return the cotangents themselves where roots are parameters, as closed forms give."""
+        found: dict[int, Tensor] = {}
+        for root, pull in zip(self.roots, self.cotangents, strict=True):
+            assert pull is not None
+            found[id(root)] = found[id(root)] + pull if id(root) in found else pull
+        return [found.get(id(p)) for p in parameters]
 
     def accumulate(self, parameters: Sequence[Tensor]) -> None:
         """Add the gradients to the ``.grad`` of the parameters, as ``loss.backward()`` does.
@@ -163,15 +173,15 @@ def merged(
     if any(s.outputs for s in scores.values()):
         # Losses of several logits do not merge with a penalty, and come down as they are.
         return _whole(value_of(game, scores, at), scale)
-    terms, pulls = _outer(game, scores, at, scale)
+    terms, c, v = _outer(game, scores, at, scale)
     pairs: list[tuple[Tensor | None, Tensor | None]] = []
     for names, box in boxes:
-        of_logits = [pulls[name].logits for name in names]
+        of_logits = [c[name] for name in names]
         if box is None:
             pairs += zip((scores[name].logits for name in names), of_logits, strict=True)
         else:
             box.c = torch.cat(of_logits)
-            pairs += [(scores[name].gradient, pulls[name].gradient) for name in names]
+            pairs += [(scores[name].gradient, v[name]) for name in names]
     return Found(terms, *rooted(pairs))
 
 
@@ -188,9 +198,7 @@ def chain(
     scores = {
         name: Scores(x, looks.logits[name], looks.slopes.get(name)) for name, x in batches.items()
     }
-    terms, pulls = _outer(game, scores, at, scale)
-    c = {name: pull.logits for name, pull in pulls.items()}
-    v = {name: pull.gradient for name, pull in pulls.items() if pull.gradient is not None}
+    terms, c, v = _outer(game, scores, at, scale)
     with torch.no_grad():
         return Found(terms, *rooted(looks.gradients(c, v)))
 
@@ -212,33 +220,26 @@ def chain_of(critic: Critic, first: Samples) -> Chained:
 
 def _outer(
     game: Game, scores: Mapping[str, Scores], at: Context, scale: Tensor | float
-) -> tuple[CriticTerms, dict[str, Scores]]:
-    """Return the loss of scores, and by point its derivatives in the logits and their gradients."""
+) -> tuple[CriticTerms, dict[str, Tensor], dict[str, Tensor]]:
+    """Return the loss of scores, and by point its derivatives in logits and input gradients."""
+    logits = {name: leaf_of(s.logits) for name, s in scores.items()}
+    slopes = {n: leaf_of(s.gradient) for n, s in scores.items() if s.gradient is not None}
     ends = {
-        name: s._replace(
-            logits=leaf_of(s.logits), gradient=None if s.gradient is None else leaf_of(s.gradient)
-        )
+        name: s._replace(logits=logits[name], gradient=slopes.get(name))
         for name, s in scores.items()
     }
-    first = next(iter(scores.values())).x
-    with torch.autocast(first.device.type, enabled=False):
+    with torch.autocast(next(iter(scores.values())).x.device.type, enabled=False):
         terms = value_of(game, ends, at)
-    leaves = [t for s in ends.values() for t in s[1:3] if t is not None]
-    pulls = torch.autograd.grad(
-        terms.loss,
-        leaves,
-        cotangent_of(terms.loss, scale),
-        allow_unused=True,
-        materialize_grads=True,
-    )
-    pull = {id(leaf): pulled for leaf, pulled in zip(leaves, pulls, strict=True)}
-    return terms, {
-        name: s._replace(
-            logits=pull[id(s.logits)],
-            gradient=None if s.gradient is None else pull[id(s.gradient)],
+    pulls = iter(
+        torch.autograd.grad(
+            terms.loss,
+            [*logits.values(), *slopes.values()],
+            cotangent_of(terms.loss, scale),
+            allow_unused=True,
+            materialize_grads=True,
         )
-        for name, s in ends.items()
-    }
+    )
+    return terms, {name: next(pulls) for name in logits}, {name: next(pulls) for name in slopes}
 
 
 PATHS: dict[str, Callable[..., Found]] = {

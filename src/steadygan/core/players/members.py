@@ -14,7 +14,7 @@ from torch.func import functional_call, vmap
 
 from ..context import Context
 from ..game import Game
-from ..gradients.chain import Chained, Looks, applied
+from ..gradients.chain import Chained, Looks, applied, mapped
 from ..gradients.paths import groups_of, leaf_of, parts_of, terms_of, value_of
 from ..gradients.tracing import Tree, to_terms, to_tree
 from ..scores import Scores
@@ -67,6 +67,10 @@ class Stacked:
 
     def __call__(self, *inputs: Tensor) -> Tensor:
         """Return every member's output at its own inputs."""
+        if self.chain is not None:
+            (x,) = inputs
+            out = applied(self.chain.links(self.values), x.flatten(2))
+            return out.view(*x.shape[:2], *self.chain.shape)
         found: Tensor = self.apply(lambda network, *inputs: network(*inputs), *inputs)
         return found
 
@@ -80,7 +84,7 @@ class Stacked:
         if self.chain is None:
             return functional_call(self._module, values, tuple(inputs))  # type: ignore[no-any-return]
         (x,) = inputs
-        out = applied(self.chain.links(values), x.flatten(1))
+        out = mapped(self.chain.links(values), x.flatten(1))
         return out.view(len(x), *self.chain.shape)
 
 
