@@ -12,14 +12,23 @@ from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 
 LEAKY = nn.LeakyReLU(0.2)
+MOST, MERGES = 1.05, 0.75
+"""What ours takes of the textbook's time at most: any critic, and those of piecewise-linear
+activations and one logit with JS."""
 
 
 class Family(NamedTuple):
-    """A critic, the samples that it takes, and how many of them."""
+    """A critic, the samples that it takes, and how many of them.
+
+    js: of the textbook's time with JS, what ours promises to take at most; with R1 it is MOST.
+    each: whether the textbook penalizes every logit of its one output, instead of their sum.
+    """
 
     make: Callable[[], nn.Module]
     event: tuple[int, ...]
     batch: int
+    js: float = MOST
+    each: bool = False
 
 
 class Residual(nn.Module):
@@ -245,20 +254,21 @@ def motion() -> nn.Module:
 IMAGE, LARGE, SOUND = (3, 32, 32), (3, 64, 64), (1, 4096)
 LAYER = lambda n: nn.GroupNorm(1, n)  # noqa: E731
 FAMILIES = {
-    "DCGAN": Family(dcgan, IMAGE, 32),
-    "DCGAN of width 8, batch 4": Family(lambda: dcgan(8), IMAGE, 4),
-    "DCGAN, spectral norm": Family(lambda: dcgan(layer=spectral_norm), IMAGE, 32),
+    "DCGAN": Family(dcgan, IMAGE, 32, MERGES),
+    "DCGAN of width 8, batch 4": Family(lambda: dcgan(8), IMAGE, 4, MERGES),
+    "DCGAN, spectral norm": Family(lambda: dcgan(layer=spectral_norm), IMAGE, 32, MERGES),
     "DCGAN, BatchNorm": Family(lambda: dcgan(norm=nn.BatchNorm2d), IMAGE, 32),
-    "ResNet": Family(resnet, IMAGE, 16),
-    "ResNet, spectral norm": Family(lambda: resnet(spectral_norm), IMAGE, 16),
+    "ResNet": Family(resnet, IMAGE, 16, MERGES),
+    "ResNet, spectral norm": Family(lambda: resnet(spectral_norm), IMAGE, 16, MERGES),
     "ResNet, LayerNorm": Family(lambda: resnet(norm=LAYER), IMAGE, 16),
-    "StyleGAN2 without deviation": Family(lambda: stylegan(False), IMAGE, 16),
+    "StyleGAN2 without deviation": Family(lambda: stylegan(False), IMAGE, 16, MERGES),
     "StyleGAN2": Family(lambda: stylegan(True), IMAGE, 16),
     "PatchGAN": Family(patch, LARGE, 8),
     "PatchGAN, spectral norm": Family(lambda: patch(spectral_norm), LARGE, 8),
     "PatchGAN, InstanceNorm": Family(lambda: patch(norm=nn.InstanceNorm2d), LARGE, 8),
     "PatchGAN, BatchNorm": Family(lambda: patch(norm=nn.BatchNorm2d), LARGE, 8),
     "PatchGAN of four logits": Family(patch, IMAGE, 16),
+    "the same, the textbook's logits one by one": Family(patch, IMAGE, 16, each=True),
     "PatchGANs at two scales": Family(
         lambda: Scales([patch(), patch()], nn.AvgPool2d(3, 2, 1)), LARGE, 4
     ),
@@ -269,6 +279,6 @@ FAMILIES = {
     "fused attention": Family(lambda: Transformer(False), IMAGE, 32),
     "fused attention, heads": Family(lambda: Transformer(True), IMAGE, 32),
     "motion prior": Family(motion, (48,), 256),
-    "motion prior with a forward of its own": Family(lambda: Own(256), (48,), 256),
+    "motion prior with a forward of its own": Family(lambda: Own(256), (48,), 256, MERGES),
     "the same, width 16": Family(lambda: Own(16), (48,), 64),
 }

@@ -15,6 +15,7 @@ from steadygan.core.context import Context
 from steadygan.core.gradients import critic_gradient, decide
 from steadygan.core.players import PLAYERS, Batch, OptimizerPlayers
 from steadygan.core.players.stacked import FleetPlayers, stack
+from steadygan.evaluation.frechet import frechet_distance
 from steadygan.experiments.timing import Job
 from steadygan.runs.optimizers import quick
 
@@ -191,6 +192,22 @@ def fleet(case: Case, members: int, way: str) -> Callable[[], Any]:
     return lambda: dynamics.step(players)
 
 
+def frechet(interval: bool, samples: int = 1000, features: int = 512) -> Callable[[], Any]:
+    """Return the Fréchet distance of two samples, as steadygan gives it or its value alone."""
+    rng = torch.Generator().manual_seed(0)
+    pair = torch.randn(2, samples, features, generator=rng).double()
+    if interval:
+        return lambda: frechet_distance(*pair)
+
+    def value() -> Any:
+        centred = [x - x.mean(0) for x in pair]
+        a, b = (torch.linalg.qr(x, mode="r")[1] / (samples - 1) ** 0.5 for x in centred)
+        gap = (pair[0].mean(0) - pair[1].mean(0)).square().sum()
+        return gap + a.square().sum() + b.square().sum() - 2 * torch.linalg.svdvals(a @ b.T).sum()
+
+    return value
+
+
 def dirac(trajectories: int, steps: int, compiled: bool) -> Callable[[], Any]:
     """Return a simulation of many trajectories by steadygan; what a compiled one compiles at its
     start is part of it."""
@@ -330,6 +347,10 @@ def jobs(size: Scale) -> Iterator[Job]:
             )
         yield Job(f"dcgan {what}/js/iteration/textbook", lambda c=case: textbook(c, "js").step)
     yield from _fleets(size)
+    points = (50, 8) if size.dirac[0] < 100 else (1000, 512)
+    for what in ("value", "interval"):
+        make = lambda w=what: frechet(w == "interval", *points)  # noqa: E731
+        yield Job(f"distance/-/frechet/{what}", make)
     trajectories, steps, few = size.dirac
     for way in ("eager", "compiled") if size.compiled else ("eager",):
         # A compiled simulation is for many steps: they pay for what is compiled at every start.

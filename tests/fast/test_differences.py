@@ -411,6 +411,24 @@ def test_auto_takes_them_where_nothing_exact_is_possible(kind):
     assert gradient(Game("hinge"), critic, "auto", batch())[0].path != "differences"
 
 
+def test_a_function_is_served_by_them_too():
+    critic = seeded(IMPOSSIBLE["once"][0])
+    found = critic_backward(GAMES["r1"], lambda x: critic(x), *batch())
+    mine = torch.cat([p.grad.flatten() for p in critic.parameters()]).double()
+    _, whole, penalty = true(GAMES["r1"], seeded(IMPOSSIBLE["once"][1]))
+    assert found.path == "differences" and (mine - whole).norm() < 1e-3 * penalty.norm()
+
+
+@pytest.mark.parametrize("shape", ["module", "function", "sharded"])
+def test_the_loss_itself_names_the_way_out(shape):
+    critic = seeded(IMPOSSIBLE["once"][0])
+    if shape == "sharded":
+        critic = nn.Sequential(nn.Flatten(), nn.Linear(24, 1))
+        critic[1].weight.device_mesh = "as fully_shard has it"
+    with pytest.raises(SteadyganError, match=r"twice.*critic_backward.*path='differences'"):
+        GAMES["r1"].critic_loss(critic if shape != "function" else critic.forward, *batch())
+
+
 def test_code_that_was_compiled_for_one_backward():
     from functorch.compile import aot_module, nop
 

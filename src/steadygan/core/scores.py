@@ -5,8 +5,8 @@ from __future__ import annotations
 import functools
 import itertools
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
 import torch
@@ -103,6 +103,7 @@ def score(
         heads = heads_of(critic, x, labels, reading)
         return _scores(x, heads, labels)
     _differentiable(x)
+    _is_whole(critic, slopes)
     x, (logits,), pull = slopes(lambda point: (logits_of(critic, point, labels, reading),), x)
     slope = lifted(pull((torch.ones_like(logits),)))
     _once_is_not_enough(critic, (logits,), slope, slopes)
@@ -131,6 +132,7 @@ def look(
     """
     together, sizes = join(points), [len(samples.x) for samples in points.values()]
     _differentiable(together.x)
+    _is_whole(critic, slopes)
     seen: list[Heads] = []
 
     def function(x: Tensor) -> tuple[Tensor, ...]:
@@ -268,19 +270,40 @@ def _differentiable(x: Tensor) -> None:
         )
 
 
-_asked: weakref.WeakSet[nn.Module] = weakref.WeakSet()
+_asked: weakref.WeakSet[Any] = weakref.WeakSet()
+
+
+def _known(critic: Critic, slopes: Slopes) -> bool:
+    """Return whether a critic was seen before, or is differentiated in another way."""
+    return not isinstance(slopes, Autograd) or getattr(critic, "__wrapped__", critic) in _asked
+
+
+def _is_whole(critic: Critic, slopes: Slopes) -> None:
+    """Refuse a critic, when it is seen first, whose parameters are gathered for one backward."""
+    if not isinstance(critic, nn.Module) or _known(critic, slopes):
+        return
+    if sharded(critic.parameters()):
+        raise SteadyganError(
+            "a gradient penalty differentiates the critic twice, and its sharded parameters are"
+            " gathered for one backward only: call steadygan.critic_backward, which takes"
+            " path='differences' for it, from first derivatives"
+        )
 
 
 def _once_is_not_enough(
     critic: Critic, outputs: Sequence[Tensor], slope: Tensor, slopes: Slopes
 ) -> None:
     """Refuse a critic, when it is seen first, whose input gradient has no right derivative."""
-    if not isinstance(critic, nn.Module) or not isinstance(slopes, Autograd) or critic in _asked:
-        return
-    if slope.requires_grad:
+    if slope.requires_grad and not _known(critic, slopes):
         if culprit := differentiable_once(outputs, slope):
             raise DifferentiableOnce(culprit)
-        _asked.add(critic)
+        with suppress(TypeError):  # what cannot be remembered is looked at again
+            _asked.add(getattr(critic, "__wrapped__", critic))
+
+
+def sharded(parameters: Iterable[Tensor]) -> bool:
+    """Return whether parameters are spread over processes, as by ``fully_shard``."""
+    return any(hasattr(p, "device_mesh") for p in parameters)
 
 
 @contextmanager

@@ -162,8 +162,9 @@ class DifferentiableOnce(SteadyganError):
         self.what = what
         super().__init__(
             "a gradient penalty differentiates the critic twice, and torch differentiates"
-            f" {what} once only: write it in operations that torch can differentiate twice"
-            + (f" ({said})" if said else "")
+            f" {what} once only: write it in operations that torch can differentiate twice, or call"
+            " steadygan.critic_backward, which takes path='differences' for it, from first"
+            " derivatives" + (f" ({said})" if said else "")
         )
 
 

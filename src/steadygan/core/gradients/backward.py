@@ -15,7 +15,7 @@ from ..couples import coupled, couples_in
 from ..errors import SteadyganError, unknown
 from ..game import CriticTerms, Game, Labels
 from ..ranks import average, group_of
-from ..scores import Critic, squared_norm
+from ..scores import Critic, sharded, squared_norm
 from ..slopes import DifferentiableOnce, explained
 from .choice import (
     ONCE,
@@ -29,7 +29,7 @@ from .choice import (
     remember,
 )
 from .compiled import compiled
-from .paths import Found, NotExact, Points, leaves_of, parts_of, sharded
+from .paths import Found, NotExact, Points, leaves_of, parts_of
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -247,7 +247,7 @@ def _followed(
             parts = points
         except NotExact as refusal:
             if once is not None:
-                raise nothing_left(once, str(refusal)) from None
+                raise nothing_left(ONCE.format(once.what), str(refusal)) from None
             if not free:
                 raise _not_exact(decision.path, str(refusal)) from None
             if decision.path == "differences":

@@ -18,12 +18,12 @@ from ..context import Context, Samples
 from ..couples import coupled
 from ..errors import SteadyganError
 from ..game import Game
-from ..scores import Critic, heads_of
+from ..scores import Critic, heads_of, sharded
 from ..slopes import DifferentiableOnce, twice
 from .differences import differences
 from .graph import toward, unknown_node
 from .merged import Box
-from .paths import PATHS, NotExact, Points, chain_of, sharded
+from .paths import PATHS, NotExact, Points, chain_of
 from .rules import Merge
 from .twin import twin
 
@@ -155,7 +155,7 @@ def _by_differences(
     try:
         found = _gradient(game, critic, few, at, "differences")
     except NotExact as refusal:
-        raise nothing_left(error, str(refusal)) from None
+        raise nothing_left(why, str(refusal)) from None
     except Exception as other:
         return Decision("differences", f"{why}; its copy cannot be checked: {_said(other)}")
     try:
@@ -165,15 +165,16 @@ def _by_differences(
         return Decision("differences", f"{why}; there is no twin of it to check against")
     if (difference := _difference(found, true)) > APART[few["real"].x.dtype]:
         said = f"they are {difference:.0e} from what its forward says, differentiated by torch"
-        raise nothing_left(error, said)
+        raise nothing_left(why, said)
     return Decision("differences", f"{why}; checked by a twin, to {difference:.0e}")
 
 
-def nothing_left(error: object, why: str) -> SteadyganError:
+def nothing_left(once: str, why: str) -> SteadyganError:
     """Return the error for a critic that neither an exact path nor differences can serve."""
     return SteadyganError(
-        f"{error}. Nor do differences stand in for that: {why}. What needs no second derivative:"
-        " isotropic-r1 and isotropic-r2, which are other penalties"
+        f"a gradient penalty differentiates the critic twice, and {once}. Nor do differences stand"
+        f" in for that: {why}. What needs no second derivative: isotropic-r1 and isotropic-r2,"
+        " which are other penalties"
     )
 
 

@@ -29,7 +29,7 @@ from torch.utils import _pytree as pytree
 
 from ..context import Context
 from ..game import Game
-from ..scores import Critic, Scores, once
+from ..scores import Critic, Scores, once, sharded
 from ..slopes import Pull, Slopes, Tensors, pull_of
 from .graph import named, toward
 from .paths import (
@@ -41,7 +41,6 @@ from .paths import (
     leaves_of,
     precise,
     rooted,
-    sharded,
     value_of,
 )
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ..context import Context, Samples
 from ..game import CriticTerms, Game
 from ..reading import Reading, read
-from ..scores import Critic, Scores, once
+from ..scores import Critic, Scores, once, sharded
 from ..slopes import AUTOGRAD, Pull, Slopes, Tensors, nodes, pull_of, twice
 from .apart import Watch
 from .chain import Chained, Looks, NoChain, chained
@@ -280,6 +280,7 @@ def _watched(critic: Critic, reading: Reading) -> Critic:
             raise NotExact(why)
         return out
 
+    watched.__wrapped__ = critic  # type: ignore[attr-defined]
     return watched
 
 
@@ -300,11 +301,6 @@ def rooted(
     """Return roots and cotangents, without what no parameter stands behind."""
     alive = [(root, pull) for root, pull in pairs if root is not None and root.requires_grad]
     return [root for root, _ in alive], [pull for _, pull in alive]
-
-
-def sharded(parameters: Iterable[Tensor]) -> bool:
-    """Return whether parameters are spread over processes, as by ``fully_shard``."""
-    return any(hasattr(p, "device_mesh") for p in parameters)
 
 
 def leaves_of(roots: Sequence[Tensor]) -> Iterator[Tensor]:
