@@ -45,6 +45,7 @@ class _Events(Board):
         told = {k: _setting(v) for k, v in place.settings.items() if v not in (None, [], "")}
         # Of three parts; without the first one, the page finds out itself what was measured.
         _, begins, self._ends = hparams(told, {})
+        self._spans: dict[str, list[object]] = {}
         if not known:
             rows = [f"| {name} | {_cell(value)} |" for name, value in told.items()]
             table = "\n".join(["| setting | value |", "|---|---|", *rows])
@@ -55,6 +56,10 @@ class _Events(Board):
         self._writer._get_file_writer().add_summary(what)
 
     def numbers(self, step: int, values: Mapping[str, float]) -> None:
+        spans = [name for name in values if f"{name}/low" in values and name not in self._spans]
+        if spans:  # a page of its own draws them as a band
+            self._spans |= {n: ["Margin", [n, f"{n}/low", f"{n}/high"]] for n in spans}
+            self._writer.add_custom_scalars({"intervals": self._spans})
         for name, value in values.items():
             self._writer.add_scalar(name, value, step)
 
