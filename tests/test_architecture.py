@@ -21,6 +21,7 @@ ROOMS = (
     "experiments",
     "report",
     "watch",
+    "export",
 )
 # layer: the layers that it may import besides itself. A file in no layer (or a new one) is an
 # error.
@@ -36,6 +37,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "experiments": {"core", "problems", "runs", "analysis", "training", "evaluation"},
     "report": {"core", "problems", "runs"},  # it reads run folders, and nothing that wrote them
     "watch": {"core", "problems", "runs", "report"},
+    "export": {"core", "problems", "runs"},
     "cli": {*ROOMS},
     "__main__": {"cli"},
     "__init__": {*ROOMS},  # names that are imported when they are first used

@@ -29,6 +29,7 @@ from .arguments import options
 from .audit import Audit
 from .crosstest import Crosstest
 from .evaluate import Evaluate
+from .export import Export, Push
 from .reproduce import Reproduce
 from .resume import Resume
 from .runs import Demo, Report
@@ -49,6 +50,8 @@ COMMANDS: dict[str, type[Command]] = {
     "sample": Sample,
     "walk": Walk,
     "watch": Watch,
+    "export": Export,
+    "push": Push,
     "report": Report,
     "table": Table,
     "evaluate": Evaluate,

@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 class Evaluate:
     r"""Say how good samples are, each number with its 95 % interval.
 
-    Distances to real images, precision and recall, diversity. A RUN is a run folder, or generated
-    samples from anywhere: a folder or zip of images, an .npz. What runs are compared with each
-    other is taken of equally many samples. Real features are kept in the cache, results in the
-    run's evaluation.json and report.
+    Distances to real images, precision and recall, diversity. A RUN is a run folder, an exported
+    one (also hub:USER/NAME), or samples from anywhere: a folder or zip of images, an .npz. What
+    runs are compared with each other is taken of equally many samples. Real features are kept in
+    the cache, results in the run's evaluation.json and report.
 
     Examples:
       steadygan evaluate runs/plain runs/js --data cifar10/test.zip --samples 5000

@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
-from torch import Tensor
 
 from ..core.errors import SteadyganError
 from ..problems.images import Images
 from ..problems.problem import Problem
 from ..problems.readers import Reading
-from ..runs import checkpoint
+from ..runs import checkpoint, exported
 from ..runs.config import Config
 from ..runs.folder import RunFolder
 from ..runs.format import BEST, CHECKPOINTS, is_run
@@ -75,7 +74,8 @@ def evaluate(
     cache, the results of a run in its evaluation.json.
 
     Args:
-        runs: Run folders, or generated samples: a folder or zip of images, an .npz.
+        runs: Run folders, exported ones, ``hub:USER/NAME``, or generated samples: a folder or zip
+            of images, an .npz.
         data: Real samples, best held back from training; what 'train images' takes. None: those
             that a run's problem makes itself.
         metrics: Names of metrics, ``names("metric")``, in a sequence or with commas between them.
@@ -195,7 +195,12 @@ def _subjects(
     reading: Reading,
     bar: Bar,
 ) -> Iterator[Subject]:
-    folder = Path(run)
+    folder = exported.locate(run)
+    if exported.is_exported(folder):
+        # Its results have no place there: what is pushed is what was exported.
+        name = run if run.startswith(exported.HUB) else folder.resolve().name
+        yield _generated(run, None, name, exported.describe(folder).event, seed)
+        return
     if not is_run(folder):
         if folder.is_dir() and (folder / CHECKPOINTS).is_dir():
             # Refuses it as a run that lost its configuration, rather than as images.
@@ -215,13 +220,18 @@ def _subjects(
         "best": [folder / BEST],
     }
     for path in chosen[checkpoints]:
-        sample, step = load_sampler(folder, path)
+        yield _generated(folder, path, folder.resolve().name, event, seed)._replace(folder=folder)
 
-        def draw(n: int, sample: Callable[[int, int], Tensor] = sample) -> np.ndarray:
-            x = sample(n, seed)
-            return (to_bytes(x) if x.ndim == 4 else x.double()).numpy()
 
-        yield Subject(folder.resolve().name, step, folder, event, draw)
+def _generated(run: Path | str, path: Path | None, name: str, event: Event, seed: int) -> Subject:
+    """Return what a generator makes of a seed."""
+    sample, step = load_sampler(run, path)
+
+    def draw(n: int) -> np.ndarray:
+        x = sample(n, seed)
+        return (to_bytes(x) if x.ndim == 4 else x.double()).numpy()
+
+    return Subject(name, step, None, event, draw)
 
 
 def _own(run: Path, samples: int, event: Event, seed: int) -> np.ndarray:

@@ -10,6 +10,7 @@ import errno
 import json
 import math
 import os
+import shutil
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -86,6 +87,26 @@ def whole(path: Path) -> Iterator[IO[bytes]]:
     except BaseException as error:
         with suppress(OSError):
             aside.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise Unwritable(path, error) from error
+        raise
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """Fill a folder; it takes its place at the end, with all that is in it, or never.
+
+    Yields:
+        The folder to fill. ``path`` must not be there, or be empty.
+    """
+    aside = path.with_name(f"{path.name}.{os.getpid()}{PARTIAL}")
+    make_folder(aside)
+    try:
+        yield aside
+        os.replace(aside, path)
+        _sync_folder(path.parent)
+    except BaseException as error:
+        shutil.rmtree(aside, ignore_errors=True)
         if isinstance(error, OSError):
             raise Unwritable(path, error) from error
         raise
