@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .analysis import analyze_dirac as analyze_dirac
     from .analysis import diagnose as diagnose
     from .analysis.audit import audit as audit
+    from .core.augment import augment as augment
     from .core.context import Context as Context
     from .core.conventions import convert_gamma as convert_gamma
     from .core.errors import SteadyganError as SteadyganError
@@ -66,6 +67,7 @@ _HOMES = {
     "SteadyganError": "core.errors",
     "analyze_dirac": "analysis",
     "audit": "analysis.audit",
+    "augment": "core.augment",
     "average_gradients": "core.ranks",
     "build": "core.registry",
     "build_features": "evaluation",

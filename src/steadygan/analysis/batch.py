@@ -21,10 +21,11 @@ from ..core.context import Context
 from ..core.couples import couples_in
 from ..core.dynamics import Dynamics
 from ..core.errors import SteadyganError
-from ..core.game import CriticTerms, Game
+from ..core.game import Game
 from ..core.players import PLAYERS, Batch, FunctionalPlayers, Name, OptimizerPlayers
 from ..core.regularizers import GradientPenalty, Regularizer
 from ..core.schedules import Schedule, strength_at
+from ..core.terms import CriticTerms
 from .convergence import Quadrature
 
 Rates = float | dict[Name, float]

@@ -86,6 +86,10 @@ class GameOptions:
             " section 4.1)"
         ),
     ] = False
+    augment: Annotated[
+        str | None,
+        spec("augment", "for few images: change them before the critic sees them", "none"),
+    ] = None
     smoothing: Annotated[str | None, spec("smoothing", "noise on the samples", "none")] = None
     dynamics: Annotated[str, spec("dynamics", "who moves when")] = "alternating"
     constraint: Annotated[

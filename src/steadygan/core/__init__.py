@@ -20,9 +20,7 @@ if TYPE_CHECKING:
     from .dynamics import Simultaneous as Simultaneous
     from .dynamics import Unrolled as Unrolled
     from .errors import SteadyganError as SteadyganError
-    from .game import CriticTerms as CriticTerms
     from .game import Game as Game
-    from .game import GeneratorTerms as GeneratorTerms
     from .players import Batch as Batch
     from .players import FunctionalPlayers as FunctionalPlayers
     from .players import OptimizerPlayers as OptimizerPlayers
@@ -35,6 +33,8 @@ if TYPE_CHECKING:
     from .registry import unregister as unregister
     from .scores import Scores as Scores
     from .scores import score as score
+    from .terms import CriticTerms as CriticTerms
+    from .terms import GeneratorTerms as GeneratorTerms
 
 _HOMES = {
     "Alternating": "dynamics",
@@ -42,13 +42,13 @@ _HOMES = {
     "CONVENTIONS": "conventions",
     "Consensus": "dynamics",
     "Context": "context",
-    "CriticTerms": "game",
+    "CriticTerms": "terms",
     "Draws": "context",
     "Dynamics": "dynamics",
     "Extragradient": "dynamics",
     "FunctionalPlayers": "players",
     "Game": "game",
-    "GeneratorTerms": "game",
+    "GeneratorTerms": "terms",
     "Optimistic": "dynamics",
     "OptimizerPlayers": "players",
     "Players": "players",

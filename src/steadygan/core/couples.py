@@ -69,7 +69,7 @@ def couples_in(game: Game) -> dict[str, Couples]:
     >>> couples_in(Game("relativistic-average", "r1"))["RelativisticAverage"].by
     'means'
     """
-    parts = (game.objective, *game.regularizers, game.smoothing)
+    parts = (game.objective, *game.regularizers, game.smoothing, game.augment)
     return {
         type(part).__name__: part.couples
         for part in parts

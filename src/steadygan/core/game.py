@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from .augment import Augment
 from .auto import refuse_auto
 from .constraints import Constraint
 from .context import Context, Samples
@@ -24,45 +25,18 @@ from .schedules import Strength, scaled, strengths_of, telling
 from .scores import Critic, Scores, by_output, by_view, join, look, of_output, once, score, split
 from .slopes import AUTOGRAD, Slopes
 from .smoothing import Smoothing
+from .terms import CriticTerms, GeneratorTerms
 
 Labels = tuple[Tensor, Tensor] | None
 """Labels of the real and of the generated samples, for a critic called as D(x, y)."""
 
 
-class CriticTerms(NamedTuple):
-    """The discriminator's loss in its parts: ``loss = objective + penalty`` (0-d each).
-
-    scores: by point, what they came from. how: which logits of a critic of many outputs were
-    penalized, in words.
-    """
-
-    loss: Tensor
-    objective: Tensor
-    penalty: Tensor
-    scores: dict[str, Scores]
-    how: str = ""
-
-    def detach(self) -> CriticTerms:
-        """Return the same figures without their graph."""
-        scores = {name: score.detach() for name, score in self.scores.items()}
-        return CriticTerms(
-            self.loss.detach(), self.objective.detach(), self.penalty.detach(), scores, self.how
-        )
-
-
-class GeneratorTerms(NamedTuple):
-    """The generator's loss, 0-d, and the scores that it came from, with the critic's features.
-
-    scores: of 'fake', and of 'real' where real samples were given.
-    """
-
-    loss: Tensor
-    scores: dict[str, Scores]
-
-
 @dataclass(frozen=True)
 class Game:
     r"""A two-player game: objective + regularizers + smoothing + constraint, as objects or specs.
+
+    augment: what is done to images before the critic sees them, in both players' steps, before the
+    smoothing; the memory of ``observe`` holds how strongly where that is found.
 
     Both losses are minimised. The caller detaches: pass ``fake.detach()`` to ``critic_loss`` and
     the live ``fake`` to ``generator_loss``.
@@ -78,7 +52,8 @@ class Game:
     zero-centred Omega is quadratic in the critic's gradient.
 
     Raises:
-        SteadyganError: for regularize_generator where no penalty looks at generated samples.
+        SteadyganError: for regularize_generator where no penalty looks at generated samples, and
+            for an augmentation that goes by signs of logits which mean nothing.
 
     >>> game = Game("nonsaturating", ["js:gamma=0.1"])
     >>> D, G = torch.nn.Linear(3, 1), torch.nn.Linear(2, 3)
@@ -95,6 +70,7 @@ class Game:
     constraint: Constraint | None
     regularize_generator: bool
     outputs: Outputs
+    augment: Augment | None
 
     def __init__(
         self,
@@ -104,6 +80,7 @@ class Game:
         constraint: Constraint | str | None = None,
         regularize_generator: bool = False,
         outputs: Outputs | str = "each",
+        augment: Augment | str | None = None,
     ) -> None:
         if isinstance(regularizers, str | Regularizer):
             regularizers = [regularizers]
@@ -114,10 +91,13 @@ class Game:
             "constraint": None if constraint is None else build("constraint", constraint),
             "regularize_generator": regularize_generator,
             "outputs": build("outputs", outputs),
+            "augment": None if augment is None else build("augment", augment),
         }
         for name, part in parts.items():
             object.__setattr__(self, name, part)
         refuse_auto(list(self.strengths().values()), self.objective)
+        if self.augment is not None:
+            self.augment.check(self.objective)
         if self.regularize_generator and not any(r.sees_generated for r in self.regularizers):
             seen = "; ".join(
                 f"{type(r).__name__} looks at {', '.join(r.where)} samples only"
@@ -306,12 +286,16 @@ class Game:
         self, scores: Mapping[str, Scores], memory: Mapping[str, Tensor]
     ) -> dict[str, Tensor]:
         """Return the memory after a discriminator step, for the next ``Context``; pure."""
-        return dict(memory) | {  # updates that are spared the penalties renew nothing
+        parts = by_output(scores)
+        found = dict(memory) | {  # updates that are spared the penalties renew nothing
             f"{key}@{o}" if o else key: value
             for r in self.regularizers
-            for o, part in enumerate(by_output(scores))
+            for o, part in enumerate(parts)
             for key, value in r.observe(part, of_output(memory, o)).items()
         }
+        if self.augment is not None:
+            found |= self.augment.observe([part["real"].logits for part in parts], memory)
+        return found
 
     @torch.no_grad()
     def constrain(self, critic: nn.Module) -> None:
@@ -416,4 +400,6 @@ class Game:
             yield "smoothing", self.smoothing
 
     def _smooth(self, samples: Samples, at: Context) -> Samples:
-        return samples if self.smoothing is None else self.smoothing(samples, at)
+        for change in (self.augment, self.smoothing):
+            samples = samples if change is None else change(samples, at)
+        return samples

@@ -36,6 +36,7 @@ KINDS: dict[str, tuple[str, ...]] = {
     "divergence": ("core.divergences",),
     "regularizer": ("core.regularizers", "core.isotropic"),
     "smoothing": ("core.smoothing",),
+    "augment": ("core.augment",),
     "outputs": ("core.outputs",),
     "constraint": ("core.constraints",),
     "dynamics": ("core.dynamics",),

@@ -42,6 +42,7 @@ class Config:
     objective: str | None = None
     regularizer: tuple[str, ...] = ()
     regularize_generator: bool = False
+    augment: str | None = None
     smoothing: str | None = None
     dynamics: str = "alternating"
     constraint: str | None = None
@@ -81,7 +82,15 @@ class Config:
         for field in fields(recipe):
             if given[field.name] is None:
                 given[field.name] = getattr(recipe, field.name)
-        for kind in ("objective", "dynamics", "network", "optimizer", "smoothing", "constraint"):
+        for kind in (
+            "objective",
+            "dynamics",
+            "network",
+            "optimizer",
+            "augment",
+            "smoothing",
+            "constraint",
+        ):
             given[kind] = None if given[kind] is None else spec(build(kind, given[kind]))
         given["critic_optimizer"] = spec(
             build("optimizer", given["critic_optimizer"] or given["optimizer"])
@@ -91,6 +100,8 @@ class Config:
         for name in filter(None, (name.strip() for name in given["metrics"].split(","))):
             build("metric", name)  # an unknown one is refused now
         _check(given)
+        if given["augment"] and len(problem.event) != 3:
+            raise SteadyganError("augment changes images: leave it out, this problem has none.")
         given["device"] = _device(given["device"])
         tenth = max(1, given["steps"] // 10)
         given["evaluate_every"] = given["evaluate_every"] or tenth
@@ -119,6 +130,7 @@ class Config:
             self.smoothing,
             self.constraint,
             self.regularize_generator,
+            augment=self.augment,
         )
 
     def to_json(self) -> dict[str, Any]:

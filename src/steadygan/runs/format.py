@@ -40,6 +40,8 @@ LOGGED = (
     "logit_real",
     "logit_fake",
     "gamma",
+    "augment",
+    "augment_sign",
 )
 """What a line of metrics.jsonl may hold beside its step and its ``metrics``: a number or null, or a
 list of them, one a member, where many GANs were trained at once."""

@@ -187,6 +187,9 @@ class Trained(ABC):
         }
         if any(isinstance(gamma, Auto) for gamma in self.players.game.strengths().values()):
             columns["gamma"] = self.players.context.memory["gamma"]
+        if self.players.game.augment is not None and self.players.game.augment.adapts:
+            memory = self.players.context.memory
+            columns |= {"augment": memory["augment.p"], "augment_sign": memory["augment.sign"]}
         table = torch.stack([column.reshape(-1) for column in columns.values()], dim=1)
         return [dict(zip(columns, row, strict=True)) for row in table.tolist()]
 

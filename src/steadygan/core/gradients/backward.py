@@ -13,10 +13,11 @@ from torch.nn.parallel import DistributedDataParallel
 from ..context import Context
 from ..couples import coupled, couples_in
 from ..errors import SteadyganError, unknown
-from ..game import CriticTerms, Game, Labels
+from ..game import Game, Labels
 from ..ranks import average, group_of
 from ..scores import Critic, sharded, squared_norm
 from ..slopes import DifferentiableOnce, explained
+from ..terms import CriticTerms
 from .choice import (
     ONCE,
     SHARDED,

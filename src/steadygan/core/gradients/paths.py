@@ -12,10 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from ..context import Context, Samples
-from ..game import CriticTerms, Game
+from ..game import Game
 from ..reading import Reading, read
 from ..scores import Critic, Scores, once, sharded
 from ..slopes import AUTOGRAD, Pull, Slopes, Tensors, nodes, pull_of, twice
+from ..terms import CriticTerms
 from .apart import Watch
 from .chain import Chained, Looks, NoChain, chained
 from .graph import unknown_node

@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils import _pytree as pytree
 
-from ..game import CriticTerms
 from ..scores import Scores
+from ..terms import CriticTerms
 
 Tree = dict[str, Any]
 """Nested dictionaries and sequences whose leaves are tensors."""

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from ..context import Context
-from ..game import CriticTerms, Game
+from ..game import Game
+from ..terms import CriticTerms
 
 Name = Literal["generator", "critic"]
 """What a player is called."""

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from ..context import Context
-from ..game import CriticTerms, Game
+from ..game import Game
 from ..gradients import GradientPath, critic_gradient
 from ..gradients.chain import quick
+from ..terms import CriticTerms
 from .base import PLAYERS, Batch, Name, Players, Values, differentiate, generate, trainable
 
 

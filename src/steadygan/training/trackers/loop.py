@@ -12,9 +12,9 @@ from typing import Any
 from torch import Tensor
 
 from ...core.errors import SteadyganError
-from ...core.game import GeneratorTerms
 from ...core.gradients import CriticGradient
 from ...core.registry import build
+from ...core.terms import GeneratorTerms
 from ...runs.files import make_folder, read_json, write_json
 from ...runs.format import TRACKERS
 from ...runs.samples import image_grid

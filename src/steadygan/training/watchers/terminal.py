@@ -44,6 +44,7 @@ _SHOWN = {
     "generator_loss": "G",
     "gradient_norm_real": "‖∇D‖",
     "gamma": "γ",
+    "augment": "p",
 }
 
 
