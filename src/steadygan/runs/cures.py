@@ -19,6 +19,7 @@ CURES: dict[str, str] = {
     "critic-won": f"{_PENALTY}, a tenth of the critic's learning rate or no more critic steps than"
     " the generator's, from the start",
     "mode-loss": f"{_PENALTY}, or a tenth of the learning rates",
+    "augment-limit": f"more images, a smaller critic or {_PENALTY}",
     "collapse": f"{_PENALTY}, or a tenth of the learning rates, from the start",
 }
 """By the kind of a warning, in words."""

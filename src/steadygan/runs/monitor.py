@@ -26,6 +26,8 @@ KINDS: dict[str, str] = {
     "mode-loss": "modes that the generator had covered are gone",
     "collapse": "images, or those of one class, hardly differ from each other: the generator makes"
     " the same one whatever the latents are",
+    "augment-limit": "augmentation is as strong as it may be, and the critic is still too certain"
+    " of real images: there are too few of them",
 }
 
 
@@ -43,6 +45,7 @@ class Monitor:
     Args:
         indifferent: The critic's loss where it cannot tell real from generated (all logits 0); 0
             where the objective has no such floor.
+        strongest: The most that the probability of an augmentation can be, where one is found.
     """
 
     # An input gradient bursts at this many times its median, and above this norm.
@@ -57,8 +60,8 @@ class Monitor:
     # generator gets to rise above it: healthy ones were seen to take 350.
     SPREAD, YOUNG = 0.25, 1000
 
-    def __init__(self, indifferent: float = 0.0) -> None:
-        self._indifferent = indifferent
+    def __init__(self, indifferent: float = 0.0, strongest: float = math.inf) -> None:
+        self._indifferent, self._strongest = indifferent, strongest
         self._losses: deque[float] = deque(maxlen=5)
         self._slopes: deque[float] = deque(maxlen=200)
         self._most_modes = self._last_modes = 0.0
@@ -79,6 +82,7 @@ class Monitor:
             "critic-won": self._won(row),
             "mode-loss": self._mode_loss(row),
             "collapse": self._collapse(step, row),
+            "augment-limit": self._at_limit(row),
         }
         found = {kind: message for kind, message in looks.items() if message}
         new = [Warning(step, kind, found[kind]) for kind in found if kind not in self._named]
@@ -144,6 +148,13 @@ class Monitor:
             return None
         whose = "samples" if of_class is None else "samples of one class"
         return f"{whose} spread {spread:.2g} times as widely as real ones"
+
+    def _at_limit(self, row: Mapping[str, float | None]) -> str | None:
+        p, sign = row.get("augment") or 0.0, row.get("augment_sign") or 0.0
+        # Compared in single precision, in which p is found.
+        if not p >= self._strongest * (1 - 1e-6):
+            return None
+        return f"augmentation has reached its most, p = {p:.2g}; r_t is {sign:.2f}"
 
     def state(self) -> dict[str, Any]:
         """Return what was seen so far, as plain data."""

@@ -34,6 +34,8 @@ class Augment:
     """What lets samples of a batch see each other, None where each is changed on its own."""
     adapts: ClassVar[bool] = False
     """Whether it remembers how strong it is, as 'augment.p', and what it goes by."""
+    strongest: ClassVar[float] = math.inf
+    """The most that 'augment.p' can be."""
 
     def _check(self) -> None:
         for name in self.ops:
@@ -169,6 +171,11 @@ class ADA(Augment):
         return self.target is not None
 
     @property
+    def strongest(self) -> float:  # type: ignore[override]
+        """The most that p can be, where it moves."""
+        return self.most if self.adapts else math.inf
+
+    @property
     def couples(self) -> Couples | None:  # type: ignore[override]
         """The p of the next updates goes by the mean sign of the logits of real samples."""
         return Couples("mean sign of the logits", "means", "real") if self.adapts else None
@@ -180,8 +187,8 @@ class ADA(Augment):
             objective: the game's.
         """
         real, fake = torch.tensor([[0.7, -0.2], [0.1, 0.4]])
-        losses = [objective.critic(real + shift, fake + shift) for shift in (0.0, 3.0)]
-        if self.adapts and torch.allclose(*losses):
+        here, there = (objective.critic(real + shift, fake + shift) for shift in (0.0, 3.0))
+        if self.adapts and torch.allclose(here, there):
             raise SteadyganError(
                 "ada goes by the sign of the critic's logits on real images, and this objective"
                 " looks at differences of logits only, so that their signs mean nothing: keep p,"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from ...core.registry import build
@@ -20,7 +21,9 @@ class MonitorWatcher(Watcher):
     def __init__(self, trained: Trained) -> None:
         indifferent = build("objective", trained.config.objective).indifferent
         self._many = trained.many
-        self._monitors = [Monitor(indifferent) for _ in trained.members]
+        augment = trained.players.game.augment
+        most = augment.strongest if augment is not None else math.inf
+        self._monitors = [Monitor(indifferent, most) for _ in trained.members]
 
     def logged(self, training: Training, record: Record) -> None:
         """Name what is newly wrong."""
