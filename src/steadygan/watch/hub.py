@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import threading
 import time
@@ -81,7 +82,7 @@ class Hub:
 
     def _search(self) -> None:
         for place in self.places:
-            below = [] if is_run(place) else runs_below(place)
+            below = [] if is_run(place) else sorted(runs_below(place), key=_natural)
             for folder in below or [place]:
                 if folder not in self._ids:
                     name = _name(folder, place, len(self.places) > 1)
@@ -168,6 +169,11 @@ def _grown(page: Page, i: int, run: Followed, buckets: int) -> list[dict[str, An
         page.told[key] = (curve, len(curve), width)
         found.append({"name": name, "line": line, **grown})
     return found
+
+
+def _natural(folder: Path) -> list[tuple[int, str]]:
+    """Return what sorts run-2 before run-10."""
+    return [(int(digits or -1), text) for digits, text in re.findall(r"(\d+)|(\D+)", str(folder))]
 
 
 def _name(folder: Path, place: Path, several: bool) -> str:

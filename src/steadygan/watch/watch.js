@@ -100,7 +100,7 @@ function drawRuns() {
   });
   const one = runs.length === 1 ? states[0] : null, known = states.filter((state) => state?.steps);
   find("#name").textContent = runs.length === 1 ? runs[0].name : `${runs.length} runs`;
-  find("#about").textContent = [...(settings?.problems ?? []), one?.title, one?.members ? `${one.members} GANs at once` : ""].filter(Boolean).join(" · ");
+  find("#about").textContent = [...(settings?.problems ?? []), one?.members ? `${one.members} GANs at once` : one?.title].filter(Boolean).join(" · ");
   const share = known.reduce((sum, state) => sum + Math.min(1, state.step / state.steps), 0) / known.length;
   document.title = `${known.length ? `${Math.floor(100 * share)} % ` : ""}${find("#name").textContent} · steadygan`;
 }
@@ -150,12 +150,16 @@ function drawSamples() {
   slider.setAttribute("aria-valuetext", `step ${steps[at]}`);
   find("#chosen").textContent = steps.length ? `step ${whole(steps[at])}` : "";
   slider.oninput = () => { chosen = steps[slider.value]; drawSamples(); };
+  find("#stages").classList.toggle("several", held.length > 3);
   for (const [id, row] of rows) if (!held.some(([run]) => run.id === id)) { row.remove(); rows.delete(id); }
   held.forEach(([run, samples], i) => {
     if (!rows.has(run.id)) {
       const [older, newest, real] = ["older", "newest", "real"].map((name) => h("figure", { class: name }, h("figcaption", { class: "quiet" }), h("img", { alt: "" })));
-      rows.set(run.id, h("div", { class: "card stage-row" }, h("span", { class: `chip ${colour(run)}` }, run.name), h("div", { class: "trio" }, older, newest, real)));
+      rows.set(run.id, h("div", { class: "card" }, h("span", { class: `chip ${colour(run)}` }, run.name), h("div", { class: "trio" }, older, newest, real)));
     }
+    // Of many GANs a picture is a sheet of all, with the real points in each.
+    const many = told.get(run.id).state?.members > 0;
+    find(".trio", rows.get(run.id)).classList.toggle("sheets", many);
     const row = rows.get(run.id), last = samples.steps.length - 1, earlier = samples.steps.findLastIndex((step) => step <= steps[at]);
     if (find("#stages").children[i] !== row) find("#stages").insertBefore(row, find("#stages").children[i] ?? null);
     const put = (name, caption, path, version) => {
@@ -171,7 +175,7 @@ function drawSamples() {
     const path = (index) => (index < 0 ? null : `samples/${run.id}/${samples.steps[index]}`);
     put("older", `step ${whole(samples.steps[earlier] ?? 0)}`, path(earlier), samples.versions[earlier]);
     put("newest", `newest: step ${whole(samples.steps[last] ?? 0)}`, path(last), samples.versions[last]);
-    put("real", "real", samples.real === null ? null : `samples/${run.id}/real`, samples.real);
+    put("real", "real", samples.real === null || (many && samples.drawn) ? null : `samples/${run.id}/real`, samples.real);
   });
 }
 
@@ -206,6 +210,7 @@ function drawCurves(what, all) {
 }
 window.addEventListener("resize", () => { dirty.add("all"); requestAnimationFrame(draw); });
 
+const READ = 4; // lines whose newest values stand above their curves; more do where one points
 const LEFT = 46, RIGHT = 8, TOP = 10, BOTTOM = 18, HEIGHT = 190;
 class Plot {
   constructor(title) {
@@ -253,7 +258,7 @@ class Plot {
       this.svg.append(s("line", { class: "grid", x1: LEFT, x2: width - RIGHT, y1: y(tick), y2: y(tick) }),
         s("text", { x: LEFT - 6, y: y(tick) + 4, "text-anchor": "end" }, spell(tick)));
     }
-    for (const tick of this.x.ticks(width > 400 ? 4 : 3)) {
+    for (const tick of this.x.ticks(width > 400 ? 4 : 2)) {
       const near = this.x(tick) > width - RIGHT - 20 ? "end" : "middle";
       this.svg.append(s("text", { x: this.x(tick), y: HEIGHT - 4, "text-anchor": near }, short(tick)));
     }
@@ -274,7 +279,8 @@ class Plot {
       const value = held.mid[held.step.findLastIndex((step) => step <= at)];
       if (value !== undefined) here.set(label, { colour, text: [here.get(label)?.text, spell(value)].filter(Boolean).join(" / ") });
     }
-    this.read.replaceChildren(...(this.cursor === null ? [] : [`step ${whole(at)}`]), ...[...here.values()].map(({ colour, text }) => h("b", { class: colour }, text)));
+    const read = this.cursor === null && here.size > READ ? [] : [...here.values()];
+    this.read.replaceChildren(...(this.cursor === null ? [] : [`step ${whole(at)}`]), ...read.map(({ colour, text }) => h("b", { class: colour }, text)));
     this.svg.setAttribute("aria-label", `${this.title} at step ${at}: ${[...here].map(([label, { text }]) => `${label} ${text}`).join(", ")}`);
   }
 
