@@ -212,8 +212,14 @@ def test_evaluations_carry_their_intervals(tmp_path):
     number = {"name": "FD", "better": "less", "value": 3.0, "low": 2.5, "high": 4.0}
     kept = {**dict.fromkeys(about), "samples": 10, "step": 50, "numbers": {"fd": number}}
     (run / "evaluation.json").write_text(json.dumps({"evaluations": [kept]}))
+    log(run, [1], metrics={"kid": 2.0, "spread": 1.0}, intervals={"kid": [1.5, 2.25]})
     page = Follower(Hub([run]))
     page.hear()
+    told = [page.curves[0, "", f"metric {name}"] for name in ("kid", "spread")]
+    assert [[each[end] for end in ("low", "mid", "high")] for each in told] == [
+        [[1.5], [2.0], [2.25]],
+        [[1.0], [1.0], [1.0]],
+    ]
     told = page.curves[0, "", "evaluated FD"]
     assert (told["step"], told["low"], told["mid"], told["high"]) == ([50], [2.5], [3.0], [4.0])
 

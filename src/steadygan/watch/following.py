@@ -141,14 +141,16 @@ class Followed:
             self._speed.append((step, seconds))
         found = {name: row[name] for name in LOGGED if name in row and name != "seconds"}
         found |= {METRIC + name: value for name, value in part(row, "metrics").items()}
-        many = bool(self.run and self.run.members)
+        many, intervals = bool(self.run and self.run.members), part(row, "intervals")
         for name, value in found.items():
+            measured = name.startswith(METRIC)
             for line, members in self._lines.items():
                 curve = self.curves.get((name, line))
                 if curve is None:
-                    curve = self.curves[name, line] = Curve(band=many)
+                    curve = self.curves[name, line] = Curve(band=many or measured)
                 if not many:
-                    curve.add(step, _float(value))
+                    ends = intervals.get(name.removeprefix(METRIC)) if measured else None
+                    curve.add(step, *_around(value, ends, measured))
                 elif isinstance(value, list) and len(value) > max(members):
                     held = np.array([[_float(value[i]) for i in members]])
                     curve.add(step, *map(float, quartiles(held)[:, 0]))
@@ -246,6 +248,15 @@ def _float(value: Any) -> float:
     if not isinstance(value, int | float) or isinstance(value, bool):
         return math.nan
     return float(value) if math.isfinite(value) else math.nan
+
+
+def _around(value: Any, ends: Any, measured: bool) -> tuple[float, ...]:
+    """Return a number, and of a measured one its interval around it, where there is one."""
+    middle = _float(value)
+    if not measured:
+        return (middle,)
+    low, high = ends if isinstance(ends, list) and len(ends) == 2 else (middle, middle)
+    return _float(low), middle, _float(high)
 
 
 def _advice(seen: Warning) -> str | None:
