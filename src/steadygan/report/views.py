@@ -151,11 +151,11 @@ class View:
                 bbox=_LABEL,
             )
         lost = [
-            (1 - finite.mean(), "not finite"),
-            (finite.mean() - inside.sum() / len(samples), "outside"),
+            (len(finite) - finite.sum(), "not finite"),
+            (finite.sum() - inside.sum(), "outside"),
         ]
         note = ", ".join(
-            f"{max(1, round(100 * share))} % {what}" for share, what in lost if share > 0
+            f"{max(1, round(100 * count / len(samples)))} % {what}" for count, what in lost if count
         )
         square.text(
             0.03,
