@@ -171,6 +171,11 @@ BESIDE = [
         _slope("dcgan-tanh", "js", "joined"),
     ),
     (
+        "tanh DCGAN, D gradient with JS: one-sided / joined",
+        _slope("dcgan-tanh", "js", "one-sided"),
+        _slope("dcgan-tanh", "js", "joined"),
+    ),
+    (
         "tanh MLP, D gradient with JS: compiled / joined",
         _slope("mlp", "js", "compiled"),
         _slope("mlp", "js", "joined"),

@@ -314,9 +314,9 @@ def jobs(size: Scale) -> Iterator[Job]:
                         lambda c=case, r=penalty, p=path, y=layouts[-1]: slope(c, r, p, y),
                     )
             if name == "dcgan-tanh":
-                yield Job(
-                    f"{name}/js/gradient/differences", lambda c=case: slope(c, "js", "differences")
-                )
+                for path in ("differences", "one-sided"):
+                    way = lambda c=case, p=path: slope(c, "js", p)  # noqa: E731
+                    yield Job(f"{name}/js/gradient/{path}", way)
             if merges:
                 yield Job(
                     f"{name}/js/gradient/separate, channels_last",

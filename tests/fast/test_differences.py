@@ -106,12 +106,12 @@ def true(game, critic, data=None):
     return found, whole, whole - gradient(bare, exact, "separate", data)[1]
 
 
-def error(game, critic, data=None):
+def error(game, critic, data=None, path="differences"):
     """In units of the penalty's own gradient, in the precision of the data."""
     data = data or batch()
     _, whole, penalty = true(game, critic, data)
-    found, mine, _ = gradient(game, critic.to(data[0].dtype), "differences", data)
-    assert found.path == "differences"
+    found, mine, _ = gradient(game, critic.to(data[0].dtype), path, data)
+    assert found.path == path
     return ((mine - whole).norm() / penalty.norm()).item()
 
 
@@ -147,17 +147,29 @@ def test_the_record_is_that_of_the_separate_path_and_nothing_else_moves():
     assert all(x.grad is None and not x.requires_grad for x in data)
 
 
-def test_the_order_is_two(monkeypatch):
-    """Error against the step, far from rounding: a quarter for half the step."""
+@pytest.mark.parametrize("kind", ["softplus", "batch norm", "attention"])
+def test_one_side_is_right_to_a_few_thousandths(kind):
+    for name in ("js", "r1r2", "wgan-gp"):
+        single = error(GAMES[name], made(kind), path="one-sided")
+        assert 1e-5 < single < 1e-2, (name, single)
+        assert error(GAMES[name], made(kind), batch(torch.float64), "one-sided") < 1e-6, name
+
+
+@pytest.mark.parametrize(("path", "order"), [("differences", 2), ("one-sided", 1)])
+@pytest.mark.parametrize("outputs", ["each", "each:exact=0"])
+def test_the_order_is_two_of_central_ones_and_one_of_one_side(path, order, outputs, monkeypatch):
+    """Error against the step, far from rounding: a quarter, or half, for half the step."""
     critic, data, errors = made("softplus").double(), batch(torch.float64), []
-    game = GAMES["r1"]
+    if outputs != "each":  # many logits, whose cotangents are functions of them
+        critic = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Softplus(), nn.Conv2d(4, 1, 3)).double()
+    game = Game("minimax", "js:gamma=3", outputs=outputs)
     _, whole, penalty = true(game, critic)
     for size in (4e-3, 2e-3, 1e-3):
-        step = differences.Step(size, torch.float64, 1.0)
+        step = differences.Step(size, torch.float64, 1.0, order)
         monkeypatch.setattr(differences, "_chosen", lambda *given, step=step: step)
-        mine = gradient(game, critic, "differences", data)[1]
+        mine = gradient(game, critic, path, data)[1]
         errors.append(((mine - whole).norm() / penalty.norm()).item())
-    assert all(3.9 < a / b < 4.1 for a, b in itertools.pairwise(errors)), errors
+    assert all(abs(a / b - 2**order) < 0.1 for a, b in itertools.pairwise(errors)), errors
 
 
 def test_rounding_and_truncation_meet_near_the_step_that_is_chosen(monkeypatch):

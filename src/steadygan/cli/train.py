@@ -127,11 +127,13 @@ class Computation:
     """How it is computed."""
 
     gradient_path: Annotated[
-        Literal["auto", "separate", "joined", "merged", "chain", "compiled", "differences"],
+        Literal[
+            "auto", "separate", "joined", "merged", "chain", "compiled", "differences", "one-sided"
+        ],
         arg(
             "PATH",
             "how the critic's gradient is computed: separate, joined, merged, chain, compiled,"
-            " differences, or auto, the fastest exact one",
+            " differences, one-sided, or auto, the fastest exact one",
         ),
     ] = "auto"
     penalty_every: Annotated[

@@ -41,6 +41,8 @@ SLOWER: dict[str, GradientPath] = {
     "joined": "separate",
 }
 """Where to go when a critic takes another way through its code than it did when it was decided."""
+_FIRST: tuple[GradientPath, ...] = ("differences", "one-sided")
+"""What needs first derivatives only."""
 
 
 class CriticGradient(NamedTuple):
@@ -86,7 +88,7 @@ def critic_backward(
         labels: of the real and of the generated samples.
         at: progress, noise and memory of this step.
         path: how; by default the cheapest that is exact for this critic. "differences" needs first
-            derivatives only, and smooth critics.
+            derivatives only, and smooth critics; so does "one-sided", for less and less exactly.
         scale: what the loss is multiplied by before it is pulled back, such as a
             ``torch.amp.GradScaler``; the record's figures are without it.
         reduce: processes that share the batch out, a process group or True for all: ``.grad`` is
@@ -189,11 +191,11 @@ def _found(
 ) -> tuple[Found, Decision]:
     # PyTorch refuses double backward through a compiled module; the module inside it has the same
     # parameters.
-    if path != "differences":
+    if path not in _FIRST:
         critic = getattr(critic, "_orig_mod", critic)
     if path not in get_args(GradientPath):
         raise unknown("gradient path", path, get_args(GradientPath))
-    exact = game.where and path not in ("auto", "differences")
+    exact = game.where and path not in ("auto", *_FIRST)
     if exact and isinstance(critic, nn.Module) and sharded(critic.parameters()):
         raise _not_exact(path, SHARDED)
     points = game.points(real, fake, labels=labels, at=at)
@@ -205,7 +207,7 @@ def _found(
         decision = Decision(path)
     if path == "merged" and isinstance(critic, nn.Module) and (why := coupled(critic)):
         raise _not_exact(path, why)
-    if share < 1 and decision.path in ("separate", "differences"):
+    if share < 1 and decision.path in ("separate", *_FIRST):
         raise SteadyganError(
             "a penalty on a part of the batch needs a critic that keeps samples apart:"
             f" {decision.why or f'path={decision.path}'}."

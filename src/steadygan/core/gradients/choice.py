@@ -5,8 +5,9 @@ from __future__ import annotations
 import copy
 import warnings
 import weakref
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -23,19 +24,26 @@ from ..slopes import DifferentiableOnce, twice
 from .differences import differences
 from .graph import toward, unknown_node
 from .merged import Box
-from .paths import PATHS, NotExact, Points, chain_of
+from .paths import PATHS, Found, NotExact, Points, chain_of
 from .rules import Merge
 from .twin import twin
 
-GradientPath = Literal["auto", "separate", "joined", "merged", "chain", "compiled", "differences"]
+GradientPath = Literal[
+    "auto", "separate", "joined", "merged", "chain", "compiled", "differences", "one-sided"
+]
 """separate: each batch through D on its own, one backward; right for every module. joined: one pass
 for all batches, where no layer lets samples see each other. merged: the exact penalty at 4/3 of the
 price of none, for critics of layers and piecewise-linear activations. chain: closed forms without a
 graph, for linear layers and elementwise activations one after the other. auto: the last of these
 that holds for the critic. compiled: what auto takes, as one compiled function; on request only,
 because compiling takes the best part of a minute. differences: from first derivatives only, right
-to about 1e-4 of the penalty's gradient on smooth critics."""
-WAYS = {**PATHS, "differences": differences}
+to about 1e-4 of the penalty's gradient on smooth critics; on request only, one-sided ones, for less
+and to about 1e-3."""
+WAYS: dict[str, Callable[..., Found]] = {
+    **PATHS,
+    "differences": differences,
+    "one-sided": partial(differences, sides=1),
+}
 """The paths that need no compiler, by name."""
 WORTH = 15e6
 """Multiplications of a critic's layers, over all rows that penalties look at, from which on merging

@@ -7,7 +7,8 @@ v:
 .. math:: \langle v, g \rangle = \sum k \, \frac{D(x + hv) - D(x - hv)}{2h} + O(h^2)
 
 v and k are numbers by then, and one backward through two more passes is its gradient. That of the
-losses themselves is the mean over these two passes, which is right to the same order.
+losses themselves is the mean over these two passes, which is right to the same order. One-sided,
+:math:`(D(x + hv) - D(x)) / h + O(h)` takes one pass more instead of two.
 
 Truncation falls with h squared and rounding rises with 1/h: about 1e-4 of the penalty's gradient at
 the best h in single precision. The step is the one at which it agrees best with half of it.
@@ -65,22 +66,33 @@ class Step(NamedTuple):
     """A step that agrees with its half, relative to the norm of the samples.
 
     dtype: of the samples. slip: relative error of the logits' difference, whose limit is known.
+    sides: of a difference, 2 for a central one.
     """
 
     size: float
     dtype: torch.dtype
     slip: float
+    sides: int = 2
 
 
 _steps: weakref.WeakKeyDictionary[Any, Step] = weakref.WeakKeyDictionary()
 
 
 def differences(
-    game: Game, critic: Critic, points: Points, at: Context, scale: Tensor | float = 1.0
+    game: Game,
+    critic: Critic,
+    points: Points,
+    at: Context,
+    scale: Tensor | float = 1.0,
+    *,
+    sides: int = 2,
 ) -> Found:
-    """Return what is found with each batch on its own, and twice more along what pulls at it."""
+    """Return what is found with each batch on its own, and again along what pulls at it.
+
+    sides: 2 for central differences, 1 for those to where it has been.
+    """
     x = next(iter(points.values())).x
-    looking, plain = Differing(), list[tuple[Tensor, Tensor]]()
+    looking, plain = Differing(sides), list[tuple[Tensor, Tensor]]()
     with once(critic), precise(x.device):
         scores: dict[str, Scores] = {}
         for name, samples in points.items():
@@ -105,9 +117,10 @@ def differences(
 
 
 class Difference(NamedTuple):
-    """What one pull at the input gradient comes to: outputs at x + hv and at x - hv.
+    """What one pull at the input gradient comes to: outputs at x + hv and at x - hv, or at x.
 
-    cotangents: k. width: 2h. slopes: v g for each sample, what the difference should be.
+    cotangents: k. width: between them in units of v. slopes: v g for each sample, what the
+    difference should be.
     """
 
     cotangents: Sequence[Tensor | None]
@@ -133,12 +146,14 @@ class Difference(NamedTuple):
 class Look:
     """A batch as the critic saw it: leaves for its outputs and for every input gradient of them.
 
-    pulled: dL/d(output) for each leaf. along: dL/d(gradient) for each gradient.
+    seen: the outputs with their graph, where differences are to them. pulled: dL/d(output) for each
+    leaf. along: dL/d(gradient) for each gradient.
     """
 
     function: Callable[[Tensor], Tensors]
     x: Tensor
     leaves: Tensors
+    seen: Tensors | None
     kink: str
     draws: _Draws
     asked: list[tuple[Sequence[Tensor | None], Tensor]] = field(default_factory=list)
@@ -153,9 +168,11 @@ class Look:
         for (cotangents, slope), v in zip(self.asked, self.along, strict=True):
             norm = v.norm()
             h = torch.where(norm > 0, size * length / norm, 1.0)
-            plus, minus = self._again(self.x + h * v), self._again(self.x - h * v)
+            plus, minus, width = self._again(self.x + h * v), self.seen, h
+            if minus is None:
+                minus, width = self._again(self.x - h * v), 2 * h
             slopes = (v * slope.detach()).flatten(1).sum(1)
-            found.append(Difference(cotangents, plus, minus, 2 * h, slopes))
+            found.append(Difference(cotangents, plus, minus, width, slopes))
         return found
 
     def whole(self, found: Sequence[Difference]) -> list[tuple[Tensor | None, Tensor | None]]:
@@ -174,8 +191,10 @@ class Look:
                     ks, self.leaves, rates, retain_graph=True, allow_unused=True
                 )
                 pulled = [_sum(a, b) for a, b in zip(pulled, more, strict=True)]
-        share = [None if c is None else c / (2 * len(found)) for c in pulled]
         pairs = [pair for one in found for pair in one.pairs()]
+        if self.seen is not None:
+            return [*pairs, *zip(self.seen, pulled, strict=True)]
+        share = [None if c is None else c / (2 * len(found)) for c in pulled]
         for one in found:
             pairs += [*zip(one.plus, share, strict=True), *zip(one.minus, share, strict=True)]
         return pairs
@@ -189,6 +208,7 @@ class Look:
 class Differing(Slopes):
     """Input gradients as numbers, and a record of what was asked."""
 
+    sides: int = 2
     looks: list[Look] = field(default_factory=list)
 
     def __call__(
@@ -198,7 +218,8 @@ class Differing(Slopes):
         x, draws = x.detach().requires_grad_(), _Draws(x.device)
         outputs = function(x)
         kink = next((name for name in map(named, toward(outputs, x)) if name in KINKS), "")
-        look = Look(function, x, tuple(map(leaf_of, outputs)), kink, draws)
+        seen = outputs if self.sides == 1 else None
+        look = Look(function, x, tuple(map(leaf_of, outputs)), seen, kink, draws)
         self.looks.append(look)
         pull_numbers = pull_of(outputs, x, differentiable=False)
 
@@ -249,8 +270,8 @@ def _taken(
     """Return the differences of every look at the step that holds for the critic as it is now."""
     if not looks:
         return ()
-    known = _steps.get(critic)
-    if known is not None and known.dtype == dtype:
+    known, sides = _steps.get(critic), _sides(looks)
+    if known is not None and (known.dtype, known.sides) == (dtype, sides):
         found = [look.differ(known.size) for look in looks]
         if not _common(critic, _slip(found)) > max(10 * known.slip, SLIPS):
             return found
@@ -260,8 +281,8 @@ def _taken(
 
 def _chosen(critic: Critic, looks: Sequence[Look], dtype: torch.dtype) -> Step:
     """Return the step whose gradient agrees best with that of its half, and remember it."""
-    rounding = torch.finfo(looks[0].x.dtype).eps
-    first, enough = rounding ** (1 / 3), 10 * rounding ** (2 / 3)
+    rounding, sides = torch.finfo(looks[0].x.dtype).eps, _sides(looks)
+    first, enough = rounding ** (1 / (1 + sides)), 10 * rounding ** (sides / (1 + sides))
     tried: dict[int, tuple[float, float, float]] = {}
 
     def look_at(rung: int) -> float:
@@ -270,10 +291,15 @@ def _chosen(critic: Critic, looks: Sequence[Look], dtype: torch.dtype) -> Step:
             size = first * 4.0**-rung
             by = [[look.differ(part) for look in looks] for part in (size, size / 2)]
             coarse, fine = (
-                _flat([p for look, one in zip(looks, part, strict=True) for p in look.whole(one)])
+                _flat(
+                    [p for look, one in zip(looks, part, strict=True) for p in look.whole(one)],
+                    looks,
+                )
                 for part in by
             )
-            alone = [_flat([p for one in part for d in one for p in d.pairs()]) for part in by]
+            alone = [
+                _flat([p for one in part for d in one for p in d.pairs()], looks) for part in by
+            ]
             size_of, tiny = alone[1].norm(), torch.finfo(fine.dtype).tiny
             apart = (coarse - fine).norm() / (size_of + SEEN * fine.norm()).clamp(min=tiny)
             of_penalty = (alone[0] - alone[1]).norm() / size_of.clamp(min=tiny)
@@ -291,16 +317,20 @@ def _chosen(critic: Critic, looks: Sequence[Look], dtype: torch.dtype) -> Step:
             f"the penalty's gradient by differences over two steps differs by {apart:.0e} of it at"
             " the best step: the critic's derivatives jump, or rounding is as large as what is left"
         )
-    step = Step(first * 4.0**-best / 2, dtype, slip)
+    step = Step(first * 4.0**-best / 2, dtype, slip, sides)
     if math.isfinite(apart):
         _steps[critic] = step
     return step
 
 
-def _flat(pairs: Sequence[tuple[Tensor | None, Tensor | None]]) -> Tensor:
-    """Return the gradient of roots under cotangents in all that they depend on."""
-    roots, cotangents = _rooted(pairs)
-    leaves = list(leaves_of(roots))
+def _sides(looks: Sequence[Look]) -> int:
+    return 2 if looks[0].seen is None else 1
+
+
+def _flat(pairs: Sequence[tuple[Tensor | None, Tensor | None]], looks: Sequence[Look]) -> Tensor:
+    """Return the gradient of roots under cotangents in all that they depend on but samples."""
+    (roots, cotangents), samples = _rooted(pairs), {id(look.x) for look in looks}
+    leaves = [leaf for leaf in leaves_of(roots) if id(leaf) not in samples]
     found = torch.autograd.grad(roots, leaves, cotangents, retain_graph=True) if leaves else ()
     return torch.cat([torch.zeros(1), *(g.flatten() for g in found)])
 
