@@ -122,7 +122,7 @@ function describe(run, state) {
     words ? h("p", {}, words) : null,
     advice ? h("p", { class: "quiet" }, advice) : null,
     state.reason ? h("p", { class: state.trouble ? "bad" : "quiet" }, String(state.reason)) : null,
-    silent > 60 ? h("p", { class: "quiet" }, `nothing written for ${duration(silent)}`) : null,
+    silent > 120 ? h("p", { class: "quiet" }, `nothing written for ${duration(silent)}`) : null,
     metrics.length ? h("dl", { class: "tiles" }, ...metrics.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value)))) : null,
     h("p", {}, ...state.alarms.map(([kind, count]) => h("span", { class: "alarm" }, count > 1 ? `${count} × ${kind}` : kind)),
       ...(state.alarms.length || state.state === "waiting" ? [] : [h("span", { class: "quiet" }, "no warnings")])),
