@@ -18,7 +18,9 @@ PAGES = [path for path in sorted((ROOT / "docs").rglob("*.md")) if "```python" i
 
 
 def blocks(path):
-    return re.findall(r"^```python\n(.*?)^```", path.read_text(), flags=re.S | re.M)
+    """Those that run in one process; fast/test_ranks.py runs the others."""
+    found = re.findall(r"^```python\n(.*?)^```", path.read_text(), flags=re.S | re.M)
+    return [block for block in found if "torchrun" not in block.partition("\n")[0]]
 
 
 @pytest.mark.parametrize(

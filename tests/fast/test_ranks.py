@@ -5,8 +5,12 @@ The process of the tests is the first of the two, and the second runs the same c
 
 import functools
 import multiprocessing
+import os
+import re
+import socket
 import traceback
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 import torch
@@ -153,16 +157,46 @@ def check_refusals(rank):
         critic_backward(Game(), nested, real, fake, reduce=True)
     with pytest.raises(SteadyganError, match="not a function"):
         critic_backward(Game(), critic().forward, real, fake, reduce=True)
-    with pytest.raises(SteadyganError, match="of the batch, and each process"):
-        critic_backward(Game("relativistic-average"), critic(), real, fake, reduce=True)
+    for game in (Game("relativistic-average"), Game("hinge", "lecam"), Game("hinge", "dragan")):
+        with pytest.raises(SteadyganError, match="batch, and each process"):
+            critic_backward(game, critic(), real, fake, reduce=True)
+    with pytest.raises(SteadyganError, match="another gamma"):
+        critic_backward(Game("hinge", "r1:gamma=auto"), critic(), real, fake, reduce=True)
+
+
+def check_the_loops_of_the_documentation(rank):
+    """Each ends with one pair of networks in both processes, and all with the same pair."""
+    dist.destroy_process_group()
+    page = (Path(__file__).parents[2] / "docs/own-loop.md").read_text()
+    loops = re.findall(r"^```python\n(# loop.py.*?)^```", page, flags=re.S | re.M)
+    ends = []
+    for loop in loops:
+        scope: dict = {"__name__": "loop"}
+        exec(loop, scope)
+        ends.append(torch.cat([p.flatten() for m in "GD" for p in scope[m].parameters()]).detach())
+        if "fabric" in loop:
+            scope["fabric"].strategy.teardown()
+        whole = [torch.empty_like(ends[-1]) for _ in range(2)]
+        dist.all_gather(whole, ends[-1])
+        torch.testing.assert_close(*whole, rtol=0, atol=0)
+        if "Accelerator" not in loop:
+            dist.destroy_process_group()
+    assert len(ends) == 3
+    for end in ends[1:]:
+        torch.testing.assert_close(end, ends[0], rtol=1e-5, atol=1e-6)
 
 
 CHECKS = {name: f for name, f in globals().items() if name.startswith("check_")}
 
 
-def outcomes(rank, store, send=None):
+def outcomes(rank, store, port, send=None):
     """Run every check, as one of two processes; return what went wrong, by name."""
     torch.set_num_threads(1)
+    os.environ |= {
+        "RANK": str(rank), "LOCAL_RANK": str(rank), "GROUP_RANK": "0",
+        "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "TORCHELASTIC_RUN_ID": "none",
+        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port,
+    }
     choice.WORTH = 0
     found = {}
     for name, check in CHECKS.items():
@@ -185,11 +219,16 @@ def outcomes(rank, store, send=None):
 @pytest.fixture(scope="module")
 def both(tmp_path_factory):
     store = tmp_path_factory.mktemp("two") / "store"
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
-    other = context.Process(target=outcomes, args=(1, store, there), daemon=True)
+    other = context.Process(target=outcomes, args=(1, store, port, there), daemon=True)
     other.start()
-    found = outcomes(0, store)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "environ", os.environ.copy())
+        found = outcomes(0, store, port)
     assert here.poll(60), "the other process is gone"
     other_found = here.recv()
     other.join()

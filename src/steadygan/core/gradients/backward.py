@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.amp import GradScaler
 from torch.nn.parallel import DistributedDataParallel
 
+from ..auto import Auto
 from ..context import Context
 from ..couples import coupled, couples_in
 from ..errors import SteadyganError, unknown
@@ -282,6 +283,11 @@ def _averages(game: Game, critic: Critic, real: Tensor, fake: Tensor) -> None:
         raise SteadyganError(
             f"with reduce a process has one weight, its number of rows: give as many generated"
             f" samples as real ones, not {len(fake)} and {len(real)}."
+        )
+    if any(isinstance(strength, Auto) for strength in game.strengths().values()):
+        raise SteadyganError(
+            "gamma=auto looks at a batch, and each process would find another gamma: give it a"
+            " number, such as what a run of one process found."
         )
     for part, couples in couples_in(game).items():
         if couples.by == "means":
