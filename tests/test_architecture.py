@@ -34,7 +34,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "training": {"core", "problems", "runs"},
     "sweeps": {"core", "problems", "runs", "training"},
     "evaluation": {"core", "problems", "runs"},
-    "experiments": {"core", "problems", "runs", "analysis", "training", "evaluation"},
+    "experiments": {"core", "problems", "runs", "analysis", "training", "evaluation", "sweeps"},
     "report": {"core", "problems", "runs"},  # it reads run folders, and nothing that wrote them
     "watch": {"core", "problems", "runs", "report"},
     "export": {"core", "problems", "runs"},

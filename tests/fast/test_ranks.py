@@ -193,9 +193,14 @@ def outcomes(rank, store, port, send=None):
     """Run every check, as one of two processes; return what went wrong, by name."""
     torch.set_num_threads(1)
     os.environ |= {
-        "RANK": str(rank), "LOCAL_RANK": str(rank), "GROUP_RANK": "0",
-        "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "TORCHELASTIC_RUN_ID": "none",
-        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port,
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "GROUP_RANK": "0",
+        "WORLD_SIZE": "2",
+        "LOCAL_WORLD_SIZE": "2",
+        "TORCHELASTIC_RUN_ID": "none",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": port,
     }
     choice.WORTH = 0
     found = {}

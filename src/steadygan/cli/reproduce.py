@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
 from ..core.errors import SteadyganError
 from .arguments import Json, Modules, arg, flag, whole
 from .show import say, table
+from .sweep import follow
+
+if TYPE_CHECKING:
+    from ..sweeps import Ended, Task
 
 _HOLDS = {True: ("yes", "green"), False: ("no", "red"), None: ("undecided", "yellow")}
 
@@ -31,6 +37,7 @@ class Reproduce:
       steadygan reproduce mescheder-dirac
       steadygan reproduce roth-fig6 --scale long --seeds 8 --out results/fig6
       steadygan reproduce roth-fig4 --data train.zip test.zip
+      steadygan reproduce mescheder-2d --scheduler tcp://HOST:8786 --out /shared/2d
       steadygan reproduce --index docs/results
     """
 
@@ -58,6 +65,12 @@ class Reproduce:
             "images, for the experiments on images; what 'train images' takes",
             "in $STEADYGAN_DATA",
         ),
+    ] = None
+    workers: Annotated[
+        int | None, whole("N", "processes here that train its runs", "none but this one")
+    ] = None
+    scheduler: Annotated[
+        str | None, arg("ADDRESS", "of a dask cluster that trains them, tcp://HOST:8786", "none")
     ] = None
     list: Annotated[bool, flag("names, cost and latest verdicts")] = False
     index: Annotated[
@@ -100,7 +113,8 @@ class Reproduce:
         seeds = spec.seeds(self.scale, self.seeds)
         out = self.out or RUNS / folder_name(name, self.scale)
         start = time.perf_counter()
-        findings = spec.run(settings, seeds, out / "fleets")
+        with self._workers():
+            findings = spec.run(settings, seeds, out / "fleets")
         took = time.perf_counter() - start
         series = numbers(findings.picture, findings.data)
         result = {
@@ -115,6 +129,30 @@ class Reproduce:
             print(json.dumps(result, indent=2))
         else:
             _show(result, out)
+
+    @contextmanager
+    def _workers(self) -> Iterator[None]:
+        """Let the cluster that was asked for train what is trained meanwhile."""
+        from ..experiments.workers import Workers, trained_by
+        from ..sweeps import Cluster
+        from ..sweeps.plan import TOGETHER
+
+        if self.workers is not None and self.workers < 1:
+            raise SteadyganError(f"--workers must be at least 1, not {self.workers}.")
+        if self.workers and self.scheduler:
+            raise SteadyganError("--workers and --scheduler are two places: give one of them.")
+        if self.scheduler is None and (self.workers or 1) == 1:
+            yield
+            return
+        # How many a scheduler has is for it to say, from one moment to the next.
+        count = self.workers or TOGETHER
+        with Cluster(count, self.scheduler).opened() as train:
+
+            def each(tasks: Sequence[Task]) -> Iterator[Ended]:
+                return follow(train(tasks), len(tasks))
+
+            with trained_by(Workers(each, count)):
+                yield
 
 
 def _show_list(found: list[dict[str, Any]]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -160,7 +160,8 @@ class Sweep:
             endings = halve(tasks, cluster.train, keep=told.halving, by=told.by or "")
         states: Counter[str] = Counter()
         try:
-            _follow(endings, len(tasks), states)
+            for ended in follow(endings, len(tasks)):
+                states[ended.state] += 1
         except KeyboardInterrupt:
             say("steadygan: interrupted; the same command goes on from here.", stderr=True)
             raise
@@ -243,15 +244,18 @@ class Sweep:
         return self.workers or usual
 
 
-def _follow(endings: Iterable[Ended], count: int, states: Counter[str]) -> None:
-    """Tell how each run ended, and count the states."""
+def follow(endings: Iterable[Ended], count: int) -> Iterator[Ended]:
+    """Tell how each run ended.
+
+    Yields:
+        The same endings.
+    """
     with bar("runs") as tell:
-        for ended in endings:
-            states[ended.state] += 1
-            tell(states.total(), count)
+        for n, ended in enumerate(endings, 1):
+            tell(n, count)
             name, why = Path(ended.folder).name, f": {ended.reason}" if ended.reason else ""
-            where = f"{states.total()}/{count}"
-            say(f"{where} {name} {ended.state} at step {ended.step}{why}", stderr=True)
+            say(f"{n}/{count} {name} {ended.state} at step {ended.step}{why}", stderr=True)
+            yield ended
 
 
 def _spelled(value: Value) -> str:

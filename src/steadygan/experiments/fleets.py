@@ -5,36 +5,40 @@ In shards to which seeds and steps can be added, continued where they stopped.
 
 from __future__ import annotations
 
-import json
+import itertools
 import math
-import shutil
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import numpy as np
 import torch
 
-from ..core.errors import SteadyganError
 from ..core.registry import build
-from ..core.schedules import Schedule
 from ..evaluation.estimate import share_of
 from ..problems.problem import Problem
 from ..runs import checkpoint
-from ..runs.config import problem_to_json
-from ..runs.files import PARTIAL, read_lines
+from ..runs.files import read_lines
 from ..runs.folder import RunFolder
-from ..runs.format import METRICS, REAL, SAMPLES, STATUS, TRAINED, by_step, is_run
+from ..runs.format import METRICS, REAL, SAMPLES, STATUS, by_step, is_run
 from ..runs.monitor import Monitor
 from ..runs.samples import read_points, read_samples
-from ..training import Config, Outcome, resume, train, train_fleet
+from ..sweeps.plan import TOGETHER
+from ..training import Config, train, train_fleet
+from .folders import (
+    annealed,
+    by_workers,
+    go_on,
+    identity,
+    identity_of,
+    make_or_continue,
+    remove,
+    unfinished,
+)
 from .rules import last_third
-
-_IDLE = ("device", "log_every", "checkpoint_every", "keep_checkpoints")
-"""Settings that change nothing: the device may be another machine's."""
+from .workers import Workers, current, task
 
 SAVED = 500
 """Iterations after which a fleet is saved at the latest: two minutes of the slowest, eight GANs
@@ -118,18 +122,33 @@ def fleet(
         KeyboardInterrupt: Where it was interrupted: the same call continues it.
     """
     resolved = [m.resolve(problem) for m in members]
-    wanted = {_identity(problem, m): m for m in resolved}
+    wanted = {identity(problem, m): m for m in resolved}
     place: dict[str, tuple[Path, int]] = {}
-    for shard in _shards(folder):
-        _continue(problem, shard, wanted, place)
+    longer = {shard: _held(problem, shard, wanted, place) for shard in _shards(folder)}
     missing = [m for key, m in wanted.items() if key not in place]
-    for group in _grouped(missing, together):
-        shard = _free(folder)
-        outcome = train_fleet(problem, group, shard, compiled=compiled)
-        if outcome.state == "interrupted":
-            raise KeyboardInterrupt
-        place |= {_identity(problem, m): (shard, i) for i, m in enumerate(group)}
-    return [_read(m, *place[_identity(problem, m)]) for m in resolved]
+    workers = current()
+    new = dict(zip(_free(folder), _grouped(missing, together, workers), strict=False))
+    for shard, group in new.items():
+        place |= {identity(problem, m): (shard, i) for i, m in enumerate(group)}
+    if workers is None:
+        for shard, steps in longer.items():
+            if steps is not None:
+                go_on(shard, steps)
+        for shard, group in new.items():
+            if train_fleet(problem, group, shard, compiled=compiled).state == "interrupted":
+                raise KeyboardInterrupt
+    else:
+        device = members[0].device if members else ""
+        tasks = [
+            task(problem, [replace(resolved[0], device=device)], shard, steps=steps)
+            for shard, steps in longer.items()
+            if steps is not None and unfinished(shard, steps)
+        ]
+        for shard, group in new.items():
+            group = [replace(m, device=device) for m in group]
+            tasks.append(task(problem, group, shard, fleet=True, compiled=compiled))
+        workers.train(tasks)
+    return [_read(m, *place[identity(problem, m)]) for m in resolved]
 
 
 def alone(problem: Problem, members: Mapping[str, Config], folder: Path) -> list[Member]:
@@ -145,8 +164,9 @@ def alone(problem: Problem, members: Mapping[str, Config], folder: Path) -> list
         KeyboardInterrupt: Where it was interrupted: the same call continues it.
     """
     found = []
-    for name, member in members.items():
-        config, place = member.resolve(problem), folder / name
+    resolved = {folder / name: member.resolve(problem) for name, member in members.items()}
+    by_workers(problem, resolved, next((m.device for m in members.values()), ""))
+    for (place, config), member in zip(resolved.items(), members.values(), strict=True):
         make_or_continue(problem, config, place, partial(train, problem, member, place))
         found.append(_read(config, place, None))
     return found
@@ -163,37 +183,32 @@ def _shards(folder: Path) -> list[Path]:
         if is_run(place) and checkpoint.checkpoints(place):
             found.append(place)
         elif place != folder or is_run(place):
-            _remove(place)
+            remove(place)
     return found
 
 
-def _remove(folder: Path) -> None:
-    """Remove what a run that never had a checkpoint has left.
+def _free(folder: Path) -> Iterator[Path]:
+    """Yield the folders of shards that are not there."""
+    for number in itertools.count():
+        if not (shard := folder / f"shard-{number:02d}").exists():
+            yield shard
 
-    Raises:
-        SteadyganError: For a folder that holds anything else.
+
+def _grouped(
+    members: Sequence[Config], together: int | None, workers: Workers | None = None
+) -> list[list[Config]]:
+    """Return new shards: constant and annealed members apart, of as many whole seeds as fit.
+
+    For workers one each at least, and seeds are cut where they must be.
     """
-    for path in folder.iterdir():
-        if path.name not in TRAINED and not path.name.endswith(PARTIAL):
-            raise SteadyganError(
-                f"{folder} holds {path.name}, which no run makes: choose another folder with --out."
-            )
-    shutil.rmtree(folder)
-
-
-def _free(folder: Path) -> Path:
-    """Return the first folder of a shard that is not there."""
-    number = 0
-    while (shard := folder / f"shard-{number:02d}").exists():
-        number += 1
-    return shard
-
-
-def _grouped(members: Sequence[Config], together: int | None) -> list[list[Config]]:
-    """Return new shards: constant and annealed members apart, of as many whole seeds as fit."""
+    if workers is not None:
+        most = min(together or TOGETHER, TOGETHER, math.ceil(len(members) / workers.count) or 1)
     found: list[list[Config]] = []
     for kind in (False, True):
         here = [m for m in members if annealed(m) is kind]
+        if workers is not None:
+            found += [here[start : start + most] for start in range(0, len(here), most)]
+            continue
         by_seed = {
             seed: [m for m in here if m.seed == seed] for seed in sorted({m.seed for m in here})
         }
@@ -208,103 +223,22 @@ def _grouped(members: Sequence[Config], together: int | None) -> list[list[Confi
     return found
 
 
-def _continue(
+def _held(
     problem: Problem,
     shard: Path,
     wanted: dict[str, Config],
     place: dict[str, tuple[Path, int]],
-) -> None:
-    """Note which of the wanted members a shard holds, and train it on where it has fewer steps."""
+) -> int | None:
+    """Note which of the wanted members a shard holds.
+
+    Returns:
+        How many steps they shall have; None where it holds none.
+    """
     held = RunFolder.open(shard).describe()
-    keys = [_identity_of(held.setting, m) for m in held.members]
+    keys = [identity_of(held.setting, m) for m in held.members]
     here = [i for i, key in enumerate(keys) if key in wanted and key not in place]
-    if not here:
-        return
-    go_on(shard, max(wanted[keys[i]].steps or 0 for i in here))
     place |= {keys[i]: (shard, i) for i in here}
-
-
-def annealed(config: Config) -> bool:
-    """Return whether a strength changes over the length of a training.
-
-    Another length is then another training.
-    """
-    return any(isinstance(value, Schedule) for value in config.game().strengths().values())
-
-
-def _identity(problem: Problem, config: Config) -> str:
-    return _identity_of(json.loads(json.dumps(problem_to_json(problem))), config)
-
-
-def _identity_of(problem: Any, config: Config) -> str:
-    # Read and written again, so that a folder older than a setting has its default.
-    idle = (*_IDLE, *(() if annealed(config) else ("steps",)))
-    essential = {key: value for key, value in config.to_json().items() if key not in idle}
-    return json.dumps([problem, essential], sort_keys=True)
-
-
-def go_on(folder: Path, steps: int) -> None:
-    """Train the run of one GAN or of many in a folder up to so many steps, unless it has ended.
-
-    Raises:
-        SteadyganError: Where it has made more.
-        KeyboardInterrupt: Where it was interrupted.
-    """
-    made = RunFolder.open(folder).describe().config.steps or 0
-    if made > steps:
-        raise SteadyganError(
-            f"{folder} is trained for {made} iterations, and {steps} are asked for: give --steps"
-            f" {made} or more, or choose another folder with --out."
-        )
-    state = ended(folder, steps)
-    if (state or resume(folder, steps=steps).state) == "interrupted":
-        raise KeyboardInterrupt
-
-
-def make_or_continue(
-    problem: Problem,
-    config: Config,
-    folder: Path,
-    make: Callable[[], Outcome],
-) -> None:
-    """Make the run of one GAN that belongs into a folder, or go on with the one that is there.
-
-    One that was killed before its first checkpoint is made anew.
-
-    Args:
-        problem: What is played.
-        config: Of the run, resolved.
-        folder: Where it lies.
-        make: Makes it there.
-
-    Raises:
-        SteadyganError: Where the folder holds another run.
-        KeyboardInterrupt: Where it was interrupted: the same call continues it.
-    """
-    if folder.is_dir() and not checkpoint.checkpoints(folder):
-        _remove(folder)
-    if not folder.exists():
-        if make().state == "interrupted":
-            raise KeyboardInterrupt
-        return
-    held = RunFolder.open(folder).describe()
-    if [_identity_of(held.setting, m) for m in held.members] != [_identity(problem, config)]:
-        raise SteadyganError(
-            f"{folder} holds another run than this experiment's: choose another folder with"
-            " --out, or remove that one."
-        )
-    go_on(folder, config.steps or 0)
-
-
-def ended(folder: Path, steps: int) -> str | None:
-    """Return how a run of one GAN or of many ended, None where it has steps to make.
-
-    None also where it was killed before it could say how it ended: to resume it says so.
-    """
-    path = folder / STATUS
-    status = RunFolder.open(folder).read(STATUS) if path.is_file() else {}
-    done = status.get("state") == "finished" and status["step"] >= steps
-    return str(status["state"]) if done or status.get("state") == "stopped" else None
+    return max((wanted[keys[i]].steps or 0 for i in here), default=None)
 
 
 def _read(config: Config, folder: Path, place: int | None) -> Member:

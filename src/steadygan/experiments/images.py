@@ -25,7 +25,7 @@ from ..runs.format import METRICS, REAL, SAMPLES, STATUS, WARNINGS, by_step
 from ..runs.monitor import Monitor
 from ..runs.samples import read_picture
 from ..training import Config, train
-from .fleets import annealed, make_or_continue
+from .folders import annealed, by_workers, make_or_continue
 from .rules import last_third
 
 ARCHITECTURES = {
@@ -232,8 +232,7 @@ def trained(name: str, problem: Images, config: Config, folder: Path) -> ImageRu
         KeyboardInterrupt: Where it was interrupted: the same call continues it.
     """
     resolved = config.resolve(problem)
-    if annealed(resolved):
-        folder = folder / f"{resolved.steps}-iterations"
+    folder = _place(resolved, folder)
     make_or_continue(problem, resolved, folder, lambda: train(problem, config, folder))
     status = RunFolder.open(folder).read(STATUS)
     warnings, rows = (read_lines(folder / name).rows for name in (WARNINGS, METRICS))
@@ -257,7 +256,16 @@ def each_trained(
     Returns:
         The runs in the order of their configurations.
     """
-    return [trained(name, problem, each, folder / f"seed-{each.seed}") for each in configs]
+    places = [folder / f"seed-{each.seed}" for each in configs]
+    resolved = [each.resolve(problem) for each in configs]
+    by_folder = {_place(each, at): each for each, at in zip(resolved, places, strict=True)}
+    by_workers(problem, by_folder, next((each.device for each in configs), ""))
+    return [trained(name, problem, each, at) for each, at in zip(configs, places, strict=True)]
+
+
+def _place(config: Config, folder: Path) -> Path:
+    """Return where a run lies: an annealed one is another with more steps."""
+    return folder / f"{config.steps}-iterations" if annealed(config) else folder
 
 
 def event(settings: Mapping[str, Any]) -> tuple[int, int, int]:

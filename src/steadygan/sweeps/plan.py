@@ -45,6 +45,9 @@ class Task:
         members: The configurations, as in config.json.
         modules: What registers names, imported first.
         until: The step to wait at, None to train to the end.
+        steps: How many steps a run that is there shall have in the end, None for as planned.
+        fleet: Whether one GAN is trained as a fleet too.
+        compiled: As in ``train_fleet``.
     """
 
     folder: str
@@ -52,6 +55,9 @@ class Task:
     members: tuple[dict[str, Any], ...]
     modules: tuple[str, ...] = ()
     until: int | None = None
+    steps: int | None = None
+    fleet: bool = False
+    compiled: bool = False
 
 
 def plan(

@@ -8,9 +8,10 @@ checkpoint.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -59,9 +60,23 @@ class Cluster:
         if not (self.scheduler or self.slurm) and min(self.workers, len(tasks)) == 1:
             yield from map(work, tasks)
             return
+        with self._opened(len(tasks)) as train:
+            yield from train(tasks)
+
+    @contextmanager
+    def opened(self) -> Iterator[Callable[[Sequence[Task]], Iterator[Ended]]]:
+        """Yield what trains tasks as ``train`` does, any number of times with the same workers.
+
+        Raises:
+            SteadyganError: Where dask is not installed, or no cluster answers.
+        """
+        with self._opened(self.workers) as train:
+            yield train
+
+    @contextmanager
+    def _opened(self, count: int) -> Iterator[Callable[[Sequence[Task]], Iterator[Ended]]]:
         with ExitStack() as stack:
-            client = self._client(stack, len(tasks))
-            yield from _followed(client, tasks)
+            yield partial(_followed, self._client(stack, count))
 
     def job(self) -> str:
         """Return the script that SLURM is asked to run, without asking."""

@@ -68,16 +68,24 @@ def _worked(task: Task) -> Ended:
         state, step = str(status.get("state")), int(status.get("step") or 0)
         kept = checkpoint.checkpoints(folder)
         waits = task.until is not None and kept and _step(kept[-1]) >= task.until
-        if waits or state in ("finished", "stopped"):
+        longer = state == "finished" and step < (task.steps or 0)
+        if waits or (state in ("finished", "stopped") and not longer):
             return Ended(task.folder, state, step, status.get("reason"))
         features = Config.from_json(task.members[0]).features
-        outcome = resume(folder, features=features, show=False, watchers=watchers)
+        outcome = resume(folder, steps=task.steps, features=features, show=False, watchers=watchers)
     else:
         problem = problem_from_json(task.problem)
         members = [Config.from_json(each) for each in task.members]
-        if len(members) > 1:
+        if len(members) > 1 or task.fleet:
             try:
-                outcome = train_fleet(problem, members, folder, show=False, watchers=watchers)
+                outcome = train_fleet(
+                    problem,
+                    members,
+                    folder,
+                    compiled=task.compiled,
+                    show=False,
+                    watchers=watchers,
+                )
             except SteadyganError as error:
                 if is_run(folder):
                     raise
