@@ -161,6 +161,8 @@ def test_a_run_that_was_begun_without_a_tracker_is_told_from_its_start(tmp_path)
     assert len(curves(tmp_path / "run/tensorboard")["train/critic_loss"]) == 7
     resume(tmp_path / "run", steps=16, track=[], show=False)
     assert len(curves(tmp_path / "run/tensorboard")["train/critic_loss"]) == 7
+    resume(tmp_path / "run", steps=18, track=["tensorboard"], show=False)  # with what it has missed
+    assert curves(tmp_path / "run/tensorboard") == expected(tmp_path / "run")
 
 
 def test_each_of_many_gans_is_a_run_of_its_own(tmp_path):
@@ -189,6 +191,16 @@ def test_a_tracker_that_is_not_installed_is_refused_before_anything_is_trained(
     assert not (tmp_path / "run").exists()
     assert main(["train", "dirac", "--track", "tensorbord", "--out", str(tmp_path / "run")]) == 2
     assert "tensorboard" in capsys.readouterr().err
+
+
+def test_nothing_is_written_through_a_link(tmp_path):
+    with pytest.raises(RuntimeError, match="killed"):
+        dirac(tmp_path / "run", watchers=[Stop(11)])
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "run/tensorboard").symlink_to(tmp_path / "elsewhere")
+    assert resume(tmp_path / "run", track=["tensorboard"], show=False).state == "finished"
+    assert not [*(tmp_path / "elsewhere").iterdir()]
+    assert "is a link" in (tmp_path / "run/warnings.jsonl").read_text()
 
 
 class Kept(Board):

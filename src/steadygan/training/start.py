@@ -22,7 +22,7 @@ from ..runs import checkpoint
 from ..runs.config import Config, problem_from_json, problem_to_json
 from ..runs.description import Description, describe
 from ..runs.folder import RunFolder
-from ..runs.format import CONFIG, STATUS
+from ..runs.format import CONFIG, STATUS, TRACKERS
 from ..runs.lock import held
 from ..runs.members import alike
 from ..runs.models import build_networks
@@ -380,7 +380,9 @@ def _training(
     The one that may end it is last.
     """
     measure = [JudgeWatcher(judge, trained)] if judge is not None else []
-    tracked = [TrackWatcher(trained.config.track, path)] if trained.config.track else []
+    # One that was tracked before and is no more has to forget it.
+    known = trained.config.track or (path / TRACKERS).is_file()
+    tracked = [TrackWatcher(trained.config.track, path)] if known else []
     at_screen = NotebookWatcher(path) if show == "notebook" else TerminalWatcher(path.name, show)
     shown = [*tracked, FolderWatcher(RunFolder(path)), at_screen]
     return Training(trained, [*measure, *shown, *more, MonitorWatcher(trained), GammaWatcher()])

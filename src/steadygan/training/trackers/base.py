@@ -13,6 +13,7 @@ from PIL import Image
 
 from ...core.errors import SteadyganError
 from ...core.registry import base
+from ...runs.files import make_folder
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,18 @@ class Place:
     def title(self) -> str:
         """The name, with the member's number."""
         return self.name if self.member is None else f"{self.name}/member-{self.member}"
+
+    def inside(self, name: str) -> Path:
+        """Return a folder in the run folder, made where it is not there.
+
+        Raises:
+            SteadyganError: For a link, which may lead anywhere: the folder may be a stranger's.
+        """
+        path = self.folder / name
+        if path.is_symlink():
+            raise SteadyganError(f"{path} is a link, which nothing is written through: remove it")
+        make_folder(path)
+        return path
 
 
 class Board(ABC):

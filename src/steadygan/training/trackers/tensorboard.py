@@ -37,7 +37,7 @@ class _Events(Board):
         from torch.utils.tensorboard.summary import hparams
 
         end = "" if place.member is None else f"-member-{place.member}"
-        folder = place.folder / f"{FOLDER}{end}"
+        folder = place.inside(f"{FOLDER}{end}")
         known = place.kept is not None and place.step > 0
         self.sent, self.keep = place.step if known else -1, folder.name
         # Readers drop what older files hold from this step on.

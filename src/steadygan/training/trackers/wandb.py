@@ -55,6 +55,7 @@ class _Run(Board):
         goes_on = place.kept is not None and (place.same or place.logged <= place.step)
         self.keep = place.kept if goes_on else secrets.token_hex(4)
         self.sent = max(place.logged, place.step) if goes_on else -1
+        place.inside("wandb")
         self._run = wandb.init(
             project=project,
             id=self.keep,

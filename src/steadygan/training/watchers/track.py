@@ -62,8 +62,7 @@ class TrackWatcher(Watcher):
 
     def began(self, training: Training) -> None:
         """Open the trackers, and tell them what they have missed."""
-        path = self._folder / TRACKERS
-        kept = read_json(path) if path.is_file() else {}
+        kept = self._kept()
         places = list(self._places(training))
         for spec, tracker in self._trackers.items():
             with self._in_peace(training, spec):
@@ -135,6 +134,11 @@ class TrackWatcher(Watcher):
         kept = {spec: [b.keep for b in boards] for spec, boards in self._boards.items()}
         with suppress(SteadyganError):
             write_json(self._folder / TRACKERS, kept)
+
+    def _kept(self) -> dict[str, Any]:
+        with suppress(SteadyganError):  # what cannot be read is not gone on with
+            return read_json(self._folder / TRACKERS)
+        return {}
 
     def _places(self, training: Training) -> Iterator[Place]:
         trained = training.trained
