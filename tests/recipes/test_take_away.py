@@ -50,6 +50,10 @@ def test_a_seed_has_one_picture_whatever_stands_beside_it(run, tmp_path):
     assert (five == pixels(tmp_path / "one/seed0005.png")).all() and (five != three).any()
     grid = pixels(tmp_path / "grid.png")
     assert (grid == np.concatenate([five, three])).all()
+    for seeds, name in (("0-39", "all"), ("33", "alone")):
+        assert steadygan("sample", run, "--seeds", seeds, "--out", tmp_path / f"{name}.npz") == 0
+    both = (np.load(tmp_path / f"{name}.npz")["samples"] for name in ("all", "alone"))
+    assert np.array_equal(next(both)[33], next(both)[0])  # to the bit, and not to the pixel only
 
 
 def test_the_samples_are_those_of_the_module_with_that_class(run, tmp_path):

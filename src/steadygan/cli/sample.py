@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from ..core.errors import SteadyganError
 from .arguments import Modules, Trained, arg, flag, number_list, whole
-from .show import say
+from .show import bar, say
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -88,10 +88,10 @@ class Sample:
             y = torch.tensor(seeds) % len(sampler.classes)
         else:
             y = labels(len(sampler.classes), rows)
-        x = sampler(z, y, alone=seeds is not None)
         if self.outdir is not None and seeds is not None:
-            self._write_each(x, seeds, [] if asked is None else [sampler.classes[i] for i in asked])
+            self._write_each(sampler, z, y, seeds, asked or [])
             return 0
+        x = sampler(z, y, alone=seeds is not None)
         out = self.out or self._usual(sampler)
         columns = rows if asked is not None and len(asked) > 1 else None  # a row a class
         _write(out, x, sampler, columns)
@@ -144,20 +144,31 @@ class Sample:
     def _ending(self, sampler: Sampler) -> str:
         return self.format or ("png" if sampler.makes_images else "npz")
 
-    def _write_each(self, x: Tensor, seeds: Sequence[int], classes: Sequence[str]) -> None:
+    def _write_each(
+        self,
+        sampler: Sampler,
+        z: Tensor,
+        y: Tensor | None,
+        seeds: Sequence[int],
+        asked: Sequence[int],
+    ) -> None:
         from ..runs.files import make_folder
         from ..runs.samples import write_samples
 
         assert self.outdir is not None
         make_folder(self.outdir)
-        ending = self.format or ("png" if x.ndim == 4 else "npz")
-        numbers = len(str(max(4, len(classes) - 1)))
-        for i in range(len(x)):
-            label, seed = divmod(i, len(seeds))
-            # A class may be called anything: its number keeps two from having one file.
-            of = f"-{label:0{numbers}d}-{_file_name(classes[label])}" if len(classes) > 1 else ""
-            write_samples(self.outdir / f"seed{seeds[seed]:04d}{of}.{ending}", x[i : i + 1])
-        say(f"{len(x)} files in {self.outdir}")
+        digits = len(str(len(sampler.classes)))
+        with bar("samples") as tell:
+            for i in range(len(z)):
+                name = f"seed{seeds[i % len(seeds)]:04d}"
+                if len(asked) > 1:
+                    # A class may be called anything: its number keeps two from having one file.
+                    label = asked[i // len(seeds)]
+                    name += f"-{label:0{digits}d}-{_file_name(sampler.classes[label])}"
+                x = sampler(z[i : i + 1], None if y is None else y[i : i + 1])
+                write_samples(self.outdir / f"{name}.{self._ending(sampler)}", x)
+                tell(i + 1, len(z))
+        say(f"{len(z)} files in {self.outdir}")
 
 
 @dataclass(frozen=True)

@@ -19,11 +19,12 @@ from ..runs.models import Loaded
 from ..runs.reading import Run, read_evaluations
 from .program import call
 
-_SHOWN = (
-    *("objective", "regularizer", "smoothing", "dynamics", "constraint", "network"),
-    *("optimizer", "critic_optimizer", "batch", "latent", "latent_distribution", "ema"),
-    *("penalty_every", "penalty_share", "precision", "seed"),
+_WATCHED = (
+    *("steps", "gradient_path", "device", "log_every", "evaluate_every", "checkpoint_every"),
+    *("keep_checkpoints", "metrics", "metrics_data", "metrics_samples", "features", "stop_on"),
+    "track",
 )
+"""Settings that say how a training was watched and not what it was, or that stand elsewhere."""
 _HOW_READ = ("broken", "limit")
 _MEANWHILE = "while it trained"
 _MOST = 40
@@ -96,7 +97,7 @@ def _first_metric(loaded: Loaded) -> str:
 
 
 def _loading(loaded: Loaded, formats: Sequence[str]) -> list[str]:
-    ranged = ", in [-1, 1]" if len(loaded.about.event) == 3 else ""
+    ranged = "  # in [-1, 1]" if len(loaded.about.event) == 3 else ""
     shape = ", ".join(map(str, (4, *loaded.about.event)))
     strange = not lookup(
         "network", str(loaded.config.network).partition(":")[0]
@@ -112,7 +113,8 @@ def _loading(loaded: Loaded, formats: Sequence[str]) -> list[str]:
         "from load import load",
         "",
         "G = load()",
-        f"x = G({call(loaded)})  # ({shape}){ranged}",
+        f"x = G({call(loaded)})",
+        f"assert x.shape == ({shape}){ranged}",
         "```",
         "",
         "With steadygan, which runs no code of this folder:",
@@ -151,12 +153,17 @@ def _data(about: Mapping[str, Any]) -> list[str]:
         *((name, data[name]) for name in ("images", "pixels") if name in data),
     ]
     named = {"name": "problem", "pixels": "digest of the pixels"}
-    return ["## Data", "", *_table(("", ""), [(named.get(k, k), _value(v)) for k, v in rows])]
+    return [
+        "## Data",
+        "",
+        *_table(("setting", "value"), [(named.get(k, k), _value(v)) for k, v in rows]),
+    ]
 
 
 def _settings(loaded: Loaded, about: Mapping[str, Any]) -> list[str]:
     config = about["config"]
-    rows = [(k, _value(config[k])) for k in _SHOWN if config.get(k) not in (None, [], ())]
+    given = {k: v for k, v in config.items() if k not in _WATCHED and v not in (None, [], False)}
+    rows = [(_safe(k), _value(v)) for k, v in given.items()]
     rows.append(("steps", f"{loaded.step:,} of {loaded.config.steps:,}"))
     environment = about.get("environment", {})
     rows += [(k, _value(environment[k])) for k in ("torch", "device") if k in environment]

@@ -30,7 +30,7 @@ class Latent(ABC):
     def between(self, a: Tensor, b: Tensor, t: Tensor) -> Tensor:
         """Return latents (T, size) on the way from a (size,), t = 0, to b, t = 1.
 
-        Each is as likely as latents of the distribution are.
+        It runs where latents of the distribution are.
 
         Args:
             a: Where it starts.
