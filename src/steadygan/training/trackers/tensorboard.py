@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
@@ -38,6 +39,9 @@ class _Events(Board):
 
         end = "" if place.member is None else f"-member-{place.member}"
         folder = place.inside(f"{FOLDER}{end}")
+        # Readers take event files by their names, which begin with the second they were made in.
+        while any(folder.glob(f"events.out.tfevents.{int(time.time()):010d}.*")):
+            time.sleep(0.05)
         known = place.kept is not None and place.step > 0
         self.sent, self.keep = place.step if known else -1, folder.name
         # Readers drop what older files hold from this step on.
