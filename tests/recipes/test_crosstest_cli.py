@@ -7,7 +7,10 @@ import pytest
 import torch
 
 from steadygan.cli import main
+from steadygan.cli.crosstest import _comparable
+from steadygan.core import SteadyganError
 from steadygan.runs import checkpoint
+from steadygan.runs.description import Description
 from steadygan.runs.models import build_networks, load_critic
 from steadygan.training import Config
 
@@ -87,3 +90,16 @@ def test_refusals(runs, tmp_path, capsys):
     (tmp_path / "elsewhere" / "config.json").write_text(json.dumps(described))
     assert main(["crosstest", str(tmp_path / "elsewhere"), str(tmp_path / "elsewhere")]) == 2
     assert "class-conditional" in capsys.readouterr().err
+
+
+def test_the_same_pixels_are_the_same_data_wherever_they_lay(tmp_path):
+    def described(data, pixels):
+        problem = {"name": "images", "data": data}
+        raw = {"problem": problem, "event": [3, 8, 8], "classes": 0, "data": {"pixels": pixels}}
+        return Description(tmp_path, raw)
+
+    paths = [tmp_path, tmp_path]
+    _comparable(paths, [described("/home/me/cats.zip", "5e"), described("cats.zip", "5e")])
+    _comparable(paths, [described("cats.zip", "5e"), described("cats.zip", "6f")])
+    with pytest.raises(SteadyganError, match="different data"):
+        _comparable(paths, [described("/home/me/cats.zip", "5e"), described("cats.zip", "6f")])

@@ -151,7 +151,11 @@ def test_every_network_is_written_down(tmp_path, line, latent):
     assert (made(own_loader(tmp_path / "gan"), given) - expected).abs().max() < 1e-6
     text = (tmp_path / "gan" / exported.CARD).read_text()
     assert ("torch.rand(4, 3) * 2 - 1" in text) == ("uniform" in line)
-    assert (tmp_path / "gan" / exported.PICTURE).exists() == line.startswith("images")
+    images = line.startswith("images")
+    assert (tmp_path / "gan" / exported.PICTURE).exists() == images
+    data = ("--data", "digits") if images else ()
+    assert steadygan("crosstest", run, tmp_path / "gan", "--samples", "40", *data) == 0
+    assert (run / "crosstest.json").exists() and not (tmp_path / "gan/crosstest.json").exists()
 
 
 def test_the_card_says_what_a_reader_must_know(run, folder):

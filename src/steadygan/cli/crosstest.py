@@ -34,7 +34,7 @@ class Crosstest:
     discriminator rejects the others' samples, and its own samples pass theirs. Thresholds are at
     logit 0; the AUC beside them needs none, so that a discriminator's bias alone decides nothing.
     Batch normalisation takes each batch's own statistics, real and generated apart, as in training.
-    The result is kept in crosstest.json of every run, and shown in its report.
+    The result is kept in crosstest.json of every run folder, and shown in its report.
 
     Examples:
       steadygan crosstest runs/plain runs/js --data cifar10/test.zip
@@ -44,7 +44,7 @@ class Crosstest:
     runs: Annotated[
         tuple[Path, ...],
         tyro.conf.Positional,
-        positional("RUN", "two run folders or more"),
+        positional("RUN", "two or more run folders, exported ones or hub:USER/NAME"),
     ]
     data: Annotated[
         str | None, arg("PATH", "test samples that no run was trained on", "a toy's own")
@@ -62,12 +62,12 @@ class Crosstest:
         """Return the exit status."""
         from ..evaluation.crosstest import cross_test, judged
         from ..runs.folder import RunFolder
-        from ..runs.format import CROSSTEST
-        from ..runs.models import load_critic, load_sampler
+        from ..runs.format import CROSSTEST, is_run
+        from ..runs.models import describe, load_critic, load_sampler
 
         if len(self.runs) < 2:
             raise SteadyganError("crosstest compares at least two runs: give two run folders.")
-        described = [RunFolder.open(run).describe() for run in self.runs]
+        described = [describe(run) for run in self.runs]
         _comparable(self.runs, described)
         names = _names(self.runs)
         real = self._real(described[0])
@@ -81,7 +81,7 @@ class Crosstest:
             logits = judged(critics, real, samples, tell)
         found = cross_test(names, *logits, self.seed)
         kept = {"data": self.data or "the problem's own", "seed": self.seed, **found.to_json()}
-        for run in self.runs:
+        for run in filter(is_run, self.runs):
             RunFolder.open(run).write(CROSSTEST, kept)
         if self.picture:
             from ..report.crosstest import picture
@@ -137,6 +137,9 @@ def _comparable(runs: Sequence[Path], described: Sequence[Description]) -> None:
             {"value_range": "auto"} | {k: v for k, v in d.setting.items() if k not in _HOW_READ}
             for d in (other, first)
         )
+        pixels = [(d.data or {}).get("pixels") for d in (other, first)]
+        if pixels[0] and pixels[0] == pixels[1]:  # wherever they lay, which an export forgets
+            theirs = {**theirs, "data": ours.get("data")}
         if theirs != ours:
             differing = next(k for k in {**theirs, **ours} if theirs.get(k) != ours.get(k))
             raise SteadyganError(

@@ -225,6 +225,14 @@ def load_member(
     return loaded.config, loaded.generator, loaded.critic
 
 
+def describe(run: Path | str) -> Description:
+    """Return what a run, an exported folder or the Hub's says of itself; errors as for ``load``."""
+    folder = exported.locate(run)
+    if exported.is_exported(folder):
+        return exported.describe(folder)
+    return RunFolder.open(folder).describe()
+
+
 class Loaded(NamedTuple):
     """What was trained: networks with their weights, and what is said of them.
 
