@@ -19,7 +19,7 @@ from torch import nn
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 from torch.nn.parallel import DistributedDataParallel
 
-from steadygan import Game, SteadyganError, average_gradients, critic_backward
+from steadygan import Context, Game, SteadyganError, average_gradients, critic_backward
 from steadygan.core import ranks
 from steadygan.core.gradients import choice
 
@@ -148,6 +148,43 @@ def check_a_generator(rank):
     same(G, whole)
 
 
+class Part:
+    """Draws for a whole batch, of which a process takes its rows."""
+
+    def __init__(self, rows, whole=8):
+        self.rows, self.whole, self.rng = rows, whole, torch.Generator().manual_seed(5)
+
+    def uniform(self, like):
+        shape = (self.whole, *like.shape[1:])
+        return torch.rand(shape, generator=self.rng, dtype=like.dtype)[self.rows]
+
+
+def check_what_looks_at_means_over_the_batch(rank):
+    """In value, gradient and memory, of critic and generator."""
+    kinds = [("relativistic-average", "r1"), ("relativistic-average", "dragan:gamma=3")]
+    for spec in (*kinds, ("hinge", ["lecam:gamma=2,decay=0.5", "js:gamma=0.7"])):
+        for cut in CUTS.values():
+            game, memories = Game(*spec), ({}, {})
+            for _ in range(2):
+                here = slice(cut[rank], cut[rank + 1])
+                whole, part = critic(), critic()
+                one = Context(rng=Part(slice(None)), memory=memories[0])
+                two = Context(rng=Part(here), memory=memories[1], ranks=True)
+                real, fake = batch()
+                found = critic_backward(game, whole, real, fake, at=one)
+                ours = critic_backward(game, part, real[here], fake[here], at=two, reduce=True)
+                same(part, whole)
+                memories = (
+                    game.observe(found.terms.scores, memories[0]),
+                    game.observe(ours.terms.scores, memories[1], at=two),
+                )
+                torch.testing.assert_close(*memories, rtol=1e-12, atol=1e-13)
+            game.generator_loss(whole, real, fake).backward()
+            game.generator_loss(part, real[here], fake[here], at=two).backward()
+            average_gradients(part, rows=len(real[here]))
+            same(part, whole)
+
+
 def check_refusals(rank):
     real, fake = mine(CUTS["halves"], rank, *batch())
     with pytest.raises(SteadyganError, match="as many generated"):
@@ -157,9 +194,11 @@ def check_refusals(rank):
         critic_backward(Game(), nested, real, fake, reduce=True)
     with pytest.raises(SteadyganError, match="not a function"):
         critic_backward(Game(), critic().forward, real, fake, reduce=True)
-    for game in (Game("relativistic-average"), Game("hinge", "lecam"), Game("hinge", "dragan")):
-        with pytest.raises(SteadyganError, match="batch, and each process"):
-            critic_backward(game, critic(), real, fake, reduce=True)
+    with pytest.raises(SteadyganError, match="batch, and each process"):
+        noise = Game("hinge", smoothing="explicit-noise:nsr=2")
+        critic_backward(noise, critic(), real, fake, reduce=True)
+    with pytest.raises(SteadyganError, match="leave path out"):
+        critic_backward(Game("hinge", "lecam"), critic(), real, fake, reduce=True, path="compiled")
     with pytest.raises(SteadyganError, match="another gamma"):
         critic_backward(Game("hinge", "r1:gamma=auto"), critic(), real, fake, reduce=True)
 

@@ -7,10 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
+
+from .ranks import gathered
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
 
 
 class Samples(NamedTuple):
@@ -38,7 +43,8 @@ class Context:
     rng: a ``torch.Generator``, or ``Draws``; None draws from torch's global generator, as
     ``torch.manual_seed`` users expect.
     memory: what regularizers remember (LeCam's moving averages); ``Game.observe`` returns the next
-    one.
+    one. ranks: processes that share the batch out, a process group or True for all, so that what
+    looks at means over the batch sees all of it.
 
     >>> Context(progress=0.5, rng=torch.Generator().manual_seed(0)).normal(torch.zeros(2, 3)).shape
     torch.Size([2, 3])
@@ -47,6 +53,7 @@ class Context:
     progress: float | None = None
     rng: torch.Generator | Draws | None = None
     memory: Mapping[str, Tensor] = field(default_factory=dict)
+    ranks: ProcessGroup | bool = False
 
     def normal(self, like: Tensor) -> Tensor:
         """Return standard normal draws shaped like ``like``."""
@@ -67,6 +74,10 @@ class Context:
     def signs(self, like: Tensor) -> Tensor:
         """Return signs, 1 or -1 with the same chance, shaped like ``like``."""
         return (self.uniform(like) < 0.5).to(like.dtype) * 2 - 1
+
+    def whole(self, rows: Tensor) -> Tensor:
+        """Return the rows of all processes that share the batch out, as ``ranks.gathered`` does."""
+        return rows if self.ranks is False else gathered(rows, self.ranks)
 
     def _device(self, like: Tensor) -> torch.device:
         # A generator draws on its own device only; the draws then move to the samples.

@@ -19,7 +19,8 @@ class Couples(NamedTuple):
     """A declaration, as the attribute ``couples`` of a part of a game or of a network's module.
 
     what: in words, for messages. by: 'means' where a sample sees the others only through means over
-    the batch, so that processes that average these means compute exactly what one would; 'batch'
+    the batch, and takes these over ``Context.whole`` (a game does so for its objective), so that
+    several processes compute exactly what one would; 'batch'
     where it sees them in any other way. samples: whose: all, or real ones only.
     """
 

@@ -207,7 +207,7 @@ class Game:
                     " real samples, not None"
                 )
             terms = self.critic_terms(critic, real, fake, labels=labels, at=at, slopes=slopes)
-            loss = self._over_outputs(self._generator, terms.scores)
+            loss = self._generator(terms.scores, at)
             return GeneratorTerms(loss - terms.penalty, terms.scores)
         y_real, y_fake = labels or (None, None)
         given = {"fake": Samples(fake, y_fake)}
@@ -218,7 +218,7 @@ class Game:
                 name: score(critic, self._smooth(samples, at), reading=self.outputs.reading)
                 for name, samples in given.items()
             }
-        return GeneratorTerms(self._over_outputs(self._generator, scores), scores)
+        return GeneratorTerms(self._generator(scores, at), scores)
 
     @property
     def where(self) -> tuple[str, ...]:
@@ -252,7 +252,7 @@ class Game:
         penalized: what the regularizers look at, where that is not all of ``scores``.
         """
         loss = self._over_outputs(
-            lambda s, _: self.objective.critic(s["real"].logits, s["fake"].logits), scores
+            lambda s, _: self.objective.critic(*self._compared(s, at)), scores
         )
         seen = penalized or scores
         penalties = [self._penalty(i, seen, at) for i in range(len(self.regularizers))]
@@ -283,10 +283,13 @@ class Game:
         return look(critic, points, probes, slopes=slopes, reading=reading)
 
     def observe(
-        self, scores: Mapping[str, Scores], memory: Mapping[str, Tensor]
+        self, scores: Mapping[str, Scores], memory: Mapping[str, Tensor], at: Context = Context()
     ) -> dict[str, Tensor]:
-        """Return the memory after a discriminator step, for the next ``Context``; pure."""
-        parts = by_output(scores)
+        """Return the memory after a discriminator step, for the next ``Context``; pure.
+
+        at: of the step, where processes share its batch out.
+        """
+        parts = by_output({name: s.whole(at) for name, s in scores.items()})
         found = dict(memory) | {  # updates that are spared the penalties renew nothing
             f"{key}@{o}" if o else key: value
             for r in self.regularizers
@@ -374,10 +377,18 @@ class Game:
         shares = self.outputs.shares(len(parts))
         return torch.stack([share * term(parts[o], o) for o, share in enumerate(shares)]).sum()
 
-    def _generator(self, scores: Mapping[str, Scores], place: int = 0) -> Tensor:
+    def _generator(self, scores: Mapping[str, Scores], at: Context) -> Tensor:
+        return self._over_outputs(
+            lambda s, _: self.objective.generator(*self._compared(s, at)), scores
+        )
+
+    def _compared(self, scores: Mapping[str, Scores], at: Context) -> tuple[Tensor, Tensor]:
+        """Return the logits of real and generated samples, as the objective looks at them."""
         fake = scores["fake"].logits
         real = scores["real"].logits if "real" in scores else fake.new_empty(0)
-        return self.objective.generator(real, fake)
+        if self.objective.couples is None:
+            return real, fake
+        return at.whole(real), at.whole(fake)
 
     def _penalty(self, place: int, scores: Mapping[str, Scores], at: Context) -> Tensor:
         """Return a regularizer's penalty, added up over what it sees of a critic's outputs."""

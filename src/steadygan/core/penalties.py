@@ -35,7 +35,8 @@ def around_real(real: Samples, fake: Samples, context: Context) -> Samples:
     std is over the whole batch.
     """
     # correction=0: the unbiased estimate is NaN for a single sample.
-    return Samples(real.x + real.x.std(correction=0) / 2 * context.uniform(real.x), real.labels)
+    deviation = context.whole(real.x).std(correction=0)
+    return Samples(real.x + deviation / 2 * context.uniform(real.x), real.labels)
 
 
 KINK = (

@@ -98,6 +98,31 @@ def average_gradients(
         p.grad = gradient
 
 
+def gathered(rows: Tensor, ranks: ProcessGroup | bool) -> Tensor:
+    """Return the rows of all processes, (B, ...) -> (sum of all B, ...), in the processes' order.
+
+    This process's own carry their graph, and their derivative counts as often as they are fewer:
+    the mean of the processes' gradients by their rows is then that of one process with all rows.
+
+    Args:
+        rows: of this process, of a type and shape that they have everywhere.
+        ranks: the processes.
+    """
+    group = group_of(ranks)
+    count, own = dist.get_world_size(group), rows.detach()
+    sizes = [torch.empty(1, dtype=torch.int64, device=rows.device) for _ in range(count)]
+    dist.all_gather(sizes, torch.full_like(sizes[0], len(rows)), group=group)
+    each = [int(size) for size in sizes]
+    # Some backends gather parts of one size only.
+    padded = own.new_zeros(max(each), *rows.shape[1:])
+    padded[: len(rows)] = own
+    parts = [torch.empty_like(padded) for _ in range(count)]
+    dist.all_gather(parts, padded, group=group)
+    found = [part[:size] for part, size in zip(parts, each, strict=True)]
+    found[dist.get_rank(group)] = own + (rows - own) * (sum(each) / len(rows))
+    return torch.cat(found)
+
+
 def group_of(reduce: ProcessGroup | bool) -> ProcessGroup | None:
     """Return the group that ``reduce`` means, True being the default one; None for no averaging."""
     if reduce is False:
@@ -124,4 +149,4 @@ def _buckets(gradients: Sequence[Tensor]) -> Iterator[list[Tensor]]:
     yield from kinds.values()
 
 
-__all__ = ["average", "average_gradients", "group_of"]
+__all__ = ["average", "average_gradients", "gathered", "group_of"]

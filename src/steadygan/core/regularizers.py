@@ -238,7 +238,7 @@ class LeCam(Regularizer):
 
     def penalty(self, scores: Mapping[str, Scores], context: Context) -> Tensor:
         """Return the penalty, 0-d, with 'lecam.real' and 'lecam.fake' from ``context.memory``."""
-        real, fake = scores["real"].logits, scores["fake"].logits
+        real, fake = (context.whole(scores[name].logits) for name in ("real", "fake"))
         mean_real, mean_fake = (
             context.memory.get(f"lecam.{name}", logits.mean())
             for name, logits in (("real", real), ("fake", fake))

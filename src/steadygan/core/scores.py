@@ -15,7 +15,7 @@ from torch.nn.utils import parametrize
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
-from .context import Samples
+from .context import Context, Samples
 from .errors import SteadyganError
 from .outputs import Probe
 from .reading import Heads, Reading, lifted, read
@@ -67,6 +67,11 @@ class Scores(NamedTuple):
     features: tuple[tuple[Tensor, ...], ...] = ()
     views: tuple[View, ...] = ()
     weighted: bool = False
+
+    def whole(self, at: Context) -> Scores:
+        """Return the same with the logits of all processes that share the batch out."""
+        outputs = tuple(at.whole(t) for t in self.outputs)
+        return self._replace(logits=at.whole(self.logits), outputs=outputs)
 
     def detach(self) -> Scores:
         """Return the same figures without their graph, and without features and views."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple, get_args
 
 import torch
@@ -124,7 +125,8 @@ def critic_backward(
     parameters = _trainable(critic) if isinstance(critic, nn.Module) else None
     group = group_of(reduce or False)
     if group is not None:
-        _averages(game, critic, real, fake)
+        _averages(game, critic, real, fake, path)
+        at = replace(at, ranks=group)
     if isinstance(scale, GradScaler):
         scale = scale.scale(torch.ones((), device=real.device))
     found, decision = _found(
@@ -201,7 +203,8 @@ def _found(
         raise _not_exact(path, SHARDED)
     points = game.points(real, fake, labels=labels, at=at)
     asks = path in ("auto", "joined", "compiled")
-    decision = decide(game, critic, points, at) if asks else Decision(path)
+    # Each process decides when it must, and asks no other.
+    decision = decide(game, critic, points, replace(at, ranks=False)) if asks else Decision(path)
     if path == "joined":
         if decision.path in ("separate", "differences"):
             raise _not_exact(path, decision.why)
@@ -263,7 +266,7 @@ def _followed(
             remember(game, critic, points, decision)
 
 
-def _averages(game: Game, critic: Critic, real: Tensor, fake: Tensor) -> None:
+def _averages(game: Game, critic: Critic, real: Tensor, fake: Tensor, path: str) -> None:
     """Raise where the mean of the processes' gradients is not that of the whole batch."""
     if not isinstance(critic, nn.Module):
         raise SteadyganError(
@@ -290,10 +293,15 @@ def _averages(game: Game, critic: Critic, real: Tensor, fake: Tensor) -> None:
             " number, such as what a run of one process found."
         )
     for part, couples in couples_in(game).items():
-        if couples.by == "means":
+        if couples.by != "means":
             raise SteadyganError(
                 f"{part} looks at the {couples.what}, and each process has a part of it only: the"
                 " mean of their gradients is that of another game."
+            )
+        if path == "compiled":
+            raise SteadyganError(
+                f"{part} looks at the {couples.what}, for which processes exchange what compiled"
+                " code cannot: leave path out."
             )
 
 

@@ -167,9 +167,8 @@ class Players(ABC):
 
     def _observe(self) -> None:
         assert self.terms is not None
-        self.context = replace(
-            self.context, memory=self.game.observe(self.terms.scores, self.context.memory)
-        )
+        memory = self.game.observe(self.terms.scores, self.context.memory, self.context)
+        self.context = replace(self.context, memory=memory)
 
     def _descended(self, values: Values, gradient: Values, rate: float | Tensor) -> Values:
         return {key: p - rate * gradient[key] for key, p in values.items()}
