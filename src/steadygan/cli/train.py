@@ -143,12 +143,16 @@ class Computation:
         float, arg("SHARE", "the part of each batch that gradient penalties look at")
     ] = 1.0
     precision: Annotated[
-        Literal["float32", "bfloat16"],
+        Literal["float32", "bfloat16", "float64"],
         arg(
-            "float32|bfloat16",
-            "of the networks; losses and penalties are in single precision always",
+            "float32|bfloat16|float64",
+            "of the networks; losses and penalties are in single precision at least",
         ),
     ] = "float32"
+    batchnorm: Annotated[
+        Literal["local"] | None,
+        arg("local", "with torchrun: batch normalisation of each process's own rows", "refused"),
+    ] = None
     compile: Annotated[
         bool,
         flag("many GANs: compile their gradients, minutes at the start for faster steps"),
@@ -287,6 +291,7 @@ class Train:
         """Return the exit status."""
         from ..training import train, train_fleet
         from ..training.allocator import keep_memory
+        from ..training.ranks import here
 
         keep_memory()
         if self.dry_run:
@@ -295,7 +300,9 @@ class Train:
             print(written(self, *self.planned()), end="")
             return 0
         problem, members = self.played()
-        out = self.out or fresh(Path("runs"), "-".join([self.problem, *self.game.regularizer]))
+        out = self.out or here().told(
+            fresh(Path("runs"), "-".join([self.problem, *self.game.regularizer]))
+        )
         try:
             if len(members) > 1:
                 compiled = self.computation.compile
@@ -373,6 +380,10 @@ def finish(outcome: Outcome) -> int:
     Returns:
         The exit status.
     """
+    from ..training.ranks import here
+
+    if not here().first:
+        return 0
     say(str(outcome.path))
     for i, member in enumerate(outcome.members):
         if member.state == "stopped":

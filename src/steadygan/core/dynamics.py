@@ -25,12 +25,14 @@ class Dynamics:
     share: the generator moves on the critic's last batch. remembers: a step needs the gradients of
     the one before, ``players.previous``. whole: why the critic's gradient is taken of its whole
     loss, in one way: no penalties in some updates only, on a part of the batch, or by a path that
-    one names; '' where it can be otherwise.
+    one names; '' where it can be otherwise. joint: a step differentiates the gradient of the batch,
+    so that the mean of its parts' steps is not its own.
     """
 
     share = False
     remembers = False
     whole: ClassVar[str] = ""
+    joint: ClassVar[bool] = False
 
     def field(self, players: Players, batch: Batch) -> dict[Name, Values]:
         """Return what each player descends: -v of the continuous system that the steps follow."""
@@ -141,6 +143,7 @@ class Consensus(Dynamics):
     Consensus(gamma=1.0, alternating=True, critic_steps=5)
     """
 
+    joint: ClassVar[bool] = True
     whole: ClassVar[str] = "consensus differentiates the joint field once more, penalties and all"
 
     gamma: float = 1.0
@@ -261,6 +264,7 @@ class Unrolled(Dynamics):
     5
     """
 
+    joint: ClassVar[bool] = True
     steps: int = 5
     step_size: float | None = None
     backprop: bool = True

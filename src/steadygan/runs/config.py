@@ -36,7 +36,8 @@ class Config:
     batch. ``regularize_generator`` takes them into the generator's loss too (``Game``), on the
     whole batch. ``metrics`` are taken at each evaluation of ``metrics_samples`` samples against
     ``metrics_data`` (None: the training data) in ``features``; the first drives best. ``track``
-    names trackers that show the run; they change nothing of it.
+    names trackers that show the run; they change nothing of it. ``batchnorm`` says what batch
+    normalisation sees on several processes: "local", the rows of its own.
     """
 
     objective: str | None = None
@@ -57,7 +58,8 @@ class Config:
     gradient_path: GradientPath = "auto"
     penalty_every: int = 1
     penalty_share: float = 1.0
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Literal["float32", "bfloat16", "float64"] = "float32"
+    batchnorm: Literal["local"] | None = None
     seed: int = 0
     device: str = "auto"
     metrics: str = ""
@@ -183,7 +185,8 @@ def _check(given: Mapping[str, Any]) -> None:
         )
     for name, choices in {
         "gradient_path": get_args(GradientPath),
-        "precision": ("float32", "bfloat16"),
+        "precision": ("float32", "bfloat16", "float64"),
+        "batchnorm": (None, "local"),
     }.items():
         if given[name] not in choices:
             raise unknown(name.replace("_", " "), given[name], choices)

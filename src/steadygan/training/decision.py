@@ -38,6 +38,8 @@ def settle(
     if config.gradient_path not in ("auto", "compiled"):
         return Decision(config.gradient_path)
     batch = torch.randn(rows, *event, generator=rng).to(config.device)
+    if config.precision == "float64":
+        batch = batch.double()
     labels = labels and tuple(y.to(config.device) for y in labels)  # type: ignore[assignment]
     # Smoothing changes nothing that the decision looks at.
     bare = Game(game.objective, game.regularizers)

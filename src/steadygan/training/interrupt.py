@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from types import FrameType
 from typing import Any
 
@@ -14,11 +15,13 @@ _SIGNALS = [n for n in (signal.SIGINT, signal.SIGTERM, _HANGUP) if n is not None
 class Interrupt:
     """Notes the first Ctrl-C, polite kill or closed terminal; the second one ends at once.
 
-    So a step can finish and be saved whole.
+    So a step can finish and be saved whole. For some seconds of ``grace`` more of them count as the
+    first one: of several processes each hears a Ctrl-C itself, and again from what started them.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, grace: float = 0.0) -> None:
         self.seen, self.reason = False, "interrupted by a signal"
+        self._grace, self._since = grace, 0.0
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Interrupt:
@@ -39,5 +42,7 @@ class Interrupt:
         self.seen, self.reason = True, reason
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        self.seen = True
-        signal.signal(number, self._before[number])
+        now = time.monotonic()
+        self._since, self.seen = self._since if self.seen else now, True
+        if now - self._since >= self._grace:
+            signal.signal(number, self._before[number])

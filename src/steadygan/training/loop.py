@@ -19,6 +19,9 @@ from .interrupt import Interrupt
 from .trained import Trained
 from .watchers import Ending, Record, Watcher
 
+GRACE = 10.0
+"""Seconds in which a signal is one signal, however often several processes hear it."""
+
 
 class Training:
     """Something that trains, and what watches it.
@@ -32,7 +35,7 @@ class Training:
 
     def __init__(self, trained: Trained, watchers: Sequence[Watcher]) -> None:
         self.trained, self.watchers, self.seconds = trained, list(watchers), 0.0
-        self.interrupt = Interrupt()
+        self.interrupt = Interrupt(grace=GRACE if trained.ranks.count > 1 else 0.0)
 
     @property
     def step(self) -> int:
@@ -97,16 +100,22 @@ class Training:
             self.seconds = time.perf_counter() - started
             for watcher in self.watchers:
                 watcher.stepped(self)
-            # Asked once, so that a signal a moment later finds the next step.
-            interrupted = self.interrupt.seen
             due = trained.step == total or trained.step % config.evaluate_every == 0
             logged = due or trained.step % config.log_every == 0
-            for member, what in trained.fallen(logged).items():
+            fallen = trained.fallen(logged)
+            # Asked once, so that a signal a moment later finds the next step, and every process
+            # hears of it at this one.
+            interrupted, fell = trained.ranks.any(self.interrupt.seen, bool(fallen))
+            if fell and not fallen:
+                fallen = {0: "a loss on another process is no longer a finite number"}
+            for member, what in fallen.items():
                 self._bury(member, what)
             # The last one that leaves the finite numbers leaves nothing to evaluate.
             left = not trained.over
             if logged or not left:
                 self._log(gone, evaluate=due and left)
+                # What looks on may have ended it, and looks on rank zero only.
+                trained.stopped = trained.ranks.told(trained.stopped)
             if left and trained.over and not due:
                 self._sample()
             ends = trained.step == total or trained.over or interrupted

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,7 @@ from torch.func import functional_call
 from ..core.context import Context, Samples
 from ..core.errors import SteadyganError
 from ..core.gradients import Decision
-from ..core.players import PLAYERS, OptimizerPlayers
+from ..core.players import PLAYERS
 from ..core.registry import build
 from ..core.scores import Scores, score, squared_norm
 from ..problems.problem import Problem
@@ -24,7 +24,10 @@ from ..runs.folder import RunFolder
 from ..runs.models import Average, build_networks, generate
 from ..runs.optimizers import quick
 from .decision import settle
+from .ranks import RankDraws, RankPlayers, Ranks
 from .trained import Trained
+
+_Exact = TypeVar("_Exact", nn.Module, Tensor)
 
 
 class Single(Trained):
@@ -34,15 +37,26 @@ class Single(Trained):
         problem: What is played.
         config: Its resolved configuration.
         decision: How the critic's gradient is computed, where that was settled before.
+        ranks: The processes that share its batches out.
+
+    Raises:
+        SteadyganError: For what several processes would not train as one does.
     """
 
     many: ClassVar[bool] = False
 
-    def __init__(self, problem: Problem, config: Config, decision: Decision | None = None) -> None:
+    def __init__(
+        self,
+        problem: Problem,
+        config: Config,
+        decision: Decision | None = None,
+        ranks: Ranks = Ranks(),
+    ) -> None:
         super().__init__(problem, [config])
-        self.game = config.game()
+        self.game, self.ranks = config.game(), ranks
         networks = build_networks(config, problem.event, problem.classes)
-        self.generator, self.critic = (network.to(self.device) for network in networks)
+        ranks.check(config, self.game, self.dynamics, *networks)
+        self.generator, self.critic = (self._exact(n.to(self.device)) for n in networks)
         self.decision = settle(
             self.game, self.critic, config, problem.event, problem.classes, decision
         )
@@ -52,12 +66,15 @@ class Single(Trained):
                 network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = Average(self.generator, config.ema) if config.ema else None
         torch.manual_seed(stream_seed(config.seed, "global"))
-        self.players = OptimizerPlayers(
+        noise: torch.Generator | RankDraws = self.noises[0]
+        if ranks.count > 1:
+            noise = RankDraws(self.noises[0], ranks, config.batch or 1)
+        self.players = RankPlayers(
             self.game,
             self.generator,
             self.critic,
             self._draw,
-            Context(rng=self.noises[0]),
+            Context(rng=noise),
             optimizers={
                 "generator": self._optimizer(config.optimizer, self.generator),
                 "critic": self._optimizer(config.critic_optimizer, self.critic),
@@ -68,6 +85,7 @@ class Single(Trained):
             keep_fakes=self.dynamics.share,
             chains=self.decision.path == "chain",
         )
+        self.players.ranks = ranks
 
     def _optimizer(self, spec: str | None, network: nn.Module) -> torch.optim.Optimizer:
         optimizer = build("optimizer", spec)
@@ -120,7 +138,7 @@ class Single(Trained):
     def generate(self, z: Tensor, y: Tensor | None) -> Tensor:
         """Return samples (1, N, *event) of latents (1, N, latent) and labels (N,)."""
         network = self.average.module if self.average else self.generator
-        return generate(network, z[0], y, self.device)[None]
+        return generate(network, self._exact(z[0]), y, self.device).float()[None]
 
     def critic_of(self, member: int) -> nn.Module:
         """Return the critic."""
@@ -138,7 +156,11 @@ class Single(Trained):
         return t[None]
 
     def _batched(self, parts: Sequence[Tensor]) -> Tensor:
-        return parts[0].to(self.device, non_blocking=True)
+        part = self.ranks.mine(parts[0]).to(self.device, non_blocking=True)
+        return self._exact(part) if part.is_floating_point() else part
+
+    def _exact(self, what: _Exact) -> _Exact:
+        return what.double() if self.config.precision == "float64" else what
 
     def _streams(self) -> checkpoint.Tree:
         rngs = {"latent": self.latents[0], "noise": self.noises[0]}

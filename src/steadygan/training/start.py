@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -30,6 +31,7 @@ from ..runs.monitor import DEAD
 from .changes import adapted, changed
 from .fleet import Fleet
 from .loop import Training
+from .ranks import Ranks, here
 from .single import Single
 from .trained import Trained
 from .watchers import State, Watcher, notebook, track
@@ -111,20 +113,25 @@ def train(
         SteadyganError: For settings that do not fit together, for a folder that exists, and for one
             that cannot be written; the newest checkpoint is then the one to resume from.
     """
-    path = Path(out)
+    path, ranks = Path(out), here()
+    show = show if ranks.first else False
     RunFolder.check(path)
     config = config.resolve(problem)
     _ready(config.track, show)
     # A resolution that the network cannot make is refused before images are read.
     build_networks(config, problem.event, classes=0)
     load(problem, show)
-    single = Single(problem, config)
+    single = Single(problem, config, ranks=ranks)
     more: dict[str, Any] = {"critic_gradient": single.decision._asdict()}
     if init is not None:
         more["init"] = single.begin_from(Path(init))
+    if not ranks.first:
+        ranks.meet()
+        return _outcome(Training(single, []), path)
     judge = _judge(problem, config, judge, show)
     training = _training(single, path, show, judge, watchers)
     about = describe(problem, [config], _sizes(single), fleet=False, **more)
+    ranks.meet()  # all have looked, and found no folder
     with held(path):
         RunFolder.create(path, about)
         return _outcome(training, path)
@@ -169,6 +176,7 @@ def train_fleet(
         )
     """
     path = Path(out)
+    _alone(here())
     RunFolder.check(path)
     resolved = alike(problem, members)
     _ready(resolved[0].track, show, len(resolved))
@@ -227,8 +235,9 @@ def resume(
             not given, where code would have to be run that only the folder names, where another
             process trains it, for a checkpoint that is damaged, and as ``train``.
     """
-    folder = RunFolder.open(Path(run))
-    with held(folder.path):
+    folder, ranks = RunFolder.open(Path(run)), here()
+    show = show if ranks.first else False
+    with held(folder.path) if ranks.first else nullcontext():
         about = folder.describe()
         at, tree = _held(folder.path, start)
         problem, other = _found_again(about, data, limit, show)
@@ -243,14 +252,20 @@ def resume(
             over = ended in ("finished", "stopped")
             with checkpoint.fitting(at, network):
                 _check_unfinished(tree, members[0].steps or 0, over, run)
-        trained = _rebuilt(about, problem, members, decide="regularizer" in differs)
-        judge = _judge(problem, members[0], judge, show)
-        training = _training(trained, folder.path, show, judge, watchers)
+        trained = _rebuilt(about, problem, members, ranks, decide="regularizer" in differs)
+        if ranks.first:
+            judge = _judge(problem, members[0], judge, show)
+            training = _training(trained, folder.path, show, judge, watchers)
+        else:
+            training = Training(trained, [])
         if tree is not None:
             with checkpoint.fitting(at, network):
                 training.restore(adapted(tree, trained, about.config))
         if ended == "stopped" and not trained.many:
             trained.stopped.clear()  # it is told to go on where it had stopped
+        ranks.meet()  # all have read the folder
+        if not ranks.first:
+            return _outcome(training, folder.path)
         folder.rewind(training.step)
         told: dict[str, Any] = {"problem": problem_to_json(problem), "data": problem.describe()}
         if other or differs:
@@ -363,13 +378,23 @@ def _check_unfinished(tree: checkpoint.Tree, total: int, said: bool, run: Path |
 
 
 def _rebuilt(
-    about: Description, problem: Problem, members: Sequence[Config], decide: bool
+    about: Description, problem: Problem, members: Sequence[Config], ranks: Ranks, decide: bool
 ) -> Trained:
     if about.is_fleet:
+        _alone(ranks)
         # Fleets that do not say it were begun when there was one path for them.
         decision = about.decision or Decision("separate")
         return Fleet(problem, members, compiled=about.compiled, decision=decision)
-    return Single(problem, members[0], None if decide else about.decision)
+    return Single(problem, members[0], None if decide else about.decision, ranks)
+
+
+def _alone(ranks: Ranks) -> None:
+    """Refuse many GANs at once on several processes."""
+    if ranks.count > 1:
+        raise SteadyganError(
+            "Many GANs at once train in one process: give each process some of the seeds"
+            " (--seed, --seeds), as 'steadygan sweep' does, and leave torchrun out."
+        )
 
 
 def _training(

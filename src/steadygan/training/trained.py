@@ -20,6 +20,7 @@ from ..runs import checkpoint
 from ..runs.config import Config, stream_seed
 from ..runs.models import Average, labels, latents
 from ..runs.monitor import DEAD, NON_FINITE, STANDSTILL
+from .ranks import Ranks
 from .watchers import State
 
 GRID, VECTORS = 64, 5120
@@ -44,9 +45,11 @@ class Trained(ABC):
         stopped: The members that have ended before the last step: when, and why.
         metrics: Each member's numbers at the latest evaluation.
         streams, latents, noises: Each member's own streams of randomness.
+        ranks: The processes that share its batches out.
     """
 
     many: ClassVar[bool]
+    ranks = Ranks()
     players: OptimizerPlayers
     decision: Decision
 
@@ -191,6 +194,8 @@ class Trained(ABC):
             memory = self.players.context.memory
             columns |= {"augment": memory["augment.p"], "augment_sign": memory["augment.sign"]}
         table = torch.stack([column.reshape(-1) for column in columns.values()], dim=1)
+        rows = self.ranks.mine(torch.empty(self.config.batch or 1))
+        table = self.ranks.averaged({"": table}, len(rows))[""]
         return [dict(zip(columns, row, strict=True)) for row in table.tolist()]
 
     @abstractmethod

@@ -1,0 +1,191 @@
+"""One training on several processes that share every batch out, as ``torchrun`` starts them.
+
+The number of processes is no part of the run: each draws the whole batch, latents and noise, and
+takes its rows; gradients are averaged by the rows that they come from. Rank zero alone writes.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from ..core.auto import Auto
+from ..core.context import Context
+from ..core.couples import coupled, couples_in
+from ..core.dynamics import Dynamics
+from ..core.errors import SteadyganError
+from ..core.game import Game
+from ..core.players import PLAYERS, Batch, Name, OptimizerPlayers
+from ..core.players.base import Values
+from ..core.ranks import average
+from ..runs.config import Config
+
+PATIENCE = timedelta(minutes=30)
+"""How long a process waits for the others, of which rank zero may be measuring samples. One that
+ends is noticed at once: its connections close."""
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """The processes of a training: how many, and which of them this is.
+
+    >>> Ranks(1, 3).rows(8), [Ranks(i, 3).mine(torch.arange(8)).tolist() for i in range(3)]
+    ((3, 6), [[0, 1, 2], [3, 4, 5], [6, 7]])
+    """
+
+    rank: int = 0
+    count: int = 1
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the process that writes and speaks."""
+        return self.rank == 0
+
+    def rows(self, n: int) -> tuple[int, int]:
+        """Return where this process's part of n rows begins and ends."""
+        size, over = divmod(n, self.count)
+        start = self.rank * size + min(self.rank, over)
+        return start, start + size + (self.rank < over)
+
+    def mine(self, whole: Tensor) -> Tensor:
+        """Return this process's rows of a whole batch."""
+        start, end = self.rows(len(whole))
+        return whole[start:end]
+
+    def averaged(self, values: Values, rows: int) -> Values:
+        """Return the mean of the processes' values, each by its number of rows."""
+        if self.count == 1:
+            return values
+        with _together():
+            found = average(list(values.values()), list(values.values()), weight=rows)
+        return {key: g for key, g in zip(values, found, strict=True) if g is not None}
+
+    def any(self, *here: bool) -> list[bool]:
+        """Return of each question whether it is so on one process at least."""
+        if self.count == 1:
+            return list(here)
+        # The group's own device: nccl knows no other.
+        device = "cuda" if dist.get_backend() == "nccl" else "cpu"
+        seen = torch.tensor(here, dtype=torch.int32, device=device)
+        with _together():
+            dist.all_reduce(seen, op=dist.ReduceOp.MAX)
+        return [bool(each) for each in seen.tolist()]
+
+    def meet(self) -> None:
+        """Wait until every process is here."""
+        self.any(False)
+
+    def told(self, value: Any) -> Any:
+        """Return what rank zero has, wherever this is called."""
+        if self.count == 1:
+            return value
+        box = [value]
+        with _together():
+            dist.broadcast_object_list(box, src=0)
+        return box[0]
+
+    def check(self, config: Config, game: Game, dynamics: Dynamics, *networks: nn.Module) -> None:
+        """Refuse what several processes would not train as one does.
+
+        Raises:
+            SteadyganError: With the reason.
+        """
+        if self.count == 1:
+            return
+        why = ""
+        if (config.batch or 1) < self.count:
+            why = f"a batch of {config.batch} has no row for each of {self.count} processes"
+        elif couples := couples_in(game):
+            part, declared = next(iter(couples.items()))
+            why = f"{part} looks at the {declared.what}, of which each process has a part"
+        elif any(isinstance(gamma, Auto) for gamma in game.strengths().values()):
+            why = "gamma=auto looks at the whole batch: give gamma a number"
+        elif dynamics.joint:
+            why = (
+                f"{type(dynamics).__name__.lower()} differentiates the gradient of the whole batch"
+            )
+        elif config.penalty_share < 1:
+            why = "--penalty-share takes the first rows of the whole batch"
+        elif layer := next(filter(None, map(coupled, networks)), ""):
+            if config.batchnorm == "local":
+                return
+            why = (
+                f"{layer}: with --batchnorm local each process normalizes its own rows, which is"
+                " another training than that of one process; or take norm=none, layer or spectral"
+            )
+        if why:
+            raise SteadyganError(f"{self.count} processes cannot train this as one would: {why}.")
+
+
+def here() -> Ranks:
+    """Return the processes that ``torchrun`` started, joined into a group; one where it did not.
+
+    The group is made once, with gloo, on GPUs with nccl, a process on each.
+    """
+    count = int(os.environ.get("WORLD_SIZE", "1"))
+    if count > 1 and not dist.is_initialized():
+        cuda = torch.cuda.is_available()
+        if cuda:
+            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+        dist.init_process_group("nccl" if cuda else "gloo", timeout=PATIENCE)
+        atexit.register(dist.destroy_process_group)
+    if not (dist.is_available() and dist.is_initialized()):
+        return Ranks()
+    return Ranks(dist.get_rank(), dist.get_world_size())
+
+
+@contextmanager
+def _together() -> Iterator[None]:
+    """Say in words that another process has gone, where torch says which socket was closed."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise SteadyganError(
+            "another process of this training has ended, or does not answer"
+            f" ({str(error).splitlines()[0]}). The newest checkpoint is whole: start again with"
+            " torchrun and steadygan resume."
+        ) from error
+
+
+class RankDraws:
+    """Draws for the whole batch, of which a process takes its rows."""
+
+    def __init__(self, rng: torch.Generator, ranks: Ranks, batch: int) -> None:
+        self._source, self._ranks, self._batch = Context(rng=rng), ranks, batch
+
+    def normal(self, like: Tensor) -> Tensor:
+        """Return standard normal draws shaped like ``like``."""
+        return self._rows(self._source.normal, like)
+
+    def uniform(self, like: Tensor) -> Tensor:
+        """Return draws from U[0, 1] shaped like ``like``."""
+        return self._rows(self._source.uniform, like)
+
+    def _rows(self, draw: Callable[[Tensor], Tensor], like: Tensor) -> Tensor:
+        start, end = self._ranks.rows(self._batch)
+        if len(like) != end - start:
+            raise SteadyganError(
+                f"Noise for {len(like)} rows was asked for on a process that has {end - start} of"
+                f" the batch's {self._batch}: several processes cannot draw it as one would."
+            )
+        return draw(like.new_empty(self._batch, *like.shape[1:]))[start:end]
+
+
+class RankPlayers(OptimizerPlayers):
+    """Players whose gradients are those of the whole batch, of which each process sees its rows."""
+
+    ranks = Ranks()
+
+    def gradient(self, player: Name, batch: Batch) -> Values:
+        """Return the mean of the processes' gradients; neither network's ``.grad`` is touched."""
+        assert player in PLAYERS
+        return self.ranks.averaged(super().gradient(player, batch), len(batch.latent))
