@@ -5,7 +5,8 @@ from ..runs.config import Config
 from ..runs.folder import is_fleet
 from ..runs.members import grid
 from ..runs.models import load_generator, load_member
-from .start import MemberOutcome, Outcome, resume, train, train_fleet
+from .outcome import MemberOutcome, Outcome
+from .start import resume, train, train_fleet
 from .watchers import Watcher
 
 __all__ = [

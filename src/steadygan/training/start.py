@@ -8,15 +8,14 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from ..core.errors import SteadyganError
 from ..core.gradients import Decision
 from ..core.players import PLAYERS
-from ..core.shown import Shown
 from ..problems.networks import count_parameters
 from ..problems.problem import Problem
 from ..runs import checkpoint
@@ -27,14 +26,14 @@ from ..runs.format import CONFIG, STATUS, TRACKERS
 from ..runs.lock import held
 from ..runs.members import alike
 from ..runs.models import build_networks
-from ..runs.monitor import DEAD
 from .changes import adapted, changed
 from .fleet import Fleet
 from .loop import Training
+from .outcome import MemberOutcome, Outcome
 from .ranks import Ranks, here
 from .single import Single
 from .trained import Trained
-from .watchers import State, Watcher, notebook, track
+from .watchers import Watcher, notebook, track
 from .watchers.folder import FolderWatcher
 from .watchers.gamma import GammaWatcher
 from .watchers.judge import Judge, JudgeWatcher
@@ -42,44 +41,6 @@ from .watchers.monitor import MonitorWatcher
 from .watchers.notebook import NotebookWatcher
 from .watchers.terminal import Show, TerminalWatcher, bar, load
 from .watchers.track import TrackWatcher
-
-
-@dataclass(frozen=True)
-class MemberOutcome:
-    """How one of many GANs ended.
-
-    Its configuration, its last step, why it stopped where it did early, and its numbers at the
-    latest evaluation.
-    """
-
-    config: Config
-    state: State
-    step: int
-    reason: str | None
-    metrics: dict[str, float | None]
-
-
-@dataclass(frozen=True)
-class Outcome(Shown):
-    """How a run ended: its folder, its state, the last step and, where it did not finish, why.
-
-    ``members`` say of many GANs how each of them ended; the whole has 'stopped' where none was
-    left.
-    """
-
-    _page: ClassVar[str] = "report.notebook:outcome"
-
-    path: Path
-    state: State
-    step: int
-    reason: str | None
-    members: tuple[MemberOutcome, ...] = ()
-
-    @property
-    def resumable(self) -> bool:
-        """Whether to resume it leads anywhere but to the same end."""
-        lost = self.members or (self.reason or "").startswith(DEAD)
-        return self.state == "interrupted" or (self.state == "stopped" and not lost)
 
 
 def train(

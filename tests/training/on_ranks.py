@@ -1,0 +1,81 @@
+"""What the tests of several processes train on each of them: run by torchrun, results by rank zero.
+
+Usage: torchrun --nproc-per-node N on_ranks.py FOLDER [all]
+"""
+
+import itertools
+import sys
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from steadygan import SteadyganError, build
+from steadygan.core.couples import couples_in
+from steadygan.core.registry import names
+from steadygan.training import Config, train
+from steadygan.training.ranks import Ranks, here
+from steadygan.training.single import Single
+
+USUAL = {
+    "network": "mlp:width=8",
+    "optimizer": "sgd:lr=0.05",  # Adam makes a step of the rounding of a gradient that is 0
+    "steps": 6,
+    "precision": "float64",
+    "device": "cpu",
+    "batch": 13,  # no multiple of 2 or of 4
+    "log_every": 2,
+    "evaluate_every": 3,
+    "checkpoint_every": 3,
+}
+PENALTIES = ["js:gamma=2", "r1:gamma=3", "r2", "r1r2", "gp0", "wgan-gp", "wgan-lp"]
+DYNAMICS = ["simultaneous", "alternating:critic_steps=2", "extragradient", "optimistic"]
+
+
+def games(everything=False):
+    """Yield names and configurations of games that do not couple samples."""
+    objectives = [o for o in names("objective") if o != "f-gan"]
+    objectives += ["f-gan:divergence=kl", "f-gan:divergence=pearson"]
+    chosen = list(itertools.product(objectives, ["none", *PENALTIES], DYNAMICS))
+    if not everything:
+        chosen = [
+            *((o, "none", DYNAMICS[i % 4]) for i, o in enumerate(objectives)),
+            *(("nonsaturating", r, DYNAMICS[i % 4]) for i, r in enumerate(PENALTIES)),
+        ]
+    for objective, penalty, dynamics in chosen:
+        noise = "instance-noise:sigma=0.2" if dynamics == "simultaneous" else None
+        try:
+            config = Config(
+                objective=objective,
+                regularizer=() if penalty == "none" else (penalty,),
+                smoothing=noise,
+                dynamics=dynamics,
+                **USUAL,
+            ).resolve(build("problem", "ring2d"))
+        except SteadyganError:
+            continue  # no game: a penalty of a certain divergence
+        if not couples_in(config.game()):
+            yield f"{objective} {penalty} {dynamics}", config
+
+
+def moved(config, ranks=Ranks()):
+    """Return all parameters (n,) after three steps, and what was logged of them."""
+    single = Single(build("problem", "ring2d"), config, ranks=ranks)
+    for _ in range(3):
+        single.advance()
+    networks = single.generator, single.critic
+    numbers = torch.tensor(list(single.rows()[0].values()), dtype=torch.float64)
+    flat = [p.detach().flatten() for network in networks for p in network.parameters()]
+    return torch.cat([*flat, numbers])
+
+
+def main():
+    ranks, folder = here(), Path(sys.argv[1])
+    found = {name: moved(config, ranks) for name, config in games("all" in sys.argv)}
+    train(build("problem", "ring2d"), Config(**USUAL), folder / "run", show=False)
+    if ranks.first:
+        save_file(found, folder / "found.safetensors")
+
+
+if __name__ == "__main__":
+    main()

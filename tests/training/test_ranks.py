@@ -1,0 +1,177 @@
+"""One training on several processes is the training of one: numbers, files, and how it ends."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import on_ranks
+import pytest
+import torch
+from on_ranks import USUAL, games, moved
+from safetensors.torch import load_file
+
+from steadygan import SteadyganError, build
+from steadygan.runs import checkpoint
+from steadygan.runs.files import read_lines
+from steadygan.training import Config, resume, train
+from steadygan.training.ranks import Ranks
+from steadygan.training.single import Single
+
+ENV = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+def torchrun(count, *words):
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(count)]
+    return [*command, "--master-port", str(29500 + os.getpid() % 4000 + count), *words]
+
+
+@pytest.fixture(scope="module")
+def four(tmp_path_factory):
+    """What four processes trained, of which one has four rows and three have three."""
+    folder = tmp_path_factory.mktemp("four")
+    done = subprocess.run(
+        torchrun(4, on_ranks.__file__, str(folder)), env=ENV, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return folder
+
+
+def test_four_processes_give_what_one_gives(four):
+    found = load_file(four / "found.safetensors")
+    assert len(found) >= 15
+    for name, config in games():
+        alone = moved(config)
+        torch.testing.assert_close(found[name], alone, rtol=1e-12, atol=1e-12, msg=name)
+        other = moved(replace(config, seed=1))
+        assert not torch.allclose(found[name], other, rtol=1e-3), name
+
+
+def parameters(folder):
+    tree = checkpoint.load(checkpoint.latest(folder))
+    return torch.cat([p.flatten() for name in ("generator", "critic") for p in tree[name].values()])
+
+
+def test_a_run_of_four_is_a_run_and_goes_on_alone(four, tmp_path):
+    problem, config = build("problem", "ring2d"), Config(**USUAL)
+    train(problem, replace(config, steps=12), tmp_path / "alone", show=False)
+    assert resume(four / "run", steps=12, show=False).state == "finished"
+    torch.testing.assert_close(
+        parameters(four / "run"), parameters(tmp_path / "alone"), rtol=1e-12, atol=1e-12
+    )
+    rows, others = (
+        read_lines(run / "metrics.jsonl").rows for run in (four / "run", tmp_path / "alone")
+    )
+    assert [r["step"] for r in rows] == [r["step"] for r in others]
+    for row, other in zip(rows, others, strict=True):
+        assert row["penalty"] == pytest.approx(other["penalty"], rel=1e-10, abs=1e-12)
+        assert row["critic_loss"] == pytest.approx(other["critic_loss"], rel=1e-12)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [2, 3])
+def test_every_game_on_any_number_of_processes(tmp_path, count):
+    words = torchrun(count, on_ranks.__file__, str(tmp_path), "all")
+    subprocess.run(words, env=ENV, check=True)
+    found = load_file(tmp_path / "found.safetensors")
+    assert len(found) >= 150
+    for name, config in games(everything=True):
+        torch.testing.assert_close(found[name], moved(config), rtol=1e-11, atol=1e-11, msg=name)
+
+
+# ------------------------------------------------------------ how it ends
+
+
+def endless(folder, count=2):
+    words = "ring2d --steps 1000000 --batch 8 --network mlp:width=8 --device cpu".split()
+    words += ["--checkpoint-every", "20", "--out", str(folder)]
+    return subprocess.Popen(
+        torchrun(count, "-m", "steadygan", "train", *words),
+        env=ENV,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def until(there, seconds=120):
+    for _ in range(10 * seconds):
+        if found := there():
+            return found
+        time.sleep(0.1)
+    raise AssertionError("waited too long")
+
+
+def ranks_of(process):
+    """Return the pids of a launcher's processes."""
+    listed = subprocess.run(
+        ["pgrep", "-P", str(process.pid)], capture_output=True, text=True
+    ).stdout.split()
+    return [int(pid) for pid in listed]
+
+
+def test_a_rank_that_dies_ends_all_with_a_checkpoint(tmp_path):
+    process = endless(tmp_path / "run")
+    try:
+        until(lambda: len(checkpoint.checkpoints(tmp_path / "run")) > 1)
+        os.kill(ranks_of(process)[1], signal.SIGKILL)
+        started = time.monotonic()
+        process.wait(60)
+        assert process.returncode != 0 and time.monotonic() - started < 45
+    finally:
+        os.killpg(process.pid, signal.SIGKILL) if process.poll() is None else None
+    made = checkpoint.load(checkpoint.latest(tmp_path / "run"))["step"]
+    ended = resume(tmp_path / "run", steps=made + 3, show=False)
+    assert ended.state == "finished" and ended.step == made + 3 > 20
+
+
+def test_a_signal_ends_all_at_one_step(tmp_path):
+    process = endless(tmp_path / "run")
+    try:
+        until(lambda: len(checkpoint.checkpoints(tmp_path / "run")) > 1)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: launcher and ranks alike
+        process.wait(60)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL) if process.poll() is None else None
+    status = json.loads((tmp_path / "run" / "status.json").read_text())
+    assert status["state"] == "interrupted"
+    assert checkpoint.load(checkpoint.latest(tmp_path / "run"))["step"] == status["step"]
+
+
+# ------------------------------------------------------------ what is refused
+
+
+@pytest.mark.parametrize(
+    ("more", "why"),
+    [
+        ({"batch": 1}, "no row for each"),
+        ({"objective": "relativistic-average"}, "mean logits of the batch"),
+        ({"regularizer": ("dragan",)}, "deviation of the real batch"),
+        ({"regularizer": ("r1:gamma=auto",)}, "gamma=auto"),
+        ({"dynamics": "consensus"}, "consensus differentiates"),
+        ({"dynamics": "unrolled:steps=1"}, "unrolled differentiates"),
+        ({"penalty_share": 0.5, "regularizer": ("r1",)}, "penalty-share"),
+        ({"network": "mlp:width=8,norm=batch"}, "--batchnorm local"),
+    ],
+)
+def test_what_several_processes_would_train_otherwise_is_refused(more, why):
+    config = Config(**{**USUAL, **more}).resolve(build("problem", "ring2d"))
+    with pytest.raises(SteadyganError, match=why):
+        Single(build("problem", "ring2d"), config, ranks=Ranks(0, 2))
+
+
+def test_local_batch_normalisation_is_taken_where_it_is_asked_for():
+    problem = build("problem", "ring2d")
+    config = Config(**{**USUAL, "network": "mlp:width=8,norm=batch", "batchnorm": "local"})
+    assert Single(problem, config.resolve(problem), ranks=Ranks(0, 2)).ranks.count == 2
+
+
+def test_rows_are_shared_out_whole():
+    for n, count in ((13, 4), (8, 2), (5, 5)):
+        parts = [Ranks(i, count).mine(torch.arange(n)) for i in range(count)]
+        assert torch.cat(parts).tolist() == list(range(n))
+        assert max(map(len, parts)) - min(map(len, parts)) <= 1
