@@ -300,9 +300,11 @@ class Train:
             print(written(self, *self.planned()), end="")
             return 0
         problem, members = self.played()
-        out = self.out or here().told(
-            fresh(Path("runs"), "-".join([self.problem, *self.game.regularizer]))
-        )
+        ranks, out = here(), self.out
+        if out is None and ranks.first:
+            out = fresh(Path("runs"), "-".join([self.problem, *self.game.regularizer]))
+        out = ranks.told(out)
+        assert out is not None
         try:
             if len(members) > 1:
                 compiled = self.computation.compile
