@@ -140,6 +140,7 @@ def test_vectors_are_numbers_and_a_picture(points, tmp_path):
         ("walk POINTS --out a.png", "samples of POINTS are vectors"),
         ("walk RUN --out a.avi", "ends in .png (a strip)"),
         ("walk RUN --out a.png --seeds 0-2 --walks 2", "equally many"),
+        ("walk RUN --out a.gif --fps 60", "more than 50 pictures a second"),
     ],
 )
 def test_what_makes_no_sense_is_refused_with_the_reason(

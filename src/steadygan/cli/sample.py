@@ -212,7 +212,7 @@ class Walk:
         from ..runs.sampling import Sampler
 
         walks = self._checked()
-        check_film(self.out)
+        check_film(self.out, self.fps)
         sampler = Sampler.open(self.path, self.checkpoint, self.member)
         if not sampler.makes_images:
             raise SteadyganError(

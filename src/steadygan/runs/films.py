@@ -15,10 +15,11 @@ from torch import Tensor
 from ..core.errors import SteadyganError, foreign
 from .files import whole
 from .latents import path
-from .samples import image_grid, write_samples
+from .samples import image_grid
 from .sampling import Sampler
 
 STRIP, FILMS = ".png", (".gif", ".webp", ".mp4")
+_GIF = 50  # two hundredths of a second each
 
 
 def walk(
@@ -58,13 +59,14 @@ def write_film(file: Path, pictures: Tensor, fps: float, scale: int = 1) -> None
         SteadyganError: For another ending, for an MP4 without imageio-ffmpeg, and where the file
             cannot be written.
     """
-    check_film(file)
-    pictures = pictures.repeat_interleave(scale, -2).repeat_interleave(scale, -1)
+    check_film(file, fps)
     if file.suffix == STRIP:
-        write_samples(file, pictures.transpose(0, 1).flatten(0, 1), columns=len(pictures))
+        strip = _scaled(image_grid(pictures.transpose(0, 1).flatten(0, 1), len(pictures)), scale)
+        with whole(file) as out:
+            strip.save(out, "png")
         return
     columns = math.ceil(pictures.shape[1] ** 0.5)
-    frames = [image_grid(each, columns).convert("RGB") for each in pictures]
+    frames = [_scaled(image_grid(each, columns).convert("RGB"), scale) for each in pictures]
     if file.suffix == ".mp4":
         _write_mp4(file, frames, fps)
         return
@@ -75,12 +77,22 @@ def write_film(file: Path, pictures: Tensor, fps: float, scale: int = 1) -> None
         )
 
 
-def check_film(file: Path) -> None:
-    """Refuse a file that cannot become a film, before anything is computed."""
+def _scaled(picture: Image.Image, scale: int) -> Image.Image:
+    width, height = picture.size
+    return picture.resize((width * scale, height * scale), Image.Resampling.NEAREST)
+
+
+def check_film(file: Path, fps: float) -> None:
+    """Refuse a film that cannot be made, before anything is computed."""
     if file.suffix not in (STRIP, *FILMS):
         raise SteadyganError(
             f"{file}: a walk is written to a file that ends in {STRIP} (a strip),"
             f" {', '.join(FILMS[:-1])} or {FILMS[-1]} (a film)."
+        )
+    if file.suffix == ".gif" and fps > _GIF:
+        raise SteadyganError(
+            f"--fps {fps:g}: browsers slow a GIF down that has more than {_GIF} pictures a second;"
+            " take a .webp or an .mp4."
         )
     if file.suffix == ".mp4":
         try:
