@@ -1,5 +1,7 @@
-"""Make the pictures of this gallery: ``python docs/gallery/make.py``, a minute and a half on one
-core."""
+"""Make the pictures of this gallery, and their numbers as CSV: ``python docs/gallery/make.py``.
+
+A minute and a half on one core.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +12,7 @@ from matplotlib.figure import Figure
 
 from steadygan import Game, SteadyganError
 from steadygan.analysis.portrait import basin, mesh, portrait, spectrum
+from steadygan.report.numbers import numbers, to_csv
 from steadygan.report.portraits import (
     Panel,
     draw_basin,
@@ -79,18 +82,30 @@ def panels() -> list[Panel]:
     return found
 
 
-def analysis() -> Figure:
-    """Draw eigenvalues, rates against gamma and the learning rate, and basins."""
+def analysis() -> tuple[Figure, list[list[str]]]:
+    """Draw eigenvalues, rates against gamma and the learning rate, and basins; with the numbers."""
+    table = [["panel", "name", "x", "y", "value"]]
+
+    def note(panel: str, name: str, *found: float) -> None:
+        table.append([panel, name, *(f"{x:.5g}" for x in found), *[""] * (3 - len(found))])
+
     figure = Figure(figsize=(10.6, 6.4), dpi=150, layout="constrained")
     axes = [styled(axis) for axis in figure.subplots(2, 3).flat]
     rows = ("GAN", "WGAN", "R1, γ = 0.3", "R1, γ = 1", "JS regularizer, γ = 0.6")
-    draw_spectrum(axes[0], {name: spectrum(METHODS[name], "simultaneous", LR) for name in rows})
+    spectra = {name: spectrum(METHODS[name], "simultaneous", LR) for name in rows}
+    draw_spectrum(axes[0], spectra)
+    for name, eigenvalues in spectra.items():
+        for z in eigenvalues:
+            note("eigenvalues of a step: Re, Im", name, z.real, z.imag)
     gammas = np.geomspace(0.03, 10, 24)
     kinds = ("r1", "js", "r1r2")
     curves = {
         kind: [rate(Game("minimax", f"{kind}:gamma={g}"), "simultaneous", LR) for g in gammas]
         for kind in kinds
     }
+    for kind, curve in curves.items():
+        for gamma, factor in zip(gammas, curve, strict=True):
+            note("spectral radius against gamma", kind, gamma, factor)
     draw_rate(
         axes[1],
         {kind: (gammas, np.array(curve)) for kind, curve in curves.items()},
@@ -106,14 +121,11 @@ def analysis() -> Figure:
         "R1 0.3, simultaneous": (damped, "simultaneous"),
         "R1 0.3, alternating": (damped, "alternating"),
     }
-    draw_rate(
-        axes[2],
-        {
-            name: (lrs, np.array([rate(*method, h) for h in lrs]))
-            for name, method in methods.items()
-        },
-        "learning rate",
-    )
+    rates = {name: np.array([rate(*method, h) for h in lrs]) for name, method in methods.items()}
+    for name, curve in rates.items():
+        for h, factor in zip(lrs, curve, strict=True):
+            note("spectral radius against the learning rate", name, h, factor)
+    draw_rate(axes[2], {name: (lrs, curve) for name, curve in rates.items()}, "learning rate")
     for axis in axes[1:3]:
         axis.set_xscale("log")
         axis.minorticks_off()
@@ -128,15 +140,18 @@ def analysis() -> Figure:
         "Consensus, alternating: locally": (plain, CONSENSUS["alternating, 5 critic steps"]),
     }
     for axis, (title, (game, dynamics)) in zip(axes[3:], basins.items(), strict=True):
-        draw_basin(
-            axis,
-            basin(game, dynamics, starts.view(-1, 2), LR, 200).view(count, count).numpy(),
-            half,
-            title,
-        )
-    return figure
+        distances = basin(game, dynamics, starts.view(-1, 2), LR, 200)
+        for (theta, psi), distance in zip(starts.view(-1, 2).tolist(), distances, strict=True):
+            note("distance after 200 steps, by start", title, theta, psi, float(distance))
+        draw_basin(axis, distances.view(count, count).numpy(), half, title)
+    return figure, table
 
 
 if __name__ == "__main__":
-    print(save_figure(portrait_sheet(panels(), columns=6), HERE / "dirac.png"))
-    print(save_figure(analysis(), HERE / "analysis.png"))
+    drawn = panels()
+    print(save_figure(portrait_sheet(drawn, columns=6), HERE / "dirac.png"))
+    paths = numbers("portraits", {"panels": [vars(panel) for panel in drawn]})
+    (HERE / "dirac.csv").write_text(to_csv(paths))
+    figure, table = analysis()
+    print(save_figure(figure, HERE / "analysis.png"))
+    (HERE / "analysis.csv").write_text(to_csv(table))
