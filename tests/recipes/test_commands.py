@@ -19,6 +19,7 @@ from steadygan.cli.train import Train
 from steadygan.core import SteadyganError, build
 from steadygan.core.registry import KINDS, lookup
 from steadygan.runs.config import Config
+from steadygan.runs.description import _program
 from steadygan.training import grid as members
 
 ROOT = Path(__file__).parent.parent.parent
@@ -131,3 +132,8 @@ def test_a_command_with_what_a_shell_makes_of_braces_is_refused():
     assert words[-1] == "js" and Analyze is COMMANDS["analyze"]
     with pytest.raises(SteadyganError, match="quoted"):
         parse(words)
+
+
+def test_a_run_remembers_its_command_as_one_types_it():
+    assert _program(Path("/usr/bin/steadygan")) == "steadygan"
+    assert _program(Path("/lib/steadygan/__main__.py")) == "steadygan"

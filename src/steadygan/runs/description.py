@@ -205,7 +205,7 @@ def describe(
         "parameters": dict(parameters),
         "environment": environment(base.device),
         "git": commit(),
-        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "command": [_program(Path(sys.argv[0])), *sys.argv[1:]],
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "event": list(problem.event),
         "classes": problem.classes,
@@ -243,3 +243,8 @@ def _suits(value: Any, hint: Any) -> bool:
 
 
 _PLAIN = (str, bool, dict, NoneType)
+
+
+def _program(path: Path) -> str:
+    """Return what a program is called by; ``python -m NAME`` runs a file of the package."""
+    return path.parent.name if path.name == "__main__.py" else path.name

@@ -133,7 +133,7 @@ function drawWarnings() {
   const all = runs.flatMap((run) => (told.get(run.id)?.warnings ?? []).map((warning) => ({ run, ...warning })));
   find("#warnings").hidden = !all.length;
   find("#warnings tbody").replaceChildren(...all.map(({ run, step, kind, message, advice }) => h("tr", { class: "warned" },
-    h("td", {}, h("span", { class: `chip ${colour(run)}` }, run.name)), h("td", { class: "value" }, whole(step)), h("td", { class: "code" }, kind),
+    h("td", {}, h("span", { class: `chip ${colour(run)}` }, run.name)), h("td", { class: "value", "data-head": "step" }, whole(step)), h("td", { class: "code" }, kind),
     h("td", {}, message, advice ? h("p", { class: "quiet" }, `Try: ${advice}.`) : null))));
 }
 
