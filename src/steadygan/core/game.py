@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 from typing import Any
 
 import torch
@@ -256,7 +257,7 @@ class Game:
         )
         seen = penalized or scores
         penalties = [self._penalty(i, seen, at) for i in range(len(self.regularizers))]
-        penalty = torch.stack(penalties).sum() if penalties else torch.zeros_like(loss)
+        penalty = reduce(torch.add, penalties) if penalties else torch.zeros_like(loss)
         outputs = scores["fake"].outputs
         how = self.outputs.how([t.shape[1] for t in outputs]) if outputs and self.where else ""
         return CriticTerms(loss + penalty if penalties else loss, loss, penalty, scores, how)

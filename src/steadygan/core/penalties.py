@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import InitVar, dataclass
+from functools import reduce
 from typing import ClassVar
 
 import torch
@@ -196,10 +197,12 @@ class GradientPenalty(Regularizer):
             assert here.gradient is not None
             size = self._size(here.gradient)
             # A penalty on a share of the batch looks at its first rows.
-            logits = here.logits[: len(size)]
+            logits = here.logits
+            if len(size) < len(logits):
+                logits = logits[: len(size)]
             weight = None if here.weighted else self.weight(point, logits)
             terms.append((size if weight is None else weight * size).mean())
-        return torch.stack(terms).sum()
+        return reduce(torch.add, terms)
 
     def _size(self, gradient: Tensor) -> Tensor:
         if self.target == 0:
