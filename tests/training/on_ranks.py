@@ -11,7 +11,6 @@ import torch
 from safetensors.torch import save_file
 
 from steadygan import SteadyganError, build
-from steadygan.core.couples import couples_in
 from steadygan.core.registry import names
 from steadygan.training import Config, train
 from steadygan.training.ranks import Ranks, here
@@ -28,12 +27,22 @@ USUAL = {
     "evaluate_every": 3,
     "checkpoint_every": 3,
 }
-PENALTIES = ["js:gamma=2", "r1:gamma=3", "r2", "r1r2", "gp0", "wgan-gp", "wgan-lp"]
+PENALTIES = [
+    "js:gamma=2",
+    "r1:gamma=3",
+    "r2",
+    "r1r2",
+    "gp0",
+    "wgan-gp",
+    "wgan-lp",
+    "dragan",
+    "lecam",
+]
 DYNAMICS = ["simultaneous", "alternating:critic_steps=2", "extragradient", "optimistic"]
 
 
 def games(everything=False):
-    """Yield names and configurations of games that do not couple samples."""
+    """Yield names and configurations of games, those that look at means of the batch as well."""
     objectives = [o for o in names("objective") if o != "f-gan"]
     objectives += ["f-gan:divergence=kl", "f-gan:divergence=pearson"]
     chosen = list(itertools.product(objectives, ["none", *PENALTIES], DYNAMICS))
@@ -54,8 +63,7 @@ def games(everything=False):
             ).resolve(build("problem", "ring2d"))
         except SteadyganError:
             continue  # no game: a penalty of a certain divergence
-        if not couples_in(config.game()):
-            yield f"{objective} {penalty} {dynamics}", config
+        yield f"{objective} {penalty} {dynamics}", config
 
 
 def moved(config, ranks=Ranks()):

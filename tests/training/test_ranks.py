@@ -42,7 +42,9 @@ def four(tmp_path_factory):
 
 def test_four_processes_give_what_one_gives(four):
     found = load_file(four / "found.safetensors")
-    assert len(found) >= 15
+    assert len(found) > 17 and {"relativistic-average none alternating:critic_steps=2"} <= set(
+        found
+    )
     for name, config in games():
         alone = moved(config)
         torch.testing.assert_close(found[name], alone, rtol=1e-12, atol=1e-12, msg=name)
@@ -149,8 +151,6 @@ def test_a_signal_ends_all_at_one_step(tmp_path):
     ("more", "why"),
     [
         ({"batch": 1}, "no row for each"),
-        ({"objective": "relativistic-average"}, "mean logits of the batch"),
-        ({"regularizer": ("dragan",)}, "deviation of the real batch"),
         ({"regularizer": ("r1:gamma=auto",)}, "gamma=auto"),
         ({"dynamics": "consensus"}, "consensus differentiates"),
         ({"dynamics": "unrolled:steps=1"}, "unrolled differentiates"),

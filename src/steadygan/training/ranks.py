@@ -104,9 +104,9 @@ class Ranks:
         why = ""
         if (config.batch or 1) < self.count:
             why = f"a batch of {config.batch} has no row for each of {self.count} processes"
-        elif couples := couples_in(game):
-            part, declared = next(iter(couples.items()))
-            why = f"{part} looks at the {declared.what}, of which each process has a part"
+        elif batch := {p: c for p, c in couples_in(game).items() if c.by == "batch"}:
+            part, declared = next(iter(batch.items()))
+            why = f"{part} couples samples, by {declared.what}"
         elif any(isinstance(gamma, Auto) for gamma in game.strengths().values()):
             why = "gamma=auto looks at the whole batch: give gamma a number"
         elif dynamics.joint:

@@ -74,7 +74,7 @@ class Single(Trained):
             self.generator,
             self.critic,
             self._draw,
-            Context(rng=noise),
+            Context(rng=noise, ranks=ranks.count > 1),
             optimizers={
                 "generator": self._optimizer(config.optimizer, self.generator),
                 "critic": self._optimizer(config.critic_optimizer, self.critic),
