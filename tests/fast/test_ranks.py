@@ -242,12 +242,14 @@ def outcomes(rank, store, port, send=None):
         "MASTER_PORT": port,
     }
     choice.WORTH = 0
+    if send is not None:
+        send.send("ready")
     found = {}
     for name, check in CHECKS.items():
         # A process that fails leaves the other waiting, for a new group that never comes to be.
         method = f"file://{store}-{name}"
         dist.init_process_group(
-            "gloo", init_method=method, rank=rank, world_size=2, timeout=timedelta(seconds=60)
+            "gloo", init_method=method, rank=rank, world_size=2, timeout=timedelta(seconds=120)
         )
         try:
             check(rank)
@@ -270,10 +272,12 @@ def both(tmp_path_factory):
     here, there = context.Pipe()
     other = context.Process(target=outcomes, args=(1, store, port, there), daemon=True)
     other.start()
+    # To import torch may take a busy machine longer than a group may wait.
+    assert here.poll(300) and here.recv() == "ready"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "environ", os.environ.copy())
         found = outcomes(0, store, port)
-    assert here.poll(60), "the other process is gone"
+    assert here.poll(120), "the other process is gone"
     other_found = here.recv()
     other.join()
     return {name: found[name] + other_found[name] for name in CHECKS}

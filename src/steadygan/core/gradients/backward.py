@@ -125,7 +125,7 @@ def critic_backward(
     parameters = _trainable(critic) if isinstance(critic, nn.Module) else None
     group = group_of(reduce or False)
     if group is not None:
-        _averages(game, critic, real, fake, path)
+        _averages(game, critic, real, fake)
         at = replace(at, ranks=group)
     if isinstance(scale, GradScaler):
         scale = scale.scale(torch.ones((), device=real.device))
@@ -218,6 +218,11 @@ def _found(
         )
     parts = parts_of(game, points, share)
     if path == "compiled":
+        if at.ranks is not False and (couples := couples_in(game)):
+            raise SteadyganError(
+                f"{next(iter(couples))} looks at what processes exchange, and compiled code cannot:"
+                " leave path out."
+            )
         if decision.path == "differences":
             raise _not_exact(path, decision.why)
         if not isinstance(critic, nn.Module) or parameters is None:
@@ -266,7 +271,7 @@ def _followed(
             remember(game, critic, points, decision)
 
 
-def _averages(game: Game, critic: Critic, real: Tensor, fake: Tensor, path: str) -> None:
+def _averages(game: Game, critic: Critic, real: Tensor, fake: Tensor) -> None:
     """Raise where the mean of the processes' gradients is not that of the whole batch."""
     if not isinstance(critic, nn.Module):
         raise SteadyganError(
@@ -297,11 +302,6 @@ def _averages(game: Game, critic: Critic, real: Tensor, fake: Tensor, path: str)
             raise SteadyganError(
                 f"{part} looks at the {couples.what}, and each process has a part of it only: the"
                 " mean of their gradients is that of another game."
-            )
-        if path == "compiled":
-            raise SteadyganError(
-                f"{part} looks at the {couples.what}, for which processes exchange what compiled"
-                " code cannot: leave path out."
             )
 
 
