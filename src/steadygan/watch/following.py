@@ -88,7 +88,7 @@ class Followed:
         Returns:
             Whether there is more to read at once.
         """
-        if not is_run(self.folder):
+        if not there(self.folder):
             return False
         marks = {name: _mark(self.folder / name) for name in _LOOKED_AT}
         if marks == self._marks:
@@ -201,8 +201,8 @@ class Followed:
 
     def _state(self) -> dict[str, Any]:
         status = {} if self.run is None else self.run.status
-        state, there = status.get("state"), is_run(self.folder)
-        if not there:
+        state, found = status.get("state"), there(self.folder)
+        if not found:
             state = "waiting" if self.run is None else "gone"
         elif state == "running" and left(self.folder):
             state = "killed"
@@ -242,6 +242,14 @@ class Followed:
             if name.startswith(METRIC) and line in self.lines[:_TOLD] and len(curve):
                 found.setdefault(name.removeprefix(METRIC), []).append(number(curve.last))
         return {name: " · ".join(values) for name, values in found.items()}
+
+
+def there(folder: Path) -> bool:
+    """Return whether there is a run in a folder, as far as one may look."""
+    try:
+        return is_run(folder)
+    except OSError:
+        return False
 
 
 def _float(value: Any) -> float:

@@ -12,10 +12,10 @@ from typing import Any
 
 from ..report.figures import PANELS, colours
 from ..report.page import differing, shared, words
-from ..runs.format import LOGGED, is_run
+from ..runs.format import LOGGED
 from ..runs.table import runs_below
 from .curves import BUCKETS
-from .following import EVALUATED, METRIC, Followed
+from .following import EVALUATED, METRIC, Followed, there
 from .pictures import Pictures
 
 _AGAIN, _SEARCH = 0.4, 5.0  # seconds between two looks at the runs, and at what runs there are
@@ -82,7 +82,7 @@ class Hub:
 
     def _search(self) -> None:
         for place in self.places:
-            below = [] if is_run(place) else sorted(runs_below(place), key=_natural)
+            below = [] if there(place) else sorted(runs_below(place), key=_natural)
             for folder in below or [place]:
                 if folder not in self._ids:
                     name = _name(folder, place, len(self.places) > 1)
