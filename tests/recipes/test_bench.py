@@ -18,8 +18,9 @@ WHAT = [
     "ResNet, whole iteration with JS: textbook / ours",
     "lazy penalty k=4",
     "MLP, batch 512, JS: textbook / ours",
-    "compiled / one by one",
-    "eager / one by one",
+    "compiled / the textbook's one by one",
+    "eager / our own one by one",
+    "Fréchet distance with its interval",
     "Dirac simulation",
     "auto / separate",
 ]
