@@ -25,12 +25,12 @@ def targets(results: Results) -> str:
         counted = "" if row["counted"] is None else f"{row['counted']:.3f}"
         verdict = {True: "yes", False: "**no**", None: f"not measured: {row['why']}"}[row["holds"]]
         rows.append([row["what"], row["target"], counted, _spread(row["measured"]), verdict])
-    return _table(["what", "target", "by operations", "measured [quartiles]", "holds?"], rows)
+    return table(["what", "target", "by operations", "measured [quartiles]", "holds?"], rows)
 
 
 def beside(results: Results) -> str:
     """Return the ratios without a target."""
-    return _table(
+    return table(
         ["what", "measured [quartiles]"],
         [[row["what"], _spread(row["measured"])] for row in results["beside"]],
     )
@@ -51,7 +51,7 @@ def operations(results: Results) -> str:
                 share,
             ]
         )
-    return _table(
+    return table(
         ["whole iteration", "counted", "counted, ms", "measured, ms", "measured / counted"], rows
     )
 
@@ -69,7 +69,7 @@ def allocator(results: Results) -> str:
                     f"{found['page_faults']:,.0f}",
                 ]
             )
-    return _table(["job", "allocator", "CPU ms", "page faults"], rows)
+    return table(["job", "allocator", "CPU ms", "page faults"], rows)
 
 
 def times(results: Results) -> str:
@@ -87,7 +87,7 @@ def times(results: Results) -> str:
                 memory,
             ]
         )
-    return _table(["job", "CPU", "quartiles", "wall", "peak memory, MB"], rows)
+    return table(["job", "CPU", "quartiles", "wall", "peak memory, MB"], rows)
 
 
 def environment(results: Results) -> str:
@@ -211,7 +211,8 @@ def _bars(axes: Any, bars: list[tuple[str, float, str]], title: str, size: int =
     axes.margins(x=0.12)
 
 
-def _table(head: list[str], rows: list[list[str]]) -> str:
+def table(head: list[str], rows: list[list[str]]) -> str:
+    """Return a table in Markdown."""
     return "\n".join(f"| {' | '.join(row)} |" for row in [head, ["---"] * len(head), *rows])
 
 
