@@ -17,7 +17,8 @@ from steadygan import SteadyganError, build
 from steadygan.problems import Images
 from steadygan.problems.toys import Mixture3D
 from steadygan.runs import checkpoint
-from steadygan.runs.models import Average, load_generator, load_sampler
+from steadygan.runs.averages import Average, Decay
+from steadygan.runs.models import load_generator, load_sampler
 from steadygan.training import Config, Watcher, resume, train
 from steadygan.training.single import Single
 
@@ -341,7 +342,7 @@ def test_the_look_at_the_gradient_leaves_no_trace(tmp_path):
 
 def test_the_average_follows_its_formula_and_copies_whole_numbers():
     module = nn.BatchNorm1d(2)
-    average = Average(module, 0.9)
+    average = Average(module, Decay(0.9))
     with torch.no_grad():
         module.weight.fill_(3.0)
         module.running_mean.fill_(-1.0)

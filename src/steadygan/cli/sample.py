@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ..runs.sampling import Sampler
 
 _CHECKPOINT = arg("best|last|STEP|FILE", "of a run; best: by the first of train --metrics", "last")
+_EMA = arg("sigma=S", "another average, of a run of train --ema power", "the one kept")
 _MEMBER = whole("K", "which of many GANs that were trained at once, counted from 0")
 
 
@@ -39,6 +40,7 @@ class Sample:
       steadygan sample runs/mixture3d-js --n 5120 --out samples.npz
       steadygan sample runs/mixture3d-js --out points.png
       steadygan sample runs/many --member 3 --out third.csv
+      steadygan sample runs/photos --ema sigma=0.15 --out smooth.png
     """
 
     path: Trained
@@ -53,6 +55,7 @@ class Sample:
     truncation: Annotated[float, arg("PSI", "how far latents are from their mean, 0 to 1")] = 1.0
     checkpoint: Annotated[Path | None, _CHECKPOINT] = None
     member: Annotated[int | None, _MEMBER] = None
+    ema: Annotated[str | None, _EMA] = None
     out: Annotated[
         Path | None,
         arg("FILE", "ends in .png, .jpg, .npz or, of vectors, .csv", "in the run folder"),
@@ -74,7 +77,7 @@ class Sample:
         from ..runs.sampling import Sampler
 
         seeds = self._checked()
-        sampler = Sampler.open(self.path, self.checkpoint, self.member)
+        sampler = Sampler.open(self.path, self.checkpoint, self.member, _sigma(self.ema))
         _say_which(sampler, self.checkpoint)
         self._check_format(sampler)
         z = sampler.draw(self.n, self.seed) if seeds is None else sampler.of_seeds(seeds)
@@ -204,6 +207,7 @@ class Walk:
     scale: Annotated[int, arg("N", "each pixel as N x N")] = 1
     checkpoint: Annotated[Path | None, _CHECKPOINT] = None
     member: Annotated[int | None, _MEMBER] = None
+    ema: Annotated[str | None, _EMA] = None
     modules: Modules = ()
 
     def run(self) -> int:
@@ -213,7 +217,7 @@ class Walk:
 
         walks = self._checked()
         check_film(self.out, self.fps)
-        sampler = Sampler.open(self.path, self.checkpoint, self.member)
+        sampler = Sampler.open(self.path, self.checkpoint, self.member, _sigma(self.ema))
         if not sampler.makes_images:
             raise SteadyganError(
                 f"walk shows pictures, and samples of {self.path} are vectors of shape"
@@ -277,6 +281,21 @@ def _say_which(sampler: Sampler, checkpoint: Path | None) -> None:
     if str(checkpoint) == "best":
         metrics = str(sampler.about.config.metrics).partition(",")[0].strip()
         say(f"steadygan: the best by {metrics} is step {sampler.step:,}", stderr=True)
+
+
+def _sigma(ema: str | None) -> float | None:
+    if ema is None:
+        return None
+    name, _, text = ema.partition("=")
+    try:
+        if name == "sigma":
+            return float(text)
+    except ValueError:
+        pass
+    raise SteadyganError(
+        f"--ema is the width of an average's weights relative to the steps made, such as"
+        f" sigma=0.15, not {ema!r}."
+    )
 
 
 def _file_name(text: str) -> str:

@@ -112,12 +112,12 @@ class Players:
         arg("normal|uniform", "of the generator's input; uniform is on [-1, 1]", OWN),
     ] = None
     ema: Annotated[
-        float | None,
+        str | None,
         arg(
-            "DECAY",
-            "of the moving average of the generator that is sampled; 0 for none",
+            "DECAY|SPEC",
+            "of the moving average of the generator that is sampled; 0 for none; see 'steadygan"
+            " list ema'",
             OWN,
-            constructor=float,
         ),
     ] = None
 
@@ -268,6 +268,7 @@ class Train:
             return None
         recipe = lookup("problem", problem).recipe  # type: ignore[attr-defined]
         usual = {f.name: getattr(recipe, f.name) for f in fields(recipe)}
+        usual["ema"] = f"{usual['ema']:g}"
 
         def taken(cls: type[Any]) -> dict[str, Any]:
             return {f.name: usual[f.name] for f in fields(cls) if f.name in usual}

@@ -43,6 +43,7 @@ KINDS: dict[str, tuple[str, ...]] = {
     "problem": ("problems.toys", "problems.images"),
     "network": ("problems.networks",),
     "optimizer": ("runs.optimizers",),
+    "ema": ("runs.averages",),
     "features": ("evaluation.features", "evaluation.extractors"),
     "metric": ("evaluation.metrics",),
     "tracker": ("training.trackers",),

@@ -17,6 +17,7 @@ from ..core.game import Game
 from ..core.gradients import GradientPath
 from ..core.registry import build, lookup, spec
 from ..problems.problem import Problem
+from .averages import Decay, canonical
 from .monitor import KINDS
 
 VARIED = ("regularizer", "smoothing", "optimizer", "critic_optimizer", "seed")
@@ -30,8 +31,9 @@ class Config:
 
     Attributes in steps: ``steps`` (critic and generator each as often as the dynamics says),
     ``log_every``, ``evaluate_every``, ``checkpoint_every`` (0: a tenth of the steps). ``ema`` is
-    the decay of the generator's moving average, 0 for none. ``gradient_path`` is how the critic's
-    gradient is computed (core/gradients.py); gradient penalties are taken in every
+    the decay of the generator's moving average, 0 for none, or a spec (averages.py).
+    ``gradient_path`` is how the critic's gradient is computed (core/gradients.py); gradient
+    penalties are taken in every
     ``penalty_every``-th critic update, where they count as often, on ``penalty_share`` of the
     batch. ``regularize_generator`` takes them into the generator's loss too (``Game``), on the
     whole batch. ``metrics`` are taken at each evaluation of ``metrics_samples`` samples against
@@ -54,7 +56,7 @@ class Config:
     batch: int | None = None
     latent: int | None = None
     latent_distribution: Literal["normal", "uniform"] | None = None
-    ema: float | None = None
+    ema: float | str | None = None
     gradient_path: GradientPath = "auto"
     penalty_every: int = 1
     penalty_share: float = 1.0
@@ -101,6 +103,7 @@ class Config:
         given["track"] = tuple(dict.fromkeys(spec(build("tracker", t)) for t in given["track"]))
         for name in filter(None, (name.strip() for name in given["metrics"].split(","))):
             build("metric", name)  # an unknown one is refused now
+        given["ema"] = canonical(given["ema"])
         _check(given)
         if given["augment"] and len(problem.event) != 3:
             raise SteadyganError("augment changes images: leave it out, this problem has none.")
@@ -170,10 +173,8 @@ def _check(given: Mapping[str, Any]) -> None:
             "keep_checkpoints must be at least 1, so that a run can be resumed, not"
             f" {given['keep_checkpoints']}."
         )
-    if not 0 <= given["ema"] < 1:
-        raise SteadyganError(
-            f"ema is the decay of a moving average, in [0, 1), not {given['ema']:g}."
-        )
+    if isinstance(given["ema"], float):
+        Decay(given["ema"])
     if given["latent_distribution"] not in ("normal", "uniform"):
         raise unknown(
             "latent distribution", str(given["latent_distribution"]), ("normal", "uniform")

@@ -15,6 +15,7 @@ from ..core.errors import SteadyganError
 from . import checkpoint, files
 from .description import Description
 from .format import (
+    AVERAGES,
     BEST,
     CHECKPOINTS,
     CONFIG,
@@ -125,7 +126,11 @@ class RunFolder:
         self._tidy()
         for name in (METRICS, WARNINGS):
             files.keep_lines(self.path / name, lambda row: _not_after(row, step))
-        for place, endings in {SAMPLES: (".png", ".npz"), CHECKPOINTS: (".safetensors",)}.items():
+        for place, endings in {
+            SAMPLES: (".png", ".npz"),
+            CHECKPOINTS: (".safetensors",),
+            AVERAGES: (".safetensors",),
+        }.items():
             for at, path in by_step(self.path / place, *endings).items():
                 if at > step:
                     files.remove(path)
@@ -138,6 +143,8 @@ class RunFolder:
         for folder in (self.path, self.path / SAMPLES, self.path / CHECKPOINTS):
             files.make_folder(folder)
             files.sweep(folder)
+        if (self.path / AVERAGES).is_dir():
+            files.sweep(self.path / AVERAGES)
 
     def samples(self, step: int | None, x: Tensor) -> None:
         """Write the samples of a step, or real ones without.
@@ -162,6 +169,11 @@ class RunFolder:
             files.remove(old)
         return path
 
+    def save_average(self, step: int, snapshot: checkpoint.Tree) -> None:
+        """Keep a snapshot of averages beside those that are there."""
+        files.make_folder(self.path / AVERAGES)
+        checkpoint.save(self.path / AVERAGES / f"{step_name(step)}.safetensors", snapshot)
+
     def save_best(self, tree: checkpoint.Tree, members: Sequence[int] | None = None) -> None:
         """Keep the checkpoint that measured best, beside the newest ones.
 
@@ -183,7 +195,7 @@ def is_fleet(run: Path | str) -> bool:
 
 def _precious(path: Path) -> bool:
     """Return whether something in a folder is more than the start of a run that was killed."""
-    if path.name in (SAMPLES, CHECKPOINTS) and path.is_dir():
+    if path.name in (SAMPLES, CHECKPOINTS, AVERAGES) and path.is_dir():
         return any(path.iterdir())
     return path.name != LOCK and not path.name.endswith(files.PARTIAL)
 

@@ -8,6 +8,7 @@
                      where they have any ``intervals``: by name the low and the high end
     warnings.jsonl   a line for each trouble that was named: step, kind, message
     samples/         real, step-N: a PNG grid of images, an NPZ of vectors          (samples.py)
+    averages/        step-N: of --ema power                                      (profiles.py)
     checkpoints/     step-N and the best one: safetensors                        (checkpoint.py)
     trackers.json    which runs of trackers go on with this one, with --track
     tensorboard/, wandb/    theirs; of many GANs tensorboard-member-K/
@@ -22,12 +23,12 @@ from pathlib import Path
 
 CONFIG, STATUS = "config.json", "status.json"
 METRICS, WARNINGS = "metrics.jsonl", "warnings.jsonl"
-SAMPLES, CHECKPOINTS = "samples", "checkpoints"
+SAMPLES, CHECKPOINTS, AVERAGES = "samples", "checkpoints", "averages"
 EVALUATION, CROSSTEST, REPORT = "evaluation.json", "crosstest.json", "report.html"
 LOCK, TRACKERS = ".lock", "trackers.json"
 REAL, BEST = "real", f"{CHECKPOINTS}/best.safetensors"
 
-TRAINED = (CONFIG, STATUS, METRICS, WARNINGS, SAMPLES, CHECKPOINTS, LOCK)
+TRAINED = (CONFIG, STATUS, METRICS, WARNINGS, SAMPLES, CHECKPOINTS, AVERAGES, LOCK)
 """What training alone makes; whatever else lies there is somebody's."""
 
 LOGGED = (

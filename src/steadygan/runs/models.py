@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +19,7 @@ from .config import Config, stream_seed
 from .description import Description
 from .folder import RunFolder
 from .latents import LATENTS, Latent
+from .profiles import reconstructed
 
 
 def build_networks(
@@ -100,36 +100,13 @@ def generate(
     return torch.cat(parts)
 
 
-class Average:
-    """Moving average of a module's parameters and buffers.
-
-    a <- d a + (1 - d) m with d = min(decay, (1 + t)/(10 + t)).
-    """
-
-    def __init__(self, module: nn.Module, decay: float) -> None:
-        self.module = copy.deepcopy(module).requires_grad_(False)
-        self._decay = decay
-
-    @torch.no_grad()
-    def update(self, module: nn.Module, step: int) -> None:
-        """Move towards a module after its step number ``step``; integer buffers are copied."""
-        # The young average follows quickly, so that it does not drag its random start along.
-        weight = 1 - min(self._decay, (1 + step) / (10 + step))
-        for mine, theirs in zip(
-            self.module.state_dict().values(), module.state_dict().values(), strict=True
-        ):
-            if mine.is_floating_point():
-                mine.lerp_(theirs, weight)
-            else:
-                mine.copy_(theirs)
-
-
 def load_generator(
     run: Path | str,
     path: Path | str | None = None,
     *,
     member: int | None = None,
     averaged: bool = True,
+    sigma: float | None = None,
 ) -> nn.Module:
     """Return a trained generator, called as G(z) or, with classes, as G(z, y); the moving average.
 
@@ -144,11 +121,13 @@ def load_generator(
         path: A checkpoint of a run: ``best``, ``last``, a step, or a file; by default the newest.
         member: Which of many GANs that were trained at once, counted from 0.
         averaged: Take the moving average of the generator where one is kept.
+        sigma: Take the average of this profile instead, which need not have been kept: of a run
+            with ``ema=power`` (``steadygan list ema``), relative to the steps made.
 
     Raises:
         SteadyganError: For a folder or a file that is none of steadygan's.
     """
-    loaded = load(run, path, member, averaged)
+    loaded = load(run, path, member, averaged, sigma)
     generator = loaded.generator.eval()
     vars(generator).update(latent=loaded.config.latent, classes=loaded.classes)
     return generator
@@ -160,13 +139,14 @@ def load_sampler(
     *,
     member: int | None = None,
     averaged: bool = True,
+    sigma: float | None = None,
 ) -> tuple[Callable[[int, int], Tensor], int]:
     """Return a run's generator as ``sample(n, seed) -> (n, *event)``, and its step.
 
     Latents are drawn as the run draws them, labels run through the classes. Arguments and errors
     are those of ``load_generator``.
     """
-    loaded = load(run, path, member, averaged)
+    loaded = load(run, path, member, averaged, sigma)
 
     def sample(n: int, seed: int) -> Tensor:
         z = latents(loaded.config, n, torch.Generator().manual_seed(stream_seed(seed, "sample")))
@@ -253,6 +233,7 @@ def load(
     path: Path | str | None = None,
     member: int | None = None,
     averaged: bool = True,
+    sigma: float | None = None,
 ) -> Loaded:
     """Return both networks of a run, of an exported folder or of the Hub's.
 
@@ -260,9 +241,9 @@ def load(
     """
     folder = exported.locate(run, averaged)
     if exported.is_exported(folder):
-        if path is not None or member is not None:
+        if path is not None or member is not None or sigma is not None:
             raise SteadyganError(
-                f"{run} holds one exported GAN: it has no other checkpoints and no members."
+                f"{run} holds one exported GAN: it has no other checkpoints, averages and members."
             )
         about, file = exported.describe(folder), None
         tree = exported.read(folder, averaged)
@@ -275,6 +256,8 @@ def load(
             )
         file = checkpoint.named(folder, path)
         tree = checkpoint.load(file)
+        if sigma is not None:
+            tree["ema"] = reconstructed(folder, sigma, tree["step"])
     config = about.config if member is None else about.config_of(member)
     networks = build_networks(config, about.event, about.classes)
     with checkpoint.fitting(file or folder, config.network):

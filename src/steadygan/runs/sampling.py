@@ -33,10 +33,14 @@ class Sampler(NamedTuple):
 
     @classmethod
     def open(
-        cls, run: Path | str, checkpoint: Path | str | None = None, member: int | None = None
+        cls,
+        run: Path | str,
+        checkpoint: Path | str | None = None,
+        member: int | None = None,
+        sigma: float | None = None,
     ) -> Sampler:
         """Return that of a place; arguments and errors are those of ``load_generator``."""
-        loaded = load(run, checkpoint, member)
+        loaded = load(run, checkpoint, member, sigma=sigma)
         return cls(loaded.generator.eval(), latent(loaded.config), loaded.about, loaded.step)
 
     @property

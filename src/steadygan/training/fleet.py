@@ -19,9 +19,10 @@ from ..core.registry import build
 from ..core.scores import squared_norm
 from ..problems.problem import Problem
 from ..runs import checkpoint
+from ..runs.averages import Average
 from ..runs.config import Config
 from ..runs.members import alike
-from ..runs.models import Average, build_networks
+from ..runs.models import build_networks
 from ..runs.optimizers import quick
 from .decision import settle
 from .trained import Trained
@@ -69,7 +70,7 @@ class Fleet(Trained):
         closed = alone.path == "chain" and (decision is None or decision.path == "chain")
         self.decision = alone if closed else Decision("separate", "by vmap over all critics")
         generator, critic = (stack(each).to(self.device) for each in zip(*networks, strict=True))
-        self.average = Average(generator, self.config.ema) if self.config.ema else None
+        self.average = Average.of(generator, self.config)
         optimizers: dict[Name, list[Any]] = {
             "generator": [build("optimizer", m.optimizer) for m in self.members],
             "critic": [build("optimizer", m.critic_optimizer) for m in self.members],

@@ -19,9 +19,10 @@ from ..core.registry import build
 from ..core.scores import Scores, score, squared_norm
 from ..problems.problem import Problem
 from ..runs import checkpoint
+from ..runs.averages import Average
 from ..runs.config import Config, stream_seed
 from ..runs.folder import RunFolder
-from ..runs.models import Average, build_networks, generate
+from ..runs.models import build_networks, generate
 from ..runs.optimizers import quick
 from .decision import settle
 from .ranks import RankDraws, RankPlayers, Ranks
@@ -64,7 +65,7 @@ class Single(Trained):
             # The layout in which convolutions are fastest; values and files are the same.
             for network in (self.generator, self.critic):
                 network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.average = Average(self.generator, config.ema) if config.ema else None
+        self.average = Average.of(self.generator, config)
         torch.manual_seed(stream_seed(config.seed, "global"))
         noise: torch.Generator | RankDraws = self.noises[0]
         if ranks.count > 1:
@@ -113,7 +114,7 @@ class Single(Trained):
                     " --network, samples of the same shape and as many classes."
                 ) from error
         if self.average:
-            self.average.module.load_state_dict(self.generator.state_dict())
+            self.average.begin(self.generator)
         return {"run": str(run.resolve()), "step": tree["step"]}
 
     def fallen(self, logged: bool) -> dict[int, str]:

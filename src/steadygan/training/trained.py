@@ -17,8 +17,9 @@ from ..core.players import PLAYERS, Batch, Name, OptimizerPlayers
 from ..core.registry import build
 from ..problems.problem import Problem
 from ..runs import checkpoint
+from ..runs.averages import Average
 from ..runs.config import Config, stream_seed
-from ..runs.models import Average, labels, latents
+from ..runs.models import labels, latents
 from ..runs.monitor import DEAD, NON_FINITE, STANDSTILL
 from .ranks import Ranks
 from .watchers import State
@@ -259,6 +260,7 @@ class Trained(ABC):
             "updates": players.updates,
             "penalty": players.penalty,
             "stopped": {str(i): list(ending) for i, ending in self.stopped.items()},
+            **({"averages": more} if self.average and (more := self.average.more()) else {}),
             **self._streams(),
         }
 
@@ -269,7 +271,7 @@ class Trained(ABC):
         players.generator.load_state_dict(tree["generator"])
         players.critic.load_state_dict(tree["critic"])
         if self.average:
-            self.average.module.load_state_dict(tree["ema"])
+            self.average.restore(tree)
         for name in PLAYERS:
             checkpoint.restore_optimizer(players.optimizers[name], tree["optimizer"][name])
         memory = {key: value.to(device) for key, value in tree["memory"].items()}

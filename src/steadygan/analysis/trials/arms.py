@@ -18,7 +18,7 @@ from ...core.players import PLAYERS, Batch, Name, OptimizerPlayers
 from ...core.players.stacked import FleetPlayers, stack
 from ...core.registry import build
 from ...problems.measures import sliced_wasserstein
-from ...runs.models import Average
+from ...runs.averages import Average, Decay
 from ..gan import Gan
 from .change import Change
 
@@ -95,7 +95,7 @@ class Group:
         self._dynamics: Dynamics = build("dynamics", self._gan.dynamics)
         self.players = self._many() if len(members) > 1 else self._one()
         decay = first.change.settings.get("ema")
-        self._average = Average(self.players.generator, float(decay)) if decay else None
+        self._average = Average(self.players.generator, Decay(float(decay))) if decay else None
         self._step = 0
         self.lost, self.seconds = False, 0.0
 

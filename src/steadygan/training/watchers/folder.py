@@ -52,6 +52,10 @@ class FolderWatcher(Watcher):
     def saved(self, training: Training) -> None:
         """Write a checkpoint."""
         keep = training.config.keep_checkpoints
+        average = training.trained.average
+        # Before the checkpoint, which vouches for it.
+        if average is not None and (snapshot := average.snapshot(training.step)) is not None:
+            self._folder.save_average(training.step, snapshot)
         self._folder.save_checkpoint(training.step, training.tree(), keep)
 
     def ended(self, training: Training, ending: Ending) -> None:
