@@ -128,7 +128,7 @@ def _product(t: float, a: float, u: float, b: float) -> float:
     """Return the inner product of the profiles of exponents a at t and b at u."""
     first, power = min(t, u), a + b + 1
     # m^(a+b+1) / (t^(a+1) u^(b+1)), in ratios that do not overflow.
-    ratio = (first / t) ** (a + 1) * (first / u) ** (b + 1) / first
+    ratio: float = (first / t) ** (a + 1) * (first / u) ** (b + 1) / first
     return (a + 1) * (b + 1) / power * ratio
 
 
