@@ -40,7 +40,7 @@ from .table import Table
 from .theory import Analyze, ConvertGamma, Diagnose, List
 from .train import Train
 from .watch import Watch
-from .written import Validate, read
+from .written import Validate, begun
 
 COMMANDS: dict[str, type[Command]] = {
     "train": Train,
@@ -177,8 +177,8 @@ def _run(argv: Sequence[str]) -> int:
     _import_torch()
     for module in getattr(command, "modules", ()):
         import_module(module)
-    if isinstance(command, Train) and command.config_file is not None:
-        command = parse(argv, read(command.config_file, argv[1:]))
+    if isinstance(command, Train) and (command.config_file or command.preset):
+        command = parse(argv, begun(command, argv[1:]))
     with _plain_warnings():
         return command.run()
 

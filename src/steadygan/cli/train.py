@@ -210,7 +210,7 @@ class Train:
     --critic-optimizer that span a grid of strengths and learning rates; small GANs so take a third
     of the time that they take one by one. 'steadygan train PROBLEM --help' shows the problem's own
     defaults. --config takes all of this from a YAML file whose keys are the options, or from a run
-    folder; options beside it override it.
+    folder; options beside it override it. --preset begins with the settings of a published recipe.
 
     Examples:
       steadygan train mixture3d --objective minimax --regularizer js:gamma=0.1 \
@@ -221,6 +221,7 @@ class Train:
       steadygan train mixture3d --seeds 32 --regularizer "js:gamma={0.01,0.1,1}"
       steadygan train ring2d --regularizer r1:gamma=1 --dry-run > run.yaml
       steadygan train --config run.yaml --seed 1
+      steadygan train images --data photos.zip --preset mescheder --batch 32
     """
 
     problem: Annotated[
@@ -228,6 +229,15 @@ class Train:
         tyro.conf.Positional,
         arg("PROBLEM", "what is played; see 'steadygan list problem'", "that of --config"),
     ] = ""
+    preset: Annotated[
+        str | None,
+        arg(
+            "NAME",
+            "a published recipe whose settings those given beside it override; see 'steadygan"
+            " list preset'",
+            "none",
+        ),
+    ] = None
     steps: Annotated[int | None, whole("N", "how long", OWN)] = None
     batch: Annotated[int | None, whole("N", "samples an update", OWN)] = None
     seed: Annotated[int, arg("N", "one seed gives the same run on the same machine")] = 0
@@ -286,6 +296,8 @@ class Train:
 
         groups = (self, self.game, self.player, self.computation, self.measuring, self.record)
         given = {f.name: getattr(group, f.name) for group in groups for f in fields(group)}
+        # Said beside a preset that has one.
+        given["regularizer"] = tuple(r for r in self.game.regularizer if r != "none")
         return Config(**{f.name: given[f.name] for f in fields(Config)})
 
     def run(self) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Union
@@ -50,17 +50,21 @@ WRITTEN = [name for name in options() if name not in ("config", "dry-run", "out"
 """What stands in a file: the options of ``train`` that shape the run."""
 
 
-def trained(values: Mapping[str, Value], at: Settings) -> Train:
+def trained(values: Mapping[str, Value], at: Settings, without: Collection[str] = ()) -> Train:
     """Return the command that values by option spell.
 
     Args:
         values: Texts.
         at: The file that they are from, for what is said of a value that cannot be.
+        without: Options that are left out, also of a preset.
 
     Raises:
         SteadyganError: For a value that its option does not take.
     """
     found, known = Train(""), options()
+    if "preset" in values:
+        values = {**_bundle(str(values["preset"])), **values}
+    values = {name: value for name, value in values.items() if name not in without}
     for name, value in values.items():
         option = known[name]
         try:
@@ -71,8 +75,23 @@ def trained(values: Mapping[str, Value], at: Settings) -> Train:
     return found
 
 
-def read(path: Path, words: Sequence[str] = ()) -> Train:
+def begun(command: Train, words: Sequence[str]) -> Train:
+    """Return what a command line begins with: a preset, a file, what ``words`` do not replace."""
+    from ..runs.settings import Settings
+
+    given = {} if command.preset is None else _bundle(command.preset)
+    if command.config_file is not None:
+        return read(command.config_file, words, given)
+    return trained(given, Settings(Path("--preset"), {}, {}), _named(words))
+
+
+def read(path: Path, words: Sequence[str] = (), more: Mapping[str, Value] | None = None) -> Train:
     """Return the command that a file spells, without what ``words`` of a command line replace.
+
+    Args:
+        path: The file.
+        words: Of the command line.
+        more: What else replaces values of the file.
 
     Raises:
         SteadyganError: For a file that is none, an unknown option, a value that cannot be, and for
@@ -87,16 +106,14 @@ def read(path: Path, words: Sequence[str] = ()) -> Train:
             " the command line."
         )
     settings.check(WRITTEN)
-    over = {
-        word.partition("=")[0].lstrip("-").replace("_", "-").removeprefix("no-") for word in words
-    }
+    over = _named(words)
     kept = {name: value for name, value in settings.values.items() if name not in over}
     if str(kept.get("features", "")).rpartition(":")[0].endswith(".py"):
         raise SteadyganError(
             f"{settings.where('features')}: a file does not name code that is run: give"
             f" --features {kept['features']} on the command line."
         )
-    return trained(kept, settings)
+    return trained({**kept, **(more or {})}, settings, over)
 
 
 def written(command: Train, problem: Problem, members: Sequence[Config]) -> str:
@@ -178,6 +195,21 @@ class Validate:
         many = f"{len(members)} GANs of" if len(members) > 1 else "a GAN of"
         say(f"{self.file} is fine: {many} {members[0].steps:,} steps on {command.problem}.")
         return 0
+
+
+def _bundle(preset: str) -> dict[str, Value]:
+    """Return the settings of a preset as options."""
+    from ..core.registry import lookup
+    from ..runs.settings import as_text
+
+    settings = lookup("preset", preset)().settings()
+    return {name.replace("_", "-"): as_text(value) for name, value in settings.items()}
+
+
+def _named(words: Sequence[str]) -> set[str]:
+    """Return the options that words of a command line name."""
+    names = (word.partition("=")[0].lstrip("-").replace("_", "-") for word in words)
+    return {name.removeprefix("no-") for name in names}
 
 
 def _with(command: Any, place: Sequence[str], value: Any) -> Any:

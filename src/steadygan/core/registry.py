@@ -46,6 +46,7 @@ KINDS: dict[str, tuple[str, ...]] = {
     "ema": ("runs.averages",),
     "features": ("evaluation.features", "evaluation.extractors"),
     "metric": ("evaluation.metrics",),
+    "preset": ("runs.presets",),
     "tracker": ("training.trackers",),
 }
 """Every kind, and the modules of this package that register its names.

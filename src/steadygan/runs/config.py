@@ -29,9 +29,11 @@ only."""
 class Config:
     """What a run does. Choices are specs; None means the problem's own recipe.
 
-    Attributes in steps: ``steps`` (critic and generator each as often as the dynamics says),
-    ``log_every``, ``evaluate_every``, ``checkpoint_every`` (0: a tenth of the steps). ``ema`` is
-    the decay of the generator's moving average, 0 for none, or a spec (averages.py).
+    ``preset`` only says which published recipe (presets.py) it was begun with; its settings stand
+    in the others. Attributes in steps: ``steps`` (critic and generator each as often as the
+    dynamics says), ``log_every``, ``evaluate_every``, ``checkpoint_every`` (0: a tenth of the
+    steps). ``ema`` is the decay of the generator's moving average, 0 for none, or a spec
+    (averages.py).
     ``gradient_path`` is how the critic's gradient is computed (core/gradients.py); gradient
     penalties are taken in every
     ``penalty_every``-th critic update, where they count as often, on ``penalty_share`` of the
@@ -42,6 +44,7 @@ class Config:
     normalisation sees on several processes: "local", the rows of its own.
     """
 
+    preset: str | None = None
     objective: str | None = None
     regularizer: tuple[str, ...] = ()
     regularize_generator: bool = False
@@ -86,6 +89,8 @@ class Config:
         for field in fields(recipe):
             if given[field.name] is None:
                 given[field.name] = getattr(recipe, field.name)
+        if given["preset"] is not None:
+            lookup("preset", given["preset"])
         for kind in (
             "objective",
             "dynamics",

@@ -148,11 +148,13 @@ def essential(config: Config) -> dict[str, Any]:
         "evaluate_every": max(1, steps // 10),
         "checkpoint_every": max(1, steps // 10),
     }
-    return {
+    found = {
         name: value
         for name, value in config.to_json().items()
         if value not in (None, [], "") and follows.get(name) != value
     }
+    # Of a preset that has penalties, none are left out by name.
+    return found | ({"regularizer": ["none"]} if config.preset and not config.regularizer else {})
 
 
 def as_text(value: Any) -> Value:
