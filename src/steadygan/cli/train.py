@@ -36,13 +36,15 @@ _TROUBLES = [kind for kind in KINDS if kind not in DEAD]  # those always stop a 
 
 @dataclass(frozen=True)
 class Images:
-    """Of 'train images' only. From each picture the central square is taken, then reduced."""
+    """Of 'train images' only. From each picture the largest central part is taken, then reduced."""
 
     data: Annotated[
         str | None,
         arg("PATH", "a folder, zip, npz/npy, CIFAR archive, IDX file, 'digits' or 'hf:NAME'"),
     ] = None
-    resolution: Annotated[int | None, whole("N", "pixels a side", "32")] = None
+    resolution: Annotated[
+        str | None, arg("N|WIDTHxHEIGHT", "pixels a side, or such as 48x32", "32")
+    ] = None
     channels: Annotated[int | None, whole("N", "3 for colour, 1 for grey", "3")] = None
     conditional: Annotated[bool, flag("train a class-conditional GAN")] = False
     flip: Annotated[bool, flag("mirror at random")] = True
@@ -62,6 +64,8 @@ class Images:
     def given(self) -> dict[str, Any]:
         """Return the settings that differ from the defaults."""
         kept = {f.name: getattr(self, f.name) for f in fields(self)}
+        if self.resolution is not None and self.resolution.isdecimal():
+            kept["resolution"] = int(self.resolution)
         return {f.name: kept[f.name] for f in fields(self) if kept[f.name] != f.default}
 
 

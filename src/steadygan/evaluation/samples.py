@@ -74,10 +74,11 @@ def read_samples(
             f"{path} holds images, and the samples are vectors of {event[0]} numbers: give an"
             " .npz or .npy of vectors (N, D)."
         )
-    channels, size, _ = event
+    channels, height, width = event
+    sides = f"{width}x{height}"
     images = load_images(
         path,
-        size,
+        sides,
         channels=channels,
         broken=reading.broken,
         classes="none",
@@ -85,16 +86,17 @@ def read_samples(
         limit=reading.limit,
         progress=progress,
     )
-    if min(images.smallest) < size:
+    if images.smallest[0] < width or images.smallest[1] < height:
         raise SteadyganError(
             f"{path} holds an image of {images.smallest[0]} x {images.smallest[1]}, and the samples"
-            f" are {size} x {size}: real images that were enlarged are blurred, and nothing can be"
-            " compared with them. Give data of at least that size."
+            f" are {width} x {height}: real images that were enlarged are blurred, and nothing can"
+            " be compared with them. Give data of at least that size."
         )
-    reduced = not (images.alike and images.smallest == (size, size))
+    part = "central square" if width == height else "central part"
+    reduced = not (images.alike and images.smallest == (width, height))
     return Loaded(
         np.ascontiguousarray(images.pixels[_choice(path, len(images), n, seed)]),
-        f"central square, reduced to {size} x {size} (Lanczos, antialiased)" if reduced else "",
+        f"{part}, reduced to {width} x {height} (Lanczos, antialiased)" if reduced else "",
     )
 
 

@@ -65,7 +65,7 @@ class _Decoder:
 
     def __init__(self, source: Source, pixels: np.ndarray, reading: Reading) -> None:
         self.source, self.pixels, self.reading = source, pixels, reading
-        self.channels, self.resolution = pixels.shape[1:3]
+        self.channels, *self.sides = pixels.shape[1:]
         self.scales: dict[bool, Scale] = {}
         if limits := reading.limits or source.limits:
             self.scales = dict.fromkeys((False, True), Scale(*limits))
@@ -95,7 +95,7 @@ class _Decoder:
             return
         with image:
             size, kind = image.size, "grey" if is_grey(image) else "colour"
-            reduce(image, self.resolution)
+            reduce(image, max(self.sides))
             much = image.width * image.height * 4
             if much > self.reading.bytes:
                 raise ValueError(f"it {self.reading.over(much)}")
@@ -125,7 +125,7 @@ class _Decoder:
                     return
                 image = self.scales[floats](image)
             image = Image.fromarray(image)
-        self.pixels[i] = to_pixels(image, self.resolution, self.channels)
+        self.pixels[i] = to_pixels(image, (self.sides[0], self.sides[1]), self.channels)
         seen.sizes.add(size)
         seen.kinds[kind] += 1
 

@@ -28,7 +28,8 @@ class Images(Problem):
     """Images of your own: a folder, a zip, arrays, CIFAR, MNIST, the digits or the hub's.
 
     ``data`` says where they lie; they are read on first use, or by ``load``. Samples are floats in
-    [-1, 1] of shape (channels, resolution, resolution), flipped left to right with probability 1/2
+    [-1, 1] of shape (channels, height, width), both ``resolution`` or, where it is ``48x32``, of 48
+    pixels width and 32 height, flipped left to right with probability 1/2
     if ``flip``. With ``conditional`` their classes are passed on as labels, found as
     ``classes_from`` says. ``broken``, ``value_range`` and ``limit`` are those of ``load_images``.
 
@@ -45,7 +46,7 @@ class Images(Problem):
     """
 
     data: str = ""
-    resolution: int = 32
+    resolution: int | str = 32
     channels: int = 3
     flip: bool = True
     broken: Literal["refuse", "skip"] = "refuse"
@@ -76,7 +77,7 @@ class Images(Problem):
     @property
     def event(self) -> tuple[int, ...]:
         """Shape of one image, (C, H, W)."""
-        return self.channels, self.resolution, self.resolution
+        return self.channels, *check_shape(self.resolution, self.channels)
 
     @property
     def classes(self) -> int:

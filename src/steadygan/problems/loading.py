@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import mmap
 import os
+import re
 import tempfile
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -48,7 +49,7 @@ class ImageArray:
 
 def load_images(
     path: str | os.PathLike[str],
-    resolution: int,
+    resolution: int | str,
     *,
     channels: int = 3,
     broken: Literal["refuse", "skip"] = "refuse",
@@ -58,20 +59,20 @@ def load_images(
     memory_limit: int = MEMORY_LIMIT,
     progress: Progress | None = None,
 ) -> ImageArray:
-    """Decode every image once into uint8 (N, channels, resolution, resolution), by their names.
+    """Decode every image once into uint8 (N, channels, height, width), by their names.
 
-    Each image is turned as its EXIF data say, composited on white, cropped to its central square
-    and resized with Pillow's LANCZOS filter, whose support grows with the reduction (antialiased);
-    of an animation the first image counts. What was decoded is kept in the cache
-    (``STEADYGAN_CACHE``), and the same files are mapped from there the next time. Arrays that fit
-    as they are, in a file that is not compressed, are mapped where they lie. A word about what
+    Each image is turned as its EXIF data say, composited on white, cropped to its central part of
+    these sides' ratio and resized with Pillow's LANCZOS filter, whose support grows with the
+    reduction (antialiased); of an animation the first image counts. What was decoded is kept in the
+    cache (``STEADYGAN_CACHE``), and the same files are mapped from there the next time. Arrays that
+    fit as they are, in a file that is not compressed, are mapped where they lie. A word about what
     could have been read otherwise is a ``DataWarning``.
 
     Args:
         path: a folder or zip of pictures, an ``.npz`` or ``.npy`` (N, H, W), (N, H, W, C) or
             (N, C, H, W), CIFAR's published archive, an IDX file or a folder of them, ``digits``
             (a folder of that name is ``./digits``), or ``hf:NAME[:SPLIT]``.
-        resolution: height and width of the result.
+        resolution: height and width of the result, or ``WIDTHxHEIGHT``, such as ``48x32``.
         channels: 3 for colour, 1 for grey.
         broken: ``skip`` leaves out images that cannot be read (one of 1 pixel is none) and lists
             them in ``.broken``.
@@ -94,16 +95,18 @@ def load_images(
     >>> digits.pixels.shape, digits.class_names[:3]
     ((1797, 1, 8, 8), ('0', '1', '2'))
     """
-    check_shape(resolution, channels)
+    height, width = check_shape(resolution, channels)
     reading = Reading(broken, classes, value_range, limit)
     place = locate(path, reading)
     entry = None
     if place.identity is not None:
-        settings = resolution, channels, broken, value_range
+        # Spelled alike however it was given; a square one as before there were others.
+        sides = height if height == width else f"{width}x{height}"
+        settings = sides, channels, broken, value_range
         entry = Entry(_VERSION, PIL.__version__, place.identity, *settings)
     held = None if entry is None else entry.read()
     if held is None:
-        shape = channels, resolution, resolution
+        shape = channels, height, width
         held = _decoded(place, shape, reading, entry, memory_limit, progress)
     pixels, about = held
     if pixels is None or classes not in about["classes"]:
@@ -133,12 +136,25 @@ def load_images(
     )
 
 
-def check_shape(resolution: int, channels: int) -> None:
-    """Refuse a size or a number of channels that images cannot have."""
-    if resolution < 2:
+def check_shape(resolution: int | str, channels: int) -> tuple[int, int]:
+    """Return height and width; refuse sides or a number of channels that images cannot have.
+
+    >>> check_shape(32, 3), check_shape("48x32", 3)
+    ((32, 32), (32, 48))
+    """
+    spelled = re.fullmatch(r"(-?\d{1,6})(?:x(\d{1,6}))?", str(resolution), re.ASCII)
+    if not spelled:
+        raise SteadyganError(
+            "resolution is a number of pixels a side, or WIDTHxHEIGHT, such as 48x32, not"
+            f" {resolution!r}."
+        )
+    width = int(spelled[1])
+    height = int(spelled[2] or width)
+    if min(width, height) < 2:
         raise SteadyganError(f"resolution must be at least 2 pixels, not {resolution}.")
     if channels not in (1, 3):
         raise SteadyganError(f"channels must be 1 (grey) or 3 (RGB), not {channels}.")
+    return height, width
 
 
 def _decoded(
@@ -187,7 +203,9 @@ def _decoded(
             about = {
                 "bad": {i: f"{source.name(i)}: {reason}" for i, reason in seen.broken.items()},
                 "notes": [*source.notes, *(f"{place.spelled}: {note}." for note in seen.notes)],
-                "smallest": min(seen.sizes, key=lambda size: (min(size), size)),
+                "smallest": min(
+                    seen.sizes, key=lambda size: (min(size[0] / shape[2], size[1] / shape[1]), size)
+                ),
                 "alike": len(seen.sizes) == 1,
                 "digest": _digest(pixels, progress),
                 "classes": {reading.classes: _plain(source.classes)},

@@ -19,7 +19,7 @@ class Preset:
 
     def settings(self) -> dict[str, Any]:
         """Return the settings by the names of ``Config``; penalties as a tuple of specs."""
-        given = asdict(self)  # type: ignore[call-overload]
+        given: dict[str, Any] = asdict(self)  # type: ignore[call-overload]
         return given | {"regularizer": (given["regularizer"],)}
 
     def config(self, **changes: Any) -> Config:

@@ -104,17 +104,18 @@ def deep_values(image: Image.Image) -> np.ndarray:
     return values
 
 
-def to_pixels(image: Image.Image, resolution: int, channels: int) -> np.ndarray:
-    """Return a decoded picture of 8 bits as (channels, resolution, resolution) uint8.
+def to_pixels(image: Image.Image, sides: tuple[int, int], channels: int) -> np.ndarray:
+    """Return a decoded picture of 8 bits as (channels, *sides) uint8, sides height and width.
 
-    Composited on white, cropped to its central square and resized with Pillow's LANCZOS filter,
-    whose support grows with the reduction (antialiased).
+    Composited on white, cropped to its central part of their ratio and resized with Pillow's
+    LANCZOS filter, whose support grows with the reduction (antialiased).
     """
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     image = image.convert("RGB" if channels == 3 else "L")
-    if image.size != (resolution, resolution):
-        image = ImageOps.fit(image, (resolution, resolution), Image.Resampling.LANCZOS)
-    pixels = np.asarray(image).reshape(resolution, resolution, channels)
+    height, width = sides
+    if image.size != (width, height):
+        image = ImageOps.fit(image, (width, height), Image.Resampling.LANCZOS)
+    pixels = np.asarray(image).reshape(height, width, channels)
     return pixels.transpose(2, 0, 1)
