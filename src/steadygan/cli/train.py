@@ -42,9 +42,7 @@ class Images:
         str | None,
         arg("PATH", "a folder, zip, npz/npy, CIFAR archive, IDX file, 'digits' or 'hf:NAME'"),
     ] = None
-    resolution: Annotated[
-        str | None, arg("N|WIDTHxHEIGHT", "pixels a side, or such as 48x32", "32")
-    ] = None
+    resolution: Annotated[str | None, arg("N|WIDTHxHEIGHT", "pixels a side", "32")] = None
     channels: Annotated[int | None, whole("N", "3 for colour, 1 for grey", "3")] = None
     conditional: Annotated[bool, flag("train a class-conditional GAN")] = False
     flip: Annotated[bool, flag("mirror at random")] = True
@@ -90,10 +88,7 @@ class GameOptions:
             " section 4.1)"
         ),
     ] = False
-    augment: Annotated[
-        str | None,
-        spec("augment", "for few images: change them before the critic sees them", "none"),
-    ] = None
+    augment: Annotated[str | None, spec("augment", "of images, for few of them", "none")] = None
     smoothing: Annotated[str | None, spec("smoothing", "noise on the samples", "none")] = None
     dynamics: Annotated[str, spec("dynamics", "who moves when")] = "alternating"
     constraint: Annotated[
