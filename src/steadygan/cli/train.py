@@ -112,12 +112,7 @@ class Players:
     ] = None
     ema: Annotated[
         str | None,
-        arg(
-            "DECAY|SPEC",
-            "of the moving average of the generator that is sampled; 0 for none; see 'steadygan"
-            " list ema'",
-            OWN,
-        ),
+        spec("ema", "average of the generator that is sampled: decay or SPEC, 0 for none", OWN),
     ] = None
 
 
@@ -228,15 +223,7 @@ class Train:
         tyro.conf.Positional,
         arg("PROBLEM", "what is played; see 'steadygan list problem'", "that of --config"),
     ] = ""
-    preset: Annotated[
-        str | None,
-        arg(
-            "NAME",
-            "a published recipe whose settings those given beside it override; see 'steadygan"
-            " list preset'",
-            "none",
-        ),
-    ] = None
+    preset: Annotated[str | None, spec("preset", "a published recipe to begin with", "none")] = None
     steps: Annotated[int | None, whole("N", "how long", OWN)] = None
     batch: Annotated[int | None, whole("N", "samples an update", OWN)] = None
     seed: Annotated[int, arg("N", "one seed gives the same run on the same machine")] = 0
