@@ -82,7 +82,8 @@ def specs(command):
         value = getattr(command, field.name)
         if dataclasses.is_dataclass(value):
             yield from specs(value)
-        elif field.name.removeprefix("critic_") in KINDS and value:
+        # A number or a spec in train, a width in sample: whoever takes it reads it.
+        elif field.name != "ema" and field.name.removeprefix("critic_") in KINDS and value:
             kind = field.name.removeprefix("critic_")
             yield from ((kind, v) for v in (value if isinstance(value, tuple) else [value]))
 
