@@ -38,7 +38,13 @@ PENALTIES = [
     "dragan",
     "lecam",
 ]
-DYNAMICS = ["simultaneous", "alternating:critic_steps=2", "extragradient", "optimistic"]
+DYNAMICS = [
+    "simultaneous",
+    "alternating:critic_steps=2",
+    "extragradient",
+    "optimistic",
+    "consensus:gamma=0.5",
+]
 
 
 def games(everything=False):
@@ -48,8 +54,8 @@ def games(everything=False):
     chosen = list(itertools.product(objectives, ["none", *PENALTIES], DYNAMICS))
     if not everything:
         chosen = [
-            *((o, "none", DYNAMICS[i % 4]) for i, o in enumerate(objectives)),
-            *(("nonsaturating", r, DYNAMICS[i % 4]) for i, r in enumerate(PENALTIES)),
+            *((o, "none", DYNAMICS[i % 5]) for i, o in enumerate(objectives)),
+            *(("nonsaturating", r, DYNAMICS[i % 5]) for i, r in enumerate(PENALTIES)),
         ]
     for objective, penalty, dynamics in chosen:
         noise = "instance-noise:sigma=0.2" if dynamics == "simultaneous" else None

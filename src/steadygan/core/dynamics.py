@@ -25,8 +25,8 @@ class Dynamics:
     share: the generator moves on the critic's last batch. remembers: a step needs the gradients of
     the one before, ``players.previous``. whole: why the critic's gradient is taken of its whole
     loss, in one way: no penalties in some updates only, on a part of the batch, or by a path that
-    one names; '' where it can be otherwise. joint: a step differentiates the gradient of the batch,
-    so that the mean of its parts' steps is not its own.
+    one names; '' where it can be otherwise. joint: a step goes through inner steps on the batch, so
+    that the mean of its parts' steps is not its own.
     """
 
     share = False
@@ -143,7 +143,6 @@ class Consensus(Dynamics):
     Consensus(gamma=1.0, alternating=True, critic_steps=5)
     """
 
-    joint: ClassVar[bool] = True
     whole: ClassVar[str] = "consensus differentiates the joint field once more, penalties and all"
 
     gamma: float = 1.0

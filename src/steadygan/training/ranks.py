@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import atexit
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -24,7 +24,7 @@ from ..core.couples import coupled, couples_in
 from ..core.dynamics import Dynamics
 from ..core.errors import SteadyganError
 from ..core.game import Game
-from ..core.players import PLAYERS, Batch, Name, OptimizerPlayers
+from ..core.players import Batch, Name, OptimizerPlayers
 from ..core.players.base import Values
 from ..core.ranks import average
 from ..runs.config import Config
@@ -110,9 +110,7 @@ class Ranks:
         elif any(isinstance(gamma, Auto) for gamma in game.strengths().values()):
             why = "gamma=auto looks at the whole batch: give gamma a number"
         elif dynamics.joint:
-            why = (
-                f"{type(dynamics).__name__.lower()} differentiates the gradient of the whole batch"
-            )
+            why = f"{type(dynamics).__name__.lower()} takes inner steps on the whole batch"
         elif config.penalty_share < 1:
             why = "--penalty-share takes the first rows of the whole batch"
         elif layer := next(filter(None, map(coupled, networks)), ""):
@@ -184,8 +182,23 @@ class RankPlayers(OptimizerPlayers):
     """Players whose gradients are those of the whole batch, of which each process sees its rows."""
 
     ranks = Ranks()
+    _rows = 0
 
     def gradient(self, player: Name, batch: Batch) -> Values:
         """Return the mean of the processes' gradients; neither network's ``.grad`` is touched."""
-        assert player in PLAYERS
         return self.ranks.averaged(super().gradient(player, batch), len(batch.latent))
+
+    def consensus_gradient(self, batch: Batch, gamma: float) -> dict[Name, Values]:
+        """Return the means of the processes' gradients, the norm being that of the mean field."""
+        self._rows = len(batch.latent)
+        found = super().consensus_gradient(batch, gamma)
+        return {name: self.ranks.averaged(values, self._rows) for name, values in found.items()}
+
+    def _half_norm(self, field: Mapping[Name, Values]) -> Tensor:
+        if self.ranks.count == 1:
+            return super()._half_norm(field)
+        # Its gradient, averaged, is the mean of J^T v for the field v of the whole batch.
+        own = {f"{name}.{key}": g for name in field for key, g in field[name].items()}
+        detached = {key: g.detach().clone() for key, g in own.items()}
+        whole = self.ranks.averaged(detached, self._rows)
+        return torch.stack([(g * whole[key]).sum() for key, g in own.items()]).sum()

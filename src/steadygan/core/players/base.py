@@ -106,12 +106,7 @@ class Players(ABC):
             ),
         }
         self._observe()
-        half_norm = (
-            torch.stack(
-                [g.square().sum() for values in field.values() for g in values.values()]
-            ).sum()
-            / 2
-        )
+        half_norm = self._half_norm(field)
         # A linear game has a constant norm in some players' parameters, or in none that remain in
         # the graph.
         pulls = {name: differentiate(half_norm, point[name], create_graph=True) for name in PLAYERS}
@@ -119,6 +114,11 @@ class Players(ABC):
             name: self._cut({key: g + gamma * pulls[name][key] for key, g in field[name].items()})
             for name in PLAYERS
         }
+
+    def _half_norm(self, field: Mapping[Name, Values]) -> Tensor:
+        """Return half the square of a joint field, to be differentiated."""
+        squares = [g.square().sum() for values in field.values() for g in values.values()]
+        return torch.stack(squares).sum() / 2
 
     def unrolled_gradient(
         self, batch: Batch, steps: int, step_size: float | None, backprop: bool
