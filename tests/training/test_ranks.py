@@ -42,9 +42,7 @@ def four(tmp_path_factory):
 
 def test_four_processes_give_what_one_gives(four):
     found = load_file(four / "found.safetensors")
-    assert len(found) > 17 and {"relativistic-average none alternating:critic_steps=2"} <= set(
-        found
-    )
+    assert len(found) > 17 and any("relativistic-average" in name for name in found)
     for name, config in games():
         alone = moved(config)
         torch.testing.assert_close(found[name], alone, rtol=1e-12, atol=1e-12, msg=name)
