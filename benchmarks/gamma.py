@@ -119,7 +119,7 @@ CASES = {
     "mixture": Case(
         7, 2000, 1500, "scaled-mlp:width=64,activation=leaky-relu", "adam:lr=0.001,beta1=0.5", 1
     ),
-    "ring": Case(8, 3000, 1800, "scaled-mlp:width=64", "adam:lr=0.003,beta1=0.5", 2),
+    "ring": Case(8, 4000, 2400, "scaled-mlp:width=64", "adam:lr=0.003,beta1=0.5", 2),
 }
 
 
