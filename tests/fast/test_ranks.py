@@ -272,6 +272,7 @@ def both(tmp_path_factory):
     here, there = context.Pipe()
     other = context.Process(target=outcomes, args=(1, store, port, there), daemon=True)
     other.start()
+    there.close()  # so that its end is heard
     # To import torch may take a busy machine longer than a group may wait.
     assert here.poll(300) and here.recv() == "ready"
     with pytest.MonkeyPatch.context() as patch:
