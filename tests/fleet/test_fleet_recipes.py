@@ -211,7 +211,7 @@ def test_samples_of_images_are_shown(tmp_path):
     path = fleet_folder(tmp_path / "run", [{"seed": 0}, {"seed": 1}], [], event=(3, 4, 4))
     (path / "samples").mkdir()
     np.savez(path / "samples/step-00000001.npz", samples=np.zeros((2, 5, 3, 4, 4), np.float32))
-    assert 'class="pixels"' in write_report(path).read_text()
+    assert 'class="sheet pixels"' in write_report(path).read_text()
 
 
 @pytest.mark.parametrize(

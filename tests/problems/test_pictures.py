@@ -193,7 +193,7 @@ def test_of_several_frames_the_first_counts(tmp_path):
 def test_every_mode_becomes_colour(mode):
     image = Image.new("RGBA", (6, 6), (200, 40, 40, 255))
     by_way_of = {"1": "L", "PA": "P", "RGBa": "RGBA"}.get(mode, "RGB")
-    found = to_pixels(image.convert(by_way_of).convert(mode), 6, 3)[:, 0, 0].astype(int)
+    found = to_pixels(image.convert(by_way_of).convert(mode), (6, 6), 3)[:, 0, 0].astype(int)
     truth = 0 if mode == "1" else np.array([200, 40, 40])
     assert abs(found - truth).max() < (45 if mode == "PA" else 4)
 

@@ -367,7 +367,7 @@ def test_the_help_of_train_comes_in_groups_with_the_problem_s_own_defaults(capsy
     shown = " ".join(capsys.readouterr().out.split())
     for group in ("image", "game", "player", "computation", "measuring", "record"):
         assert f" {group} options " in shown
-    assert "how long (default: the problem's own)" in shown and "central square" in shown
+    assert "how long (default: the problem's own)" in shown and "central part" in shown
     assert main(["train", "images", "--help"]) == 0
     shown = " ".join(capsys.readouterr().out.split())
     assert "how long (default: 20,000)" in shown and "(default: dcgan)" in shown

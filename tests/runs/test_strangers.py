@@ -40,7 +40,7 @@ CONFIG = [
     ("config.steps", "many", "steps"),
     ("config.device", {}, "device"),
     ("config.regularizer", [3], "regularizer"),
-    ("config.ema", "0.9", "ema"),
+    ("config.ema", "often", "ema"),
     ("config.batch", True, "batch"),
     ("config.unheard_of", 1, "unheard_of"),
     ("config.seed", 10**400, "digits"),
