@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping
 from contextlib import redirect_stdout
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from PIL import Image
 
@@ -52,7 +52,7 @@ class _Run(Board):
             self.keep, self.sent = _free(place.title, there), -1
         with redirect_stdout(sys.stderr):
             # In a context of its own, where no other run has to end for it.
-            self._run = contextvars.Context().run(
+            self._run: Any = contextvars.Context().run(
                 trackio.init,
                 project=project,
                 name=self.keep,
@@ -73,7 +73,7 @@ class _Run(Board):
 
     def close(self, well: bool) -> None:
         with redirect_stdout(sys.stderr):
-            self._run.finish()  # type: ignore[no-untyped-call]
+            self._run.finish()
 
 
 def _stored(project: str) -> dict[str | None, Run]:
