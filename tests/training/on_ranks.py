@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from steadygan import SteadyganError, build
+from steadygan.core.couples import couples_in
 from steadygan.core.registry import names
 from steadygan.training import Config, train
 from steadygan.training.ranks import Ranks, here
@@ -69,7 +70,8 @@ def games(everything=False):
             ).resolve(build("problem", "ring2d"))
         except SteadyganError:
             continue  # no game: a penalty of a certain divergence
-        yield f"{objective} {penalty} {dynamics}", config
+        if not (dynamics.startswith("consensus") and couples_in(config.game())):
+            yield f"{objective} {penalty} {dynamics}", config
 
 
 def moved(config, ranks=Ranks()):

@@ -151,6 +151,7 @@ def test_a_signal_ends_all_at_one_step(tmp_path):
         ({"batch": 1}, "no row for each"),
         ({"regularizer": ("r1:gamma=auto",)}, "gamma=auto"),
         ({"dynamics": "unrolled:steps=1"}, "unrolled takes inner steps"),
+        ({"dynamics": "consensus", "regularizer": ("lecam",)}, "consensus differentiates means"),
         ({"penalty_share": 0.5, "regularizer": ("r1",)}, "penalty-share"),
         ({"network": "mlp:width=8,norm=batch"}, "--batchnorm local"),
     ],
