@@ -9,77 +9,62 @@ is the same in all runs. Samples are judged once, at the end, against held-out i
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
-from statistics import mean, stdev
 from typing import Any
 
 import torch
 from measure import environment
-from scipy.stats import t as student
 
-from steadygan.cli import main as steadygan
-from steadygan.runs.files import read_lines
+from steadygan import Config, evaluate
+from steadygan.evaluation.estimate import mean_of, plain
+from steadygan.experiments.images import trained
+from steadygan.problems.images import Images
 
 FILE = Path(__file__).with_suffix(".json")
 DATA = Path(os.environ.get("STEADYGAN_DATA", "data")) / "cifar10"
 RUNS = Path("runs/gamma-images")
 GRID = ("0.01", "0.1", "1", "10", "100")
-SEEDS = (0, 1, 2)
-STEPS, SAMPLES = 2000, 2000
-SETTINGS = (
-    "--objective nonsaturating --network dcgan:width=16,critic_norm=none --batch 32 "
-    "--optimizer adam:lr=0.0002,beta1=0.5 --ema 0.999 --device cpu"
+SEEDS, SAMPLES = (0, 1, 2), 2000
+CONFIG = Config(
+    objective="nonsaturating",
+    network="dcgan:width=16,critic_norm=none",
+    optimizer="adam:lr=0.0002,beta1=0.5",
+    steps=2000,
+    batch=32,
+    ema=0.999,
+    device="cpu",
 )
 
 
-def run(*words: str) -> str:
-    """Return what a command prints."""
-    with contextlib.redirect_stdout(io.StringIO()) as said:
-        assert steadygan(list(words)) == 0, words
-    return said.getvalue()
-
-
-def trained(gamma: str, seed: int) -> dict[str, Any]:
+def measured(gamma: str, seed: int) -> dict[str, Any]:
     """Train one GAN, and return how near its samples came to images that it never saw."""
-    folder, started = RUNS / f"{gamma}-{seed}", time.process_time()
-    if (folder / "config.json").exists():
-        run("resume", str(folder))
-    else:
-        run(
-            *("train", "images", "--data", str(DATA / "train.zip"), *SETTINGS.split()),
-            *("--regularizer", f"js:gamma={gamma}", "--seed", str(seed), "--steps", str(STEPS)),
-            *("--out", str(folder)),
-        )
+    config = replace(CONFIG, regularizer=(f"js:gamma={gamma}",), seed=seed)
+    started = time.process_time()
+    run = trained(gamma, Images(str(DATA / "train.zip")), config, RUNS / f"{gamma}-{seed}")
     seconds = time.process_time() - started
-    judged = json.loads(
-        run(
-            *("evaluate", str(folder), "--data", str(DATA / "test.zip"), "--metrics", "fd,kid"),
-            *("--samples", str(SAMPLES), "--json"),
-        )
+    (there,) = evaluate(
+        [run.folder], str(DATA / "test.zip"), metrics=("fd", "kid"), samples=SAMPLES
     )
-    last = read_lines(folder / "metrics.jsonl").rows[-1]
     return {
-        **{name: judged[0]["numbers"][name] for name in ("fd", "kid")},
-        "gamma": last.get("gamma", gamma),
-        "critic_loss": last["critic_loss"],
+        **{name: plain(there.numbers[name]) for name in ("fd", "kid")},
+        "gamma": run.rows[-1].get("gamma", gamma),
+        "critic_loss": run.rows[-1]["critic_loss"],
         "training CPU seconds": round(seconds),
     }
 
 
-def against(results: dict[str, Any], gamma: str) -> dict[str, float]:
-    """Return how much farther auto is than a fixed gamma, seed by seed; Student's 95 % interval."""
-    per_seed = [
-        results["auto"][str(s)]["kid"]["value"] - results[gamma][str(s)]["kid"]["value"]
-        for s in SEEDS
-    ]
-    half = student.ppf(0.975, len(SEEDS) - 1) * stdev(per_seed) / len(SEEDS) ** 0.5
-    middle = mean(per_seed)
-    return {"mean": middle, "low": middle - half, "high": middle + half}
+def against(results: dict[str, Any], gamma: str) -> dict[str, Any]:
+    """Return how much farther auto is than a fixed gamma, seed by seed, with its interval."""
+    ours, theirs = (
+        torch.tensor([results[each][str(seed)]["kid"]["value"] for seed in SEEDS])
+        for each in ("auto", gamma)
+    )
+    found: dict[str, Any] = plain(mean_of(ours.double() - theirs.double()))
+    return found
 
 
 def main() -> None:
@@ -88,12 +73,12 @@ def main() -> None:
     results: dict[str, Any] = json.loads(FILE.read_text()) if FILE.exists() else {}
     with environment(1, "images") as about:
         results["environment"] = about
-        results["settings"] = f"{SETTINGS} --steps {STEPS}"
+        results["settings"] = CONFIG.to_json()
         for seed in SEEDS:
             for gamma in ("auto", *GRID):
                 held = results.setdefault(gamma, {})
                 if str(seed) not in held:
-                    held[str(seed)] = trained(gamma, seed)
+                    held[str(seed)] = measured(gamma, seed)
                     FILE.write_text(json.dumps(results, indent=1) + "\n")
                     print(gamma, seed, held[str(seed)], flush=True)
         results["auto's kid less that of"] = {gamma: against(results, gamma) for gamma in GRID}

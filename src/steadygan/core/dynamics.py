@@ -26,13 +26,15 @@ class Dynamics:
     the one before, ``players.previous``. whole: why the critic's gradient is taken of its whole
     loss, in one way: no penalties in some updates only, on a part of the batch, or by a path that
     one names; '' where it can be otherwise. joint: a step goes through inner steps on the batch, so
-    that the mean of its parts' steps is not its own.
+    that the mean of its parts' steps is not its own. twice: gradients are differentiated again,
+    also those of means over the batch, of which a process has the gradient of its own rows only.
     """
 
     share = False
     remembers = False
     whole: ClassVar[str] = ""
     joint: ClassVar[bool] = False
+    twice: ClassVar[bool] = False
 
     def field(self, players: Players, batch: Batch) -> dict[Name, Values]:
         """Return what each player descends: -v of the continuous system that the steps follow."""
@@ -143,6 +145,7 @@ class Consensus(Dynamics):
     Consensus(gamma=1.0, alternating=True, critic_steps=5)
     """
 
+    twice: ClassVar[bool] = True
     whole: ClassVar[str] = "consensus differentiates the joint field once more, penalties and all"
 
     gamma: float = 1.0

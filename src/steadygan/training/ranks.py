@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from ..core.auto import Auto
 from ..core.context import Context
 from ..core.couples import coupled, couples_in
-from ..core.dynamics import Consensus, Dynamics
+from ..core.dynamics import Dynamics
 from ..core.errors import SteadyganError
 from ..core.game import Game
 from ..core.players import Batch, Name, OptimizerPlayers
@@ -109,8 +109,9 @@ class Ranks:
             why = f"{part} couples samples, by {declared.what}"
         elif any(isinstance(gamma, Auto) for gamma in game.strengths().values()):
             why = "gamma=auto looks at the whole batch: give gamma a number"
-        elif isinstance(dynamics, Consensus) and couples_in(game):
-            why = "consensus differentiates means over the batch twice, across processes"
+        elif dynamics.twice and couples_in(game):
+            name = type(dynamics).__name__.lower()
+            why = f"{name} differentiates means over the batch twice, across processes"
         elif dynamics.joint:
             why = f"{type(dynamics).__name__.lower()} takes inner steps on the whole batch"
         elif config.penalty_share < 1:

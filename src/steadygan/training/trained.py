@@ -195,8 +195,8 @@ class Trained(ABC):
             memory = self.players.context.memory
             columns |= {"augment": memory["augment.p"], "augment_sign": memory["augment.sign"]}
         table = torch.stack([column.reshape(-1) for column in columns.values()], dim=1)
-        rows = self.ranks.mine(torch.empty(self.config.batch or 1))
-        table = self.ranks.averaged({"": table}, len(rows))[""]
+        start, end = self.ranks.rows(self.config.batch or 1)
+        table = self.ranks.averaged({"": table}, end - start)[""]
         return [dict(zip(columns, row, strict=True)) for row in table.tolist()]
 
     @abstractmethod

@@ -82,8 +82,9 @@ def product(theta: Tensor) -> tuple[Tensor, Tensor | float]:
 class Small:
     """A GAN on fixed samples, with an equilibrium and a point near it where it starts.
 
-    ``distance`` is that of a state from the product of the two manifolds of the theorem, to first
-    order; ``generator`` and ``critic`` build the networks at (θ, ψ).
+    ``off`` is what vanishes on the product of the two manifolds of the theorem and nowhere beside
+    it, its norm the distance to first order; ``generator`` and ``critic`` build the networks at (θ,
+    ψ).
     """
 
     what: str
@@ -91,7 +92,7 @@ class Small:
     start: tuple[tuple[float, ...], tuple[float, ...]]
     generator: Callable[[Tensor], tuple[Tensor, Tensor | float]]
     critic: Callable[[Tensor], dict[int, Tensor]]
-    distance: Callable[[Tensor], Tensor]
+    off: Callable[[Tensor], Tensor]
     real: Callable[[Tensor], Tensor] = lambda z: z
 
 
@@ -101,7 +102,7 @@ HOLDS = Small(
     ((2.02, 0.51), (0.32, -0.29)),
     product,
     square,
-    lambda w: torch.stack([w[0] * w[1] - 1, w[2] + w[3]]).norm(),
+    lambda w: torch.stack([w[0] * w[1] - 1, w[2] + w[3]]),
 )
 """Every assumption holds, and the equilibria are a surface."""
 
@@ -111,7 +112,7 @@ BLIND_CRITIC = Small(
     ((1.05,), (0.05, 0.3)),
     lambda theta: (theta[0], 0.0),
     lambda psi: {2: psi[0], 1: psi[1] ** 3},
-    lambda w: torch.stack([w[0] - 1, w[1], w[2]]).norm(),
+    lambda w: torch.stack([w[0] - 1, w[1], w[2]]),
 )
 """Along ψ2 the penalty has no second derivative, and ψ2 is no tangent of the critics that are 0."""
 
@@ -121,7 +122,7 @@ BLIND_GENERATOR = Small(
     ((0.9, 0.3), (0.05,)),
     lambda theta: (theta[0], theta[1]),
     lambda psi: {2: psi[0]},
-    lambda w: torch.stack([w[0] - 1, w[1], w[2]]).norm(),
+    lambda w: torch.stack([w[0] - 1, w[1], w[2]]),
 )
 """Along θ2 the samples leave the data, and the critic's gradient does not see it."""
 
@@ -131,7 +132,7 @@ UNREALIZABLE = Small(
     ((1.0,), (0.1, -0.1)),
     lambda theta: (theta[0], 0.0),
     lambda psi: {1: psi[0], 2: psi[1]},
-    lambda w: w[1:].norm(),
+    lambda w: w[1:],
     lambda z: z + 1,
 )
 """No θ makes the data: their mean is never 0."""
@@ -142,7 +143,7 @@ POINT = Small(
     ((0.55, -0.47), (0.32, -0.29)),
     lambda theta: (0 * theta[0], theta[0] + theta[1]),
     lambda psi: {1: psi[0] + psi[1]},
-    lambda w: torch.stack([w[0] + w[1], w[2] + w[3]]).norm(),
+    lambda w: torch.stack([w[0] + w[1], w[2] + w[3]]),
     lambda z: 0 * z,
 )
 """Every assumption holds, and the data are a point: nothing but a penalty damps."""
@@ -164,7 +165,7 @@ def assumptions(small: Small) -> tuple[float, float]:
 
     The least ∂²h along directions ψ that are no tangents of {h = 0}, and the least ‖∂g‖ along
     directions θ that are no tangents of {p_θ = p_D}, of unit directions orthogonal to the tangents.
-    Tangents are known from the distance: where it does not change.
+    Tangents are where what vanishes on the equilibria does not change.
     """
     played = system(small, None, 0.1)
     real, n = played.batch.real, played.split
@@ -195,20 +196,10 @@ def assumptions(small: Small) -> tuple[float, float]:
 
 
 def _across(small: Small, point: Tensor, part: slice) -> list[Tensor]:
-    """Return an orthonormal basis of a player's directions along which the distance grows."""
-    e = 1e-4
-    basis = torch.eye(len(point), dtype=point.dtype)[part]
-    size = len(basis)
-    second = torch.zeros(size, size, dtype=point.dtype)
-    for i in range(size):
-        for j in range(size):
-            ends = [
-                small.distance(point + e * (a * basis[i] + b * basis[j])).square()
-                for a, b in ((1, 1), (1, -1), (-1, 1), (-1, -1))
-            ]
-            second[i, j] = (ends[0] - ends[1] - ends[2] + ends[3]) / (4 * e * e)
-    values, vectors = torch.linalg.eigh(second)
-    return [v for value, v in zip(values, vectors.T, strict=True) if value > 1e-3]
+    """Return an orthonormal basis of a player's directions that lead off the equilibria."""
+    slopes = torch.func.jacrev(small.off)(point)[:, part]
+    _, sizes, directions = torch.linalg.svd(slopes, full_matrices=False)
+    return [v for size, v in zip(sizes, directions, strict=True) if size > NEUTRAL]
 
 
 def course(
@@ -222,7 +213,7 @@ def course(
     played = system(small, regularizer, lr)
     state, found = torch.tensor(sum(small.start, ()), dtype=torch.float64), []
     for _ in range(steps + 1):
-        found.append(float(small.distance(state)))
+        found.append(float(small.off(state).norm()))
         state = played.step(state.requires_grad_()).detach()
     values = np.linalg.eigvals(jacobian(played.step, state).numpy())
     moving = abs(values - 1) > NEUTRAL**0.5
