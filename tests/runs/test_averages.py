@@ -1,17 +1,24 @@
 """Averages of generators: what an old value counts, and profiles that are chosen afterwards."""
 
+import json
 import math
+import shutil
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from steadygan import Config, SteadyganError, build, load_generator
 from steadygan.cli import main
+from steadygan.evaluation.distances import energy_distance
 from steadygan.problems.images import Images
 from steadygan.runs import checkpoint
 from steadygan.runs.averages import Average, canonical
+from steadygan.runs.models import load_sampler
 from steadygan.runs.profiles import combined, exponent
+from steadygan.runs.reading import read_evaluations
+from steadygan.runs.sampling import Sampler
 from steadygan.training import resume, train, train_fleet
 
 
@@ -121,11 +128,45 @@ def test_sample_takes_it_and_says_what_cannot_be(run, capsys):
     ):
         assert main(["sample", str(run), "--ema", words]) == 2
         assert why in capsys.readouterr().err
+    out = run.parent / "unaveraged.npz"
+    assert main(["sample", str(run), "--ema", "none", "--n", "4", "--out", str(out)]) == 0
+    bare = load_generator(run, averaged=False)
+    z = Sampler.open(run).draw(4, 0)
+    assert np.allclose(np.load(out)["samples"], bare(z).detach(), atol=1e-6)
     with pytest.raises(SteadyganError, match="--ema power"):
         (run / "none").mkdir(exist_ok=True)
         from steadygan.runs.profiles import reconstructed
 
         reconstructed(run / "none", 0.1, 10)
+
+
+def test_averages_are_evaluated_side_by_side_and_kept_apart(run, tmp_path, capsys):
+    whole = shutil.copytree(run, tmp_path / "run")
+    words = ["--metrics", "energy", "--samples", "64", "--json", "--ema"]
+    assert main(["evaluate", str(whole), *words, "none", "sigma=0.15", "sigma=0.150"]) == 0
+    one, other = json.loads(capsys.readouterr().out)
+    assert [one["average"], other["average"]] == ["none", "sigma=0.15"]
+    assert one["numbers"]["energy"]["value"] != other["numbers"]["energy"]["value"]
+    real = build("problem", "ring2d").stream(0).draw(64).x.double().numpy()
+    x = load_sampler(whole, sigma=0.15)[0](64, 0).double().numpy()
+    there = energy_distance(real, x).distance.value
+    assert other["numbers"]["energy"]["value"] == pytest.approx(there, rel=1e-6)
+    assert main(["evaluate", str(whole), *words[:-1]]) == 0
+    held = read_evaluations(whole / "evaluation.json")
+    assert [each["average"] for each in held] == ["kept", "none", "sigma=0.15"]
+    assert main(["report", str(whole)]) == 0 and "sigma=0.15" in (whole / "report.html").read_text()
+
+
+def test_what_is_exported_is_the_average_that_was_asked_for(run, tmp_path):
+    assert main(["export", str(run), "--to", str(tmp_path / "wide"), "--ema", "sigma=0.15"]) == 0
+    found = load_generator(tmp_path / "wide")
+    assert far(found, load_generator(run, sigma=0.15)) == 0
+    bare = load_generator(run, averaged=False)
+    assert far(load_generator(tmp_path / "wide", averaged=False), bare) == 0
+    assert "sigma=0.15, made after training" in (tmp_path / "wide" / "README.md").read_text()
+    assert main(["export", str(run), "--to", str(tmp_path / "bare"), "--ema", "none"]) == 0
+    assert far(load_generator(tmp_path / "bare"), bare) == 0
+    assert "moving average" not in (tmp_path / "bare" / "README.md").read_text()
 
 
 def test_averages_resume_with_the_same_bits_and_snapshots_after_it_are_dropped(run, tmp_path):

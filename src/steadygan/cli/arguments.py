@@ -77,6 +77,14 @@ Trained = Annotated[
     tyro.conf.Positional,
     positional("RUN", "a run folder, an exported one, or hub:USER/NAME"),
 ]
+Ema = Annotated[
+    str,
+    arg(
+        "kept|none|sigma=S",
+        "which average of the generator; sigma=S: one that is made now, of a run of train --ema"
+        " power",
+    ),
+]
 Json = Annotated[bool, flag("for programs")]
 Broken = Annotated[
     Literal["refuse", "skip"],

@@ -34,6 +34,7 @@ class Evaluate:
         --features inception-2015 --download
       steadygan evaluate runs/js --data test.zip --features my_features.py:extractor
       steadygan evaluate runs/digits --data digits --features pixels --samples 500
+      steadygan evaluate runs/photos --data test.zip --ema none sigma=0.05 sigma=0.1 sigma=0.15
     """
 
     runs: Annotated[
@@ -65,6 +66,13 @@ class Evaluate:
         Literal["newest", "all", "best"],
         arg("newest|all|best", "of each run; best: kept by train --metrics"),
     ] = "newest"
+    ema: Annotated[
+        tuple[str, ...],
+        arg(
+            "kept|none|sigma=S",
+            "which averages of the generator; sigma=S: made now, of a run of train --ema power",
+        ),
+    ] = ("kept",)
     seed: Annotated[int, arg("N", "of the latents and of the choice among the real samples")] = 0
     download: Annotated[
         bool, flag("fetch the weights of inception-2015 (91 MB) if they are not there")
@@ -96,6 +104,7 @@ class Evaluate:
             features=self.features,
             samples=self.samples,
             checkpoints=self.checkpoints,
+            ema=self.ema,
             seed=self.seed,
             reading=Reading(self.broken, value_range=self.value_range, limit=self.limit),
             bar=bar,
@@ -120,7 +129,7 @@ def _show(found: Sequence[Evaluation]) -> None:
     )
     arrows = {"less": " ↓", "more": " ↑", None: ""}
     table(
-        ("", *(e.name + ("" if e.step is None else f"\nstep {e.step:,}") for e in found)),
+        ("", *map(_head, found)),
         [
             (
                 number(key).name(features) + arrows[number(key).better],
@@ -134,3 +143,10 @@ def _show(found: Sequence[Evaluation]) -> None:
             if (better := number(key).better) is not None:
                 say(f"{number(key).name(features)}: {ranking(found, key, better)}")
     say(*dict.fromkeys(note for evaluation in found for note in evaluation.notes))
+
+
+def _head(evaluation: Evaluation) -> str:
+    step = "" if evaluation.step is None else f"\nstep {evaluation.step:,}"
+    return (
+        evaluation.name + step + ("" if evaluation.average == "kept" else f"\n{evaluation.average}")
+    )

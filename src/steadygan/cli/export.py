@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from .arguments import Folder, Modules, arg, flag, positional, whole
+from .arguments import Ema, Folder, Modules, arg, flag, positional, whole
 from .show import say, table
 
 
@@ -41,6 +41,7 @@ class Export:
     member: Annotated[
         int | None, whole("K", "which of many GANs that were trained at once, counted from 0")
     ] = None
+    ema: Ema = "kept"
     modules: Modules = ()
 
     def run(self) -> int:
@@ -53,6 +54,7 @@ class Export:
             self.to,
             self.checkpoint,
             member=self.member,
+            ema=self.ema,
             formats=self.format,
             license=self.license,
         )

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from ..core.errors import SteadyganError
-from .arguments import Modules, Trained, arg, flag, number_list, whole
+from .arguments import Ema, Modules, Trained, arg, flag, number_list, whole
 from .show import bar, say
 
 if TYPE_CHECKING:
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from ..runs.sampling import Sampler
 
 _CHECKPOINT = arg("best|last|STEP|FILE", "of a run; best: by the first of train --metrics", "last")
-_EMA = arg("sigma=S", "another average, of a run of train --ema power", "the one kept")
 _MEMBER = whole("K", "which of many GANs that were trained at once, counted from 0")
 
 
@@ -55,7 +54,7 @@ class Sample:
     truncation: Annotated[float, arg("PSI", "how far latents are from their mean, 0 to 1")] = 1.0
     checkpoint: Annotated[Path | None, _CHECKPOINT] = None
     member: Annotated[int | None, _MEMBER] = None
-    ema: Annotated[str | None, _EMA] = None
+    ema: Ema = "kept"
     out: Annotated[
         Path | None,
         arg("FILE", "ends in .png, .jpg, .npz or, of vectors, .csv", "in the run folder"),
@@ -73,11 +72,11 @@ class Sample:
         """Return the exit status."""
         import torch
 
-        from ..runs.models import labels
+        from ..runs.models import Which, labels
         from ..runs.sampling import Sampler
 
         seeds = self._checked()
-        sampler = Sampler.open(self.path, self.checkpoint, self.member, _sigma(self.ema))
+        sampler = Sampler.open(self.path, self.checkpoint, self.member, Which.of(self.ema))
         _say_which(sampler, self.checkpoint)
         self._check_format(sampler)
         z = sampler.draw(self.n, self.seed) if seeds is None else sampler.of_seeds(seeds)
@@ -141,6 +140,7 @@ class Sample:
         of = f"seed{self.seed}" if self.seeds is None else f"seeds{self.seeds}"
         more = "" if self.of_class is None else f"-{_file_name(self.of_class)}"
         more += "" if self.truncation == 1 else f"-psi{self.truncation:g}"
+        more += "" if self.ema == "kept" else f"-{_file_name(self.ema)}"
         folder = self.path if is_run(self.path) else Path()
         return folder / f"{name}-step{sampler.step}-{of}{more}.{self._ending(sampler)}"
 
@@ -207,17 +207,18 @@ class Walk:
     scale: Annotated[int, arg("N", "each pixel as N x N")] = 1
     checkpoint: Annotated[Path | None, _CHECKPOINT] = None
     member: Annotated[int | None, _MEMBER] = None
-    ema: Annotated[str | None, _EMA] = None
+    ema: Ema = "kept"
     modules: Modules = ()
 
     def run(self) -> int:
         """Return the exit status."""
         from ..runs.films import check_film, walk, write_film
+        from ..runs.models import Which
         from ..runs.sampling import Sampler
 
         walks = self._checked()
         check_film(self.out, self.fps)
-        sampler = Sampler.open(self.path, self.checkpoint, self.member, _sigma(self.ema))
+        sampler = Sampler.open(self.path, self.checkpoint, self.member, Which.of(self.ema))
         if not sampler.makes_images:
             raise SteadyganError(
                 f"walk shows pictures, and samples of {self.path} are vectors of shape"
@@ -283,21 +284,6 @@ def _say_which(sampler: Sampler, checkpoint: Path | None) -> None:
         say(f"steadygan: the best by {metrics} is step {sampler.step:,}", stderr=True)
 
 
-def _sigma(ema: str | None) -> float | None:
-    if ema is None:
-        return None
-    name, _, text = ema.partition("=")
-    try:
-        if name == "sigma":
-            return float(text)
-    except ValueError:
-        pass
-    raise SteadyganError(
-        f"--ema is the width of an average's weights relative to the steps made, such as"
-        f" sigma=0.15, not {ema!r}."
-    )
-
-
 def _file_name(text: str) -> str:
     """Return a text of which a file can be called."""
-    return re.sub(r"[^\w.-]+", "-", text).strip("-.") or "class"
+    return re.sub(r"[^\w.=-]+", "-", text).strip("-.") or "class"

@@ -17,12 +17,12 @@ from ..runs import checkpoint, exported
 from ..runs.config import Config
 from ..runs.folder import RunFolder
 from ..runs.format import BEST, CHECKPOINTS, is_run
-from ..runs.models import load_sampler
+from ..runs.models import Which, load_sampler
 from .cache import Measured
 from .evaluator import Evaluator
 from .features import Features, Progress, build_features, fingerprint, to_bytes
 from .metrics import Metric, Pair, build_metrics, compute, take
-from .result import Evaluation, Protocol, store
+from .result import Evaluation, Protocol, store, titled
 from .samples import Event, Loaded, read_samples, samples_event
 
 METRICS = ("fd", "kid", "precision-recall", "density-coverage")
@@ -54,6 +54,7 @@ class Subject(NamedTuple):
     folder: Path | None
     event: Event
     draw: Callable[[int], np.ndarray]
+    average: str = "kept"
 
 
 def evaluate(
@@ -64,6 +65,7 @@ def evaluate(
     features: str | Features = "effnet-lite0",
     samples: int = 5000,
     checkpoints: Literal["newest", "all", "best"] = "newest",
+    ema: Sequence[str] | str = "kept",
     seed: int = 0,
     reading: Reading = Reading(),
     bar: Bar = silent,
@@ -82,12 +84,14 @@ def evaluate(
         features: What images are compared in, ``names("features")`` or FILE.py:FUNCTION.
         samples: How many, real and generated alike.
         checkpoints: Which of each run; best is the one that ``Config.metrics`` kept.
+        ema: Which averages of each run's generator: ``kept``, ``none``, or ``sigma=S``, one made
+            now of a run with ``ema=power``.
         seed: Of the latents and of the choice among the real samples.
         reading: How files of images are read, where there is a choice.
         bar: Shows progress.
 
     Returns:
-        One evaluation for each run, or for each checkpoint.
+        One evaluation for each run, checkpoint and average.
 
     Raises:
         SteadyganError: For too few samples, for shapes and metrics that do not fit, and for what
@@ -106,8 +110,11 @@ def evaluate(
         raise SteadyganError("evaluate needs at least one run folder, or generated samples.")
     enough(samples, "samples")
     chosen = build_metrics(metrics)
+    averages = dict.fromkeys(Which.of(each) for each in ([ema] if isinstance(ema, str) else ema))
     subjects = [
-        each for run in runs for each in _subjects(str(run), checkpoints, seed, reading, bar)
+        each
+        for run in runs
+        for each in _subjects(str(run), checkpoints, list(averages), seed, reading, bar)
     ]
     event = subjects[0].event
     for other in subjects[1:]:
@@ -191,6 +198,7 @@ def enough(n: int, name: str) -> None:
 def _subjects(
     run: str,
     checkpoints: Literal["newest", "all", "best"],
+    averages: Sequence[Which],
     seed: int,
     reading: Reading,
     bar: Bar,
@@ -199,7 +207,8 @@ def _subjects(
     if exported.is_exported(folder):
         # Its results have no place there: what is pushed is what was exported.
         name = run if run.startswith(exported.HUB) else folder.resolve().name
-        yield _generated(run, None, name, exported.describe(folder).event, seed)
+        for which in averages:
+            yield _generated(run, None, name, exported.describe(folder).event, seed, which)
         return
     if not is_run(folder):
         if folder.is_dir() and (folder / CHECKPOINTS).is_dir():
@@ -219,19 +228,23 @@ def _subjects(
         "all": checkpoint.checkpoints(folder),
         "best": [folder / BEST],
     }
+    name = folder.resolve().name
     for path in chosen[checkpoints]:
-        yield _generated(folder, path, folder.resolve().name, event, seed)._replace(folder=folder)
+        for which in averages:
+            yield _generated(folder, path, name, event, seed, which)._replace(folder=folder)
 
 
-def _generated(run: Path | str, path: Path | None, name: str, event: Event, seed: int) -> Subject:
+def _generated(
+    run: Path | str, path: Path | None, name: str, event: Event, seed: int, which: Which
+) -> Subject:
     """Return what a generator makes of a seed."""
-    sample, step = load_sampler(run, path)
+    sample, step = load_sampler(run, path, averaged=which.averaged, sigma=which.sigma)
 
     def draw(n: int) -> np.ndarray:
         x = sample(n, seed)
         return (to_bytes(x) if x.ndim == 4 else x.double()).numpy()
 
-    return Subject(name, step, None, event, draw)
+    return Subject(name, step, None, event, draw, str(which))
 
 
 def _own(run: Path, samples: int, event: Event, seed: int) -> np.ndarray:
@@ -262,15 +275,16 @@ def _one(
     protocol: Protocol,
     bar: Bar,
 ) -> Evaluation:
-    title = subject.name if subject.step is None else f"{subject.name} at {subject.step}"
+    title = titled(subject.name, subject.step, subject.average)
     generated = subject.draw(protocol.samples)
     with bar(f"features of {title}") as tell:
         y = take(generated, features, tell)
     with bar(f"numbers of {title}") as tell:
         numbers, records = compute(Pair(real, generated, x, y), metrics, tell)
     plain = {key: record.to_json() for key, record in records.items()}
+    notes = _notes(subject, data)
     evaluation = Evaluation(
-        subject.name, subject.step, protocol, numbers, plain, _notes(subject, data)
+        subject.name, subject.step, protocol, numbers, plain, notes, subject.average
     )
     if subject.folder is not None:
         store(subject.folder, evaluation)

@@ -36,13 +36,14 @@ class Protocol:
 
 
 _SHARED = tuple(f.name for f in fields(Protocol) if f.compare)
+_SAME = ("step", "average", *_SHARED)
 
 
 @dataclass(frozen=True)
 class Evaluation:
     """The ``numbers`` of one set of samples by key, and the whole ``records`` as plain data.
 
-    ``step`` is the checkpoint's.
+    ``step`` is the checkpoint's, ``average`` says which weights of the generator it was.
     """
 
     name: str
@@ -51,11 +52,12 @@ class Evaluation:
     numbers: dict[str, Estimate]
     records: dict[str, Any]
     notes: tuple[str, ...] = ()
+    average: str = "kept"
 
     @property
     def title(self) -> str:
-        """The name, with the step where there is one."""
-        return self.name if self.step is None else f"{self.name} at {self.step}"
+        """The name, with the step where there is one, and the average where it is another."""
+        return titled(self.name, self.step, self.average)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data: each number as {value, low, high, name, better}.
@@ -73,11 +75,22 @@ class Evaluation:
         return {
             "name": self.name,
             "step": self.step,
+            "average": self.average,
             **asdict(self.protocol),
             "numbers": numbers,
             "records": self.records,
             "notes": list(self.notes),
         }
+
+
+def titled(name: str, step: int | None, average: str) -> str:
+    """Return what a set of samples is called.
+
+    >>> titled("js", 100, "kept"), titled("js", 100, "sigma=0.1")
+    ('js at 100', 'js at 100, sigma=0.1')
+    """
+    where = name if step is None else f"{name} at {step}"
+    return where if average == "kept" else f"{where}, {average}"
 
 
 def comparable(evaluations: Sequence[Evaluation]) -> None:
@@ -117,8 +130,8 @@ def ranking(
 def store(folder: Path, evaluation: Evaluation) -> Path:
     """Add an evaluation to the ``evaluation.json`` of a run folder, atomically.
 
-    One of the same step under the same protocol is brought up to date: numbers that were taken
-    again are replaced, the others stay.
+    One of the same step and average under the same protocol is brought up to date: numbers that
+    were taken again are replaced, the others stay.
 
     Args:
         folder: Of the run.
@@ -131,13 +144,14 @@ def store(folder: Path, evaluation: Evaluation) -> Path:
     with lock.held(folder, f".{EVALUATION}.lock", wait=True):  # others may measure the same run
         known = read(path)
         for old in known:
-            if all(_plain(old.get(key)) == _plain(new[key]) for key in ("step", *_SHARED)):
+            if all(_plain(old.get(key)) == _plain(new[key]) for key in _SAME):
                 for part in ("numbers", "records"):
                     new[part] = {**old[part], **new[part]}
                 known.remove(old)
                 break
         known = sorted(
-            [*known, new], key=lambda e: (e["features"], e["data"], e["samples"], e["step"] or 0)
+            [*known, new],
+            key=lambda e: (e["features"], e["data"], e["samples"], e["step"] or 0, e["average"]),
         )
         write_json(path, {"evaluations": known})
     return path
@@ -147,4 +161,4 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-__all__ = ["Evaluation", "Protocol", "comparable", "ranking", "read", "store"]
+__all__ = ["Evaluation", "Protocol", "comparable", "ranking", "read", "store", "titled"]

@@ -55,7 +55,7 @@ def card(
         *_loading(loaded, formats),
         *_data(about),
         *_settings(loaded, about),
-        *_metrics(run, loaded.step, loaded.config),
+        *_metrics(run, about, loaded.config),
         *_limits(loaded, run, images),
     ]
     return "\n".join(parts).rstrip() + "\n"
@@ -79,6 +79,8 @@ def _what(loaded: Loaded, about: Mapping[str, Any]) -> str:
     event = " x ".join(map(str, loaded.about.event))
     of = f", of {loaded.classes} classes" if loaded.classes else ""
     which = "; the moving average of its weights" if about["averaged"] else ""
+    chosen_now = about["average"].startswith("sigma")
+    which += f" of profile {about['average']}, made after training" if chosen_now else ""
     best = _first_metric(loaded) if about["checkpoint"] == "best" else ""
     chosen = (
         f", the best by {_safe(best)} of those that were measured while it trained" if best else ""
@@ -195,16 +197,17 @@ def _gamma(loaded: Loaded) -> list[str]:
     return ["γ multiplies *one half* of E‖∇D‖² here, as it does in the papers:", "", *lines, ""]
 
 
-def _metrics(run: Run, step: int, config: Config) -> list[str]:
-    lines, rows = ["## Metrics", ""], []
+def _metrics(run: Run, about: Mapping[str, Any], config: Config) -> list[str]:
+    lines, rows, step = ["## Metrics", ""], [], about["step"]
     for found in read_evaluations(run.folder / EVALUATION):
-        if found["step"] == step:
+        if (found["step"], found["average"]) == (step, about["average"]):
             against = f"{found['samples']:,} samples against {Path(str(found['data'])).name}"
             rows += [
                 (_safe(n["name"]), _interval(n["value"], n["low"], n["high"]), _safe(against))
                 for n in found["numbers"].values()
             ]
-    for row in read_lines(run.folder / METRICS).rows:
+    measured = read_lines(run.folder / METRICS).rows if about["average"] == "kept" else []
+    for row in measured:
         if row.get("step") == step and isinstance(row.get("metrics"), dict):
             ends = row.get("intervals") or {}
             rows += [

@@ -14,7 +14,7 @@ from ..core.errors import SteadyganError
 from ..runs import checkpoint, exported
 from ..runs.config import stream_seed
 from ..runs.files import whole_folder, write_json, write_text
-from ..runs.models import Loaded, generate, labels, latent, load
+from ..runs.models import Loaded, Which, generate, labels, latent, load
 from ..runs.reading import Run
 from ..runs.samples import write_samples
 from . import program
@@ -30,6 +30,7 @@ def export(
     checkpoint_name: Path | str | None = None,
     *,
     member: int | None = None,
+    ema: str = "kept",
     formats: Sequence[str] = (),
     license: str = "unknown",
 ) -> list[str]:
@@ -40,6 +41,7 @@ def export(
         to: The folder, which must not be there, or be empty.
         checkpoint_name: ``best``, ``last``, a step, or a file.
         member: Which of many GANs that were trained at once.
+        ema: Which average of the generator: ``kept``, ``none``, or ``sigma=S``, one made now.
         formats: Of ``FORMATS``.
         license: What the model card says, an identifier of the Hub's such as ``apache-2.0``.
 
@@ -55,11 +57,12 @@ def export(
             f"{to} exists and is not empty: remove it, or choose another folder with --to."
         )
     program.check(formats)
-    loaded = load(run, checkpoint_name, member)
+    which = Which.of(ema)
+    loaded = load(run, checkpoint_name, member, *which)
     if loaded.checkpoint is None:
         raise SteadyganError(f"{run} is exported already: copy it.")
     tree = checkpoint.load(loaded.checkpoint)
-    about, read = _about(loaded, tree), Run.read(Path(run))
+    about, read = _about(loaded, tree, which), Run.read(Path(run))
     notes = []
     with whole_folder(to) as folder:
         write_json(folder / exported.ABOUT, about)
@@ -82,7 +85,7 @@ def export(
     return notes
 
 
-def _about(loaded: Loaded, tree: checkpoint.Tree) -> dict[str, Any]:
+def _about(loaded: Loaded, tree: checkpoint.Tree, which: Which) -> dict[str, Any]:
     """Return what the folder says of itself; where data lay on one's disk is left out."""
     about = loaded.about
     setting = dict(about.setting)
@@ -95,7 +98,8 @@ def _about(loaded: Loaded, tree: checkpoint.Tree) -> dict[str, Any]:
         "steadygan": __version__,
         "step": loaded.step,
         "checkpoint": "best" if loaded.checkpoint.stem == "best" else "step",
-        "averaged": bool(tree.get("ema")),
+        "averaged": which.averaged and bool(tree.get("ema")),
+        "average": str(which),
         "event": list(about.event),
         "classes": about.classes,
         "problem": setting,

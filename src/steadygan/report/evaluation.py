@@ -37,6 +37,7 @@ def _table(group: Sequence[tuple[int, dict[str, Any]]]) -> dict[str, Any]:
     first = group[0][1]
     heads = {key: number for _, found in group for key, number in found["numbers"].items()}
     return {
+        "averages": any(found["average"] != "kept" for _, found in group),
         "about": f"{first['samples']:,} samples each against {first['data']}, features"
         f" {first['features']} "
         f"(resizing: {first['preparation']}), seed {first['seed']}",
@@ -48,6 +49,7 @@ def _table(group: Sequence[tuple[int, dict[str, Any]]]) -> dict[str, Any]:
             {
                 "run": i,
                 "step": found["step"],
+                "average": found["average"],
                 "cells": [
                     _cell(found, key, [other for _, other in group if other is not found])
                     for key in heads

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -226,6 +227,43 @@ class Loaded(NamedTuple):
     critic: nn.Module
     step: int
     checkpoint: Path | None
+
+
+class Which(NamedTuple):
+    """Which weights of a generator are meant, as ``--ema`` of the commands spells it.
+
+    ``kept`` is the moving average where there is one, ``none`` the generator that was trained, and
+    ``sigma=S`` the average of a profile chosen now.
+
+    >>> str(Which.of("sigma=0.150")), Which.of("none").averaged
+    ('sigma=0.15', False)
+    """
+
+    averaged: bool = True
+    sigma: float | None = None
+
+    @staticmethod
+    def of(spelled: str) -> Which:
+        """Return what a spelling means.
+
+        Raises:
+            SteadyganError: For any other.
+        """
+        if spelled in ("kept", "none"):
+            return Which(spelled == "kept")
+        name, _, text = spelled.partition("=")
+        if name == "sigma":
+            with suppress(ValueError):
+                return Which(sigma=float(text))
+        raise SteadyganError(
+            f"ema is kept, none, or the width of an average's weights relative to the steps made,"
+            f" such as sigma=0.15, not {spelled!r}"
+        )
+
+    def __str__(self) -> str:
+        if self.sigma is not None:
+            return f"sigma={self.sigma:g}"
+        return "kept" if self.averaged else "none"
 
 
 def load(

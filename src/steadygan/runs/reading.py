@@ -241,6 +241,7 @@ def read_evaluations(path: Path) -> list[dict[str, Any]]:
         found = read_json(path)["evaluations"]
         for evaluation in found:
             _complete(evaluation, *_EVALUATION)
+            evaluation.setdefault("average", "kept")  # once there was no other
             for number in evaluation["numbers"].values():
                 _complete(number, "name", "better")
                 if not all(

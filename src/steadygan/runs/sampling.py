@@ -13,7 +13,7 @@ from ..core.errors import SteadyganError, unknown
 from .config import stream_seed
 from .description import Description
 from .latents import Latent
-from .models import generate, latent, load
+from .models import Which, generate, latent, load
 
 
 class Sampler(NamedTuple):
@@ -37,10 +37,10 @@ class Sampler(NamedTuple):
         run: Path | str,
         checkpoint: Path | str | None = None,
         member: int | None = None,
-        sigma: float | None = None,
+        which: Which = Which(),
     ) -> Sampler:
         """Return that of a place; arguments and errors are those of ``load_generator``."""
-        loaded = load(run, checkpoint, member, sigma=sigma)
+        loaded = load(run, checkpoint, member, *which)
         return cls(loaded.generator.eval(), latent(loaded.config), loaded.about, loaded.step)
 
     @property

@@ -172,7 +172,8 @@ class Followed:
     def _read_evaluations(self) -> None:
         for key in [key for key in self.curves if key[0].startswith(EVALUATED)]:
             del self.curves[key]
-        found = {each["step"]: each for each in read_evaluations(self.folder / EVALUATION)}
+        read = read_evaluations(self.folder / EVALUATION)
+        found = {each["step"]: each for each in read if each["average"] == "kept"}
         for step in sorted(step for step in found if isinstance(step, int)):
             for held in found[step]["numbers"].values():
                 key = f"{EVALUATED}{held['name']}", self.lines[0]
