@@ -2,7 +2,8 @@
 
 Run: STEADYGAN_DATA=FOLDER python benchmarks/augment.py -> benchmarks/augment.json and the table of
 docs/augment.md, 15 minutes of CPU; FOLDER holds objects64/train.zip, photographs of 20 kinds of
-things. What is in the file already is not measured again. 500 others, never trained on, are what
+things. What is in the file already is not measured again, and a training that was cut off goes on
+from its last checkpoint, in build/augment or STEADYGAN_RUNS. 500 others, never trained on, are what
 generated ones are compared with.
 """
 
@@ -12,7 +13,6 @@ import json
 import os
 import re
 import sys
-import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +23,7 @@ import numpy as np
 from measure import environment
 
 from steadygan import Config, evaluate, train
+from steadygan.experiments.folders import make_or_continue
 from steadygan.problems.images import Images
 
 FILE = Path(__file__).with_suffix(".json")
@@ -37,7 +38,7 @@ CONFIG = Config(
     batch=16,
     latent=64,
     ema=0.995,
-    checkpoint_every=1500,
+    checkpoint_every=250,
     evaluate_every=500,
     device="cpu",
 )
@@ -59,9 +60,10 @@ def halves(folder: Path) -> tuple[Path, Path]:
 
 def measured(method: str, seed: int, folder: Path, given: Path, held: Path) -> dict[str, Any]:
     """Train, and return the metrics of the last checkpoint against the held-out half."""
-    config = replace(CONFIG, augment=METHODS[method], seed=seed)
+    problem = Images(data=str(given), resolution=SIDE)
+    config = replace(CONFIG, augment=METHODS[method], seed=seed).resolve(problem)
     started, run = time.process_time(), folder / f"{method}-{seed}"
-    train(Images(data=str(given), resolution=SIDE), config, run, show=False)
+    make_or_continue(problem, config, run, lambda: train(problem, config, run, show=False))
     (there,) = evaluate([run], str(held), metrics=METRICS, samples=PHOTOGRAPHS)
     row: dict[str, Any] = {
         "held out": {name: number.value for name, number in there.numbers.items()}
@@ -93,8 +95,9 @@ def main() -> None:
     held = json.loads(FILE.read_text()) if FILE.exists() else {"rows": {}}
     if "--table" not in sys.argv:
         scale = f"{CONFIG.steps} steps of {CONFIG.batch} images of side {SIDE}"
-        with tempfile.TemporaryDirectory() as place, environment(1, scale) as held["environment"]:
-            kept = Path(os.environ.get("STEADYGAN_RUNS", place))
+        with environment(1, scale) as held["environment"]:
+            kept = Path(os.environ.get("STEADYGAN_RUNS", PAGE.parents[1] / "build" / "augment"))
+            kept.mkdir(parents=True, exist_ok=True)
             files = halves(kept)
             for seed in SEEDS:
                 for method in METHODS:
