@@ -7,6 +7,7 @@ import pytest
 from scipy.stats import binomtest
 
 from steadygan.evaluation.estimate import Estimate
+from steadygan.experiments.lifetimes import LogRank
 from steadygan.experiments.rules import (
     FEW,
     RULES,
@@ -75,6 +76,13 @@ CASES = {
     "below": [((Estimate(1, 0, 2), 2.0), True), ((Estimate(4, 3, 5), 2.0), False),
               ((Estimate(1, -4, 6), 2.0), None), ((Estimate(INF, INF, INF), 2.0), False),
               ((Estimate(NAN, NAN, NAN), 2.0), None)],
+    "above": [((Estimate(0.9, 0.8, 0.95), 0.7, 6), True),
+              ((Estimate(0.5, 0.4, 0.6), 0.7, 6), False),
+              ((Estimate(0.9, 0.6, 1.0), 0.7, 6), None),
+              ((Estimate(0.9, 0.8, 0.95), 0.7, 5), None),
+              ((Estimate(NAN, NAN, NAN), 0.7, 9), None)],
+    "later": [((LogRank(2, 6.0, 12, 0.01),), True), ((LogRank(9, 6.0, 12, 0.01),), False),
+              ((LogRank(5, 6.0, 12, 0.6),), None), ((LogRank(0, 3.0, 5, 0.01),), None)],
     "apart": [(((1, 2), (3, 4)), True), (((3, 4), (1, 2)), False), (((1, 3), (2, 4)), None)],
 }  # fmt: skip
 

@@ -73,15 +73,14 @@ class Subject:
             context=context,
         )
 
-    def diagnose(self, alternatives: Sequence[str] = (), **settings: Any) -> Diagnosis:
-        """Return the doctor's findings; without alternatives the doctor's own are tried."""
+    def diagnose(self, alternatives: Sequence[str] | None = None, **settings: Any) -> Diagnosis:
+        """Return the doctor's findings, with the doctor's own alternatives where none are given."""
         held: dict[str, Any] = {
             key: getattr(self, key)
             for key in ("dynamics", "lr", "optimizers", "progress", "memory", "fresh")
         }
-        if alternatives:
-            held["alternatives"] = alternatives
-        return diagnose(self.game, self.generator, self.critic, self.batch, **held, **settings)
+        settings = {**held, "alternatives": alternatives, **settings}
+        return diagnose(self.game, self.generator, self.critic, self.batch, **settings)
 
 
 def load_subjects(path: Path | str, member: int | None = None) -> list[Subject]:
@@ -119,11 +118,15 @@ def load_subject(path: Path | str, member: int | None = None) -> Subject:
     return load_run(path, member)
 
 
-def load_run(path: Path | str, member: int | None = None) -> Subject:
-    """Return a run's networks, optimizers and memory from its newest checkpoint.
+def load_run(path: Path | str, member: int | None = None, step: int | None = None) -> Subject:
+    """Return a run's networks, optimizers and memory from a checkpoint, by default the newest.
 
-    With a batch of its own data and fixed noise. Of many GANs that were trained at once it is the
-    one that ``member`` says, counted from 0.
+    With a batch of its own data and fixed noise, the same at every checkpoint.
+
+    Args:
+        path: A run folder.
+        member: Which of many GANs that were trained at once, counted from 0.
+        step: Of a checkpoint that the run keeps.
 
     Raises:
         SteadyganError: for a folder that is no run, or whose checkpoint does not fit.
@@ -135,12 +138,13 @@ def load_run(path: Path | str, member: int | None = None) -> Subject:
             f"{path} holds many GANs: say which with --member K, counted from 0 as in its report."
         )
     config = about.config if member is None else about.config_of(member)
-    newest, oldest = checkpoint.latest(folder.path), checkpoint.checkpoints(folder.path)[0]
-    tree = _of_member(checkpoint.load(newest), member)
+    here = checkpoint.named(folder.path, None if step is None else str(step))
+    oldest = checkpoint.checkpoints(folder.path)[0]
+    tree = _of_member(checkpoint.load(here), member)
     problem = about.problem()
     generator, critic = build_networks(config, about.event, about.classes)
     optimizers: dict[Name, torch.optim.Optimizer] = {}
-    with checkpoint.fitting(newest, config.network):
+    with checkpoint.fitting(here, config.network):
         for name, network, spelled in zip(
             PLAYERS, (generator, critic), (config.optimizer, config.critic_optimizer), strict=True
         ):
@@ -150,7 +154,7 @@ def load_run(path: Path | str, member: int | None = None) -> Subject:
         progress = min(1.0, tree["step"] / (config.steps or 1))
         memory = dict(tree["memory"])
     earlier = build_networks(config, about.event, about.classes)
-    if oldest != newest:
+    if oldest != here:
         before = _of_member(checkpoint.load(oldest), member)
         with checkpoint.fitting(oldest, config.network):
             for name, network in zip(PLAYERS, earlier, strict=True):
@@ -177,7 +181,7 @@ def load_run(path: Path | str, member: int | None = None) -> Subject:
         progress=progress,
         memory=memory,
         fresh=lambda seed: build_networks(replace(config, seed=seed), about.event, about.classes),
-        earlier=None if oldest == newest else earlier,
+        earlier=None if oldest == here else earlier,
     )
 
 

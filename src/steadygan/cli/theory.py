@@ -251,7 +251,7 @@ class Diagnose:
     def _look(self, subject: Subject) -> dict[str, Any]:
         settings: dict[str, Any] = {"budget": self.budget, "trial": self.trial}
         with bar(f"trying changes of {subject.name}") as tell:
-            found = subject.diagnose(self.regularizer, tell=tell, **settings)
+            found = subject.diagnose(self.regularizer or None, tell=tell, **settings)
         path = subject.path() if found.spectrum is not None else None
         data = found.to_json() | {
             "path": None if path is None else vars(path) | {"words": path.words()}

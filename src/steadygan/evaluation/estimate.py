@@ -16,7 +16,8 @@ from ..core.errors import SteadyganError
 Points = Tensor | np.ndarray
 """Samples (N, D), NumPy or torch."""
 
-_Z = 1.959963984540054  # the standard normal distribution lies within it with probability 95 %
+Z = 1.959963984540054
+"""The standard normal distribution lies within it with probability 95 %."""
 
 
 class Estimate(NamedTuple):
@@ -81,7 +82,7 @@ def normal(value: float, error: float) -> Estimate:
     >>> normal(3.0, 0.5)
     Estimate(value=3.0, low=2.020018..., high=3.979981...)
     """
-    return Estimate(value, value - _Z * error, value + _Z * error)
+    return Estimate(value, value - Z * error, value + Z * error)
 
 
 def mean_of(values: Tensor) -> Estimate:
@@ -113,8 +114,8 @@ def share_of(inside: Tensor) -> Estimate:
     Reference: Wilson 1927, "Probable inference, the law of succession, and statistical inference".
     """
     n, p = len(inside), float(inside.double().mean())
-    centre = (p + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
-    reach = _Z / (1 + _Z**2 / n) * (p * (1 - p) / n + _Z**2 / (4 * n**2)) ** 0.5
+    centre = (p + Z**2 / (2 * n)) / (1 + Z**2 / n)
+    reach = Z / (1 + Z**2 / n) * (p * (1 - p) / n + Z**2 / (4 * n**2)) ** 0.5
     # At the ends the formula gives 0 and 1 up to rounding.
     return Estimate(p, 0.0 if p == 0 else centre - reach, 1.0 if p == 1 else centre + reach)
 

@@ -33,6 +33,7 @@ SCHEDULE = (
     "roth-fig4",
     "mescheder-images",
     "roth-f-divergences",
+    "roth-survival",
     "atlas",
 )
 """What is run at the papers' length, by what decides most an hour."""

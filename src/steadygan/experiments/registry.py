@@ -19,6 +19,7 @@ from .roth import images as roth_images
 from .roth import mixture as roth_mixture
 from .roth import noise as roth_noise
 from .roth import remarks as roth_remarks
+from .roth import survival as roth_survival
 from .spec import Experiment
 
 EXPERIMENTS: dict[str, Experiment] = {
@@ -37,6 +38,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         roth_crosstest.EXPERIMENT,
         roth_annealing.EXPERIMENT,
         roth_f_divergences.EXPERIMENT,
+        roth_survival.EXPERIMENT,
         mescheder_dirac.EXPERIMENT,
         mescheder_eigenvalues.EXPERIMENT,
         mescheder_table1.EXPERIMENT,

@@ -14,6 +14,7 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 
 from ..evaluation.estimate import Estimate
+from .lifetimes import LogRank
 
 SIGN = 6
 """Seeds from which on a sign test can decide: six of six have p = 1/32, five of five 1/16."""
@@ -206,6 +207,18 @@ def _below(found: Estimate, bar: float) -> Verdict:
     return True if found.high <= bar else False if found.low > bar else None
 
 
+def _above(found: Estimate, bar: float, ends: int) -> Verdict:
+    if ends < SIGN:
+        return None
+    return True if found.low >= bar else False if found.high < bar else None
+
+
+def _later(test: LogRank) -> Verdict:
+    if test.ends < SIGN or test.p >= LEVEL:
+        return None
+    return test.observed < test.expected
+
+
 def _apart(ours: tuple[float, float], theirs: tuple[float, float]) -> Verdict:
     return True if ours[1] < theirs[0] else False if ours[0] > theirs[1] else None
 
@@ -306,6 +319,25 @@ BELOW = Rule(
     _below,
 )
 
+ABOVE = Rule(
+    "above",
+    "the 95 % interval over seeds lies at or above the bar",
+    "it lies below the bar",
+    f"it holds the bar, or there are fewer than {SIGN} seeds of which it is about",
+    SIGN,
+    _above,
+)
+
+LATER = Rule(
+    "later",
+    f"fewer of them end than would if both groups ended alike, by the log-rank test (p < {LEVEL:g},"
+    " both sides)",
+    "more of them do, by the same test",
+    f"neither, or fewer than {SIGN} runs end in both groups together",
+    SIGN,
+    _later,
+)
+
 APART = Rule(
     "apart",
     "the quartiles of the one lie below those of the other",
@@ -318,7 +350,8 @@ APART = Rule(
 RULES = {
     rule.name: rule
     for rule in (
-        WITHIN, FACT, LEARNS, LASTS, UNSTABLE, COLLAPSES, KEEPS, SMALLER, SIDE, BELOW, APART,
+        WITHIN, FACT, LEARNS, LASTS, UNSTABLE, COLLAPSES, KEEPS, SMALLER, SIDE, BELOW, ABOVE, LATER,
+        APART,
     )
 }  # fmt: skip
 """All of them by name; the page of results prints them."""

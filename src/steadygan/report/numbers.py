@@ -106,6 +106,20 @@ def _atlas(data: Mapping[str, Any]) -> Iterator[Row]:
                 yield panel["title"], method, setting, share
 
 
+def _survival(data: Mapping[str, Any]) -> Iterator[Row]:
+    yield "panel", "name", "what", "at", "value", "low", "high"
+    for panel in data["panels"]:
+        for name, curve in panel["curves"].items():
+            for time, *shares in zip(curve["times"], *curve["shares"], strict=True):
+                yield panel["title"], name, "share", int(time), *shares
+            for time, n in curve["risk"]:
+                yield panel["title"], name, "runs at risk", time, n, "", ""
+    for panel in data["early"]:
+        for name, (x, y) in panel["lines"].items():
+            for at, value in zip(x, y, strict=True):
+                yield panel["title"], name, panel["x"], float(at), float(value), "", ""
+
+
 _KINDS: dict[str, Callable[[Mapping[str, Any]], Iterator[Row]]] = {
     "portraits": _portraits,
     "spectra": _spectra,
@@ -115,4 +129,5 @@ _KINDS: dict[str, Callable[[Mapping[str, Any]], Iterator[Row]]] = {
     "gallery": _gallery,
     "intervals": _intervals,
     "atlas": _atlas,
+    "survival": _survival,
 }

@@ -20,6 +20,7 @@ from matplotlib.ticker import LogLocator, NullLocator
 from ..core.errors import unknown
 from .figures import colours
 from .portraits import Panel, portrait_sheet, save_figure, styled
+from .survival import survival
 from .views import FRAME, INK, QUIET, View
 
 _LIMIT = 300_000  # bytes, because these pictures live in the repository
@@ -378,4 +379,5 @@ _KINDS: dict[str, Callable[[Mapping[str, Any]], Figure]] = {
     "gallery": _gallery,
     "intervals": _intervals,
     "atlas": _atlas,
+    "survival": survival,
 }
