@@ -10,7 +10,7 @@ import pytest
 from steadygan import build
 from steadygan.analysis.subjects import load_run
 from steadygan.experiments.fleets import Member
-from steadygan.experiments.roth import survival, warning
+from steadygan.experiments.roth import rates, survival, warning
 from steadygan.experiments.roth.lives import Life, learning, life, standing
 from steadygan.experiments.roth.warning import Looked, foretold, leads, looked
 from steadygan.report.numbers import numbers
@@ -166,3 +166,42 @@ def test_what_the_doctor_saw_is_kept(run, tmp_path, monkeypatch):
     assert (len(first), len(second)) == (2, 1) and kept.read_text().count("seed") == 3
     monkeypatch.setattr(warning, "load_run", None)
     assert np.array_equal(warning.growth(*run, kept)[0], first, equal_nan=True)
+
+
+def ending(modes, sw1):
+    held = member([modes] * 6)
+    held.metrics["sw1"] = np.full(6, sw1)
+    return held
+
+
+def test_a_search_over_learning_rates_can_find_for_and_against():
+    sound, lost = [ending(7, 0.03)] * 3, [ending(0, 0.9)] * 3
+    nearer, blown = [ending(7, 0.02)] * 3, [ending(NAN, NAN)] * 3
+    for ours, plain, expected in (
+        ([sound] * 7, [lost] * 6 + [blown], [True, True]),
+        ([lost] * 6 + [blown], [sound] * 7, [False, False]),
+        ([sound] * 7, [lost] * 6 + [nearer], [True, False]),
+        ([sound] * 5 + [lost] * 2, [lost] * 7, [None, True]),
+        ([sound] * 7, [sound] * 7, [None, None]),
+    ):
+        found = dict(zip(rates.METHODS, (plain, ours), strict=True))
+        rows = rates.compared("5 critic steps", found)
+        assert [row.holds for row in rows] == expected
+    assert (
+        "at 0.016"
+        in rates.compared("x", {**found, "JS, γ = 0.1": [lost] * 6 + [sound]})[1].measured
+    )
+    panels = rates.drawn("x", dict(zip(rates.METHODS, ([blown] * 7, [sound] * 7), strict=True)))
+    assert len(draw("lines", {"panels": panels}).axes) == 2
+
+
+def test_every_learning_rate_is_that_of_both_players():
+    settings = rates.EXPERIMENT.settings("quick")
+    found = [
+        m.resolve(build("problem", "mixture3d"))
+        for m in rates.asked(settings, "js:gamma=0.1", 5, 2)
+    ]
+    assert [(m.optimizer, m.seed) for m in found] == [
+        (f"adam:lr={factor * 0.001:g}", seed) for factor in rates.FACTORS for seed in (0, 1)
+    ]
+    assert all(m.critic_optimizer == m.optimizer and "critic_steps=5" in m.dynamics for m in found)

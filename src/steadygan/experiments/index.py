@@ -34,6 +34,7 @@ SCHEDULE = (
     "mescheder-images",
     "roth-f-divergences",
     "roth-survival",
+    "roth-learning-rates",
     "atlas",
 )
 """What is run at the papers' length, by what decides most an hour."""

@@ -18,6 +18,7 @@ from .roth import generator_regularized as roth_generator_regularized
 from .roth import images as roth_images
 from .roth import mixture as roth_mixture
 from .roth import noise as roth_noise
+from .roth import rates as roth_learning_rates
 from .roth import remarks as roth_remarks
 from .roth import survival as roth_survival
 from .spec import Experiment
@@ -39,6 +40,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         roth_annealing.EXPERIMENT,
         roth_f_divergences.EXPERIMENT,
         roth_survival.EXPERIMENT,
+        roth_learning_rates.EXPERIMENT,
         mescheder_dirac.EXPERIMENT,
         mescheder_eigenvalues.EXPERIMENT,
         mescheder_table1.EXPERIMENT,
