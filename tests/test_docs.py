@@ -28,8 +28,9 @@ def blocks(path):
     [(page, i) for page in PAGES for i in range(len(blocks(page)))],
     ids=lambda v: getattr(v, "stem", v),
 )
-def test_an_example_runs_on_its_own(page, index, monkeypatch):
-    # What an example registers stays in it.
+def test_an_example_runs_on_its_own(page, index, monkeypatch, tmp_path):
+    # What an example registers stays in it, and what it writes.
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(
         registry, "_entries", {kind: dict(entries) for kind, entries in registry._entries.items()}
     )

@@ -1,6 +1,7 @@
 """Published recipes against their publications; what stands beside one overrides it."""
 
 import json
+import math
 
 import pytest
 import torch
@@ -9,8 +10,9 @@ from torch import nn
 
 from steadygan import build, convert_gamma, names
 from steadygan.cli import main
-from steadygan.core.schedules import Cosine, Exponential
+from steadygan.core.schedules import Exponential, Ramp, ends
 from steadygan.runs.averages import HalfLife
+from steadygan.runs.ramps import Cosine
 
 DIGITS = ["train", "images", "--data", "digits", "--resolution", "8", "--channels", "1"]
 
@@ -18,8 +20,8 @@ PUBLISHED = {  # gamma in the code's own convention, its end, lr, beta1, beta2, 
     "roth": (("roth", 2.0), 0.02, 2e-4, 0.5, 0.999, 64, 128),
     "mescheder": (("gan-stability", 10.0), None, 1e-4, None, None, 64, 256),
     "stylegan2-r1": (("stylegan2", 10.0), None, 2e-3, 0.0, 0.99, 32, 512),
-    "r3gan": (("r3gan", 0.05), 0.005, 2e-4, 0.0, 0.9, 512, 64),
-    "r3gan-ffhq64": (("r3gan", 2.0), 0.2, 2e-4, 0.0, 0.9, 256, 64),
+    "r3gan": (("r3gan", 0.05), 0.005, (2e-4, 5e-5), 0.0, (0.9, 0.99), 512, 64),
+    "r3gan-ffhq64": (("r3gan", 2.0), 0.2, (2e-4, 5e-5), 0.0, (0.9, 0.99), 256, 64),
 }
 
 
@@ -27,7 +29,7 @@ PUBLISHED = {  # gamma in the code's own convention, its end, lr, beta1, beta2, 
 def test_values_are_the_published_ones(name):
     (source, strength), end, lr, beta1, beta2, batch, latent = PUBLISHED[name]
     config = build("preset", name).config()
-    (penalty,) = config.game().regularizers
+    penalty = build("regularizer", config.regularizer[0])
     gamma = penalty.gamma if end is None else penalty.gamma(0.0)
     twice = 2.0 if source == "gan-stability" else 1.0  # no 1/2 before its coefficient
     assert gamma == twice * strength
@@ -35,11 +37,15 @@ def test_values_are_the_published_ones(name):
         assert gamma == convert_gamma(source, strength)
     if end is not None:
         assert penalty.gamma(1.0) == pytest.approx(end)
-        assert type(penalty.gamma) is (Cosine if source == "r3gan" else Exponential)
+        assert type(penalty.gamma) is (Ramp if source == "r3gan" else Exponential)
     optimizer = build("optimizer", config.optimizer)
-    assert (optimizer.lr, config.batch, config.latent) == (lr, batch, latent)
+    assert (ends(optimizer.lr), config.batch, config.latent) == (several(lr), batch, latent)
     assert getattr(optimizer, "beta1", None) == beta1
-    assert getattr(optimizer, "beta2", None) == beta2
+    assert ends(getattr(optimizer, "beta2", None)) == several(beta2)
+
+
+def several(value):
+    return value if isinstance(value, tuple) else (value,)
 
 
 def test_what_else_is_published():
@@ -49,10 +55,31 @@ def test_what_else_is_published():
     assert build("optimizer", configs["mescheder"].optimizer).alpha == 0.99
     assert float(configs["mescheder"].ema) == 0.999 and float(configs["roth"].ema) == 0
     assert configs["r3gan"].game().regularizers[0].where == ("real", "fake")
-    # A cosine from 0 to h over 20 million images is h/2 at half of them, and so is the ramp.
     for name, h in (("r3gan", 5e6), ("r3gan-ffhq64", 5e5)):
         ema = build("ema", configs[name].ema)
-        assert ema.images == h and ema.ramp * 2e7 == h
+        assert ends(ema.images) == (0, h) and ema.ramp is None
+        assert build("ramp", configs[name].ramp) == Cosine(2e7)
+
+
+def published(images, start, end):
+    """Return what R3GAN's code has after so many images: half a cosine over 20 million."""
+    return end + (start - end) * (1 + math.cos(math.pi * min(images, 2e7) / 2e7)) / 2
+
+
+@pytest.mark.parametrize("step", [0, 7_000, 19_531, 39_062, 50_000])
+def test_r3gan_s_burn_in_is_the_published_one(step):
+    """At steps of 512 images, whatever the training's length: gamma, rates, beta2, half-life."""
+    images = 512 * step
+    for steps in (60_000, 50_000):
+        config = build("preset", "r3gan").config(steps=steps)
+        (penalty,) = config.game().regularizers
+        assert penalty.gamma(step / steps) == pytest.approx(published(images, 0.05, 0.005))
+        for adam in config.optimizers(step).values():
+            assert adam.lr == pytest.approx(published(images, 2e-4, 5e-5))
+            assert adam.beta2 == pytest.approx(published(images, 0.9, 0.99)) and adam.beta1 == 0
+        (share,) = config.ramped(build("ema", config.ema)).shares(step + 1, 512, step / steps)
+        h = published(images, 0, 5e6)
+        assert share == pytest.approx(1 - 0.5 ** (512 / h) if h else 1)
 
 
 def test_r3gan_s_stages_are_the_published_ones():

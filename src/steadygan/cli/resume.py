@@ -28,7 +28,7 @@ class Resume:
     path: Folder
     steps: Annotated[
         int | None,
-        whole("N", "extend the run to this many steps; annealed strengths stretch with it"),
+        whole("N", "extend the run to this many steps; what changes to its end stretches"),
     ] = None
     data: Annotated[
         str | None,
@@ -55,6 +55,9 @@ class Resume:
         str | None, spec("optimizer", "another one, or another learning rate", "as it was")
     ] = None
     critic_optimizer: Annotated[str | None, spec("optimizer", "of the critic", "as it was")] = None
+    ramp: Annotated[
+        str | None, spec("ramp", "how values spelled START..END change", "as it was")
+    ] = None
     batch: Annotated[int | None, whole("N", "samples an update", "as it was")] = None
     track: Annotated[
         tuple[str, ...],
@@ -74,6 +77,7 @@ class Resume:
         given = {
             "optimizer": self.optimizer,
             "critic_optimizer": self.critic_optimizer,
+            "ramp": self.ramp,
             "batch": self.batch,
             "device": self.device,
             "regularizer": tuple(r for r in self.regularizer if r != "none")

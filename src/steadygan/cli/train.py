@@ -114,6 +114,10 @@ class Players:
         str | None,
         spec("ema", "average of the generator that is sampled: decay or SPEC, 0 for none", OWN),
     ] = None
+    ramp: Annotated[
+        str | None,
+        spec("ramp", "how values of specs spelled START..END change", "cosine, to the last step"),
+    ] = None
 
 
 @dataclass(frozen=True)

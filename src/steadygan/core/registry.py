@@ -27,7 +27,7 @@ import torch
 
 from .auto import Auto
 from .errors import SteadyganError, unknown
-from .schedules import Schedule
+from .schedules import Annealing, Ramp, Schedule
 
 T = TypeVar("T", bound=type)
 
@@ -44,6 +44,7 @@ KINDS: dict[str, tuple[str, ...]] = {
     "network": ("problems.networks",),
     "optimizer": ("runs.optimizers",),
     "ema": ("runs.averages",),
+    "ramp": ("runs.ramps",),
     "features": ("evaluation.features", "evaluation.extractors"),
     "metric": ("evaluation.metrics",),
     "preset": ("runs.presets",),
@@ -242,7 +243,7 @@ def spec(item: Any) -> str:
     parts: list[str] = []
     for index, field in enumerate(f for f in dataclasses.fields(item) if f.init):
         value = getattr(item, field.name)
-        if isinstance(value, Schedule):
+        if isinstance(value, Annealing):
             parts += [f"{field.name}={_format(value.start)}", f"anneal={_format(value.factor)}"]
             if value.name != "exponential":
                 parts.append(f"schedule={value.name}")
@@ -343,6 +344,9 @@ def _parse(hint: Any, text: str) -> Any:
         return None
     if Auto in options and text.lower() == "auto":
         return Auto()
+    if Schedule in options and ".." in text:
+        start, _, end = text.partition("..")
+        return Ramp(float(start), float(end))
     for option in options:
         if typing.get_origin(option) is tuple:
             return tuple(_parse(typing.get_args(option)[0], part) for part in text.split("/"))
@@ -380,6 +384,8 @@ def _format(value: Any) -> str:
         return str(value).lower()
     if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
         return str(int(value))
+    if isinstance(value, Ramp):
+        return f"{_format(value.start)}..{_format(value.end)}"
     if type(value) in _where:
         return spec(value)
     if isinstance(value, tuple):

@@ -2,44 +2,96 @@
 
 >>> strength_at(Exponential(2.0, 0.01), progress=0.5)
 0.2
+>>> strength_at(Ramp(0.9, 0.99, until=0.5), progress=0.25)
+0.945
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass, replace
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 from torch import Tensor
 
 from .auto import Auto
 from .errors import SteadyganError, unknown
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True)
 class Schedule:
-    """A strength that runs from ``start`` (progress 0) to ``start * factor`` (progress 1)."""
+    """A number that changes with progress, from ``start`` at progress 0 on."""
 
     start: float
-    factor: float
-    name: ClassVar[str]
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.start) and self.start >= 0):
             raise SteadyganError(f"a schedule starts at a finite number >= 0, not {self.start}")
+
+    def __call__(self, progress: float) -> float:
+        """Return the number at progress t/T in [0, 1]."""
+        raise NotImplementedError
+
+    def scaled(self, factor: float) -> Schedule:
+        """Return this times a constant."""
+        return replace(self, start=factor * self.start)
+
+
+def half_cosine(x: float) -> float:
+    """Return (1 - cos(pi x))/2, from 0 at 0 to 1 at 1."""
+    return (1 - math.cos(math.pi * x)) / 2
+
+
+@dataclass(frozen=True)
+class Ramp(Schedule):
+    """From ``start`` to ``end`` until a progress, and constant from there: spelled START..END.
+
+    Attributes:
+        end: What is reached.
+        until: The progress at which it is, which may lie behind the end of the training.
+        way: From the part of the way's time to the part of the way; a half cosine.
+    """
+
+    end: float
+    until: float = 1.0
+    way: Callable[[float], float] = half_cosine
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not (math.isfinite(self.end) and self.end >= 0):
+            raise SteadyganError(f"a ramp ends at a finite number >= 0, not {self.end}")
+
+    def __call__(self, progress: float) -> float:
+        """Return start + way(progress/until) (end - start)."""
+        part = self.way(min(1.0, progress / self.until))
+        return (1 - part) * self.start + part * self.end
+
+    def scaled(self, factor: float) -> Schedule:
+        """Return this times a constant."""
+        return replace(self, start=factor * self.start, end=factor * self.end)
+
+
+@dataclass(frozen=True)
+class Annealing(Schedule):
+    """A strength that runs from ``start`` (progress 0) to ``start * factor`` (progress 1)."""
+
+    factor: float
+    name: ClassVar[str]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         if not (math.isfinite(self.factor) and self.factor > 0):
             raise SteadyganError(
                 "anneal is the fraction of the start that remains at the end: a number > 0, not"
                 f" {self.factor}"
             )
 
-    def __call__(self, progress: float) -> float:
-        """Return the strength at progress t/T in [0, 1]."""
-        raise NotImplementedError
-
 
 @dataclass(frozen=True)
-class Exponential(Schedule):
+class Exponential(Annealing):
     """Exponential annealing: start * factor**(t/T).
 
     Reference: Roth et al. 2017, the authors' published code (factor 0.01).
@@ -53,7 +105,7 @@ class Exponential(Schedule):
 
 
 @dataclass(frozen=True)
-class Cosine(Schedule):
+class Cosine(Annealing):
     """Cosine annealing: start * (factor + (1 - factor)(1 + cos(pi t/T))/2).
 
     Reference: Loshchilov and Hutter 2017.
@@ -68,7 +120,7 @@ class Cosine(Schedule):
         )
 
 
-SCHEDULES: dict[str, type[Schedule]] = {cls.name: cls for cls in (Exponential, Cosine)}
+SCHEDULES: dict[str, type[Annealing]] = {cls.name: cls for cls in (Exponential, Cosine)}
 
 Strength = float | Tensor | Schedule | Auto
 """What gamma and sigma may be; ``Auto`` the gamma of a penalty that pulls towards 0 only."""
@@ -117,11 +169,7 @@ def scaled(value: Strength, factor: float) -> Strength:
     """Return a strength times a constant, at every progress."""
     if isinstance(value, Auto):
         return replace(value, every=factor * value.every)
-    return (
-        replace(value, start=factor * value.start)
-        if isinstance(value, Schedule)
-        else factor * value
-    )
+    return value.scaled(factor) if isinstance(value, Schedule) else factor * value
 
 
 def strength_at(value: Strength, progress: float | None) -> float | Tensor:
@@ -157,6 +205,39 @@ def telling(value: Strength, number: Strength) -> Strength:
     if isinstance(value, Auto) and isinstance(number, float | Tensor):
         return replace(value, start=number)
     return number
+
+
+def ends(value: float | Schedule) -> tuple[float, ...]:
+    """Return a number, or the two at the beginning and at the end of a schedule."""
+    return (value(0.0), value(1.0)) if isinstance(value, Schedule) else (value,)
+
+
+def changes(part: object) -> bool:
+    """Return whether a field of a dataclass is a schedule."""
+    return any(isinstance(value, Schedule) for value in vars(part).values())
+
+
+def ramped(part: T, until: float, way: Callable[[float], float]) -> T:
+    """Return a dataclass whose ramps take so much of the training, on such a way."""
+    found = {
+        name: replace(value, until=until, way=way)
+        for name, value in vars(part).items()
+        if isinstance(value, Ramp)
+    }
+    return replace(part, **found) if found else part  # type: ignore[type-var]
+
+
+def settled(part: T, progress: float) -> T:
+    """Return a dataclass with the numbers that its schedules are now.
+
+    >>> from steadygan import build
+    >>> settled(build("optimizer", "adam:lr=0.2..0.1,beta2=0.5..0.9"), progress=1.0).beta2
+    0.9
+    """
+    found = {
+        name: value(progress) for name, value in vars(part).items() if isinstance(value, Schedule)
+    }
+    return replace(part, **found) if found else part  # type: ignore[type-var]
 
 
 def strengths_of(part: object) -> list[str]:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ..core.errors import SteadyganError
 from ..core.registry import base, build, register, spec
+from ..core.schedules import Schedule, ends
 from .profiles import exponent
 
 if TYPE_CHECKING:
@@ -28,8 +29,11 @@ class EMA:
         """The profiles of power functions that are kept, by sigma_rel; empty for one other."""
         return ()
 
-    def shares(self, step: int, batch: int) -> tuple[float, ...]:
-        """Return w after step number ``step`` >= 1 of ``batch`` images, of each average."""
+    def shares(self, step: int, batch: int, progress: float = 0.0) -> tuple[float, ...]:
+        """Return w of each average after step number ``step`` >= 1, of ``batch`` images.
+
+        ``progress`` in [0, 1] is where schedules are taken.
+        """
         raise NotImplementedError
 
 
@@ -54,7 +58,7 @@ class Decay(EMA):
                 f"ema is the decay of a moving average, in [0, 1), not {self.decay:g}."
             )
 
-    def shares(self, step: int, batch: int) -> tuple[float, ...]:
+    def shares(self, step: int, batch: int, progress: float = 0.0) -> tuple[float, ...]:
         """Return w after a step."""
         return (1 - min(self.decay, (1 + step) / (10 + step)),)
 
@@ -64,7 +68,8 @@ class Decay(EMA):
 class HalfLife(EMA):
     """w = 1 - 2^(-B/h) for batches of B: after h = ``images`` images an old value counts a half.
 
-    With ``ramp`` h is at most that share of the images seen so far, as StyleGAN's warm-up.
+    With ``ramp`` h is at most that share of the images seen so far, as StyleGAN's warm-up;
+    ``images=0..5e6`` lets h itself grow (``train --ramp``).
 
     >>> build("ema", "halflife:images=10000").shares(1, 10000)
     (0.5,)
@@ -72,18 +77,19 @@ class HalfLife(EMA):
     Reference: Karras et al. 2020 (StyleGAN2; ``ema_kimg``, ``ema_rampup`` of the authors' code).
     """
 
-    images: float = 10_000
+    images: float | Schedule = 10_000
     ramp: float | None = None
 
     def __post_init__(self) -> None:
-        for name, value in (("images", self.images), ("ramp", self.ramp)):
+        for name, value in (("images", ends(self.images)[-1]), ("ramp", self.ramp)):
             if value is not None and not (math.isfinite(value) and value > 0):
                 raise SteadyganError(f"{name} must be a finite number above 0, not {value:g}")
 
-    def shares(self, step: int, batch: int) -> tuple[float, ...]:
-        """Return w after a step."""
-        most = math.inf if self.ramp is None else self.ramp * step * batch
-        return (1 - 0.5 ** (batch / min(self.images, most)),)
+    def shares(self, step: int, batch: int, progress: float = 0.0) -> tuple[float, ...]:
+        """Return w after a step; 1 where h is 0."""
+        h = self.images(progress) if isinstance(self.images, Schedule) else self.images
+        h = h if self.ramp is None else min(h, self.ramp * step * batch)
+        return (1 - 0.5 ** (batch / h) if h else 1.0,)
 
 
 @register("ema", "power")
@@ -115,7 +121,7 @@ class Power(EMA):
         """The profiles that are kept."""
         return self.sigma
 
-    def shares(self, step: int, batch: int) -> tuple[float, ...]:
+    def shares(self, step: int, batch: int, progress: float = 0.0) -> tuple[float, ...]:
         """Return w after a step."""
         return tuple(1 - (1 - 1 / step) ** (exponent(sigma) + 1) for sigma in self.sigma)
 
@@ -141,8 +147,8 @@ class Average:
         rule: How quickly they follow.
     """
 
-    def __init__(self, module: nn.Module, rule: EMA, batch: int = 1) -> None:
-        self.rule, self._batch = rule, batch
+    def __init__(self, module: nn.Module, rule: EMA, batch: int = 1, steps: int = 1) -> None:
+        self.rule, self._batch, self._steps = rule, batch, steps
         self._modules = [
             copy.deepcopy(module).requires_grad_(False) for _ in range(max(1, len(rule.sigmas)))
         ]
@@ -158,7 +164,8 @@ class Average:
         if not config.ema:
             return None
         rule = Decay(config.ema) if isinstance(config.ema, float | int) else config.ema
-        return cls(module, build("ema", rule), config.batch or 1)
+        ramped = config.ramped(build("ema", rule))
+        return cls(module, ramped, config.batch or 1, config.steps or 1)
 
     @property
     def module(self) -> nn.Module:
@@ -169,7 +176,8 @@ class Average:
     def update(self, module: nn.Module, step: int) -> None:
         """Move towards a module after its step number ``step``; integer buffers are copied."""
         theirs = module.state_dict().values()
-        for average, share in zip(self._modules, self.rule.shares(step, self._batch), strict=True):
+        shares = self.rule.shares(step, self._batch, (step - 1) / self._steps)
+        for average, share in zip(self._modules, shares, strict=True):
             for mine, their in zip(average.state_dict().values(), theirs, strict=True):
                 if mine.is_floating_point():
                     mine.lerp_(their, share)

@@ -8,17 +8,22 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 import torch
 
 from ..core.errors import SteadyganError, unknown
 from ..core.game import Game
 from ..core.gradients import GradientPath
+from ..core.players import Name
 from ..core.registry import build, lookup, spec
+from ..core.schedules import ramped, settled
 from ..problems.problem import Problem
 from .averages import Decay, canonical
 from .monitor import KINDS
+from .optimizers import OptimizerSpec
+
+_Part = TypeVar("_Part")
 
 VARIED = ("regularizer", "smoothing", "optimizer", "critic_optimizer", "seed")
 """Where GANs that are trained at once may differ: within the specs in strengths and learning rates
@@ -33,7 +38,8 @@ class Config:
     in the others. Attributes in steps: ``steps`` (critic and generator each as often as the
     dynamics says), ``log_every``, ``evaluate_every``, ``checkpoint_every`` (0: a tenth of the
     steps). ``ema`` is the decay of the generator's moving average, 0 for none, or a spec
-    (averages.py).
+    (averages.py). ``ramp`` says how long, and how, what is spelled START..END in specs goes from
+    one to the other (ramps.py).
     ``gradient_path`` is how the critic's gradient is computed (core/gradients.py); gradient
     penalties are taken in every
     ``penalty_every``-th critic update, where they count as often, on ``penalty_share`` of the
@@ -60,6 +66,7 @@ class Config:
     latent: int | None = None
     latent_distribution: Literal["normal", "uniform"] | None = None
     ema: float | str | None = None
+    ramp: str | None = None
     gradient_path: GradientPath = "auto"
     penalty_every: int = 1
     penalty_share: float = 1.0
@@ -99,6 +106,7 @@ class Config:
             "augment",
             "smoothing",
             "constraint",
+            "ramp",
         ):
             given[kind] = None if given[kind] is None else spec(build(kind, given[kind]))
         given["critic_optimizer"] = spec(
@@ -134,14 +142,32 @@ class Config:
 
     def game(self) -> Game:
         """Return the game that this configuration spells."""
+        smoothing = self.smoothing and self.ramped(build("smoothing", self.smoothing))
         return Game(
             self.objective or "nonsaturating",
-            self.regularizer,
-            self.smoothing,
+            [self.ramped(build("regularizer", each)) for each in self.regularizer],
+            smoothing,
             self.constraint,
             self.regularize_generator,
             augment=self.augment,
         )
+
+    def optimizers(self, step: int = 0) -> dict[Name, OptimizerSpec]:
+        """Return the settings of each player's optimizer in the step after so many."""
+        progress = min(1.0, step / (self.steps or 1))
+        given: dict[Name, str | None] = {
+            "generator": self.optimizer,
+            "critic": self.critic_optimizer or self.optimizer,
+        }
+        return {
+            name: settled(self.ramped(build("optimizer", each)), progress)
+            for name, each in given.items()
+        }
+
+    def ramped(self, part: _Part) -> _Part:
+        """Return what is spelled with START..END, on the way that ``ramp`` says."""
+        way = build("ramp", self.ramp or "cosine")
+        return ramped(part, way.until((self.steps or 1) * (self.batch or 1)), way)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data for ``config.json``."""

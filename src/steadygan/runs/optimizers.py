@@ -11,22 +11,31 @@ from torch import nn
 
 from ..core.errors import SteadyganError
 from ..core.registry import base, register
+from ..core.schedules import Schedule, ends
+
+Number = float | Schedule
 
 
 @base("optimizer")
 class OptimizerSpec:
     """Base of every optimizer's settings.
 
-    Calling one makes the ``torch.optim`` optimizer over parameters.
+    Calling one makes the ``torch.optim`` optimizer over parameters. Settings that are spelled
+    START..END change while training (``Config.optimizers`` has them at a step); called as they are
+    they are taken where they start.
     """
+
+    lr: Number
 
     def __post_init__(self) -> None:
         for field in fields(self):  # type: ignore[arg-type]
-            value = getattr(self, field.name)
-            if not (math.isfinite(value) and value >= 0):
-                raise SteadyganError(f"{field.name} must be a finite number >= 0, not {value:g}")
-            if field.name in ("beta1", "beta2", "alpha", "momentum") and value >= 1:
-                raise SteadyganError(f"{field.name} must be below 1, not {value:g}")
+            for value in ends(getattr(self, field.name)):
+                if not (math.isfinite(value) and value >= 0):
+                    raise SteadyganError(
+                        f"{field.name} must be a finite number >= 0, not {value:g}"
+                    )
+                if field.name in ("beta1", "beta2", "alpha", "momentum") and value >= 1:
+                    raise SteadyganError(f"{field.name} must be below 1, not {value:g}")
 
     def __call__(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         """Return the optimizer over these parameters."""
@@ -44,16 +53,20 @@ class Adam(OptimizerSpec):
     Reference: Kingma and Ba 2015.
     """
 
-    lr: float = 2e-4
-    beta1: float = 0.5
-    beta2: float = 0.999
+    lr: Number = 2e-4
+    beta1: Number = 0.5
+    beta2: Number = 0.999
     eps: float = 1e-8
     fused: bool = False
 
     def __call__(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         """Return torch's Adam."""
         return torch.optim.Adam(
-            parameters, self.lr, (self.beta1, self.beta2), self.eps, fused=self.fused
+            parameters,
+            ends(self.lr)[0],
+            (ends(self.beta1)[0], ends(self.beta2)[0]),
+            self.eps,
+            fused=self.fused,
         )
 
 
@@ -75,12 +88,12 @@ class SGD(OptimizerSpec):
     0.2
     """
 
-    lr: float = 0.01
-    momentum: float = 0.0
+    lr: Number = 0.01
+    momentum: Number = 0.0
 
     def __call__(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         """Return torch's SGD."""
-        return torch.optim.SGD(parameters, self.lr, self.momentum)
+        return torch.optim.SGD(parameters, ends(self.lr)[0], ends(self.momentum)[0])
 
 
 @register("optimizer", "rmsprop")
@@ -92,10 +105,10 @@ class RMSProp(OptimizerSpec):
     0.99
     """
 
-    lr: float = 1e-4
-    alpha: float = 0.99
+    lr: Number = 1e-4
+    alpha: Number = 0.99
     eps: float = 1e-8
 
     def __call__(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         """Return torch's RMSprop."""
-        return torch.optim.RMSprop(parameters, self.lr, self.alpha, self.eps)
+        return torch.optim.RMSprop(parameters, ends(self.lr)[0], ends(self.alpha)[0], self.eps)

@@ -96,45 +96,46 @@ class StyleGAN2(Preset):
     ema: str = "halflife:images=10000"
 
 
-# R3GAN's published code (train.py, --preset=CIFAR10): gamma_scheduler 0.05 to 0.005 by a cosine,
-# Gamma / 2 times R1 + R2; lr_scheduler 2e-4 to 5e-5 and beta2_scheduler 0.9 to 0.99, whose starts
-# stand here; ema_scheduler 0 to 5 million images over 20 million, a ramp of a quarter; 64 latents;
+# R3GAN's published code (train.py, --preset=CIFAR10): from the first image to the 20 millionth and
+# by half a cosine gamma_scheduler 0.05 to 0.005, Gamma / 2 times R1 + R2, lr_scheduler 2e-4 to
+# 5e-5, beta2_scheduler 0.9 to 0.99 and ema_scheduler 0 to 5 million images; 64 latents;
 # WidthPerStage 768, CardinalityPerStage 96 (16 channels a group), BlocksPerStage 2, ExpansionFactor
-# 2, filter [1, 2, 1] convolved with [1, 1]: the defaults of ``r3gan``. Batch 512 (from
-# memory of the paper's tables).
+# 2, filter [1, 2, 1] convolved with [1, 1]: the defaults of ``r3gan``. Batch 512 (its README).
 @register("preset", "r3gan")
 @dataclass(frozen=True)
 class R3GANPreset(Preset):
-    """R3GAN for CIFAR-10: relativistic, R1 and R2 annealed by a cosine, Adam without momentum.
+    """R3GAN for CIFAR-10: relativistic, R1 and R2, Adam without momentum, a burn-in.
 
-    The published learning rate falls to a quarter and beta2 rises to 0.99 by a cosine, and
-    augmentation grows to p = 0.55: here both stay, and augmentation is asked for (``ada``
-    with target=none). Reference: Huang et al. 2024, and the authors' published code.
+    Over 20 million images gamma, the learning rate, beta2 and the average's half-life change by
+    half a cosine; ``ramp=cosine`` takes the length of a shorter training for that. The published
+    augmentation, which grows to p = 0.55, is left to who wants it (``ada`` with target=none).
+    Reference: Huang et al. 2024, and the authors' published code.
     """
 
     objective: str = "relativistic"
-    regularizer: str = "r1r2:gamma=0.05,anneal=0.1,schedule=cosine"
+    regularizer: str = "r1r2:gamma=0.05..0.005"
     network: str = "r3gan"
-    optimizer: str = "adam:lr=0.0002,beta1=0,beta2=0.9"
+    optimizer: str = "adam:lr=0.0002..5e-05,beta1=0,beta2=0.9..0.99"
     batch: int = 512
     latent: int = 64
     latent_distribution: str = "normal"
-    ema: str = "halflife:images=5000000,ramp=0.25"
+    ema: str = "halflife:images=0..5000000"
+    ramp: str = "cosine:images=20000000"
 
 
-# The same file, --preset=FFHQ-64: gamma 2 to 0.2, an average of 500,000 images over 20 million;
-# WidthPerStage 768 but 384 at the finest, CardinalityPerStage 96 and 48. Batch 256 (as above).
+# The same file, --preset=FFHQ-64: gamma 2 to 0.2, an average of 0 to 500,000 images, all else the
+# same; WidthPerStage 768 but 384 at the finest, CardinalityPerStage 96 and 48. Batch 256.
 @register("preset", "r3gan-ffhq64")
 @dataclass(frozen=True)
 class R3GANFaces(R3GANPreset):
-    """R3GAN for FFHQ at 64 x 64: as ``r3gan``, with gamma 2 annealed to 0.2 and batch 256.
+    """R3GAN for FFHQ at 64 x 64: as ``r3gan``, with gamma from 2 to 0.2 and batch 256.
 
     Published augmentation grows to p = 0.3. Reference: Huang et al. 2024.
     """
 
-    regularizer: str = "r1r2:gamma=2,anneal=0.1,schedule=cosine"
+    regularizer: str = "r1r2:gamma=2..0.2"
     batch: int = 256
-    ema: str = "halflife:images=500000,ramp=0.025"
+    ema: str = "halflife:images=0..500000"
 
 
 __all__ = ["Mescheder", "Preset", "R3GANFaces", "R3GANPreset", "Roth", "StyleGAN2"]

@@ -14,7 +14,9 @@ from ..runs import checkpoint
 from ..runs.config import Config
 from .trained import Trained
 
-CHANGEABLE = ("regularizer", "smoothing", "optimizer", "critic_optimizer", "batch", "device")
+CHANGEABLE = (
+    *("regularizer", "smoothing", "optimizer", "critic_optimizer", "ramp", "batch", "device"),
+)
 
 
 def changed(

@@ -6,16 +6,16 @@ Each is the same GAN as trained alone, its steps equal up to rounding.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from ..core.context import Context
 from ..core.gradients import Decision
-from ..core.players import Batch, Name
+from ..core.players import PLAYERS, Batch, Name
 from ..core.players.stacked import FleetPlayers, stack
-from ..core.registry import build
+from ..core.schedules import ends
 from ..core.scores import squared_norm
 from ..problems.problem import Problem
 from ..runs import checkpoint
@@ -23,7 +23,7 @@ from ..runs.averages import Average
 from ..runs.config import Config
 from ..runs.members import alike
 from ..runs.models import build_networks
-from ..runs.optimizers import quick
+from ..runs.optimizers import OptimizerSpec, quick
 from .decision import settle
 from .trained import Trained
 
@@ -71,10 +71,7 @@ class Fleet(Trained):
         self.decision = alone if closed else Decision("separate", "by vmap over all critics")
         generator, critic = (stack(each).to(self.device) for each in zip(*networks, strict=True))
         self.average = Average.of(generator, self.config)
-        optimizers: dict[Name, list[Any]] = {
-            "generator": [build("optimizer", m.optimizer) for m in self.members],
-            "critic": [build("optimizer", m.critic_optimizer) for m in self.members],
-        }
+        modules = {"generator": generator, "critic": critic}
         self.players = FleetPlayers(
             [m.game() for m in self.members],
             generator,
@@ -82,12 +79,10 @@ class Fleet(Trained):
             self._draw,
             rngs=self.noises,
             optimizers={
-                name: quick(given[0])(player.parameters())
-                for (name, given), player in zip(
-                    optimizers.items(), (generator, critic), strict=True
-                )
+                name: self._hasty(given)(modules[name].parameters())
+                for name, given in self.config.optimizers().items()
             },
-            rates={name: [float(each.lr) for each in given] for name, given in optimizers.items()},
+            rates=self._rates(),
             penalty_every=self.config.penalty_every,
             penalty_share=self.config.penalty_share,
             compiled=compiled,
@@ -96,6 +91,18 @@ class Fleet(Trained):
         self.players.context = Context(progress=0.0)
         with self.precision():
             self.players.prepare(self._empty())
+
+    def _hasty(self, optimizer: OptimizerSpec) -> OptimizerSpec:
+        return quick(optimizer)
+
+    def _set_optimizers(self) -> None:
+        super()._set_optimizers()
+        self.players.set_rates(self._rates())
+
+    def _rates(self) -> dict[Name, list[float]]:
+        """Return the members' learning rates at this step."""
+        each = [m.optimizers(self.step) for m in self.members]
+        return {name: [ends(given[name].lr)[0] for given in each] for name in PLAYERS}
 
     def fallen(self, logged: bool) -> dict[int, str]:
         """Return the members whose loss or gradient is not finite; they have not moved since."""

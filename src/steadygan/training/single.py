@@ -15,7 +15,6 @@ from ..core.context import Context, Samples
 from ..core.errors import SteadyganError
 from ..core.gradients import Decision
 from ..core.players import PLAYERS
-from ..core.registry import build
 from ..core.scores import Scores, score, squared_norm
 from ..problems.problem import Problem
 from ..runs import checkpoint
@@ -23,7 +22,7 @@ from ..runs.averages import Average
 from ..runs.config import Config, stream_seed
 from ..runs.folder import RunFolder
 from ..runs.models import build_networks, generate
-from ..runs.optimizers import quick
+from ..runs.optimizers import OptimizerSpec, quick
 from .decision import settle
 from .ranks import RankDraws, RankPlayers, Ranks
 from .trained import Trained
@@ -77,8 +76,8 @@ class Single(Trained):
             self._draw,
             Context(rng=noise, ranks=ranks.count > 1),
             optimizers={
-                "generator": self._optimizer(config.optimizer, self.generator),
-                "critic": self._optimizer(config.critic_optimizer, self.critic),
+                name: self._hasty(given)(getattr(self, name).parameters())
+                for name, given in config.optimizers().items()
             },
             path=config.gradient_path,
             penalty_every=config.penalty_every,
@@ -88,10 +87,8 @@ class Single(Trained):
         )
         self.players.ranks = ranks
 
-    def _optimizer(self, spec: str | None, network: nn.Module) -> torch.optim.Optimizer:
-        optimizer = build("optimizer", spec)
-        whole = quick(optimizer) if self.decision.path == "chain" else optimizer
-        return whole(network.parameters())
+    def _hasty(self, optimizer: OptimizerSpec) -> OptimizerSpec:
+        return quick(optimizer) if self.decision.path == "chain" else optimizer
 
     def begin_from(self, run: Path) -> dict[str, Any]:
         """Start from the networks of another run's newest checkpoint.

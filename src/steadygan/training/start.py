@@ -180,7 +180,7 @@ def resume(
         features: What it is measured in, given again where that is a file of one's own: a folder
             may be a stranger's, and what it names is not run.
         changes: New values of settings, by the names of ``Config``: regularizer, smoothing,
-            optimizer, critic_optimizer (and so learning rates), batch, device.
+            optimizer, critic_optimizer (and so learning rates), ramp, batch, device.
         start: One of the run's checkpoints to go on from instead of the newest; what was made
             after it is dropped.
         track: Trackers to show it in instead of those it was begun with, which go on else.

@@ -15,12 +15,14 @@ from ..core.dynamics import Dynamics
 from ..core.gradients import Decision
 from ..core.players import PLAYERS, Batch, Name, OptimizerPlayers
 from ..core.registry import build
+from ..core.schedules import changes
 from ..problems.problem import Problem
 from ..runs import checkpoint
 from ..runs.averages import Average
 from ..runs.config import Config, stream_seed
 from ..runs.models import labels, latents
 from ..runs.monitor import DEAD, NON_FINITE, STANDSTILL
+from ..runs.optimizers import OptimizerSpec
 from .ranks import Ranks
 from .watchers import State
 
@@ -59,6 +61,8 @@ class Trained(ABC):
         self.device, self.step = self.config.device, 0
         self.dynamics: Dynamics = build("dynamics", self.config.dynamics)
         self.average: Average | None = None
+        given = {spec for m in members for spec in (m.optimizer, m.critic_optimizer)}
+        self._optimizers_change = any(changes(build("optimizer", each)) for each in given)
         self.stopped: dict[int, tuple[int, str]] = {}
         self._sums: dict[Name, Tensor] = {}
         self.metrics: list[dict[str, float | None]] = [{} for _ in members]
@@ -83,11 +87,23 @@ class Trained(ABC):
         """Make the next step of every member."""
         progress = self.step / (self.config.steps or 1)
         self.players.context = replace(self.players.context, progress=progress)
+        if self._optimizers_change:
+            self._set_optimizers()
         with self.precision():
             self.dynamics.step(self.players)
         self.step += 1
         if self.average:
             self.average.update(self.players.generator, self.step)
+
+    def _set_optimizers(self) -> None:
+        """Tell the optimizers what their settings are at this step."""
+        for name, given in self.config.optimizers(self.step).items():
+            for group in self.players.optimizers[name].param_groups:
+                group.update(self._hasty(given)(group["params"]).defaults)
+
+    @abstractmethod
+    def _hasty(self, optimizer: OptimizerSpec) -> OptimizerSpec:
+        """Return an optimizer with the kernel that suits."""
 
     def precision(self) -> torch.autocast:
         """Return the context that evaluates networks in the precision that was asked for."""

@@ -120,13 +120,7 @@ class FleetPlayers(OptimizerPlayers):
         self.rngs, self.compiled = rngs, compiled
         first = next(generator.parameters())
         self.alive = torch.ones(len(games), dtype=torch.bool, device=first.device)
-        self.rates = {
-            name: torch.tensor(rates[name], dtype=first.dtype, device=first.device)
-            for name in PLAYERS
-        }
-        self._common = {
-            name: rates[name][0] if len(set(rates[name])) == 1 else None for name in PLAYERS
-        }
+        self.set_rates(rates)
         self._play = _Play.of(games)
         # Critic updates that take the gradient penalties, and those that are spared them.
         self._lazy = [
@@ -134,6 +128,17 @@ class FleetPlayers(OptimizerPlayers):
             for update in range(min(penalty_every, 2))
         ]
         self._plans: dict[Any, _Plan] = {}
+
+    def set_rates(self, rates: Mapping[Name, Sequence[float]]) -> None:
+        """Let the members learn at these rates from now on, a number each, for each player."""
+        like = next(self.generator.parameters())
+        self.rates = {
+            name: torch.tensor(rates[name], dtype=like.dtype, device=like.device)
+            for name in PLAYERS
+        }
+        self._common = {
+            name: rates[name][0] if len(set(rates[name])) == 1 else None for name in PLAYERS
+        }
 
     def gradient(self, player: Name, batch: Batch) -> Values:
         """Return the stacked gradients of a player's losses."""

@@ -214,17 +214,23 @@ class Critic(nn.Module):
         size: how many features there are.
         event: shape of one sample.
         classes: how many there are, 0 for none.
+        bias: whether there is b.
 
     Reference: Miyato and Koyama 2018, cGANs with Projection Discriminator.
     """
 
     def __init__(
-        self, features: nn.Module, size: int, event: tuple[int, ...], classes: int
+        self,
+        features: nn.Module,
+        size: int,
+        event: tuple[int, ...],
+        classes: int,
+        bias: bool = True,
     ) -> None:
         super().__init__()
         self.event = tuple(event)
         self.features = features
-        self.head = nn.Linear(size, 1)
+        self.head = nn.Linear(size, 1, bias)
         self.class_heads = nn.Linear(size, classes, bias=False) if classes else None
         self.register_load_state_dict_pre_hook(_refuse_drowned)  # type: ignore[no-untyped-call]
 

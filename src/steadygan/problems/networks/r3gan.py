@@ -155,7 +155,7 @@ class R3GAN:
         last = channels[-1]
         basis = nn.Conv2d(last, last, (height, width), groups=last, bias=False)
         layers += [_start(basis), nn.Flatten()]
-        critic = Critic(nn.Sequential(*layers), last, event, classes)
+        critic = Critic(nn.Sequential(*layers), last, event, classes, bias=False)
         for head in (critic.head, critic.class_heads):
             if head is not None:
                 _start(head)
