@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from steadygan import SteadyganError, build
 from steadygan.core.couples import couples_in
 from steadygan.core.registry import names
-from steadygan.training import Config, train
+from steadygan.training import Config, grid, resume, train, train_fleet
 from steadygan.training.ranks import Ranks, here
 from steadygan.training.single import Single
 
@@ -85,10 +85,19 @@ def moved(config, ranks=Ranks()):
     return torch.cat([*flat, numbers])
 
 
+def many(folder, steps):
+    """Train six GANs, of which the last three leave the finite numbers; return the outcome."""
+    rates = "sgd:lr={0.05,1e300}"
+    config = Config(**{**USUAL, "steps": steps, "optimizer": rates, "regularizer": ("lecam", "r1")})
+    return train_fleet(build("problem", "ring2d"), grid(config, seeds=3), folder, show=False)
+
+
 def main():
     ranks, folder = here(), Path(sys.argv[1])
     found = {name: moved(config, ranks) for name, config in games("all" in sys.argv)}
     train(build("problem", "ring2d"), Config(**USUAL), folder / "run", show=False)
+    many(folder / "many", 6)
+    resume(folder / "many", steps=9, show=False)
     if ranks.first:
         save_file(found, folder / "found.safetensors")
 

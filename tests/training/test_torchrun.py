@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from steadygan import SteadyganError, build
 from steadygan.runs import checkpoint
-from steadygan.runs.files import read_lines
+from steadygan.runs.files import read_json, read_lines
 from steadygan.training import Config, resume, train
 from steadygan.training.ranks import Ranks
 from steadygan.training.single import Single
@@ -69,6 +69,34 @@ def test_a_run_of_four_is_a_run_and_goes_on_alone(four, tmp_path):
     for row, other in zip(rows, others, strict=True):
         assert row["penalty"] == pytest.approx(other["penalty"], rel=1e-10, abs=1e-12)
         assert row["critic_loss"] == pytest.approx(other["critic_loss"], rel=1e-12)
+
+
+def near(ours, other):
+    """Check that two trees are the same to rounding, but for the time that they took."""
+    if isinstance(ours, dict):
+        assert list(ours) == list(other)
+        for key in ours.keys() - {"seconds"}:
+            near(ours[key], other[key])
+    elif isinstance(ours, list):
+        for one, another in zip(ours, other, strict=True):
+            near(one, another)
+    elif isinstance(ours, torch.Tensor):
+        torch.testing.assert_close(ours, other, rtol=1e-10, atol=1e-10, equal_nan=True)
+    else:
+        assert ours == (pytest.approx(other, 1e-9, 1e-12) if isinstance(ours, float) else other)
+
+
+def test_many_that_four_dealt_out_are_as_on_one(four, tmp_path):
+    """Those that leave the finite numbers end alone; all went on, on four and then on one."""
+    alone, dealt = tmp_path / "alone", four / "many"
+    on_ranks.many(alone, 12)
+    assert resume(dealt, steps=12, show=False).state == "finished"
+    trees = [checkpoint.load(checkpoint.latest(folder)) for folder in (dealt, alone)]
+    assert trees[0]["alive"].tolist() == [True] * 3 + [False] * 3
+    near(*trees)
+    for file in ("metrics.jsonl", "warnings.jsonl"):
+        near(*(read_lines(folder / file).rows for folder in (dealt, alone)))
+    near(*(read_json(folder / "status.json") for folder in (dealt, alone)))
 
 
 @pytest.mark.slow

@@ -58,7 +58,7 @@ class Fleet(Trained):
     ) -> None:
         super().__init__(problem, alike(problem, members))
         networks = [build_networks(m, problem.event, problem.classes) for m in self.members]
-        self._lone_critic = networks[0][1].to(self.device)
+        self._lone_critic = self._exact(networks[0][1].to(self.device))
         # Refuses a penalty on a part of the batch where the critic's samples see each other.
         alone = settle(
             self.config.game(),
@@ -69,7 +69,9 @@ class Fleet(Trained):
         )
         closed = alone.path == "chain" and (decision is None or decision.path == "chain")
         self.decision = alone if closed else Decision("separate", "by vmap over all critics")
-        generator, critic = (stack(each).to(self.device) for each in zip(*networks, strict=True))
+        generator, critic = (
+            self._exact(stack(each).to(self.device)) for each in zip(*networks, strict=True)
+        )
         self.average = Average.of(generator, self.config)
         modules = {"generator": generator, "critic": critic}
         self.players = FleetPlayers(
@@ -88,6 +90,10 @@ class Fleet(Trained):
             compiled=compiled,
             chains=closed,
         )
+        self._prepare()
+
+    def _prepare(self) -> None:
+        """Refuse now what cannot be done for many GANs at once."""
         self.players.context = Context(progress=0.0)
         with self.precision():
             self.players.prepare(self._empty())
@@ -124,8 +130,9 @@ class Fleet(Trained):
         for start in range(0, z.shape[1], _CHUNK):
             here = slice(start, start + _CHUNK)
             labels = None if y is None else y[here].to(self.device)
-            parts.append(self.players.generate(values, z[:, here].to(self.device), labels).cpu())
-        return torch.cat(parts, dim=1)
+            own = self._exact(z[:, here].to(self.device))
+            parts.append(self.players.generate(values, own, labels).cpu())
+        return torch.cat(parts, dim=1).to(z.dtype)
 
     def critic_of(self, member: int) -> nn.Module:
         """Return a module that holds the member's critic until the next call."""
@@ -149,12 +156,12 @@ class Fleet(Trained):
         return t
 
     def _batched(self, parts: Sequence[Tensor]) -> Tensor:
-        return torch.stack(list(parts)).to(self.device)
+        return self._exact(torch.stack(list(parts)).to(self.device))
 
     def _empty(self) -> Batch:
         """Return a batch of the shape that will be drawn."""
         n, count = self.config.batch or 1, len(self.members)
-        z = self.fixed[0][:, :1].to(self.device).expand(-1, n, -1)
+        z = self._exact(self.fixed[0][:, :1].to(self.device)).expand(-1, n, -1)
         real = torch.zeros(count, n, *self.problem.event, dtype=z.dtype, device=self.device)
         if not self.problem.classes:
             return Batch(real, z)

@@ -106,8 +106,8 @@ class Training:
             # Asked once, so that a signal a moment later finds the next step, and every process
             # hears of it at this one.
             interrupted, fell = trained.ranks.any(self.interrupt.seen, bool(fallen))
-            if fell and not fallen:
-                fallen = {0: "a loss on another process is no longer a finite number"}
+            if fell:
+                fallen = trained.ranks.united(fallen)
             for member, what in fallen.items():
                 self._bury(member, what)
             # The last one that leaves the finite numbers leaves nothing to evaluate.
@@ -115,7 +115,8 @@ class Training:
             if logged or not left:
                 self._log(gone, evaluate=due and left)
                 # What looks on may have ended it, and looks on rank zero only.
-                trained.stopped = trained.ranks.told(trained.stopped)
+                for member, (_, reason) in trained.ranks.told(trained.stopped).items():
+                    trained.stop(member, reason)
             if left and trained.over and not due:
                 self._sample()
             ends = trained.step == total or trained.over or interrupted
@@ -130,6 +131,7 @@ class Training:
         rows = [None if i in gone else row for i, row in enumerate(trained.rows())]
         record = Record(trained.step, self.seconds, rows)
         if evaluate:
+            trained.collect()
             record.metrics = trained.measure(self._sample())
         for watcher in self.watchers:
             watcher.logged(self, record)
@@ -154,6 +156,7 @@ class Training:
             self._bury(member, what, kind)
         if not self.trained.savable:
             return False
+        self.trained.collect()
         for watcher in self.watchers:
             watcher.saved(self)
         return True

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -28,6 +28,8 @@ from ..core.players import Batch, Name, OptimizerPlayers
 from ..core.players.base import Values
 from ..core.ranks import average
 from ..runs.config import Config
+
+_Value = TypeVar("_Value")
 
 PATIENCE = timedelta(minutes=30)
 """How long a process waits for the others, of which rank zero may be measuring samples. One that
@@ -92,6 +94,28 @@ class Ranks:
         with _together():
             dist.broadcast_object_list(box, src=0)
         return box[0]
+
+    def each(self, value: _Value) -> list[_Value]:
+        """Return what every process has, in their order."""
+        if self.count == 1:
+            return [value]
+        found: list[Any] = [None] * self.count
+        with _together():
+            dist.all_gather_object(found, value)
+        return found
+
+    def united(self, mine: dict[int, _Value]) -> dict[int, _Value]:
+        """Return the entries of all processes; of one that several have the last one's."""
+        return {key: value for each in self.each(mine) for key, value in each.items()}
+
+    def brought(self, value: _Value) -> list[_Value]:
+        """Return on rank zero what every process has, and nothing on others."""
+        if self.count == 1:
+            return [value]
+        found: list[Any] | None = [None] * self.count if self.first else None
+        with _together():
+            dist.gather_object(value, found)
+        return found or []
 
     def check(self, config: Config, game: Game, dynamics: Dynamics, *networks: nn.Module) -> None:
         """Refuse what several processes would not train as one does.

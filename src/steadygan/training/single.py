@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -26,8 +26,6 @@ from ..runs.optimizers import OptimizerSpec, quick
 from .decision import settle
 from .ranks import RankDraws, RankPlayers, Ranks
 from .trained import Trained
-
-_Exact = TypeVar("_Exact", nn.Module, Tensor)
 
 
 class Single(Trained):
@@ -154,11 +152,7 @@ class Single(Trained):
         return t[None]
 
     def _batched(self, parts: Sequence[Tensor]) -> Tensor:
-        part = self.ranks.mine(parts[0]).to(self.device, non_blocking=True)
-        return self._exact(part) if part.is_floating_point() else part
-
-    def _exact(self, what: _Exact) -> _Exact:
-        return what.double() if self.config.precision == "float64" else what
+        return self._exact(self.ranks.mine(parts[0]).to(self.device, non_blocking=True))
 
     def _streams(self) -> checkpoint.Tree:
         rngs = {"latent": self.latents[0], "noise": self.noises[0]}

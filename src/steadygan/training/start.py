@@ -27,7 +27,7 @@ from ..runs.lock import held
 from ..runs.members import alike
 from ..runs.models import build_networks
 from .changes import adapted, changed
-from .fleet import Fleet
+from .dealt import fleet
 from .loop import Training
 from .outcome import MemberOutcome, Outcome
 from .ranks import Ranks, here
@@ -86,16 +86,8 @@ def train(
     more: dict[str, Any] = {"critic_gradient": single.decision._asdict()}
     if init is not None:
         more["init"] = single.begin_from(Path(init))
-    if not ranks.first:
-        ranks.meet()
-        return _outcome(Training(single, []), path)
-    judge = _judge(problem, config, judge, show)
-    training = _training(single, path, show, judge, watchers)
     about = describe(problem, [config], _sizes(single), fleet=False, **more)
-    ranks.meet()  # all have looked, and found no folder
-    with held(path):
-        RunFolder.create(path, about)
-        return _outcome(training, path)
+    return _begun(single, path, about, show, judge, watchers)
 
 
 def train_fleet(
@@ -136,20 +128,16 @@ def train_fleet(
             "runs/gammas",
         )
     """
-    path = Path(out)
-    _alone(here())
+    path, ranks = Path(out), here()
+    show = show if ranks.first else False
     RunFolder.check(path)
     resolved = alike(problem, members)
     _ready(resolved[0].track, show, len(resolved))
     load(problem, show)
-    fleet = Fleet(problem, resolved, compiled=compiled)
-    judge = _judge(problem, resolved[0], judge, show)
-    training = _training(fleet, path, show, judge, watchers)
-    decided = {"critic_gradient": fleet.decision._asdict()}
-    about = describe(problem, resolved, _sizes(fleet), fleet=True, compiled=compiled, **decided)
-    with held(path):
-        RunFolder.create(path, about)
-        return _outcome(training, path)
+    many = fleet(problem, resolved, ranks, compiled=compiled)
+    decided = {"critic_gradient": many.decision._asdict()}
+    about = describe(problem, resolved, _sizes(many), fleet=True, compiled=compiled, **decided)
+    return _begun(many, path, about, show, judge, watchers)
 
 
 def resume(
@@ -224,7 +212,11 @@ def resume(
                 training.restore(adapted(tree, trained, about.config))
         if ended == "stopped" and not trained.many:
             trained.stopped.clear()  # it is told to go on where it had stopped
-        ranks.meet()  # all have read the folder
+        if len(set(ranks.each(training.step))) > 1:  # all have read the folder
+            raise SteadyganError(
+                f"The processes do not find the same newest checkpoint in {folder.path}: wait until"
+                " all machines see the same files, then start again."
+            )
         if not ranks.first:
             return _outcome(training, folder.path)
         folder.rewind(training.step)
@@ -342,20 +334,35 @@ def _rebuilt(
     about: Description, problem: Problem, members: Sequence[Config], ranks: Ranks, decide: bool
 ) -> Trained:
     if about.is_fleet:
-        _alone(ranks)
         # Fleets that do not say it were begun when there was one path for them.
         decision = about.decision or Decision("separate")
-        return Fleet(problem, members, compiled=about.compiled, decision=decision)
+        return fleet(problem, members, ranks, compiled=about.compiled, decision=decision)
     return Single(problem, members[0], None if decide else about.decision, ranks)
 
 
-def _alone(ranks: Ranks) -> None:
-    """Refuse many GANs at once on several processes."""
-    if ranks.count > 1:
-        raise SteadyganError(
-            "Many GANs at once train in one process: give each process some of the seeds"
-            " (--seed, --seeds), as 'steadygan sweep' does, and leave torchrun out."
-        )
+def _begun(
+    trained: Trained,
+    path: Path,
+    about: dict[str, Any],
+    show: Show,
+    judge: Judge | None,
+    watchers: Sequence[Watcher],
+) -> Outcome:
+    """Make the folder, which rank zero does, and train.
+
+    Returns:
+        How the run ended.
+    """
+    ranks = trained.ranks
+    if not ranks.first:
+        ranks.meet()
+        return _outcome(Training(trained, []), path)
+    judge = _judge(trained.problem, trained.config, judge, show)
+    training = _training(trained, path, show, judge, watchers)
+    ranks.meet()  # all have looked, and found no folder
+    with held(path):
+        RunFolder.create(path, about)
+        return _outcome(training, path)
 
 
 def _training(
@@ -377,6 +384,7 @@ def _training(
 def _outcome(training: Training, path: Path) -> Outcome:
     trained, ending = training.trained, training.run()
     each = zip(trained.members, trained.endings(ending.state), trained.metrics, strict=True)
+    trained.ranks.meet()  # the folder is whole for whoever goes on
     members = tuple(MemberOutcome(config, *ended, metrics) for config, ended, metrics in each)
     return Outcome(
         path, ending.state, training.step, ending.reason, members if trained.many else ()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +29,8 @@ from .watchers import State
 GRID, VECTORS = 64, 5120
 """How many samples an evaluation draws: images for a picture, vectors for the problem's metrics."""
 
+_Exact = TypeVar("_Exact", nn.Module, Tensor)
+
 Row = dict[str, float]
 """Losses, norms and logits of one GAN at one step, by name."""
 
@@ -48,7 +50,7 @@ class Trained(ABC):
         stopped: The members that have ended before the last step: when, and why.
         metrics: Each member's numbers at the latest evaluation.
         streams, latents, noises: Each member's own streams of randomness.
-        ranks: The processes that share its batches out.
+        ranks: The processes that share the batches of one GAN out, or deal many out.
     """
 
     many: ClassVar[bool]
@@ -109,6 +111,14 @@ class Trained(ABC):
         """Return the context that evaluates networks in the precision that was asked for."""
         low = self.config.precision == "bfloat16"
         return torch.autocast(self.device.partition(":")[0], torch.bfloat16, enabled=low)
+
+    def _exact(self, what: _Exact) -> _Exact:
+        """Return networks or numbers in the precision that was asked for; labels as they are."""
+        whole = isinstance(what, Tensor) and not what.is_floating_point()
+        return what.double() if self.config.precision == "float64" and not whole else what
+
+    def collect(self) -> None:  # noqa: B027 - of most there is nothing to collect
+        """Bring together what watchers may ask for, where several processes have parts of it."""
 
     @abstractmethod
     def fallen(self, logged: bool) -> dict[int, str]:
