@@ -71,9 +71,10 @@ def test_a_claim_can_hold_fail_and_stay_open():
     plain = [0.0, 1 / 3] * 4
     for ours, expected in (([1.0] * 8, True), ([0.0] * 8, None), ([0.0, 0.0] * 4, None)):
         assert (
-            atlas._more("ring2d", "JS", {"JS": ours, "unregularized": plain}, 3).holds is expected
+            atlas.more_often("ring2d", "JS", {"JS": ours, "unregularized": plain}, 3).holds
+            is expected
         )
-    worse = atlas._more("ring2d", "JS", {"JS": [0.0] * 8, "unregularized": [1.0] * 8}, 3)
+    worse = atlas.more_often("ring2d", "JS", {"JS": [0.0] * 8, "unregularized": [1.0] * 8}, 3)
     assert worse.holds is False and "less often in 8" in worse.measured
 
 

@@ -273,14 +273,15 @@ def event(settings: Mapping[str, Any]) -> tuple[int, int, int]:
     return settings["channels"], settings["resolution"], settings["resolution"]
 
 
-def image_budget(settings: Mapping[str, Any], seeds: int, paper: str) -> tuple[str, ...]:
-    """Return what a reader must know about the size of a run, beside the paper's."""
+def image_budget(settings: Mapping[str, Any], seeds: int, paper: str = "") -> tuple[str, ...]:
+    """Return what a reader must know about the size of a run, beside the paper's if it has one."""
     side = settings["resolution"]
     size = (
         f"{side} x {side}, {settings['width']} channels at the finest stage, batch"
         f" {settings['batch']}"
     )
-    about = f"{seeds} seed(s), {settings['steps']:,} iterations at {size}. The paper: {paper}."
+    about = f"{seeds} seed(s), {settings['steps']:,} iterations at {size}."
+    about += f" The paper: {paper}." if paper else ""
     jpeg = "The images are CIFAR-10 as JPEG copies." if "cifar10" in settings["data"][0] else ""
     return tuple(filter(None, (about, jpeg)))
 

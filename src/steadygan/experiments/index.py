@@ -36,6 +36,7 @@ SCHEDULE = (
     "roth-survival",
     "roth-learning-rates",
     "atlas",
+    "atlas-images",
 )
 """What is run at the papers' length, by what decides most an hour."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..core.errors import SteadyganError, unknown
-from . import atlas
+from . import atlas, atlas_images
 from .mescheder import dirac as mescheder_dirac
 from .mescheder import eigenvalues as mescheder_eigenvalues
 from .mescheder import images as mescheder_images
@@ -48,6 +48,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         mescheder_2d.EXPERIMENT,
         mescheder_images.EXPERIMENT,
         atlas.EXPERIMENT,
+        atlas_images.EXPERIMENT,
     )
 }
 

@@ -99,11 +99,12 @@ def _verdicts(data: Mapping[str, Any]) -> Iterator[Row]:
 
 
 def _atlas(data: Mapping[str, Any]) -> Iterator[Row]:
-    yield "panel", "method", "setting", "share of seeds that stand"
+    yield "panel", "method", "setting", "share of seeds that stand", "distance"
     for panel in data["panels"]:
         for method, shares in panel["shares"].items():
-            for setting, share in zip(panel["columns"], shares, strict=True):
-                yield panel["title"], method, setting, share
+            far = panel["distances"][method]
+            for setting, share, distance in zip(panel["columns"], shares, far, strict=True):
+                yield panel["title"], method, setting, share, distance
 
 
 def _survival(data: Mapping[str, Any]) -> Iterator[Row]:

@@ -13,18 +13,17 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
-from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
 from ..core.errors import unknown
+from .atlas import NO, YES, atlas
 from .figures import colours
 from .portraits import Panel, portrait_sheet, save_figure, styled
 from .survival import survival
 from .views import FRAME, INK, QUIET, View
 
 _LIMIT = 300_000  # bytes, because these pictures live in the repository
-_YES, _NO = "#009E73", "#D55E00"
 
 
 def draw(kind: str, data: Mapping[str, Any]) -> Figure:
@@ -127,7 +126,7 @@ def _verdicts(data: Mapping[str, Any]) -> Figure:
                 0.98,
                 left=j,
                 height=0.92,
-                color=_YES if converges[j] else _NO,
+                color=YES if converges[j] else NO,
                 alpha=0.3,
                 linewidth=0,
             )
@@ -317,59 +316,6 @@ def _intervals(data: Mapping[str, Any]) -> Figure:
     return figure
 
 
-def _atlas(data: Mapping[str, Any]) -> Figure:
-    """Return panels that map where methods stand, each with samples of every method below.
-
-    A column for each setting, a row for each method, green where all seeds stand.
-    """
-    panels = data["panels"]
-    rows, columns = len(panels[0]["shares"]), len(panels[0]["columns"])
-    cell, left, right, words, width = 0.24, 1.1, 1.1, 2.6, 1.5
-    view = [View.of(panel["real"], panel["samples"].values()) for panel in panels]
-    across = max(left + cell * columns + right, rows * (width + 0.08) + 0.2)
-    heights = [words + cell * rows + 0.9 + width * v.height for v in view]
-    figure = Figure(figsize=(across, sum(heights)), dpi=150)
-    top = sum(heights)
-    colours_of = LinearSegmentedColormap.from_list("stands", [_NO, "#f3efe4", _YES])
-    for panel, looked, height in zip(panels, view, heights, strict=True):
-        bottom = top - 0.35 - cell * rows
-        axes = styled(
-            figure.add_axes(
-                (left / across, bottom / sum(heights), cell * columns / across,
-                 cell * rows / sum(heights))
-            )
-        )  # fmt: skip
-        axes.imshow(list(panel["shares"].values()), cmap=colours_of, vmin=0, vmax=1, aspect="auto")
-        axes.set_yticks(range(rows), list(panel["shares"]), size=7)
-        axes.set_xticks(range(columns), panel["columns"], size=5.5, rotation=90)
-        axes.set_xticks(np.arange(columns + 1) - 0.5, minor=True)
-        axes.set_yticks(np.arange(rows + 1) - 0.5, minor=True)
-        axes.grid(which="minor", color="white", linewidth=1)
-        axes.grid(which="major", visible=False)
-        axes.tick_params(which="both", length=0, labelcolor=INK)
-        axes.spines[:].set_visible(False)
-        axes.set_title(panel["title"], size=8, color=INK, loc="left")
-        for i, found in enumerate(panel["total"].values()):
-            text = f"{100 * found[0]:.0f} % [{100 * found[1]:.0f}, {100 * found[2]:.0f}]"
-            axes.text(columns - 0.3, i, text, size=7, color=INK, va="center")
-        under = top - height + 0.1
-        figure.text(
-            0.1 / across, (under + width * looked.height + 0.28) / sum(heights), panel["shown"],
-            size=7, color=QUIET,
-        )  # fmt: skip
-        for i, ((method, cloud), colour) in enumerate(
-            zip(panel["samples"].items(), colours(rows), strict=True)
-        ):
-            place = 0.1 + i * (width + 0.08)
-            looked.draw(figure, place, under, width, cloud, colour)
-            figure.text(
-                place / across, (under + width * looked.height + 0.06) / sum(heights), method,
-                size=7, color=INK,
-            )  # fmt: skip
-        top -= height
-    return figure
-
-
 _KINDS: dict[str, Callable[[Mapping[str, Any]], Figure]] = {
     "portraits": _portraits,
     "spectra": _spectra,
@@ -378,6 +324,6 @@ _KINDS: dict[str, Callable[[Mapping[str, Any]], Figure]] = {
     "clouds": _clouds,
     "gallery": _gallery,
     "intervals": _intervals,
-    "atlas": _atlas,
+    "atlas": atlas,
     "survival": survival,
 }

@@ -1,0 +1,159 @@
+"""The atlas of stability on images: where does a DCGAN stand?
+
+Judged by distance, spread and critic, in settings that are drawn before anything is run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from ..evaluation.estimate import Estimate
+from ..evaluation.features import build_features, to_bytes
+from ..evaluation.metrics import Pair, compute, take
+from ..evaluation.samples import load_samples
+from ..problems.images import Images
+from ..training import Config
+from .atlas import ALL, Method, Setting, drawn, more_often, share
+from .fleets import spread
+from .images import LONG, SMALL, TINY, ImageRun, each_trained, event, image_budget, problem, sources
+from .quality import Group, Quality, course, measured
+from .rules import Fate
+from .spec import Experiment, Findings
+
+AMONG = tuple(s for s in ALL if s.optimizer == "adam" and s.critic_steps != 2)
+"""The 48 settings of which some are drawn: those of the atlas with Adam and one or five critic
+steps."""
+
+RATE = 2e-4
+"""The learning rate that factors multiply, Roth et al.'s."""
+
+METHODS = {
+    "unregularized": Method(),
+    "JS": Method(("js:gamma=2",)),
+    "R1": Method(("r1:gamma=10",)),
+    "R1 + R2": Method(("r1r2:gamma=10",)),
+    "WGAN-GP": Method(("wgan-gp",), "none", "wasserstein"),
+    "spectral norm": Method(critic_norm="spectral"),
+}
+"""The strengths that the README names for images, and WGAN-GP's own."""
+
+SHOWN = 4
+"""Settings whose samples are shown, those that were drawn first."""
+
+
+def config(settings: Mapping[str, Any], setting: Setting, method: Method, seed: int) -> Config:
+    """Return how a DCGAN of a method is trained in a setting.
+
+    Weights start as N(0, 0.02²) throughout, as the DCGAN's authors have it.
+    """
+    steps = settings["steps"]
+    return Config(
+        objective=method.objective or setting.objective,
+        regularizer=method.regularizer,
+        dynamics=f"alternating:critic_steps={setting.critic_steps}",
+        network=f"dcgan:width={settings['width']},norm={setting.norm}"
+        f",critic_norm={method.critic_norm or setting.norm},weight_std=0.02",
+        optimizer=f"adam:lr={setting.factor * RATE:g},beta1=0.5",
+        batch=settings["batch"],
+        latent=settings["latent"],
+        ema=0.0,
+        steps=steps,
+        log_every=max(1, steps // 60),
+        evaluate_every=max(1, steps // 4),
+        checkpoint_every=settings["checkpoint_every"],
+        keep_checkpoints=1,
+        seed=seed,
+    )
+
+
+def stands(run: ImageRun, quality: Quality, bar: float) -> bool:
+    """Return whether a run stands: it varies, its critic has not won, and it is near the data."""
+    return course(run, quality).fate is Fate.STANDS and quality.kid.value <= bar
+
+
+def atlas(settings: Mapping[str, Any], seeds: int, out: Path) -> Findings:
+    """Train every method in the drawn settings.
+
+    Returns:
+        The share of settings in which each stands, and where.
+    """
+    images, chosen = problem(settings), drawn(settings["settings"], among=AMONG)
+    order = sorted(range(len(chosen)), key=lambda i: AMONG.index(chosen[i]))
+    bar = _of_the_mean(images, settings)
+    shares: dict[str, list[float]] = {name: [] for name in METHODS}
+    samples: dict[str, dict[str, np.ndarray]] = {}
+    groups: dict[str, list[Group]] = {name: [] for name in METHODS}
+    for i, setting in enumerate(chosen):
+        for name, method in METHODS.items():
+            runs = each_trained(
+                f"{name}: {setting}",
+                images,
+                [config(settings, setting, method, seed) for seed in range(seeds)],
+                out / f"setting-{i:02d}" / name.replace(" ", "-"),
+            )
+            group = measured(runs, settings)
+            groups[name].append(group)
+            shares[name].append(float(np.mean([stands(*each, bar.value) for each in group])))
+            if i < SHOWN:
+                samples.setdefault(str(setting), {})[name] = runs[0].grid()
+    far = {name: [_distance(group) for group in found] for name, found in groups.items()}
+    panel = {
+        "title": f"images: the share of {seeds} seeds that stand",
+        "columns": [str(chosen[i]) for i in order],
+        "shares": {name: [found[i] for i in order] for name, found in shares.items()},
+        "total": {name: share(found) for name, found in shares.items()},
+        "distances": {name: [found[i] for i in order] for name, found in far.items()},
+        "samples": samples,
+    }
+    rows = tuple(more_often("images", name, shares, seeds) for name in list(METHODS)[1:])
+    distances = "; ".join(f"{name} {spread(found)}" for name, found in far.items())
+    notes = (
+        *image_budget(settings, seeds),
+        f"{len(chosen)} of {len(AMONG)} settings, drawn by a fixed seed before anything was run:"
+        f" learning rate ({RATE:g} × 0.25, 1, 4, 16), critic steps (1, 5), normalization of both"
+        " networks (none, batch) and objective; Adam, weights as N(0, 0.02²). Strengths are those"
+        " that the README names for images.",
+        "Stands: finite, samples with spread, a critic that has not won, and a kernel distance of"
+        f" at most that of always the data's mean picture, {bar}. Intervals are over settings.",
+        f"Kernel distances over all settings, median and range: {distances}.",
+    )
+    took = sum(run.seconds for found in groups.values() for group in found for run, _ in group)
+    return Findings(rows, "atlas", {"panels": [panel]}, notes, took)
+
+
+def _distance(group: Group) -> float:
+    return median(quality.kid.value for _, quality in group)
+
+
+def _of_the_mean(images: Images, settings: Mapping[str, Any]) -> Estimate:
+    """Return the kernel distance of test images from always the mean of training images."""
+    features = build_features(settings["features"])
+    features.check()
+    mean = images.stream(0).draw(10 * settings["samples"]).x.mean(0)
+    mine = to_bytes(mean.expand(settings["samples"], *mean.shape)).numpy()
+    real = load_samples(sources(settings)[1], settings["samples"], event(settings), 0)
+    found, _ = compute(Pair(real, mine, take(real, features), take(mine, features)), ("kid",))
+    return found["kid"]
+
+
+EXPERIMENT = Experiment(
+    name="atlas-images",
+    what="in how many settings does each method stand on images",
+    source="what the two papers did not show",
+    scales={
+        "quick": {**SMALL, "width": 8, "settings": 8, "steps": 600, "seeds": 1},
+        "long": {**LONG, "settings": 24, "steps": 5000},
+        "tiny": {**TINY, "settings": 2},
+    },
+    cost={
+        "quick": "40 minutes of one core (estimated)",
+        "long": "100 core-hours (estimated)",
+        "tiny": "seconds",
+    },
+    run=atlas,
+)
