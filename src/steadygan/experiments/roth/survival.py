@@ -187,7 +187,7 @@ EXPERIMENT = Experiment(
             "seeds": 24,
             "regularized_seeds": 8,
             "compiled": True,
-            "together": 24,
+            "together": 12,
         },
         "long": {
             "batches": (64, 16),

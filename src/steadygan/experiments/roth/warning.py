@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from statistics import median
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,7 +20,7 @@ from ...analysis.subjects import load_run
 from ...runs.files import read_json, write_json
 from ...runs.reading import Run
 from ...training import Config
-from ..fleets import Member, spread
+from ..fleets import Member
 from ..lifetimes import alarms, area_over_runs
 from ..rules import ABOVE, SIDE
 from ..spec import Row, Source
@@ -174,7 +175,7 @@ def foretold(
                 f"at {100 * FALSE:g} % of false alarms, within the last {HORIZON:,}",
                 "one lead of each run that collapsed, 0 without an alarm",
                 f"alarms before {sum(lead > 0 for lead in ahead)} of {len(ahead)} collapses"
-                + (f", {spread(ahead)} iterations before" if ahead else ""),
+                + (f", median lead {median(ahead):,.0f} iterations" if ahead else ""),
                 SIDE(ahead, LOOKS),
             ),
         ]
@@ -194,7 +195,7 @@ def foretold(
         {
             "title": f"{title}: how early, at {100 * FALSE:g} % of false alarms",
             "x": "iterations before the collapse",
-            "y": "share of collapses with an alarm by then",
+            "y": "collapses with an alarm by then",
             "lines": early,
         },
     ]
