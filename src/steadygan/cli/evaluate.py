@@ -147,6 +147,5 @@ def _show(found: Sequence[Evaluation]) -> None:
 
 def _head(evaluation: Evaluation) -> str:
     step = "" if evaluation.step is None else f"\nstep {evaluation.step:,}"
-    return (
-        evaluation.name + step + ("" if evaluation.average == "kept" else f"\n{evaluation.average}")
-    )
+    average = "" if evaluation.average == "kept" else f"\nema {evaluation.average}"
+    return evaluation.name + step + average

@@ -87,10 +87,10 @@ def titled(name: str, step: int | None, average: str) -> str:
     """Return what a set of samples is called.
 
     >>> titled("js", 100, "kept"), titled("js", 100, "sigma=0.1")
-    ('js at 100', 'js at 100, sigma=0.1')
+    ('js at 100', 'js at 100 (ema sigma=0.1)')
     """
     where = name if step is None else f"{name} at {step}"
-    return where if average == "kept" else f"{where}, {average}"
+    return where if average == "kept" else f"{where} (ema {average})"
 
 
 def comparable(evaluations: Sequence[Evaluation]) -> None:
