@@ -47,7 +47,7 @@ def flag(text: str) -> Any:
 
 def positional(metavar: str, text: str) -> Any:
     """Return the description of an argument that has no name."""
-    return tyro.conf.arg(metavar=metavar, help=text)
+    return arg(metavar, text)
 
 
 def whole(metavar: str, text: str, default: str = "") -> Any:
