@@ -74,6 +74,27 @@ def games(everything=False):
             yield f"{objective} {penalty} {dynamics}", config
 
 
+def normalized(everything=False):
+    """Yield the same of games whose networks normalize by the means of the batch."""
+    chosen = [
+        ("nonsaturating", "js:gamma=2", "alternating:critic_steps=2"),
+        ("relativistic-average", "dragan", "alternating:share=true"),
+        ("hinge", "none", "extragradient"),
+        ("wasserstein", "wgan-gp", "simultaneous"),
+        ("least-squares", "r1:gamma=3", "consensus:gamma=0.5"),
+    ]
+    if everything:
+        chosen += [("nonsaturating", r, d) for r in PENALTIES for d in DYNAMICS[:4]]
+    for objective, penalty, dynamics in chosen:
+        config = Config(
+            objective=objective,
+            regularizer=() if penalty == "none" else (penalty,),
+            dynamics=dynamics,
+            **{**USUAL, "network": "mlp:width=8,norm=batch,critic_norm=batch"},
+        )
+        yield f"batch {objective} {penalty} {dynamics}", config.resolve(build("problem", "ring2d"))
+
+
 def moved(config, ranks=Ranks()):
     """Return all parameters (n,) after three steps, and what was logged of them."""
     single = Single(build("problem", "ring2d"), config, ranks=ranks)
@@ -94,7 +115,9 @@ def many(folder, steps):
 
 def main():
     ranks, folder = here(), Path(sys.argv[1])
-    found = {name: moved(config, ranks) for name, config in games("all" in sys.argv)}
+    everything = "all" in sys.argv
+    chosen = [*games(everything), *normalized(everything)]
+    found = {name: moved(config, ranks) for name, config in chosen}
     train(build("problem", "ring2d"), Config(**USUAL), folder / "run", show=False)
     many(folder / "many", 6)
     resume(folder / "many", steps=9, show=False)

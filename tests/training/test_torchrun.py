@@ -11,10 +11,12 @@ from dataclasses import replace
 import on_ranks
 import pytest
 import torch
-from on_ranks import USUAL, games, moved
+from on_ranks import USUAL, games, moved, normalized
 from safetensors.torch import load_file
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from steadygan import SteadyganError, build
+from steadygan.core.batchnorm import WholeBatchNorm
 from steadygan.runs import checkpoint
 from steadygan.runs.files import read_json, read_lines
 from steadygan.training import Config, resume, train
@@ -43,7 +45,7 @@ def four(tmp_path_factory):
 def test_four_processes_give_what_one_gives(four):
     found = load_file(four / "found.safetensors")
     assert len(found) > 17 and any("relativistic-average" in name for name in found)
-    for name, config in games():
+    for name, config in [*games(), *normalized()]:
         alone = moved(config)
         torch.testing.assert_close(found[name], alone, rtol=1e-12, atol=1e-12, msg=name)
         other = moved(replace(config, seed=1))
@@ -106,7 +108,7 @@ def test_every_game_on_any_number_of_processes(tmp_path, count):
     subprocess.run(words, env=ENV, check=True)
     found = load_file(tmp_path / "found.safetensors")
     assert len(found) >= 150
-    for name, config in games(everything=True):
+    for name, config in [*games(everything=True), *normalized(everything=True)]:
         torch.testing.assert_close(found[name], moved(config), rtol=1e-11, atol=1e-11, msg=name)
 
 
@@ -180,8 +182,11 @@ def test_a_signal_ends_all_at_one_step(tmp_path):
         ({"regularizer": ("r1:gamma=auto",)}, "gamma=auto"),
         ({"dynamics": "unrolled:steps=1"}, "unrolled takes inner steps"),
         ({"dynamics": "consensus", "regularizer": ("lecam",)}, "consensus differentiates means"),
+        (
+            {"network": "mlp:width=8,critic_norm=batch", "gradient_path": "differences"},
+            "by the paths auto and separate",
+        ),
         ({"penalty_share": 0.5, "regularizer": ("r1",)}, "penalty-share"),
-        ({"network": "mlp:width=8,norm=batch"}, "--batchnorm local"),
     ],
 )
 def test_what_several_processes_would_train_otherwise_is_refused(more, why):
@@ -190,10 +195,13 @@ def test_what_several_processes_would_train_otherwise_is_refused(more, why):
         Single(build("problem", "ring2d"), config, ranks=Ranks(0, 2))
 
 
-def test_local_batch_normalisation_is_taken_where_it_is_asked_for():
+def test_batch_normalisation_is_of_the_whole_batch_unless_local_is_asked_for():
     problem = build("problem", "ring2d")
-    config = Config(**{**USUAL, "network": "mlp:width=8,norm=batch", "batchnorm": "local"})
-    assert Single(problem, config.resolve(problem), ranks=Ranks(0, 2)).ranks.count == 2
+    for asked, exchange in (("local", False), ("synchronized", True), (None, True)):
+        config = Config(**{**USUAL, "network": "mlp:width=8,norm=batch", "batchnorm": asked})
+        single = Single(problem, config.resolve(problem), ranks=Ranks(0, 2))
+        normal = next(m for m in single.generator.modules() if isinstance(m, _BatchNorm))
+        assert isinstance(normal, WholeBatchNorm) == exchange == single.players.exchange
 
 
 def test_rows_are_shared_out_whole():

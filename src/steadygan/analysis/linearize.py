@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..core.batchnorm import ExactBatchNorm
 from ..core.context import Context, Draws
 from ..core.couples import BATCH_NORM, couples_of
 from ..core.dynamics import Dynamics
@@ -92,6 +93,8 @@ class System:
         self.generator, self.critic = (
             _thrice_differentiable(copied(network)) for network in (generator, critic)
         )
+        if game.where:
+            ExactBatchNorm.replace(self.critic)
         self._draws = draws or (lambda: torch.Generator(batch.real.device).manual_seed(0))
         self._progress, self._memory = progress, memory or {}
         if double:

@@ -148,8 +148,12 @@ class Computation:
         ),
     ] = "float32"
     batchnorm: Annotated[
-        Literal["local"] | None,
-        arg("local", "with torchrun: batch normalisation of each process's own rows", "refused"),
+        Literal["local", "synchronized"] | None,
+        arg(
+            "local|synchronized",
+            "with torchrun: batch normalisation of each process's own rows, or of the whole batch",
+            "synchronized",
+        ),
     ] = None
     compile: Annotated[
         bool,

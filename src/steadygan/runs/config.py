@@ -47,7 +47,8 @@ class Config:
     whole batch. ``metrics`` are taken at each evaluation of ``metrics_samples`` samples against
     ``metrics_data`` (None: the training data) in ``features``; the first drives best. ``track``
     names trackers that show the run; they change nothing of it. ``batchnorm`` says what batch
-    normalisation sees on several processes: "local", the rows of its own.
+    normalisation sees on several processes: "synchronized", also where it is None, the rows of all,
+    as in one process; "local", those of its own.
     """
 
     preset: str | None = None
@@ -71,7 +72,7 @@ class Config:
     penalty_every: int = 1
     penalty_share: float = 1.0
     precision: Literal["float32", "bfloat16", "float64"] = "float32"
-    batchnorm: Literal["local"] | None = None
+    batchnorm: Literal["local", "synchronized"] | None = None
     seed: int = 0
     device: str = "auto"
     metrics: str = ""
@@ -218,7 +219,7 @@ def _check(given: Mapping[str, Any]) -> None:
     for name, choices in {
         "gradient_path": get_args(GradientPath),
         "precision": ("float32", "bfloat16", "float64"),
-        "batchnorm": (None, "local"),
+        "batchnorm": (None, "local", "synchronized"),
     }.items():
         if given[name] not in choices:
             raise unknown(name.replace("_", " "), given[name], choices)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from ..core.auto import Auto
 from ..core.context import Context
-from ..core.couples import coupled, couples_in
+from ..core.couples import BATCH_NORM, couples_in, couples_of
 from ..core.dynamics import Dynamics
 from ..core.errors import SteadyganError
 from ..core.game import Game
@@ -140,12 +140,18 @@ class Ranks:
             why = f"{type(dynamics).__name__.lower()} takes inner steps on the whole batch"
         elif config.penalty_share < 1:
             why = "--penalty-share takes the first rows of the whole batch"
-        elif layer := next(filter(None, map(coupled, networks)), ""):
-            if config.batchnorm == "local":
-                return
+        elif others := [
+            each.what for n in networks for each in couples_of(n).values() if each is not BATCH_NORM
+        ]:
+            why = f"a layer couples samples, by {others[0]}"
+        elif (
+            any(map(couples_of, networks))
+            and config.batchnorm != "local"
+            and config.gradient_path not in ("auto", "separate")
+        ):
             why = (
-                f"{layer}: with --batchnorm local each process normalizes its own rows, which is"
-                " another training than that of one process; or take norm=none, layer or spectral"
+                "batch normalisation of the whole batch has its gradients by the paths auto and"
+                f" separate, not {config.gradient_path}"
             )
         if why:
             raise SteadyganError(f"{self.count} processes cannot train this as one would: {why}.")
@@ -209,17 +215,27 @@ class RankPlayers(OptimizerPlayers):
     """Players whose gradients are those of the whole batch, of which each process sees its rows."""
 
     ranks = Ranks()
+    exchange = False
+    """Whether the networks exchange statistics, so that what all processes' losses pull at them is
+    added up: they count by their rows before that, and not after."""
     _rows = 0
+
+    def share(self, ranks: Ranks, batch: int, *, exchange: bool) -> None:
+        """Say who takes which rows of batches of ``batch``."""
+        self.ranks, self.exchange = ranks, exchange
+        start, end = ranks.rows(batch)
+        self.scale = ranks.count * (end - start) / batch if exchange else 1.0
 
     def gradient(self, player: Name, batch: Batch) -> Values:
         """Return the mean of the processes' gradients; neither network's ``.grad`` is touched."""
-        return self.ranks.averaged(super().gradient(player, batch), len(batch.latent))
+        self._rows = len(batch.latent)
+        return self._averaged(super().gradient(player, batch))
 
     def consensus_gradient(self, batch: Batch, gamma: float) -> dict[Name, Values]:
         """Return the means of the processes' gradients, the norm being that of the mean field."""
         self._rows = len(batch.latent)
         found = super().consensus_gradient(batch, gamma)
-        return {name: self.ranks.averaged(values, self._rows) for name, values in found.items()}
+        return {name: self._averaged(values) for name, values in found.items()}
 
     def _half_norm(self, field: Mapping[Name, Values]) -> Tensor:
         if self.ranks.count == 1:
@@ -227,5 +243,14 @@ class RankPlayers(OptimizerPlayers):
         # Its gradient, averaged, is the mean of J^T v for the field v of the whole batch.
         own = {f"{name}.{key}": g for name in field for key, g in field[name].items()}
         detached = {key: g.detach().clone() for key, g in own.items()}
-        whole = self.ranks.averaged(detached, self._rows)
+        whole = self._averaged(detached)
         return torch.stack([(g * whole[key]).sum() for key, g in own.items()]).sum()
+
+    def _averaged(self, values: Values) -> Values:
+        return self.ranks.averaged(values, 1 if self.exchange else self._rows)
+
+    def _critic_loss(self, critic: Callable[..., Tensor], batch: Batch, fake: Tensor) -> Tensor:
+        return self.scale * super()._critic_loss(critic, batch, fake)
+
+    def _generator_loss(self, critic: Callable[..., Tensor], batch: Batch, fake: Tensor) -> Tensor:
+        return self.scale * super()._generator_loss(critic, batch, fake)

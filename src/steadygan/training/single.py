@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from ..core.batchnorm import ExactBatchNorm, WholeBatchNorm
 from ..core.context import Context, Samples
 from ..core.errors import SteadyganError
 from ..core.gradients import Decision
@@ -54,6 +55,11 @@ class Single(Trained):
         self.game, self.ranks = config.game(), ranks
         networks = build_networks(config, problem.event, problem.classes)
         ranks.check(config, self.game, self.dynamics, *networks)
+        exchange = False
+        if ranks.count > 1 and config.batchnorm != "local":
+            exchange = WholeBatchNorm.replace(*networks)
+        elif self.game.where and (self.dynamics.twice or self.dynamics.joint):
+            ExactBatchNorm.replace(networks[1])
         self.generator, self.critic = (self._exact(n.to(self.device)) for n in networks)
         self.decision = settle(
             self.game, self.critic, config, problem.event, problem.classes, decision
@@ -83,7 +89,7 @@ class Single(Trained):
             keep_fakes=self.dynamics.share,
             chains=self.decision.path == "chain",
         )
-        self.players.ranks = ranks
+        self.players.share(ranks, config.batch or 1, exchange=exchange)
 
     def _hasty(self, optimizer: OptimizerSpec) -> OptimizerSpec:
         return quick(optimizer) if self.decision.path == "chain" else optimizer

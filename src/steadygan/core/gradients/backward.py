@@ -156,6 +156,7 @@ def critic_gradient(
     at: Context = Context(),
     path: GradientPath = "auto",
     share: float = 1.0,
+    scale: float = 1.0,
 ) -> tuple[CriticGradient, Sequence[Tensor | None]]:
     """Return the record of ``critic_backward`` and the gradients of the parameters.
 
@@ -170,11 +171,12 @@ def critic_gradient(
         path: how.
         share: of each batch, the part that gradient penalties look at. Rows are drawn
             independently, so that any of them are an unbiased sample.
+        scale: as of ``critic_backward``.
 
     Raises:
         SteadyganError: for a share below 1 and a critic whose samples see each other.
     """
-    found, decision = _found(game, critic, real, fake, parameters, labels, at, path, share, 1.0)
+    found, decision = _found(game, critic, real, fake, parameters, labels, at, path, share, scale)
     with explained():
         gradients = found.gradients(parameters)
     return _record(found, decision), gradients

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
+from ..batchnorm import WholeBatchNorm
 from ..context import Context, Samples
 from ..couples import coupled
 from ..errors import SteadyganError
@@ -119,6 +120,9 @@ def key_of(game: Game, critic: nn.Module, points: Points) -> Hashable:
 def _decide(game: Game, critic: nn.Module, points: Points, at: Context) -> Decision:
     if sharded(critic.parameters()):
         return Decision("differences" if game.where else "separate", SHARDED)
+    if any(isinstance(module, WholeBatchNorm) for module in critic.modules()):
+        # What a process would try on its own, others would have to try with it.
+        return Decision("separate", coupled(critic))
     for dtype, tolerance in TOLERANCES.items():
         few = {
             name: Samples(

@@ -30,6 +30,8 @@ class OptimizerPlayers(Players):
     """
 
     keeps_graph = False
+    scale = 1.0
+    """What losses are multiplied by before they are differentiated."""
 
     def __init__(
         self,
@@ -91,6 +93,7 @@ class OptimizerPlayers(Players):
             at=self.context,
             path=self.path,
             share=self.penalty_share,
+            scale=self.scale,
         )
         self._note(found.terms)
         self._observe()

@@ -1,0 +1,89 @@
+"""Batch normalisation that is differentiated three times, as a penalty's Hessian needs it."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from steadygan import Game, build
+from steadygan.analysis.linearize import System, jacobian
+from steadygan.core.batchnorm import ExactBatchNorm
+from steadygan.core.players import Batch
+from steadygan.training import Config
+from steadygan.training.single import Single
+
+
+def networks():
+    torch.manual_seed(0)
+    critic = nn.Sequential(nn.Linear(2, 4), nn.BatchNorm1d(4), nn.Tanh(), nn.Linear(4, 1))
+    return nn.Linear(2, 2).double(), critic.double()
+
+
+def differences(function, point, step=1e-6):
+    """Return the Jacobian of a flat map by central differences."""
+    columns = []
+    for direction in torch.eye(len(point), dtype=point.dtype):
+        ends = [function((point + s * direction).requires_grad_()).detach() for s in (step, -step)]
+        columns.append((ends[0] - ends[1]) / (2 * step))
+    return torch.stack(columns, 1)
+
+
+@pytest.mark.parametrize("x", [torch.randn(7, 3), torch.randn(4, 3, 2, 2), torch.randn(5, 3, 4)])
+@pytest.mark.parametrize("settings", [{}, {"momentum": None}, {"affine": False, "eps": 0.1}])
+def test_it_is_the_function_of_torch(x, settings):
+    kind = {2: nn.BatchNorm1d, 3: nn.BatchNorm1d, 4: nn.BatchNorm2d}[x.ndim]
+    theirs = kind(3, **settings)
+    ours = nn.Sequential(copy.deepcopy(theirs))
+    assert ExactBatchNorm.replace(ours) and not ExactBatchNorm.replace(nn.ReLU())
+    for _ in range(2):
+        torch.testing.assert_close(ours(x), theirs(x))
+        x = 3 * x + 1
+    torch.testing.assert_close(ours[0].state_dict(), theirs.state_dict())
+    torch.testing.assert_close(ours.eval()(x), theirs.eval()(x))
+
+
+def test_the_jacobian_of_a_penalized_field_is_that_of_differences():
+    """Through torch's own it is off, by more than a hundredth of the largest entry."""
+    generator, critic = networks()
+    batch = Batch(*torch.randn(2, 6, 2, dtype=torch.float64))
+    game = Game("nonsaturating", "r1:gamma=2")
+    system = System(game, "simultaneous", generator, critic, batch)
+    found = jacobian(system.field, system.point())
+    true = differences(system.field, system.point())
+    torch.testing.assert_close(found, true, rtol=1e-6, atol=1e-7 * true.abs().max().item())
+    assert type(critic[1]) is nn.BatchNorm1d
+    system.critic[1].__class__ = nn.BatchNorm1d
+    assert (jacobian(system.field, system.point()) - true).abs().max() > 0.01 * true.abs().max()
+
+
+def test_consensus_follows_the_gradient_of_the_norm_of_a_penalized_field():
+    """As it does without batch normalisation: half the norm's slope along the critic's bias."""
+    config = Config(
+        regularizer=("r1:gamma=2",),
+        dynamics="consensus:gamma=1",
+        network="mlp:width=4,critic_norm=batch",
+        precision="float64",
+        batch=6,
+        steps=1,
+        device="cpu",
+    )
+    problem = build("problem", "ring2d")
+    players = Single(problem, config.resolve(problem)).players
+    batch = players.draw()
+    found = players.consensus_gradient(batch, 1.0)["critic"]
+    own = players.consensus_gradient(batch, 0.0)["critic"]
+
+    def half():
+        v = players.consensus_gradient(batch, 0.0)
+        return sum(g.square().sum() for values in v.values() for g in values.values()) / 2
+
+    for key, p in players.values("critic").items():
+        place = int((found[key] - own[key]).abs().argmax())
+        ends = []
+        for step in (1e-6, -1e-6):
+            p.data.view(-1)[place] += step
+            ends.append(half())
+            p.data.view(-1)[place] -= step
+        slope = (found[key] - own[key]).view(-1)[place]
+        torch.testing.assert_close(slope, (ends[0] - ends[1]) / 2e-6, rtol=1e-4, atol=1e-6)
