@@ -9,6 +9,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from .ranks import together
+
 
 class ExactBatchNorm(_BatchNorm):
     r"""Batch normalisation, :math:`\gamma (h - \bar h)/\sqrt{\mathrm{var}(h) + \epsilon} + \beta`.
@@ -87,7 +89,8 @@ class _Sum(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, mine: Tensor) -> Tensor:
         whole = mine.clone(memory_format=torch.contiguous_format)
-        dist.all_reduce(whole)
+        with together():
+            dist.all_reduce(whole)
         return whole
 
     @staticmethod

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
@@ -18,6 +19,20 @@ BUCKET = 25 * 2**20
 """Bytes of gradients that go through the network at once, as many as torch itself takes."""
 
 
+@contextmanager
+def together() -> Iterator[None]:
+    """Say in words that another process has gone, where torch says which socket was closed."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise SteadyganError(
+            "another process of this training has ended, or does not answer"
+            f" ({str(error).splitlines()[0]}). Start all of them again from the newest checkpoint,"
+            " as with torchrun and steadygan resume."
+        ) from error
+
+
+@together()
 def average(
     gradients: Sequence[Tensor | None],
     parameters: Sequence[Tensor],
@@ -98,6 +113,7 @@ def average_gradients(
         p.grad = gradient
 
 
+@together()
 def gathered(rows: Tensor, ranks: ProcessGroup | bool) -> Tensor:
     """Return the rows of all processes, (B, ...) -> (sum of all B, ...), in the processes' order.
 
@@ -149,4 +165,4 @@ def _buckets(gradients: Sequence[Tensor]) -> Iterator[list[Tensor]]:
     yield from kinds.values()
 
 
-__all__ = ["average", "average_gradients", "gathered", "group_of"]
+__all__ = ["average", "average_gradients", "gathered", "group_of", "together"]

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import atexit
 import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -26,7 +25,7 @@ from ..core.errors import SteadyganError
 from ..core.game import Game
 from ..core.players import Batch, Name, OptimizerPlayers
 from ..core.players.base import Values
-from ..core.ranks import average
+from ..core.ranks import average, together
 from ..runs.config import Config
 
 _Value = TypeVar("_Value")
@@ -67,8 +66,7 @@ class Ranks:
         """Return the mean of the processes' values, each by its number of rows."""
         if self.count == 1:
             return values
-        with _together():
-            found = average(list(values.values()), list(values.values()), weight=rows)
+        found = average(list(values.values()), list(values.values()), weight=rows)
         return {key: g for key, g in zip(values, found, strict=True) if g is not None}
 
     def any(self, *here: bool) -> list[bool]:
@@ -78,7 +76,7 @@ class Ranks:
         # The group's own device: nccl knows no other.
         device = "cuda" if dist.get_backend() == "nccl" else "cpu"
         seen = torch.tensor(here, dtype=torch.int32, device=device)
-        with _together():
+        with together():
             dist.all_reduce(seen, op=dist.ReduceOp.MAX)
         return [bool(each) for each in seen.tolist()]
 
@@ -91,7 +89,7 @@ class Ranks:
         if self.count == 1:
             return value
         box = [value]
-        with _together():
+        with together():
             dist.broadcast_object_list(box, src=0)
         return box[0]
 
@@ -100,7 +98,7 @@ class Ranks:
         if self.count == 1:
             return [value]
         found: list[Any] = [None] * self.count
-        with _together():
+        with together():
             dist.all_gather_object(found, value)
         return found
 
@@ -113,7 +111,7 @@ class Ranks:
         if self.count == 1:
             return [value]
         found: list[Any] | None = [None] * self.count if self.first else None
-        with _together():
+        with together():
             dist.gather_object(value, found)
         return found or []
 
@@ -172,19 +170,6 @@ def here() -> Ranks:
     if not (dist.is_available() and dist.is_initialized()):
         return Ranks()
     return Ranks(dist.get_rank(), dist.get_world_size())
-
-
-@contextmanager
-def _together() -> Iterator[None]:
-    """Say in words that another process has gone, where torch says which socket was closed."""
-    try:
-        yield
-    except RuntimeError as error:
-        raise SteadyganError(
-            "another process of this training has ended, or does not answer"
-            f" ({str(error).splitlines()[0]}). The newest checkpoint is whole: start again with"
-            " torchrun and steadygan resume."
-        ) from error
 
 
 class RankDraws:
