@@ -17,7 +17,7 @@ from steadygan import Game, SteadyganError, build
 from steadygan.core.gradients import critic_backward, decide
 from steadygan.core.gradients.chain import quick
 from steadygan.core.gradients.curves import CURVES
-from steadygan.core.players import PLAYERS, Batch, OptimizerPlayers
+from steadygan.core.players import PLAYERS, Batch, OptimizerPlayers, stacked
 from steadygan.core.players.stacked import FleetPlayers, stack
 from steadygan.runs.members import grid
 from steadygan.training import Config, resume, train_fleet
@@ -221,6 +221,36 @@ FLEETS = [("nonsaturating", "js:gamma=0.5"), ("wasserstein", "wgan-gp:gamma=3"),
 FLEETS += [("relativistic", ["r1:gamma=1", "lecam"], "instance-noise:sigma=0.2")]
 
 
+def fleet(game, network, members, **settings):
+    """Return the players of a fleet of small GANs in double precision, its data and draws fixed."""
+    torch.manual_seed(0)
+    nets = [(network.generator((2, 3), 4), network.critic((2, 3))) for _ in range(members)]
+    pair = [stack(each).double() for each in zip(*nets, strict=True)]
+    batch = Batch(*(torch.randn(members, 5, *s, dtype=torch.float64) for s in ((2, 3), (4,))))
+    return FleetPlayers(
+        [Game(*game)] * members,
+        *pair,
+        lambda: batch,
+        rngs=[torch.Generator().manual_seed(i) for i in range(members)],
+        optimizers={
+            name: torch.optim.SGD(net.parameters(), 0.1)
+            for name, net in zip(PLAYERS, pair, strict=True)
+        },
+        rates={name: [0.1, 0.2, *[0.1] * (members - 2)] for name in PLAYERS},
+        **settings,
+    )
+
+
+def moved(players, dynamics, steps):
+    """Return where steps lead, with what was noted on the way, flat."""
+    for _ in range(steps):
+        build("dynamics", dynamics).step(players)
+    ends = [p.flatten() for name in PLAYERS for p in players.values(name).values()]
+    ends += [players.terms.loss, players.terms.penalty, players.generator_loss]
+    ends += [s.logits.flatten() for s in players.terms.scores.values()]
+    return torch.cat([*ends, *players.context.memory.values()]).detach()
+
+
 @pytest.mark.parametrize(
     ("dynamics", "activation", "share"),
     [
@@ -232,33 +262,27 @@ FLEETS += [("relativistic", ["r1:gamma=1", "lecam"], "instance-noise:sigma=0.2")
 def test_a_fleet_in_closed_form_moves_as_by_vmap(dynamics, activation, share):
     network = build("network", f"mlp:width=7,depth=2,activation={activation}")
     for game in FLEETS:
-        found = []
-        for chains in (False, True):
-            torch.manual_seed(0)
-            nets = [(network.generator((2, 3), 4), network.critic((2, 3))) for _ in range(3)]
-            pair = [stack(each).double() for each in zip(*nets, strict=True)]
-            shapes = ((2, 3), (4,))
-            batch = Batch(*(torch.randn(3, 5, *s, dtype=torch.float64) for s in shapes))
-            players = FleetPlayers(
-                [Game(*game)] * 3,
-                *pair,
-                lambda batch=batch: batch,
-                rngs=[torch.Generator().manual_seed(i) for i in range(3)],
-                optimizers={
-                    name: torch.optim.SGD(net.parameters(), 0.1)
-                    for name, net in zip(PLAYERS, pair, strict=True)
-                },
-                rates={name: [0.1, 0.2, 0.1] for name in PLAYERS},
-                penalty_share=share,
-                chains=chains,
-            )
-            for _ in range(3):
-                build("dynamics", dynamics).step(players)
-            ends = [p.flatten() for net in pair for p in net.parameters()]
-            ends += [players.terms.loss, players.terms.penalty, players.generator_loss]
-            ends += list(players.context.memory.values())
-            found.append(torch.cat(ends).detach())
+        ways = (fleet(game, network, 3, penalty_share=share, chains=c) for c in (False, True))
+        found = [moved(players, dynamics, 3) for players in ways]
         torch.testing.assert_close(*found, rtol=1e-11, atol=1e-12)
+
+
+def test_looks_stay_what_they_are_when_they_are_traced_and_taken_in_parts(monkeypatch):
+    network, traced = build("network", "mlp:width=8,depth=2"), []
+    trace = stacked.trace_tree
+    monkeypatch.setattr(
+        stacked, "trace_tree", lambda *a, **k: traced.append(a[1]) or trace(*a, **k)
+    )
+    found = []
+    for numbers in (2 * 5 * 8, 1 << 19):  # two and all members at a time
+        monkeypatch.setattr(stacked, "_CACHED", numbers)
+        for often in (2, 100):
+            monkeypatch.setattr(stacked, "_OFTEN", often)
+            players = fleet(FLEETS[3], network, 5, chains=True)
+            found.append(moved(players, "alternating", 3))
+        assert torch.equal(*found[-2:])
+    assert [len(given["batch"][0]) for given in traced] == [2, 2, 5, 5]
+    torch.testing.assert_close(found[0], found[2], rtol=1e-12, atol=1e-13)
 
 
 def test_a_fleet_that_was_begun_by_vmap_goes_on_by_it(tmp_path):

@@ -11,6 +11,7 @@ import torch
 from steadygan import SteadyganError, build, register
 from steadygan.core.couples import Couples
 from steadygan.core.players import PLAYERS
+from steadygan.core.players.members import finite
 from steadygan.core.registry import unregister
 from steadygan.problems import Images
 from steadygan.problems.networks import MLP
@@ -310,6 +311,13 @@ def test_conditional_images_too():
 
 
 # ------------------------------------------------------------ members that fall
+
+
+def test_one_number_that_is_not_finite_ends_its_member():
+    weights, losses = torch.zeros(4, 2, 2), torch.tensor([0.0, 1.0, torch.nan, 2.0])
+    weights[1, 0, 1] = -torch.inf
+    found = {"gradient": {"w": weights, "b": torch.ones(4, 2)}, "generator_loss": losses}
+    assert finite(found).tolist() == [True, False, False, True]
 
 
 def test_a_member_that_diverges_does_not_touch_the_others(tmp_path):

@@ -165,13 +165,17 @@ class Pass:
 
     def slope(self) -> Tensor:
         """Return the gradient of each row's sum of outputs in x, like x."""
-        p = torch.ones_like(self.out)
+        # One row stands for all of them until an activation tells them apart.
+        p = torch.ones_like(self.out[..., :1, :])
         self._adjoints: list[tuple[Tensor, Tensor]] = []
         for link, at in zip(self.links[::-1], self._at[::-1], strict=True):
-            delta = link.curve.first(p, at, keep=not link.curve.straight)
+            delta, curve = p, link.curve
+            if curve is not STRAIGHT:
+                one, p = p.shape != at.shape, p.expand_as(at)
+                delta = curve.first(p, at, keep=one or not curve.straight)
             self._adjoints.insert(0, (p, delta))
             p = _back(delta, link.weight)
-        return p
+        return p.expand_as(self._inputs[0])
 
     def pulled(self, c: Tensor, *, to_x: bool = False) -> list[Tensor | None]:
         """Return the gradients of <c, out> in x, in each weight and its bias; None where unasked.
@@ -191,7 +195,7 @@ class Pass:
     def penalized(self, c: Tensor, v: Tensor) -> list[Tensor | None]:
         """Return the gradients of <c, out> + <v, slope()>, v like x, in weights and biases.
 
-        Once, after ``slope``: it takes the memory of what that left.
+        After ``slope``.
         """
         tangents, bends = self._tangents(v)
         straight = all(link.curve.straight for link in self.links)
@@ -199,6 +203,7 @@ class Pass:
         q = c.clone()
         for i in reversed(range(len(self.links))):
             link, (_, delta), t, h = self.links[i], self._adjoints[i], tangents[i], self._inputs[i]
+            delta = delta.expand_as(self._at[i])
             if straight:
                 h = torch.addcmul(t, c, h)
                 found[:0] = _weight(link, delta, h), _bias(link, c * delta)
@@ -221,8 +226,8 @@ class Pass:
             if link.curve.straight and last:
                 behind.append(None)
                 break
-            z = t @ link.weight.mT
-            behind.append(None if link.curve.straight else self._adjoints[i][0].mul_(z))
+            z = _times(t, link.weight.mT)
+            behind.append(None if link.curve.straight else self._adjoints[i][0] * z)
             t = link.curve.first(z, at)
         return before, behind
 
@@ -365,9 +370,14 @@ def quick(module: nn.Module, *, learns: bool) -> Callable[[Tensor], Tensor]:
     return call
 
 
+def _times(a: Tensor, b: Tensor) -> Tensor:
+    """Return a b, of each chain; what ``@`` looks at first costs small ones as much again."""
+    return torch.mm(a, b) if a.ndim == 2 else torch.bmm(a, b)
+
+
 def _affine(x: Tensor, weight: Tensor, bias: Tensor | None, gain: float) -> Tensor:
     if bias is None:
-        a = x @ weight.mT
+        a = _times(x, weight.mT)
         return a if gain == 1 else a.mul_(gain)
     if x.ndim == 2:
         return torch.addmm(bias, x, weight.mT, alpha=gain, beta=gain)
@@ -378,11 +388,14 @@ def _back(e: Tensor, weight: Tensor) -> Tensor:
     rows, columns = weight.shape[-2:]
     if rows == 1:
         return e * weight
-    return e @ (weight.mT.contiguous().mT if columns < _FEW < rows else weight)
+    return _times(e, weight.mT.contiguous().mT if columns < _FEW < rows else weight)
 
 
 def _weight(link: Link, e: Tensor, h: Tensor, more: Tensor | None = None) -> Tensor | None:
-    """Return the sum over rows of e times h, and ``more``, where a weight's gradient is needed."""
+    """Return the sum over rows of e times h, and ``more``, where a weight's gradient is needed.
+
+    In the memory of ``more``.
+    """
     if not link.weight.requires_grad:
         return None
     if h.shape[-1] < e.shape[-1]:  # the wide one last, which is five times as fast
@@ -392,8 +405,8 @@ def _weight(link: Link, e: Tensor, h: Tensor, more: Tensor | None = None) -> Ten
 
 def _product(a: Tensor, b: Tensor, more: Tensor | None) -> Tensor:
     if more is None:
-        return a.mT @ b
-    return (torch.addmm if a.ndim == 2 else torch.baddbmm)(more, a.mT, b)
+        return _times(a.mT, b)
+    return (more.addmm_ if a.ndim == 2 else more.baddbmm_)(a.mT, b)
 
 
 def _bias(link: Link, e: Tensor) -> Tensor | None:

@@ -18,7 +18,7 @@ from ..errors import SteadyganError
 from ..game import Game
 from ..schedules import told
 from .paths import PATHS, Found, Points
-from .tracing import Tree, compile_tree, to_terms, to_tree
+from .tracing import Tree, to_terms, to_tree, trace_tree
 
 _compiled: weakref.WeakKeyDictionary[nn.Module, dict[Hashable, Callable[[Tree], Tree]]] = (
     weakref.WeakKeyDictionary()
@@ -82,9 +82,8 @@ def compiled(
     if key not in known:
         # Traced on copies of what the critic changes in passing, such as the statistics of a
         # normalisation.
-        known[key] = compile_tree(
-            pure, {**given, "fixed": {name: t.clone() for name, t in given["fixed"].items()}}
-        )
+        copies = {name: t.clone() for name, t in given["fixed"].items()}
+        known[key] = trace_tree(pure, {**given, "fixed": copies}, compiled=True)
     found = known[key](given)
     return Found(
         to_terms(found["terms"]),

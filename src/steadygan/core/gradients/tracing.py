@@ -1,8 +1,8 @@
-"""A function of nested tensors as one compiled function.
+"""A function of nested tensors as the list of its tensor operations, as it is or compiled.
 
-It is traced to tensor operations first, gradients and gradients of gradients included, so that
-nothing is left to differentiate when it is compiled: PyTorch refuses double backward through a
-compiled module.
+Gradients and gradients of gradients are in the list, so that nothing is left to differentiate when
+it is compiled: PyTorch refuses double backward through a compiled module. As it is, it spares what
+vmap, autograd and Python do between operations.
 """
 
 from __future__ import annotations
@@ -22,8 +22,13 @@ Tree = dict[str, Any]
 """Nested dictionaries and sequences whose leaves are tensors."""
 
 
-def compile_tree(pure: Callable[[Tree], Tree], given: Tree) -> Callable[[Tree], Tree]:
-    """Return a function of trees, compiled for shapes as of ``given``; tracing runs it once."""
+def trace_tree(
+    pure: Callable[[Tree], Tree], given: Tree, *, compiled: bool
+) -> Callable[[Tree], Tree]:
+    """Return a function of trees, traced for shapes as of ``given``, which runs it once.
+
+    compiled: whether the compiler is to fuse the operations.
+    """
     leaves, shape = pytree.tree_flatten(given)
     after: list[Any] = []
 
@@ -32,7 +37,8 @@ def compile_tree(pure: Callable[[Tree], Tree], given: Tree) -> Callable[[Tree], 
         after.append(structure)
         return found
 
-    run = torch.compile(make_fx(flat)(*leaves), dynamic=False)
+    traced = make_fx(flat)(*leaves)
+    run = torch.compile(traced, dynamic=False) if compiled else traced
 
     def call(given: Tree) -> Tree:
         with torch.no_grad():
@@ -40,6 +46,27 @@ def compile_tree(pure: Callable[[Tree], Tree], given: Tree) -> Callable[[Tree], 
             return found
 
     return call
+
+
+def in_parts(function: Callable[[Tree], Tree], given: Tree, rows: int) -> Tree:
+    """Return what a function of trees finds for so many rows of all tensors at a time.
+
+    It always sees as many: where they do not come out even, the last part begins with some that
+    have been seen. Where there are fewer, it sees them all.
+    """
+    leaves, shape = pytree.tree_flatten(given)
+    count = len(leaves[0])
+    if count <= rows:
+        return function(given)
+    starts = [*range(0, count - rows, rows), count - rows]
+    parts = [
+        function(pytree.tree_unflatten([t.detach()[i : i + rows] for t in leaves], shape))
+        for i in starts
+    ]
+    again = len(starts) * rows - count
+    parts[-1] = pytree.tree_map(lambda t: t[again:], parts[-1])
+    found: Tree = pytree.tree_map(lambda *ts: torch.cat(ts), *parts)
+    return found
 
 
 def to_tree(terms: CriticTerms) -> Tree:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
+from torch.utils import _pytree as pytree
 
 from ..context import Context
 from ..game import Game
@@ -242,6 +243,15 @@ class Members(FunctionalPlayers):
             key: spread(rate, p) if isinstance(rate, Tensor) else rate for key, p in values.items()
         }
         return {key: p - rates[key] * gradient[key] for key, p in values.items()}
+
+
+def finite(found: Tree) -> Tensor:
+    """Return which members' losses and gradients are finite (K,)."""
+    losses = [found["terms"]["loss"]] if "terms" in found else []
+    losses += [found["generator_loss"]] if "generator_loss" in found else []
+    gradients = pytree.tree_leaves(found["gradient"])
+    sums = torch.stack([*losses, *(g.flatten(1).sum(1) for g in gradients)])
+    return sums.isfinite().all(0)
 
 
 def state_of(module: nn.Module) -> Values:

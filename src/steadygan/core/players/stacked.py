@@ -23,13 +23,18 @@ from ..context import Context, Samples
 from ..errors import SteadyganError
 from ..game import Game
 from ..gradients.chain import Chained, NoChain, chained
-from ..gradients.tracing import Tree, compile_tree, to_terms, to_tree
+from ..gradients.tracing import Tree, in_parts, to_terms, to_tree, trace_tree
 from ..schedules import Strength, told
 from ..scores import score
 from ..slopes import FUNC
 from .base import PLAYERS, Batch, Name, Values
-from .members import Asked, Members, Stacked, spread, state_of
+from .members import Asked, Members, Stacked, finite, spread, state_of
 from .optimizers import OptimizerPlayers
+
+_OFTEN = 16
+"""Looks of a kind from which on it pays to trace them."""
+_CACHED = 1 << 19
+"""Numbers that a layer leaves of one batch of all members that look at once."""
 
 
 def stack(modules: Sequence[nn.Module]) -> nn.Module:
@@ -118,6 +123,9 @@ class FleetPlayers(OptimizerPlayers):
             chains=chains,
         )
         self.rngs, self.compiled = rngs, compiled
+        # Walking through modules at every look costs small networks a tenth of their time.
+        self._states = {name: state_of(getattr(self, name)) for name in PLAYERS}
+        self._moved = {name: super(FleetPlayers, self).values(name) for name in PLAYERS}
         first = next(generator.parameters())
         self.alive = torch.ones(len(games), dtype=torch.bool, device=first.device)
         self.set_rates(rates)
@@ -139,6 +147,10 @@ class FleetPlayers(OptimizerPlayers):
         self._common = {
             name: rates[name][0] if len(set(rates[name])) == 1 else None for name in PLAYERS
         }
+
+    def values(self, player: Name) -> Values:
+        """Return the stacked trainable parameters themselves."""
+        return self._moved[player]
 
     def gradient(self, player: Name, batch: Batch) -> Values:
         """Return the stacked gradients of a player's losses."""
@@ -238,7 +250,7 @@ class FleetPlayers(OptimizerPlayers):
             self.terms = to_terms(found["terms"])
         self.generator_loss = found.get("generator_loss", self.generator_loss)
         self.context = Context(self.context.progress, None, found["memory"])
-        self._bury(found)
+        self.alive = self.alive & found["finite"]  # the others end here, before they move
         return found["gradient"]
 
     def _planned(
@@ -247,7 +259,7 @@ class FleetPlayers(OptimizerPlayers):
         tensors = (batch.real, batch.latent, *(batch.labels or ()))
         memory = dict(self.context.memory)
         given: Tree = {
-            "states": {name: state_of(getattr(self, name)) for name in PLAYERS},
+            "states": self._states,
             "batch": tensors,
             "strengths": self._now(play),
             "memory": memory,
@@ -287,6 +299,7 @@ class FleetPlayers(OptimizerPlayers):
                 found["terms"] = to_tree(members.terms)
             if members.generator_loss is not None:
                 found["generator_loss"] = members.generator_loss
+            found["finite"] = finite(found)
             # Contiguous: torch's fused optimizers on the CPU read gradients as if they were,
             # whatever their strides (2.13).
             detached: Tree = pytree.tree_map(lambda t: t.detach().contiguous(), found)
@@ -314,11 +327,10 @@ class FleetPlayers(OptimizerPlayers):
                     " many GANs at once cannot: choose a network"
                     " without, or train them one by one."
                 )
-        if not self.compiled:
-            return _Plan(asked, pure)
-        return _Plan(
-            asked, compile_tree(pure, {**given, "draws": [self._like(*each) for each in asked]})
-        )
+        plan = _Plan(asked, pure, _at_once(given["batch"][0], chains))
+        if self.compiled:
+            plan.trace({**given, "draws": [self._like(*each) for each in asked]}, compiled=True)
+        return plan
 
     def _chained(self, given: Tree) -> dict[Name, Chained]:
         """Return the networks that are chains of one sample's vectors, by player."""
@@ -355,14 +367,6 @@ class FleetPlayers(OptimizerPlayers):
     ) -> Tensor:
         return torch.zeros(len(self.rngs), *shape, dtype=dtype, device=device)
 
-    def _bury(self, found: Tree) -> None:
-        """End the members whose loss or gradient is no longer finite, before they move."""
-        losses = [found["terms"]["loss"]] if "terms" in found else []
-        losses += [found["generator_loss"]] if "generator_loss" in found else []
-        gradients = pytree.tree_leaves(found["gradient"])
-        sums = torch.stack([*losses, *(g.flatten(1).sum(1) for g in gradients)])
-        self.alive = self.alive & sums.isfinite().all(0)
-
 
 class _Play(NamedTuple):
     """The structure that games share, and every strength of theirs by its place."""
@@ -378,8 +382,37 @@ class _Play(NamedTuple):
         return _Play(shared, {place: [s[place] for s in strengths] for place in shared.strengths()})
 
 
-class _Plan(NamedTuple):
-    """How one kind of look is taken: its draws, in their order, and the function of all given."""
+class _Plan:
+    """How one kind of look is taken: its draws, in their order, and the function of all given.
 
-    asked: list[Asked]
-    run: Callable[[Tree], Tree]
+    rows: of how many members at a time; None for networks that are not all chains. Those are looked
+    at all at once, and traced only to be compiled: the next look may take another way through them.
+    """
+
+    def __init__(self, asked: list[Asked], pure: Callable[[Tree], Tree], rows: int | None) -> None:
+        self.asked, self._pure, self._rows, self._left = asked, pure, rows, _OFTEN
+
+    def run(self, given: Tree) -> Tree:
+        """Return what a look finds, the same bits before and after it is traced."""
+        if self._rows is None:
+            return self._pure(given)
+        self._left -= 1
+        if self._left == 0:
+            self.trace(given)
+        return in_parts(self._pure, given, self._rows)
+
+    def trace(self, given: Tree, *, compiled: bool = False) -> None:
+        """Keep the operations only."""
+        few = pytree.tree_map(lambda t: t.detach()[: self._rows], given)
+        self._pure, self._left = trace_tree(self._pure, few, compiled=compiled), 0
+
+
+def _at_once(real: Tensor, chains: Mapping[Name, Chained]) -> int | None:
+    """Return how many members look at once, so that what one layer leaves is cached for the next.
+
+    None where their networks are not chains.
+    """
+    if len(chains) < len(PLAYERS):
+        return None
+    widest = max(layer.module.out_features for chain in chains.values() for layer in chain.layers)
+    return max(1, _CACHED // (real.shape[1] * widest))
