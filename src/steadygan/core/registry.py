@@ -374,7 +374,8 @@ def _say(hint: Any) -> str:
     options = (
         typing.get_args(hint) if typing.get_origin(hint) in (Union, types.UnionType) else (hint,)
     )
-    return next((words[o] for o in options if o in words), "a value of that setting")
+    said = next((words[o] for o in options if o in words), "a value of that setting")
+    return f"{said}, or START..END of one that changes" if Schedule in options else said
 
 
 def _format(value: Any) -> str:
