@@ -1,5 +1,6 @@
 """Values spelled START..END: what they are at each step, alone, resumed and in fleets."""
 
+import json
 import math
 from dataclasses import replace
 
@@ -67,6 +68,15 @@ def test_every_step_has_the_numbers_of_its_images(whole):
     for step, row in enumerate(rows):
         player = [between(0.004, 0.001, step), 0, between(0.9, 0.99, step)]
         assert row == pytest.approx([*player, *player, between(2, 0.5, step)], rel=1e-12)
+
+
+def test_lines_tell_the_learning_rates(whole):
+    """That of the step just made; of runs whose optimizers stay as they are there is none."""
+    lines = [json.loads(line) for line in (whole[0] / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == list(range(1, 21))
+    for line in lines:
+        told = line["learning_rate_generator"], line["learning_rate_critic"]
+        assert told == pytest.approx((between(0.004, 0.001, line["step"] - 1),) * 2, rel=1e-6)
 
 
 def test_the_numbers_move_the_networks_as_torch_would(tmp_path, whole):

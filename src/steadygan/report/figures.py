@@ -29,6 +29,7 @@ PANELS = {
     "generator loss": ("generator_loss",),
     "input gradient norm of the critic": ("gradient_norm_real", "gradient_norm_fake"),
     "logits of the critic": ("logit_real", "logit_fake"),
+    "learning rate (of the critic dashed)": ("learning_rate_generator", "learning_rate_critic"),
 }
 """What is drawn beside the metrics, by title: solid the first quantity, dashed the second."""
 

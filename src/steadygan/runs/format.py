@@ -43,6 +43,8 @@ LOGGED = (
     "gamma",
     "augment",
     "augment_sign",
+    "learning_rate_generator",
+    "learning_rate_critic",
 )
 """What a line of metrics.jsonl may hold beside its step and its ``metrics``: a number or null, or a
 list of them, one a member, where many GANs were trained at once."""

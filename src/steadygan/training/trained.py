@@ -15,7 +15,7 @@ from ..core.dynamics import Dynamics
 from ..core.gradients import Decision
 from ..core.players import PLAYERS, Batch, Name, OptimizerPlayers
 from ..core.registry import build
-from ..core.schedules import changes
+from ..core.schedules import changes, ends
 from ..problems.problem import Problem
 from ..runs import checkpoint
 from ..runs.averages import Average
@@ -220,6 +220,12 @@ class Trained(ABC):
         if self.players.game.augment is not None and self.players.game.augment.adapts:
             memory = self.players.context.memory
             columns |= {"augment": memory["augment.p"], "augment_sign": memory["augment.sign"]}
+        if self._optimizers_change:
+            each = [m.optimizers(max(0, self.step - 1)) for m in self.members]
+            columns |= {
+                f"learning_rate_{name}": loss.new_tensor([ends(o[name].lr)[0] for o in each])
+                for name in PLAYERS
+            }
         table = torch.stack([column.reshape(-1) for column in columns.values()], dim=1)
         start, end = self.ranks.rows(self.config.batch or 1)
         table = self.ranks.averaged({"": table}, end - start)[""]

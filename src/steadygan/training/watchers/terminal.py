@@ -45,6 +45,7 @@ _SHOWN = {
     "gradient_norm_real": "‖∇D‖",
     "gamma": "γ",
     "augment": "p",
+    "learning_rate_generator": "lr",
 }
 
 
