@@ -166,6 +166,10 @@ def test_what_the_doctor_saw_is_kept(run, tmp_path, monkeypatch):
     assert (len(first), len(second)) == (2, 1) and kept.read_text().count("seed") == 3
     monkeypatch.setattr(warning, "load_run", None)
     assert np.array_equal(warning.growth(*run, kept)[0], first, equal_nan=True)
+    thinned, _ = warning.growth(*run, kept, every=2)
+    assert np.array_equal(thinned, [NAN, first[1]], equal_nan=True)
+    ill = [look._replace(ill=~look.ill) for look in run[1]]
+    assert np.array_equal(warning.growth(run[0], ill, kept, every=2)[0], first, equal_nan=True)
 
 
 def ending(modes, sw1):

@@ -46,9 +46,10 @@ def survival(settings: Mapping[str, Any], seeds: int, out: Path) -> Findings:
         title, here = f"batch {batch}", {**settings, "batch": batch}
         place = out / title.replace(" ", "-")
         plain = [watched(m) for m in members(here, [""], 1, seeds)]
-        js = members(here, [f"js:gamma={gamma}" for gamma in STRENGTHS], 1, some)
+        shorter = {**here, "steps": here.get("regularized_steps", here["steps"])}
+        js = members(shorter, [f"js:gamma={gamma}" for gamma in STRENGTHS], 1, some)
         groups = grouped(trained(here, plain, place / PLAIN)) | grouped(
-            trained(here, js, place / "js")
+            trained(shorter, js, place / "js")
         )
         folders += [place / PLAIN, place / "js"]
         lives = {name: [life(m) for m in group] for name, group in groups.items()}
@@ -65,7 +66,9 @@ def survival(settings: Mapping[str, Any], seeds: int, out: Path) -> Findings:
             f"{title}, {PLAIN}",
             {
                 "norm of the critic's slope": slopes(groups[PLAIN], looks),
-                "growth seen by the doctor": growth(groups[PLAIN], looks, place / "doctor.json"),
+                "growth seen by the doctor": growth(
+                    groups[PLAIN], looks, place / "doctor.json", settings.get("doctor_every", 1)
+                ),
             },
             looks,
         )
@@ -73,7 +76,7 @@ def survival(settings: Mapping[str, Any], seeds: int, out: Path) -> Findings:
         early += lines
         notes += [
             *mixture_budget(here, seeds, f"{title}, {PLAIN}"),
-            *mixture_budget(here, some, f"{title}, each strength"),
+            *mixture_budget(shorter, some, f"{title}, each strength"),
             f"{title}, hold more than {FALLS} modes in the last third again, of those that"
             f" collapsed: {_recovered(groups)}.",
         ]
@@ -87,11 +90,17 @@ def survival(settings: Mapping[str, Any], seeds: int, out: Path) -> Findings:
         f" learned until they collapse. A look is ill where a collapse follows within {HORIZON:,},"
         " and healthy where it is known that none does. The slope is the largest mean of ‖∇D‖"
         f" that was logged since the look before, every {LOOKS // 10}; the growth is the largest"
-        " real part of an eigenvalue of the field, which Adam scales, as diagnose finds it. The"
+        " real part of an eigenvalue of the field, which Adam scales, as diagnose finds it"
+        f"{_thinned(settings)}. The"
         f" threshold of {100 * FALSE:g} % false alarms is that of the same healthy looks.",
     ]
     data = {"panels": panels, "early": early}
     return Findings(tuple(rows), "survival", data, tuple(notes), seconds(*folders))
+
+
+def _thinned(settings: Mapping[str, Any]) -> str:
+    every = settings.get("doctor_every", 1)
+    return f", at one in {every} of the healthy looks and at all ill ones" if every > 1 else ""
 
 
 def compared(name: str, ours: Sequence[Life], plain: Sequence[Life]) -> list[Row]:
@@ -185,7 +194,9 @@ EXPERIMENT = Experiment(
             "steps": 40_000,
             "evaluate_every": 500,
             "seeds": 24,
-            "regularized_seeds": 8,
+            "regularized_steps": 12_000,
+            "doctor_every": 4,
+            "regularized_seeds": 4,
             "compiled": True,
             "together": 12,
         },

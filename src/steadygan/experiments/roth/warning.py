@@ -99,23 +99,33 @@ def slopes(members: Sequence[Member], looks: Sequence[Looked]) -> list[np.ndarra
     return found
 
 
-def growth(members: Sequence[Member], looks: Sequence[Looked], path: Path) -> list[np.ndarray]:
+def growth(
+    members: Sequence[Member], looks: Sequence[Looked], path: Path, every: int = 1
+) -> list[np.ndarray]:
     """Return at each look the largest real part of the field's eigenvalues, as the doctor sees it.
 
-    That is how fast what is not damped grows; NaN where none has converged. What was found is kept
-    at ``path``: it takes minutes.
+    That is how fast what is not damped grows; NaN where none has converged.
+
+    Args:
+        members: The runs.
+        looks: At each of them.
+        path: Where what was found is kept, because it takes minutes.
+        every: Of the healthy looks only so many-th are taken, the others are NaN. How well healthy
+            and ill ones are told apart does not depend on how many there are of either.
     """
     kept: dict[str, Any] = read_json(path) if path.is_file() else {}
     found = []
     for member, look in zip(members, looks, strict=True):
-        for step in look.steps.tolist():
+        values = np.full(len(look.steps), math.nan)
+        for i in np.flatnonzero(look.ill | (look.steps % (every * LOOKS) == 0)):
+            step = int(look.steps[i])
             if (key := f"seed {member.seed}, step {step}") not in kept:
                 subject = load_run(member.folder, member.place, step)
                 seen = subject.diagnose(budget=PRODUCTS, critic_steps=0, alternatives=())
                 kept[key] = None if seen.spectrum is None else seen.spectrum.largest_real
                 write_json(path, kept)
-        keys = [f"seed {member.seed}, step {step}" for step in look.steps.tolist()]
-        found.append(np.array([math.nan if kept[k] is None else kept[k] for k in keys], float))
+            values[i] = math.nan if kept[key] is None else kept[key]
+        found.append(values)
     return found
 
 
