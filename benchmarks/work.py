@@ -14,7 +14,7 @@ from steadygan.analysis.portrait import simulate
 from steadygan.core.context import Context
 from steadygan.core.gradients import critic_gradient, decide
 from steadygan.core.players import PLAYERS, Batch, OptimizerPlayers
-from steadygan.core.players.stacked import FleetPlayers, stack
+from steadygan.core.players.stacked import OFTEN, FleetPlayers, stack
 from steadygan.evaluation.frechet import frechet_distance
 from steadygan.experiments.timing import Job
 from steadygan.runs.optimizers import quick
@@ -189,10 +189,12 @@ def fleet(case: Case, members: int, way: str) -> Callable[[], Any]:
         chains=True,
     )
     dynamics = build("dynamics", "alternating")
+    for _ in range(OFTEN if way == "eager" else 0):
+        dynamics.step(players)
     return lambda: dynamics.step(players)
 
 
-def frechet(interval: bool, samples: int = 1000, features: int = 512) -> Callable[[], Any]:
+def frechet(interval: bool, samples: int, features: int) -> Callable[[], Any]:
     """Return the Fréchet distance of two samples, as steadygan gives it or its value alone."""
     rng = torch.Generator().manual_seed(0)
     pair = torch.randn(2, samples, features, generator=rng).double()
@@ -347,7 +349,8 @@ def jobs(size: Scale) -> Iterator[Job]:
             )
         yield Job(f"dcgan {what}/js/iteration/textbook", lambda c=case: textbook(c, "js").step)
     yield from _fleets(size)
-    points = (50, 8) if size.dirac[0] < 100 else (1000, 512)
+    # As many as an evaluation takes, of the dimension of EfficientNet's features.
+    points = (50, 8) if size.dirac[0] < 100 else (5000, 1280)
     for what in ("value", "interval"):
         make = lambda w=what: frechet(w == "interval", *points)  # noqa: E731
         yield Job(f"distance/-/frechet/{what}", make)

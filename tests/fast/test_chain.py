@@ -277,7 +277,7 @@ def test_looks_stay_what_they_are_when_they_are_traced_and_taken_in_parts(monkey
     for numbers in (2 * 5 * 8, 1 << 19):  # two and all members at a time
         monkeypatch.setattr(stacked, "_CACHED", numbers)
         for often in (2, 100):
-            monkeypatch.setattr(stacked, "_OFTEN", often)
+            monkeypatch.setattr(stacked, "OFTEN", often)
             players = fleet(FLEETS[3], network, 5, chains=True)
             found.append(moved(players, "alternating", 3))
         assert torch.equal(*found[-2:])

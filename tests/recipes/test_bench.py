@@ -20,7 +20,7 @@ WHAT = [
     "MLP, batch 512, JS: textbook / ours",
     "compiled / the textbook's one by one",
     "eager / our own one by one",
-    "Fréchet distance with its interval",
+    "with its interval / its value alone",
     "Dirac simulation",
     "auto / separate",
 ]

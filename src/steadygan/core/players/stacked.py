@@ -31,7 +31,7 @@ from .base import PLAYERS, Batch, Name, Values
 from .members import Asked, Members, Stacked, finite, spread, state_of
 from .optimizers import OptimizerPlayers
 
-_OFTEN = 16
+OFTEN = 16
 """Looks of a kind from which on it pays to trace them."""
 _CACHED = 1 << 19
 """Numbers that a layer leaves of one batch of all members that look at once."""
@@ -390,7 +390,7 @@ class _Plan:
     """
 
     def __init__(self, asked: list[Asked], pure: Callable[[Tree], Tree], rows: int | None) -> None:
-        self.asked, self._pure, self._rows, self._left = asked, pure, rows, _OFTEN
+        self.asked, self._pure, self._rows, self._left = asked, pure, rows, OFTEN
 
     def run(self, given: Tree) -> Tree:
         """Return what a look finds, the same bits before and after it is traced."""
