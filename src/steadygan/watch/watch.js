@@ -99,7 +99,7 @@ function drawRuns() {
     if (state) { badge.className = `badge ${state.mood}`; badge.textContent = state.state; rest.replaceChildren(...describe(run, state)); }
   });
   const one = runs.length === 1 ? states[0] : null, known = states.filter((state) => state?.steps);
-  find("#name").textContent = runs.length === 1 ? runs[0].name : `${runs.length} runs`;
+  find("#name").textContent = runs.length === 1 ? runs[0].name : runs.length ? `${runs.length} runs` : "no runs yet";
   find("#about").textContent = [...(settings?.problems ?? []), one?.members ? `${one.members} GANs at once` : one?.title].filter(Boolean).join(" · ");
   const share = known.reduce((sum, state) => sum + Math.min(1, state.step / state.steps), 0) / known.length;
   document.title = `${known.length ? `${Math.floor(100 * share)} % ` : ""}${find("#name").textContent} · steadygan`;
