@@ -81,8 +81,9 @@ CASES = {
               ((Estimate(0.9, 0.6, 1.0), 0.7, 6), None),
               ((Estimate(0.9, 0.8, 0.95), 0.7, 5), None),
               ((Estimate(NAN, NAN, NAN), 0.7, 9), None)],
-    "later": [((LogRank(2, 6.0, 12, 0.01),), True), ((LogRank(9, 6.0, 12, 0.01),), False),
-              ((LogRank(5, 6.0, 12, 0.6),), None), ((LogRank(0, 3.0, 5, 0.01),), None)],
+    "later": [((LogRank(2, 6.0, 12, 9, 0.01),), True), ((LogRank(9, 6.0, 12, 6, 0.01),), False),
+              ((LogRank(5, 6.0, 12, 9, 0.6),), None), ((LogRank(0, 3.0, 5, 9, 0.01),), None),
+              ((LogRank(2, 6.0, 12, 5, 0.01),), None)],
     "apart": [(((1, 2), (3, 4)), True), (((3, 4), (1, 2)), False), (((1, 3), (2, 4)), None)],
 }  # fmt: skip
 

@@ -57,12 +57,14 @@ class LogRank(NamedTuple):
         observed: How many of the group ended.
         expected: How many would have if both ended alike.
         ends: Of both groups together.
+        runs: How many the smaller group has.
         p: The two-sided probability of so large a difference.
     """
 
     observed: int
     expected: float
     ends: int
+    runs: int
     p: float
 
 
@@ -122,7 +124,9 @@ def log_rank(ours: Lifetimes, theirs: Lifetimes) -> LogRank:
             variance += d * share * (1 - share) * (n - d) / (n - 1)
     observed = int(ours.ended.sum())
     squared = (observed - expected) ** 2 / variance if variance else 0.0
-    return LogRank(observed, float(expected), int(both[1].sum()), math.erfc(math.sqrt(squared / 2)))
+    runs = min(len(ours.times), len(theirs.times))
+    p = math.erfc(math.sqrt(squared / 2))
+    return LogRank(observed, float(expected), int(both[1].sum()), runs, p)
 
 
 def alarms(healthy: np.ndarray, ill: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

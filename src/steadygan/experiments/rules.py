@@ -214,7 +214,7 @@ def _above(found: Estimate, bar: float, ends: int) -> Verdict:
 
 
 def _later(test: LogRank) -> Verdict:
-    if test.ends < SIGN or test.p >= LEVEL:
+    if min(test.ends, test.runs) < SIGN or test.p >= LEVEL:
         return None
     return test.observed < test.expected
 
@@ -333,7 +333,7 @@ LATER = Rule(
     f"fewer of them end than would if both groups ended alike, by the log-rank test (p < {LEVEL:g},"
     " both sides)",
     "more of them do, by the same test",
-    f"neither, or fewer than {SIGN} runs end in both groups together",
+    f"neither, or one group has fewer than {SIGN} runs, or fewer end in both together",
     SIGN,
     _later,
 )

@@ -30,7 +30,7 @@ def survival(data: Mapping[str, Any]) -> Figure:
     figure = Figure(figsize=(2 * across, rows * up), dpi=150)
     for i, panel in enumerate(panels):
         x, y = i % 2 * across + left, (rows - 1 - i // 2) * up + foot
-        width, height = across - left - 0.15, up - foot - 0.3
+        width, height = across - left - 0.25, up - foot - 0.3
         place = x / 2 / across, y / rows / up, width / 2 / across, height / rows / up
         axes = styled(figure.add_axes(place))
         axes.set_title(panel["title"], size=8, color=INK, loc="left")

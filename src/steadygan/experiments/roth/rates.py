@@ -133,11 +133,11 @@ def drawn(title: str, found: Mapping[str, Sequence[Sequence[Member]]]) -> list[d
     return [
         {
             "title": f"{title}: share of seeds that stand",
-            "x": "learning rate",
+            "x": "learning rate × 1,000",
             "y": "share",
             "log": False,
             "bars": {
-                name: ([f"{rate:g}" for rate in numbers], [share(group) for group in groups])
+                name: ([f"{1000 * rate:g}" for rate in numbers], [share(group) for group in groups])
                 for name, groups in found.items()
             },
         },
