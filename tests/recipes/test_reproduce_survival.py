@@ -209,3 +209,10 @@ def test_every_learning_rate_is_that_of_both_players():
         (f"adam:lr={factor * 0.001:g}", seed) for factor in rates.FACTORS for seed in (0, 1)
     ]
     assert all(m.critic_optimizer == m.optimizer and "critic_steps=5" in m.dynamics for m in found)
+
+
+def test_what_is_lengthened_are_lengths_and_no_critic_steps():
+    longer = rates.EXPERIMENT.settings("long", steps=30_000)
+    assert (longer["steps"], longer["critic_updates"]) == (30_000, (1, 5))
+    longer = survival.EXPERIMENT.settings("quick", steps=20_000)
+    assert (longer["steps"], longer["regularized_steps"]) == (40_000, 20_000)

@@ -47,7 +47,7 @@ def rates(settings: Mapping[str, Any], seeds: int, out: Path) -> Findings:
     """
     rows: list[Row] = []
     panels, folders = [], []
-    for steps in settings["critic_steps"]:
+    for steps in settings["critic_updates"]:
         title = f"{steps} critic step{'s' if steps > 1 else ''}"
         found = {}
         for name, regularizer in METHODS.items():
@@ -160,7 +160,7 @@ EXPERIMENT = Experiment(
     source="Roth et al. 2017, section 7.4",
     scales={
         "quick": {
-            "critic_steps": (5,),
+            "critic_updates": (5,),
             "steps": 3000,
             "batch": 64,
             "evaluate_every": 250,
@@ -168,7 +168,7 @@ EXPERIMENT = Experiment(
             "compiled": True,
         },
         "long": {
-            "critic_steps": (1, 5),
+            "critic_updates": (1, 5),
             "steps": 20_000,
             "batch": 64,
             "evaluate_every": 500,
@@ -176,7 +176,7 @@ EXPERIMENT = Experiment(
             "compiled": True,
             "together": 28,
         },
-        "tiny": {**TINY, "critic_steps": (1,)},
+        "tiny": {**TINY, "critic_updates": (1,)},
     },
     cost={
         "quick": "8 minutes of one core",
