@@ -214,5 +214,3 @@ def test_every_learning_rate_is_that_of_both_players():
 def test_what_is_lengthened_are_lengths_and_no_critic_steps():
     longer = rates.EXPERIMENT.settings("long", steps=30_000)
     assert (longer["steps"], longer["critic_updates"]) == (30_000, (1, 5))
-    longer = survival.EXPERIMENT.settings("quick", steps=20_000)
-    assert (longer["steps"], longer["regularized_steps"]) == (40_000, 20_000)
