@@ -1,7 +1,7 @@
 """Does augmentation help where there are few images? 500 photographs, three seeds, held-out ones.
 
 Run: STEADYGAN_DATA=FOLDER python benchmarks/augment.py -> benchmarks/augment.json and the table of
-docs/augment.md, 45 minutes of CPU; FOLDER holds objects64/train.zip, photographs of 20 kinds of
+docs/augment.md, 35 minutes of CPU; FOLDER holds objects64/train.zip, photographs of 20 kinds of
 things. What is in the file already is not measured again, and a training that was cut off goes on
 from its last checkpoint, in build/augment or STEADYGAN_RUNS. 500 others, never trained on, are what
 generated ones are compared with.
