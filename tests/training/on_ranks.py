@@ -6,11 +6,13 @@ Usage: torchrun --nproc-per-node N on_ranks.py FOLDER [all]
 import itertools
 import sys
 from pathlib import Path
+from unittest import mock
 
 import torch
 from safetensors.torch import save_file
 
 from steadygan import SteadyganError, build
+from steadygan.core.auto import Auto
 from steadygan.core.couples import couples_in
 from steadygan.core.registry import names
 from steadygan.training import Config, grid, resume, train, train_fleet
@@ -58,6 +60,8 @@ def games(everything=False):
             *((o, "none", DYNAMICS[i % 5]) for i, o in enumerate(objectives)),
             *(("nonsaturating", r, DYNAMICS[i % 5]) for i, r in enumerate(PENALTIES)),
         ]
+        chosen += [("nonsaturating", "js:gamma=auto", DYNAMICS[1])]
+        chosen += [("hinge", "r1:gamma=auto,start=3", "alternating:order=generator-first")]
     for objective, penalty, dynamics in chosen:
         noise = "instance-noise:sigma=0.2" if dynamics == "simultaneous" else None
         try:
@@ -83,14 +87,18 @@ def normalized(everything=False):
         ("wasserstein", "wgan-gp", "simultaneous"),
         ("least-squares", "r1:gamma=3", "consensus:gamma=0.5"),
     ]
+    rate = USUAL["optimizer"]
     if everything:
         chosen += [("nonsaturating", r, d) for r in PENALTIES for d in DYNAMICS[:4]]
+        # At the usual rate some fly apart: one process is then as far from itself after a nudge of
+        # 1e-15 as several are from it.
+        rate = "sgd:lr=0.0001"
     for objective, penalty, dynamics in chosen:
         config = Config(
             objective=objective,
             regularizer=() if penalty == "none" else (penalty,),
             dynamics=dynamics,
-            **{**USUAL, "network": "mlp:width=8,norm=batch,critic_norm=batch"},
+            **{**USUAL, "network": "mlp:width=8,norm=batch,critic_norm=batch", "optimizer": rate},
         )
         yield f"batch {objective} {penalty} {dynamics}", config.resolve(build("problem", "ring2d"))
 
@@ -98,8 +106,9 @@ def normalized(everything=False):
 def moved(config, ranks=Ranks()):
     """Return all parameters (n,) after three steps, and what was logged of them."""
     single = Single(build("problem", "ring2d"), config, ranks=ranks)
-    for _ in range(3):
-        single.advance()
+    with mock.patch.object(Auto, "INTERVAL", 2):  # so that gamma=auto moves
+        for _ in range(3):
+            single.advance()
     networks = single.generator, single.critic
     numbers = torch.tensor(list(single.rows()[0].values()), dtype=torch.float64)
     flat = [p.detach().flatten() for network in networks for p in network.parameters()]

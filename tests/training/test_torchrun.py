@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import on_ranks
 import pytest
@@ -172,6 +173,32 @@ def test_a_signal_ends_all_at_one_step(tmp_path):
     assert checkpoint.load(checkpoint.latest(tmp_path / "run"))["step"] == status["step"]
 
 
+def killing(*words):
+    """Return what the script of kills tells; in a process of its own, because it forks."""
+    script = Path(__file__).parents[1] / "survival" / "kill_ranks.py"
+    paths = os.pathsep.join([str(script.parents[1]), *sys.path])
+    done = subprocess.run(
+        [sys.executable, str(script), *words],
+        env={**ENV, "PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr[-3000:]
+    return json.loads(done.stdout)
+
+
+def test_a_full_disk_and_numbers_that_are_not_finite_end_both(tmp_path):
+    found = killing("--faults", str(tmp_path))
+    assert found["full disk"] == [[2, 2], "running", 0]  # there was no room for how it ended
+    assert found["not finite"] == [[1, 0], "stopped", 0]  # the second leaves speaking to the first
+
+
+@pytest.mark.slow
+def test_kills_at_random_moments_change_nothing():
+    """Of one or of all of two or three, which go on as three or two."""
+    assert killing("--kills", "40")["runs"] >= 3
+
+
 # ------------------------------------------------------------ what is refused
 
 
@@ -179,7 +206,6 @@ def test_a_signal_ends_all_at_one_step(tmp_path):
     ("more", "why"),
     [
         ({"batch": 1}, "no row for each"),
-        ({"regularizer": ("r1:gamma=auto",)}, "gamma=auto"),
         ({"dynamics": "unrolled:steps=1"}, "unrolled takes inner steps"),
         ({"dynamics": "consensus", "regularizer": ("lecam",)}, "consensus differentiates means"),
         (

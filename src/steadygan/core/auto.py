@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -110,6 +110,11 @@ class Auto:
 
     def _gamma(self, memory: Mapping[str, Tensor], unit: Tensor) -> Tensor:
         return memory["gamma"] if "gamma" in memory else (self.start * unit).to(unit)
+
+
+def finds_gamma(strengths: Iterable[object]) -> bool:
+    """Return whether training finds one of a game's strengths."""
+    return any(isinstance(value, Auto) for value in strengths)
 
 
 def refuse_auto(strengths: Sequence[object], objective: Objective) -> None:

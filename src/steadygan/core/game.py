@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from .augment import Augment
-from .auto import refuse_auto
+from .auto import finds_gamma, refuse_auto
 from .constraints import Constraint
 from .context import Context, Samples
 from .errors import SteadyganError
@@ -290,7 +290,8 @@ class Game:
 
         at: of the step, where processes share its batch out.
         """
-        parts = by_output({name: s.whole(at) for name, s in scores.items()})
+        finds = at.ranks is not False and finds_gamma(self.strengths().values())
+        parts = by_output({name: s.whole(at, samples=finds) for name, s in scores.items()})
         found = dict(memory) | {  # updates that are spared the penalties renew nothing
             f"{key}@{o}" if o else key: value
             for r in self.regularizers

@@ -175,7 +175,10 @@ class GradientPenalty(Regularizer):
                     "gamma=auto is for critics of one logit a sample, and this one has more: give"
                     " gamma a number"
                 )
-            gamma: float | Tensor = self.gamma.now(context.memory, _variance(scores))
+            seen = scores
+            if "gamma" not in context.memory:  # the first one goes by the whole batch's variance
+                seen = {name: s.whole(context, samples=True) for name, s in scores.items()}
+            gamma: float | Tensor = self.gamma.now(context.memory, _variance(seen))
         else:
             gamma = strength_at(self.gamma, context.progress)
         return gamma / 2 * self._sum(scores)

@@ -68,10 +68,17 @@ class Scores(NamedTuple):
     views: tuple[View, ...] = ()
     weighted: bool = False
 
-    def whole(self, at: Context) -> Scores:
-        """Return the same with the logits of all processes that share the batch out."""
+    def whole(self, at: Context, *, samples: bool = False) -> Scores:
+        """Return the same with the logits of all processes that share the batch out.
+
+        samples: whether their samples and input gradients as well, without a graph.
+        """
         outputs = tuple(at.whole(t) for t in self.outputs)
-        return self._replace(logits=at.whole(self.logits), outputs=outputs)
+        found = self._replace(logits=at.whole(self.logits), outputs=outputs)
+        if not samples:
+            return found
+        gradient = None if self.gradient is None else at.whole(self.gradient.detach())
+        return found._replace(x=at.whole(self.x.detach()), gradient=gradient)
 
     def detach(self) -> Scores:
         """Return the same figures without their graph, and without features and views."""

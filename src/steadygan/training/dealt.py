@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..core.auto import Auto
+from ..core.auto import finds_gamma
 from ..core.errors import SteadyganError
 from ..core.gradients import Decision
 from ..problems.problem import Problem
@@ -75,8 +75,7 @@ class Dealt(Fleet):
         super().__init__(problem, members, decision=decision)
         mine = self.members[self._start : self._end]
         self.part = Fleet(problem, mine, compiled=compiled, decision=decision)
-        gammas = self.players.game.strengths().values()
-        self._finds_gamma = any(isinstance(gamma, Auto) for gamma in gammas)
+        self._finds_gamma = finds_gamma(self.players.game.strengths().values())
 
     def _prepare(self) -> None:
         """Leave it to the part, which is what trains."""

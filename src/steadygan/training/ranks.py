@@ -17,7 +17,6 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from ..core.auto import Auto
 from ..core.context import Context
 from ..core.couples import BATCH_NORM, couples_in, couples_of
 from ..core.dynamics import Dynamics
@@ -129,8 +128,6 @@ class Ranks:
         elif batch := {p: c for p, c in couples_in(game).items() if c.by == "batch"}:
             part, declared = next(iter(batch.items()))
             why = f"{part} couples samples, by {declared.what}"
-        elif any(isinstance(gamma, Auto) for gamma in game.strengths().values()):
-            why = "gamma=auto looks at the whole batch: give gamma a number"
         elif dynamics.twice and couples_in(game):
             name = type(dynamics).__name__.lower()
             why = f"{name} differentiates means over the batch twice, across processes"

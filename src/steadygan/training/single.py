@@ -137,6 +137,13 @@ class Single(Trained):
         ]
         return {0: f"{' and '.join(bad)} is no longer a finite number"} if bad else {}
 
+    def collect(self) -> None:
+        """Let the latest penalty be that of all processes, as a checkpoint keeps it."""
+        if self.players.penalty is not None:
+            start, end = self.ranks.rows(self.config.batch or 1)
+            own = {"": self.players.penalty.clone()}
+            self.players.penalty = self.ranks.averaged(own, end - start)[""]
+
     def generate(self, z: Tensor, y: Tensor | None) -> Tensor:
         """Return samples (1, N, *event) of latents (1, N, latent) and labels (N,)."""
         network = self.average.module if self.average else self.generator

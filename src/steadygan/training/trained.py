@@ -10,7 +10,7 @@ from typing import ClassVar, TypeVar
 import torch
 from torch import Tensor, nn
 
-from ..core.auto import Auto
+from ..core.auto import finds_gamma
 from ..core.dynamics import Dynamics
 from ..core.gradients import Decision
 from ..core.players import PLAYERS, Batch, Name, OptimizerPlayers
@@ -215,7 +215,7 @@ class Trained(ABC):
             **{f"gradient_norm_{point}": self._slopes(point) for point in ("real", "fake")},
             **{f"logit_{point}": self._logits(point) for point in ("real", "fake")},
         }
-        if any(isinstance(gamma, Auto) for gamma in self.players.game.strengths().values()):
+        if finds_gamma(self.players.game.strengths().values()):
             columns["gamma"] = self.players.context.memory["gamma"]
         if self.players.game.augment is not None and self.players.game.augment.adapts:
             memory = self.players.context.memory

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.amp import GradScaler
 from torch.nn.parallel import DistributedDataParallel
 
-from ..auto import Auto
+from ..auto import finds_gamma
 from ..context import Context
 from ..couples import coupled, couples_in
 from ..errors import SteadyganError, unknown
@@ -220,9 +220,10 @@ def _found(
         )
     parts = parts_of(game, points, share)
     if path == "compiled":
-        if at.ranks is not False and (couples := couples_in(game)):
+        if at.ranks is not False and (couples_in(game) or finds_gamma(game.strengths().values())):
+            part = next(iter(couples_in(game)), "gamma=auto")
             raise SteadyganError(
-                f"{next(iter(couples))} looks at what processes exchange, and compiled code cannot:"
+                f"{part} looks at what processes exchange, and compiled code cannot:"
                 " leave path out."
             )
         if decision.path == "differences":
@@ -294,7 +295,7 @@ def _averages(game: Game, critic: Critic, real: Tensor, fake: Tensor) -> None:
             f"with reduce a process has one weight, its number of rows: give as many generated"
             f" samples as real ones, not {len(fake)} and {len(real)}."
         )
-    if any(isinstance(strength, Auto) for strength in game.strengths().values()):
+    if finds_gamma(game.strengths().values()):
         raise SteadyganError(
             "gamma=auto looks at a batch, and each process would find another gamma: give it a"
             " number, such as what a run of one process found."
