@@ -1,6 +1,6 @@
 """Real kills of several processes that train together, until each run is through.
 
-    python tests/survival/kill_ranks.py --kills 100
+    PYTHONPATH=tests python tests/survival/kill_ranks.py --kills 100
 
 Every process is a fork of this one. Where one is killed while all train, the others must end by
 themselves within seconds, with nobody to stop them as torchrun would; what has not met yet is
