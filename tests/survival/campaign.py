@@ -1,6 +1,6 @@
 """Real kills: processes that train are killed at random moments until each run is through.
 
-    python tests/survival/campaign.py --kills 1000 --out docs/reliability.json
+    PYTHONPATH=tests python tests/survival/campaign.py --kills 1000 --out docs/reliability.json
 
 Every process is a fork of this one, so that a kill costs no import. A run that is through must
 have the same bits, rows and warnings as one that nobody disturbed.
