@@ -108,23 +108,41 @@ def drawn(count: int, seed: int = 2018, among: Sequence[Setting] = ALL) -> list[
 def config(settings: Mapping[str, Any], setting: Setting, method: Method, seed: int) -> Config:
     """Return how a GAN of a method is trained in a setting."""
     steps, every = settings["steps"], max(1, settings["steps"] // 6)
-    momenta = {"adam": ",beta1=0.5", "rmsprop": ""}[setting.optimizer]
-    return Config(
-        objective=method.objective or setting.objective,
-        regularizer=method.regularizer,
-        dynamics=f"alternating:critic_steps={setting.critic_steps}",
-        network=f"mlp:width={settings['width']},norm={setting.norm}"
-        f",critic_norm={method.critic_norm or setting.norm}",
-        optimizer=f"{setting.optimizer}:lr={setting.factor * settings['rate']:g}{momenta}",
+    return chosen(
+        setting,
+        method,
+        network=f"mlp:width={settings['width']}",
+        rate=settings["rate"],
         batch=settings["batch"],
         steps=steps,
         evaluate_every=every,
         log_every=every,
         checkpoint_every=max(SAVED, steps),
-        keep_checkpoints=1,
         ema=settings["ema"],
         device="cpu",
         seed=seed,
+    )
+
+
+def chosen(setting: Setting, method: Method, *, network: str, rate: float, **more: Any) -> Config:
+    """Return what a person has chosen, with what a method changes of it.
+
+    Args:
+        setting: What was chosen.
+        method: What may replace some of it.
+        network: Without its normalization.
+        rate: The learning rate that the setting multiplies.
+        more: All else.
+    """
+    momenta = {"adam": ",beta1=0.5", "rmsprop": ""}[setting.optimizer]
+    return Config(
+        objective=method.objective or setting.objective,
+        regularizer=method.regularizer,
+        dynamics=f"alternating:critic_steps={setting.critic_steps}",
+        network=f"{network},norm={setting.norm},critic_norm={method.critic_norm or setting.norm}",
+        optimizer=f"{setting.optimizer}:lr={setting.factor * rate:g}{momenta}",
+        keep_checkpoints=1,
+        **more,
     )
 
 
@@ -142,8 +160,7 @@ def atlas(settings: Mapping[str, Any], seeds: int, out: Path) -> Findings:
     Returns:
         The share of settings in which each stands, and where.
     """
-    chosen, kinds = drawn(settings["settings"]), methods(settings["gamma"])
-    order = sorted(range(len(chosen)), key=lambda i: ALL.index(chosen[i]))
+    places, kinds = drawn(settings["settings"]), methods(settings["gamma"])
     rows, panels, took = [], [], 0.0
     for name in settings["problems"]:
         problem = build("problem", name)
@@ -155,7 +172,7 @@ def atlas(settings: Mapping[str, Any], seeds: int, out: Path) -> Findings:
         for method, kind in kinds.items():
             asked = {
                 f"setting-{i:03d}-seed-{seed}": config(settings, setting, kind, seed)
-                for i, setting in enumerate(chosen)
+                for i, setting in enumerate(places)
                 for seed in range(seeds)
             }
             runs = alone(problem, asked, out / name / method.replace(" ", "-"))
@@ -166,18 +183,36 @@ def atlas(settings: Mapping[str, Any], seeds: int, out: Path) -> Findings:
             samples[method] = runs[0].samples(settings["steps"])
             took += sum(RunFolder.open(run.folder).read(STATUS)["seconds"] for run in runs)
         rows += [more_often(name, method, shares, seeds) for method in list(kinds)[1:]]
-        panels.append(
-            {
-                "title": f"{name}: the share of {seeds} seeds that stand",
-                "columns": [str(chosen[i]) for i in order],
-                "shares": {method: [found[i] for i in order] for method, found in shares.items()},
-                "total": {method: share(found) for method, found in shares.items()},
-                "distances": {method: [found[i] for i in order] for method, found in far.items()},
-                "real": problem.stream(0).draw(2000).x.numpy(),
-                "samples": {f"seed 0 in the setting drawn first: {chosen[0]}": samples},
-            }
-        )
+        seen = {f"seed 0 in the setting drawn first: {places[0]}": samples}
+        real = problem.stream(0).draw(2000).x.numpy()
+        panels.append(panel(name, seeds, places, shares, far) | {"real": real, "samples": seen})
     return Findings(tuple(rows), "atlas", {"panels": panels}, _notes(settings, seeds), took)
+
+
+def panel(
+    name: str,
+    seeds: int,
+    places: Sequence[Setting],
+    shares: Mapping[str, Sequence[float]],
+    distances: Mapping[str, Sequence[float]],
+) -> dict[str, Any]:
+    """Return a map for the picture, which wants samples besides; its settings in order.
+
+    Args:
+        name: Of the problem.
+        seeds: How many there are in each setting.
+        places: The settings, as they were drawn.
+        shares: By method the share of seeds that stand, for each setting.
+        distances: Likewise, how far they end from the data, in the median.
+    """
+    order = sorted(range(len(places)), key=lambda i: ALL.index(places[i]))
+    return {
+        "title": f"{name}: the share of {seeds} seeds that stand",
+        "columns": [str(places[i]) for i in order],
+        "shares": {method: [found[i] for i in order] for method, found in shares.items()},
+        "total": {method: share(found) for method, found in shares.items()},
+        "distances": {method: [found[i] for i in order] for method, found in distances.items()},
+    }
 
 
 def share(of: Sequence[float]) -> Estimate:

@@ -18,7 +18,7 @@ from ..evaluation.metrics import Pair, compute, take
 from ..evaluation.samples import load_samples
 from ..problems.images import Images
 from ..training import Config
-from .atlas import ALL, Method, Setting, drawn, more_often, share
+from .atlas import ALL, Method, Setting, chosen, drawn, more_often, panel
 from .fleets import spread
 from .images import LONG, SMALL, TINY, ImageRun, each_trained, event, image_budget, problem, sources
 from .quality import Group, Quality, course, measured
@@ -52,13 +52,11 @@ def config(settings: Mapping[str, Any], setting: Setting, method: Method, seed: 
     Weights start as N(0, 0.02²) throughout, as the DCGAN's authors have it.
     """
     steps = settings["steps"]
-    return Config(
-        objective=method.objective or setting.objective,
-        regularizer=method.regularizer,
-        dynamics=f"alternating:critic_steps={setting.critic_steps}",
-        network=f"dcgan:width={settings['width']},norm={setting.norm}"
-        f",critic_norm={method.critic_norm or setting.norm},weight_std=0.02",
-        optimizer=f"adam:lr={setting.factor * RATE:g},beta1=0.5",
+    return chosen(
+        setting,
+        method,
+        network=f"dcgan:width={settings['width']},weight_std=0.02",
+        rate=RATE,
         batch=settings["batch"],
         latent=settings["latent"],
         ema=0.0,
@@ -66,7 +64,6 @@ def config(settings: Mapping[str, Any], setting: Setting, method: Method, seed: 
         log_every=max(1, steps // 60),
         evaluate_every=max(1, steps // 4),
         checkpoint_every=settings["checkpoint_every"],
-        keep_checkpoints=1,
         seed=seed,
     )
 
@@ -82,13 +79,12 @@ def atlas(settings: Mapping[str, Any], seeds: int, out: Path) -> Findings:
     Returns:
         The share of settings in which each stands, and where.
     """
-    images, chosen = problem(settings), drawn(settings["settings"], among=AMONG)
-    order = sorted(range(len(chosen)), key=lambda i: AMONG.index(chosen[i]))
+    images, places = problem(settings), drawn(settings["settings"], among=AMONG)
     bar = _of_the_mean(images, settings)
     shares: dict[str, list[float]] = {name: [] for name in METHODS}
     samples: dict[str, dict[str, np.ndarray]] = {}
     groups: dict[str, list[Group]] = {name: [] for name in METHODS}
-    for i, setting in enumerate(chosen):
+    for i, setting in enumerate(places):
         for name, method in METHODS.items():
             runs = each_trained(
                 f"{name}: {setting}",
@@ -102,19 +98,11 @@ def atlas(settings: Mapping[str, Any], seeds: int, out: Path) -> Findings:
             if i < SHOWN:
                 samples.setdefault(str(setting), {})[name] = runs[0].grid()
     far = {name: [_distance(group) for group in found] for name, found in groups.items()}
-    panel = {
-        "title": f"images: the share of {seeds} seeds that stand",
-        "columns": [str(chosen[i]) for i in order],
-        "shares": {name: [found[i] for i in order] for name, found in shares.items()},
-        "total": {name: share(found) for name, found in shares.items()},
-        "distances": {name: [found[i] for i in order] for name, found in far.items()},
-        "samples": samples,
-    }
     rows = tuple(more_often("images", name, shares, seeds) for name in list(METHODS)[1:])
     distances = "; ".join(f"{name} {spread(found)}" for name, found in far.items())
     notes = (
         *image_budget(settings, seeds),
-        f"{len(chosen)} of {len(AMONG)} settings, drawn by a fixed seed before anything was run:"
+        f"{len(places)} of {len(AMONG)} settings, drawn by a fixed seed before anything was run:"
         f" learning rate ({RATE:g} × 0.25, 1, 4, 16), critic steps (1, 5), normalization of both"
         " networks (none, batch) and objective; Adam, weights as N(0, 0.02²). Strengths are those"
         " that the README names for images.",
@@ -122,8 +110,9 @@ def atlas(settings: Mapping[str, Any], seeds: int, out: Path) -> Findings:
         f" at most that of always the data's mean picture, {bar}. Intervals are over settings.",
         f"Kernel distances over all settings, median and range: {distances}.",
     )
-    took = sum(run.seconds for found in groups.values() for group in found for run, _ in group)
-    return Findings(rows, "atlas", {"panels": [panel]}, notes, took)
+    found = panel("images", seeds, places, shares, far) | {"samples": samples}
+    took = sum(run.seconds for each in groups.values() for group in each for run, _ in group)
+    return Findings(rows, "atlas", {"panels": [found]}, notes, took)
 
 
 def _distance(group: Group) -> float:
