@@ -17,7 +17,7 @@ OWN = "the problem's own"
 
 
 def arg(metavar: str, text: str, default: str = "", **more: Any) -> Any:
-    """Describe an option.
+    """Describe an option, or an argument that has no name.
 
     Args:
         metavar: What stands for its value in the help.
@@ -45,11 +45,6 @@ def flag(text: str) -> Any:
     return tyro.conf.arg(help=text, prefix_name=False)
 
 
-def positional(metavar: str, text: str) -> Any:
-    """Return the description of an argument that has no name."""
-    return arg(metavar, text)
-
-
 def whole(metavar: str, text: str, default: str = "") -> Any:
     """Return the description of an option that takes a whole number or is left out."""
     return arg(metavar, text, default, constructor=int)
@@ -70,12 +65,12 @@ Modules = Annotated[
     tyro.conf.UseAppendAction,
 ]
 Folder = Annotated[
-    Path, tyro.conf.Positional, positional("RUN", "a run folder that 'steadygan train' made")
+    Path, tyro.conf.Positional, arg("RUN", "a run folder that 'steadygan train' made")
 ]
 Trained = Annotated[
     Path,
     tyro.conf.Positional,
-    positional("RUN", "a run folder, an exported one, or hub:USER/NAME"),
+    arg("RUN", "a run folder, an exported one, or hub:USER/NAME"),
 ]
 Ema = Annotated[
     str,

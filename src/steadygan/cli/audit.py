@@ -10,7 +10,7 @@ from typing import Annotated
 import tyro
 
 from ..core.errors import SteadyganError
-from .arguments import Json, arg, positional
+from .arguments import Json, arg
 from .show import say
 
 
@@ -28,7 +28,7 @@ class Audit:
       steadygan audit train.py --arguments="--data photos --epochs 1" --iterations 10
     """
 
-    file: Annotated[Path, tyro.conf.Positional, positional("FILE.py", "a script")]
+    file: Annotated[Path, tyro.conf.Positional, arg("FILE.py", "a script")]
     iterations: Annotated[int, arg("N", "how many to watch")] = 5
     arguments: Annotated[
         str,

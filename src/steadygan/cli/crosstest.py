@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from ..core.errors import SteadyganError
-from .arguments import Broken, Json, Limit, Modules, ValueRange, arg, positional
+from .arguments import Broken, Json, Limit, Modules, ValueRange, arg
 from .show import bar, say, table
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class Crosstest:
     runs: Annotated[
         tuple[Path, ...],
         tyro.conf.Positional,
-        positional("RUN", "two or more run folders, exported ones or hub:USER/NAME"),
+        arg("RUN", "two or more run folders, exported ones or hub:USER/NAME"),
     ]
     data: Annotated[
         str | None, arg("PATH", "test samples that no run was trained on", "a toy's own")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from ..core.errors import SteadyganError
-from .arguments import Broken, Json, Limit, Modules, ValueRange, arg, flag, positional
+from .arguments import Broken, Json, Limit, Modules, ValueRange, arg, flag
 from .show import bar, say, table
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class Evaluate:
     runs: Annotated[
         tuple[str, ...],
         tyro.conf.Positional,
-        positional("RUN", "run folders, or generated samples"),
+        arg("RUN", "run folders, or generated samples"),
     ]
     data: Annotated[
         str | None,

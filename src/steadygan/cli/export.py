@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from .arguments import Ema, Folder, Modules, arg, flag, positional, whole
+from .arguments import Ema, Folder, Modules, arg, flag, whole
 from .show import say, table
 
 
@@ -76,9 +76,9 @@ class Push:
     """
 
     path: Annotated[
-        Path, tyro.conf.Positional, positional("DIR", "a folder that 'steadygan export' wrote")
+        Path, tyro.conf.Positional, arg("DIR", "a folder that 'steadygan export' wrote")
     ]
-    name: Annotated[str, tyro.conf.Positional, positional("USER/NAME", "what it is called there")]
+    name: Annotated[str, tyro.conf.Positional, arg("USER/NAME", "what it is called there")]
     private: Annotated[bool, flag("seen by you only, where it is new")] = False
     dry_run: Annotated[bool, flag("only list what would be uploaded")] = False
 

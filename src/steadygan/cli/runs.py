@@ -9,7 +9,7 @@ from typing import Annotated
 import tyro
 
 from ..core.errors import SteadyganError
-from .arguments import arg, fresh, positional
+from .arguments import arg, fresh
 from .show import say, table
 
 
@@ -28,7 +28,7 @@ class Report:
     paths: Annotated[
         tuple[Path, ...],
         tyro.conf.Positional,
-        positional("RUN", "run folders, or a folder that holds some"),
+        arg("RUN", "run folders, or a folder that holds some"),
     ]
     out: Annotated[
         Path | None, arg("FILE", "where", "report.html in the run, or beside the runs")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from ..core.errors import SteadyganError
-from .arguments import Modules, arg, flag, positional, whole
+from .arguments import Modules, arg, flag, whole
 from .show import bar, say
 from .written import WRITTEN, options, trained, typed
 
@@ -54,7 +54,7 @@ class Sweep:
       steadygan sweep sweep.yaml --out runs/sweep --slurm slurm.yaml --dry-run
     """
 
-    file: Annotated[Path, tyro.conf.Positional, positional("FILE", "what is trained, as YAML")]
+    file: Annotated[Path, tyro.conf.Positional, arg("FILE", "what is trained, as YAML")]
     out: Annotated[Path | None, arg("DIR", "holds every run", "runs/ and the name of FILE")] = None
     workers: Annotated[
         int | None, whole("N", "processes here; 1: none but this one", "one a core")

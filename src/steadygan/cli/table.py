@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from ..core.errors import SteadyganError
-from .arguments import arg, flag, positional
+from .arguments import arg, flag
 from .show import fits, say
 from .show import table as show
 
@@ -43,7 +43,7 @@ class Table:
     paths: Annotated[
         tuple[Path, ...],
         tyro.conf.Positional,
-        positional("DIR", "run folders, or folders that hold some"),
+        arg("DIR", "run folders, or folders that hold some"),
     ]
     csv: Annotated[bool, flag("comma-separated values")] = False
     parquet: Annotated[bool, flag("Parquet, by pyarrow; pip install 'steadygan[table]'")] = False

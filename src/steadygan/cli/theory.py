@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from ..core.errors import SteadyganError, unknown
-from .arguments import Json, Modules, arg, flag, grid, positional, spec, whole
+from .arguments import Json, Modules, arg, flag, grid, spec, whole
 from .show import bar, say, table
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class Analyze:
     game: Annotated[
         Literal["dirac"],
         tyro.conf.Positional,
-        positional("dirac", "the game whose closed forms are known"),
+        arg("dirac", "the game whose closed forms are known"),
     ]
     objective: Annotated[str, spec("objective", "what the players minimise")] = "nonsaturating"
     regularizer: Annotated[
@@ -200,7 +200,7 @@ class Diagnose:
     subject: Annotated[
         str,
         tyro.conf.Positional,
-        positional("RUN|FILE.py", "a run folder, or a file with make_game()"),
+        arg("RUN|FILE.py", "a run folder, or a file with make_game()"),
     ]
     regularizer: Annotated[
         tuple[str, ...],
@@ -338,7 +338,7 @@ class ConvertGamma:
       steadygan convert-gamma --from apt 100 --sigma 0.1
     """
 
-    strength: Annotated[float, tyro.conf.Positional, positional("C", "the strength over there")]
+    strength: Annotated[float, tyro.conf.Positional, arg("C", "the strength over there")]
     source: Annotated[str, arg("NAME", "of the codebase; an unknown one lists all", name="from")]
     outputs: Annotated[
         str | None,

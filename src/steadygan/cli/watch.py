@@ -9,7 +9,7 @@ from typing import Annotated
 import tyro
 
 from ..core.errors import SteadyganError
-from .arguments import flag, positional, whole
+from .arguments import arg, flag, whole
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Watch:
     paths: Annotated[
         tuple[Path, ...],
         tyro.conf.Positional,
-        positional("RUN", "run folders, or folders that hold some"),
+        arg("RUN", "run folders, or folders that hold some"),
     ]
     port: Annotated[
         int | None, whole("N", "of the page; 0 is a free one", "8817, or a free one")

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Union
 import tyro
 
 from ..core.errors import SteadyganError, unknown
-from .arguments import Modules, positional, whereabouts
+from .arguments import Modules, arg, whereabouts
 from .show import say
 from .train import Train
 
@@ -175,7 +175,7 @@ class Validate:
       steadygan validate run.yaml
     """
 
-    file: Annotated[Path, tyro.conf.Positional, positional("FILE", "of settings, or a run folder")]
+    file: Annotated[Path, tyro.conf.Positional, arg("FILE", "of settings, or a run folder")]
     modules: Modules = ()
 
     def run(self) -> int:
