@@ -30,7 +30,9 @@ def differences(function, point, step=1e-6):
 
 
 @pytest.mark.parametrize("x", [torch.randn(7, 3), torch.randn(4, 3, 2, 2), torch.randn(5, 3, 4)])
-@pytest.mark.parametrize("settings", [{}, {"momentum": None}, {"affine": False, "eps": 0.1}])
+@pytest.mark.parametrize(
+    "settings", [{}, {"momentum": None}, {"momentum": 0.0}, {"affine": False, "eps": 0.1}]
+)
 def test_it_is_the_function_of_torch(x, settings):
     kind = {2: nn.BatchNorm1d, 3: nn.BatchNorm1d, 4: nn.BatchNorm2d}[x.ndim]
     theirs = kind(3, **settings)

@@ -55,7 +55,8 @@ class ExactBatchNorm(_BatchNorm):
         if self.running_mean is not None and self.running_var is not None:
             assert self.num_batches_tracked is not None
             self.num_batches_tracked.add_(1)
-            share = self.momentum or 1 / int(self.num_batches_tracked)
+            momentum = self.momentum  # None: the mean of all batches
+            share = 1 / int(self.num_batches_tracked) if momentum is None else momentum
             for held, now in ((self.running_mean, mean), (self.running_var, var * n / (n - 1))):
                 held.lerp_(now.detach().to(held.dtype), share)
         found = centred * (var + self.eps).rsqrt().view(shape)
