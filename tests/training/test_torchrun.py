@@ -29,7 +29,7 @@ ENV = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 def torchrun(count, *words):
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(count)]
-    return [*command, "--master-port", str(29500 + os.getpid() % 4000 + count), *words]
+    return [*command, "--standalone", *words]  # on a port that is free
 
 
 @pytest.fixture(scope="module")
