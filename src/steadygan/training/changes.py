@@ -15,7 +15,13 @@ from ..runs.config import Config
 from .trained import Trained
 
 CHANGEABLE = (
-    *("regularizer", "smoothing", "optimizer", "critic_optimizer", "ramp", "batch", "device"),
+    "regularizer",
+    "smoothing",
+    "optimizer",
+    "critic_optimizer",
+    "ramp",
+    "batch",
+    "device",
 )
 
 
