@@ -185,11 +185,13 @@ def draw(results: Results, path: Path) -> None:
                 (
                     v
                     for k, v in median.items()
-                    if k.endswith("one by one") and k.split("/")[0].endswith(what.split(", ")[1])
+                    if k.endswith("/one by one") and k.split("/")[0].endswith(what.split(", ")[1])
                 ),
                 None,
             )
-            bars += [(f"{what.removeprefix('fleet of ')}, {way}", alone / t, OURS)] if alone else []
+            colour = PLAIN if way.startswith("textbook") else OURS
+            label = f"{what.removeprefix('fleet of ')}, {way}"
+            bars += [(label, alone / t, colour)] if alone else []
     _bars(
         right,
         [("one by one", 1.0, PLAIN), *bars],
