@@ -17,7 +17,7 @@ from ..couples import coupled, couples_in
 from ..errors import SteadyganError, unknown
 from ..game import Game, Labels
 from ..ranks import average, group_of
-from ..scores import Critic, sharded, squared_norm
+from ..scores import Critic, modules_of, sharded, squared_norm
 from ..slopes import DifferentiableOnce, explained
 from ..terms import CriticTerms
 from .choice import (
@@ -331,7 +331,8 @@ def _leaves(found: Found) -> list[Tensor]:
 
 
 def _trainable(critic: nn.Module) -> list[Tensor]:
-    return [p for p in critic.parameters() if p.requires_grad]
+    own = (p for module in modules_of(critic) for p in module._parameters.values())
+    return list(dict.fromkeys(p for p in own if p is not None and p.requires_grad))
 
 
 def _record(found: Found, decision: Decision) -> CriticGradient:

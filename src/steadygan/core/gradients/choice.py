@@ -20,7 +20,7 @@ from ..context import Context, Samples
 from ..couples import coupled
 from ..errors import SteadyganError
 from ..game import Game
-from ..scores import Critic, heads_of, sharded
+from ..scores import Critic, heads_of, modules_of, sharded
 from ..slopes import DifferentiableOnce, twice
 from .differences import differences
 from .graph import toward, unknown_node
@@ -107,7 +107,7 @@ def key_of(game: Game, critic: nn.Module, points: Points) -> Hashable:
             *(id(module), type(module), module.training),
             *((id(p), p.requires_grad) for p in module._parameters.values() if p is not None),
         )
-        for module in critic.modules()
+        for module in modules_of(critic)
     )
     first = next(iter(points.values()))
     low = torch.is_autocast_enabled(first.x.device.type)
