@@ -252,6 +252,16 @@ def motion() -> nn.Module:
 
 
 IMAGE, LARGE, SOUND = (3, 32, 32), (3, 64, 64), (1, 4096)
+
+
+def points() -> nn.Module:
+    """Return what a first GAN on points of the plane has."""
+    return nn.Sequential(
+        *(nn.Linear(2, 16), nn.LeakyReLU(0.2), nn.Linear(16, 16), nn.LeakyReLU(0.2)),
+        nn.Linear(16, 1),
+    )
+
+
 LAYER = lambda n: nn.GroupNorm(1, n)  # noqa: E731
 FAMILIES = {
     "DCGAN": Family(dcgan, IMAGE, 32, MERGES),
@@ -281,4 +291,5 @@ FAMILIES = {
     "motion prior": Family(motion, (48,), 256),
     "motion prior with a forward of its own": Family(lambda: Own(256), (48,), 256, MERGES),
     "the same, width 16": Family(lambda: Own(16), (48,), 64),
+    "points of a plane: nn.Sequential, width 16": Family(points, (2,), 64),
 }

@@ -318,7 +318,9 @@ def sharded(parameters: Iterable[Tensor]) -> bool:
     return any(hasattr(p, "device_mesh") for p in parameters)
 
 
-def modules_of(module: nn.Module, found: dict[nn.Module, None] | None = None) -> Iterable[nn.Module]:
+def modules_of(
+    module: nn.Module, found: dict[nn.Module, None] | None = None
+) -> Iterable[nn.Module]:
     """Return a module and all within, in torch's order and a third of its time."""
     found = {} if found is None else found
     found[module] = None
