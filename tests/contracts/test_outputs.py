@@ -44,6 +44,12 @@ READ = {
     "lists of one": ([[T[0]], [T[1]]], "auto", [(3,), (5,)], []),
     "a dict": ({"a": LOGIT, "b": MAP}, "auto", [(1,), (6,)], []),
     "a dict with features": ({"logits": MAP, "fmap": [T[0], T[1]]}, "auto", [(6,)], [2]),
+    "a dict as of transformers": (
+        {"logits": LOGIT, "hidden_states": (T[0], T[1]), "attentions": None, "feats": T[2]},
+        "auto",
+        [()],
+        [2, 1],
+    ),
     "a dict of lists": (
         {"p": [T[0], T[1]], "features": [[T[2]], [T[3]]]},
         "auto",

@@ -159,6 +159,7 @@ def hooked(critic):
         (mlp(nn.ReLU()), "ReLU is not behind"),
         (mlp(nn.LayerNorm(6)), "LayerNorm is neither"),
         (mlp(nn.LeakyReLU(-0.1)), "LeakyReLU is not behind"),
+        (torch.jit.trace(mlp(), data()[0]), "TopLevelTracedModule is neither"),
     ],
 )
 def test_what_is_no_chain_is_told_and_goes_another_way(critic, why):

@@ -5,13 +5,14 @@ Nothing comes from hidden globals.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
+from .errors import SteadyganError
 from .ranks import gathered
 
 if TYPE_CHECKING:
@@ -23,6 +24,45 @@ class Samples(NamedTuple):
 
     x: Tensor
     labels: Tensor | None = None
+
+
+def batches(labels: Sequence[Tensor | None] | None, **samples: Tensor) -> dict[str, Samples]:
+    """Return batches of samples by name with the labels of each, or refuse what is no batch.
+
+    Args:
+        labels: of real and of generated samples, (B, ...) each.
+        samples: (B, *event), by the names ``real`` and ``fake``.
+    """
+    if labels is not None and not (isinstance(labels, (tuple, list)) and len(labels) in (0, 2)):
+        raise SteadyganError(
+            "labels are a pair, those of the real and those of the generated samples: pass"
+            f" labels=(y_real, y_fake), not {_kind(labels)}"
+        )
+    of = dict(zip(("real", "fake"), labels or (None, None), strict=True))
+    found = {}
+    for name, x in samples.items():
+        y = of[name]
+        if not isinstance(x, Tensor) or not x.ndim:
+            raise SteadyganError(
+                f"{name} samples are a batch, a tensor of shape (B, *event), not {_kind(x)}: make"
+                " one with torch.as_tensor(...), and of a lone sample one with x[None]"
+            )
+        if isinstance(y, Tensor) and y.shape[:1] != x.shape[:1]:
+            raise SteadyganError(
+                f"each sample has its label: the labels of {name} samples have shape"
+                f" {tuple(y.shape)}, and there are {len(x)} samples; expected ({len(x)}, ...)"
+            )
+        if x.is_inference() and not torch.is_inference_mode_enabled():
+            x = x.clone()  # torch refuses to differentiate what was made in that mode
+        found[name] = Samples(x, y)
+    return found
+
+
+def _kind(given: object) -> str:
+    if isinstance(given, Tensor):
+        return f"a tensor of shape {tuple(given.shape)}"
+    size = f" of {len(given)}" if isinstance(given, (tuple, list)) else ""
+    return f"{type(given).__name__}{size}"
 
 
 class Draws(Protocol):

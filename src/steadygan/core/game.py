@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from .augment import Augment
 from .auto import finds_gamma, refuse_auto
 from .constraints import Constraint
-from .context import Context, Samples
+from .context import Context, Samples, batches
 from .errors import SteadyganError
 from .objectives import Objective
 from .outputs import Outputs, Probe
@@ -210,10 +210,8 @@ class Game:
             terms = self.critic_terms(critic, real, fake, labels=labels, at=at, slopes=slopes)
             loss = self._generator(terms.scores, at)
             return GeneratorTerms(loss - terms.penalty, terms.scores)
-        y_real, y_fake = labels or (None, None)
-        given = {"fake": Samples(fake, y_fake)}
-        if real is not None:
-            given["real"] = Samples(real, y_real)
+        compared = {} if real is None else {"real": real}
+        given = batches(labels, fake=fake, **compared)
         with once(critic):
             scores = {
                 name: score(critic, self._smooth(samples, at), reading=self.outputs.reading)
@@ -233,9 +231,8 @@ class Game:
 
         They are 'real' and 'fake', smoothed, and what penalties look at besides.
         """
-        y_real, y_fake = labels or (None, None)
-        ours = self._smooth(Samples(real, y_real), at)
-        theirs = self._smooth(Samples(fake, y_fake), at)
+        given = batches(labels, real=real, fake=fake)
+        ours, theirs = (self._smooth(samples, at) for samples in given.values())
         points = {name: POINTS[name](ours, theirs, at) for name in ("real", "fake", *self.where)}
         for regularizer in self.regularizers:
             points |= regularizer.beside(ours, theirs, at)

@@ -24,7 +24,7 @@ from .errors import SteadyganError
 Reading = Literal["auto", "last", "all"]
 """``auto``: as in the table above; ``last``: the last tensor of a list is its logits and the others
 are feature maps (DAC, pix2pixHD); ``all``: every tensor is an output."""
-FEATURES = ("features", "feature_maps", "fmap", "fmaps")
+FEATURES = ("features", "feature_maps", "feats", "fmap", "fmaps", "hidden_states", "attentions")
 """Keys of a dict that hold feature maps."""
 
 
@@ -82,7 +82,7 @@ def _walk(out: Any, reading: Reading) -> Found:
         return [out], []
     if isinstance(out, Mapping):
         heads = [value for key, value in out.items() if key not in FEATURES]
-        maps = [value for key, value in out.items() if key in FEATURES]
+        maps = [value for key, value in out.items() if key in FEATURES and value is not None]
         found, features = _each(heads, reading)
         return found, [*features, *(group for value in maps for group in _groups(value))]
     if not isinstance(out, (list, tuple)):

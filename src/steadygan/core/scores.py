@@ -198,9 +198,18 @@ def split(whole: Scores, sizes: Sequence[int]) -> list[Scores]:
 
 def by_output(scores: Mapping[str, Scores]) -> list[dict[str, Scores]]:
     """Return the scores of each output of a critic, its positions as a batch of logits."""
-    count = max(len(s.outputs) for s in scores.values())
+    sizes = {name: len(s.outputs) for name, s in scores.items()}
+    count = max(sizes.values())
     if not count:
         return [dict(scores)]
+    if min(sizes.values()) < count:
+        told = ", ".join(
+            f"{n} outputs of several logits at {name} samples" if n else f"a logit at {name} ones"
+            for name, n in sizes.items()
+        )
+        raise SteadyganError(
+            f"the critic returned {told}, so that they do not compare: give samples of one size"
+        )
     return [
         {name: s._replace(logits=s.outputs[o].flatten(), outputs=()) for name, s in scores.items()}
         for o in range(count)
@@ -237,7 +246,7 @@ def by_view(
 
 def squared_norm(gradient: Tensor) -> Tensor:
     """Return the squared Euclidean norm per sample, (B, *event) -> (B,)."""
-    return gradient.flatten(1).square().sum(1)
+    return (gradient.flatten(1) if gradient.ndim > 1 else gradient[:, None]).square().sum(1)
 
 
 def safe_norm(gradient: Tensor) -> Tensor:
@@ -249,7 +258,16 @@ def safe_norm(gradient: Tensor) -> Tensor:
 
 def heads_of(critic: Critic, x: Tensor, labels: Tensor | None, reading: Reading) -> Heads:
     """Return a critic's outputs at samples."""
-    return read(critic(x) if labels is None else critic(x, labels), len(x), reading)
+    try:
+        out = critic(x) if labels is None else critic(x, labels)
+    except RuntimeError as error:
+        if "leaf Variable that requires grad is being used in an in-place" not in str(error):
+            raise
+        raise SteadyganError(
+            "the critic changes its samples in place, and a penalty differentiates in them: leave"
+            f" inplace=True out of what comes first in it, or begin with x.clone() ({error})"
+        ) from error
+    return read(out, len(x), reading)
 
 
 def logits_of(
@@ -277,8 +295,12 @@ def _rows(given: Sequence[Tensor | None], like: Sequence[Tensor]) -> Tensor | No
 def _differentiable(x: Tensor) -> None:
     if not x.is_floating_point():
         raise SteadyganError(
-            f"the critic's input gradient needs floating-point samples, these are {x.dtype}:"
-            " convert them with .float()"
+            f"the critic's input gradient needs floating-point samples, these are {x.dtype}: "
+            + (
+                "pass torch.view_as_real(x), and let the critic put them together"
+                if x.is_complex()
+                else "convert them with .float()"
+            )
         )
 
 

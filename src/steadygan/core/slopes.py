@@ -58,6 +58,11 @@ class Autograd(Slopes):
         self, function: Callable[[Tensor], Tensors], x: Tensor
     ) -> tuple[Tensor, Tensors, Pull]:
         """Return an alias of x, function at it, and the pull by autograd."""
+        if torch.is_inference_mode_enabled():
+            raise SteadyganError(
+                "torch.inference_mode leaves nothing to differentiate, and a penalty needs the"
+                " critic's slope: use torch.no_grad()"
+            )
         differentiable = torch.is_grad_enabled()
         with torch.enable_grad():
             # An alias, so that the caller's tensor keeps its flags and the derivative is with

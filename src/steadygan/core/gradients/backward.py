@@ -123,6 +123,7 @@ def critic_backward(
         if reduce is None and wrapper.require_backward_grad_sync:
             reduce = wrapper.process_group
     parameters = _trainable(critic) if isinstance(critic, nn.Module) else None
+    _learns(critic, parameters)
     group = group_of(reduce or False)
     if group is not None:
         _averages(game, critic, real, fake)
@@ -272,6 +273,25 @@ def _followed(
                 parts = points
             assert isinstance(critic, nn.Module)
             remember(game, critic, points, decision)
+
+
+def _learns(critic: Critic, parameters: Sequence[Tensor] | None) -> None:
+    """Raise where no gradient would come of it: ``backward()`` would pass over that in silence."""
+    if not torch.is_grad_enabled():
+        raise SteadyganError(
+            "gradients are switched off here, by torch.no_grad or torch.inference_mode, and"
+            " critic_backward takes some: call it outside; for the loss alone there is"
+            " game.critic_terms"
+        )
+    if (
+        parameters == []
+        and isinstance(critic, nn.Module)
+        and any(True for _ in critic.parameters())
+    ):
+        raise SteadyganError(
+            "all parameters of the critic are frozen, so that it cannot learn: call"
+            " critic.requires_grad_(True) before its step"
+        )
 
 
 def _averages(game: Game, critic: Critic, real: Tensor, fake: Tensor) -> None:

@@ -118,7 +118,7 @@ def _parts(module: nn.Module, path: str) -> Iterator[tuple[str, nn.Module]]:
     if _hooked(module):
         raise NoChain(f"{kind.__name__} has hooks")
     order: Mapping[str, nn.Module | None] | None = None
-    if kind.forward is nn.Sequential.forward:
+    if getattr(kind, "forward", None) is nn.Sequential.forward:  # traced ones have none
         order = module._modules
     # Who inherits a declaration and writes a forward of its own has declared nothing.
     elif hasattr(kind, "in_order") and _origin(kind, "in_order") is _origin(kind, "forward"):

@@ -171,7 +171,7 @@ class Look:
             plus, minus, width = self._again(self.x + h * v), self.seen, h
             if minus is None:
                 minus, width = self._again(self.x - h * v), 2 * h
-            slopes = (v * slope.detach()).flatten(1).sum(1)
+            slopes = (v * slope.detach()).reshape(len(v), -1).sum(1)
             found.append(Difference(cotangents, plus, minus, width, slopes))
         return found
 
