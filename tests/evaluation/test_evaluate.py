@@ -271,8 +271,8 @@ def test_a_toy_is_measured_against_its_own_samples(tmp_path, capsys):
 def test_what_cannot_be_compared_is_refused(data, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("steadygan.evaluation.lpips.package_file", lambda *_: None)
     run, test = data["run"], data["test"]
-    small, wide = zipped(tmp_path / "small.zip", blobs(30, 0, size=8)), tmp_path / "wide.npz"
-    np.savez(wide, images=np.zeros((30, 8, 16, 3), np.uint8))
+    small = zipped(tmp_path / "small.zip", blobs(30, 0, size=8))
+    mixed = zipped(tmp_path / "mixed.zip", [*blobs(15, 0, size=8), *blobs(15, 0)])
     vectors = tmp_path / "v.npz"
     np.savez(vectors, samples=np.zeros((50, 2)))
     (tmp_path / "lost" / "checkpoints").mkdir(parents=True)
@@ -298,11 +298,21 @@ def test_what_cannot_be_compared_is_refused(data, tmp_path, capsys, monkeypatch)
         ([str(vectors), "--data", test], "the samples are vectors"),
         ([run], "needs --data"),
         (["nowhere", "--data", test], "does not exist"),
-        ([str(wide), "--data", test], "square and of one size"),
+        ([mixed, "--data", test], "must be of one size"),
+        ([run, "--data", test, "--checkpoints", "best"], "keeps no best checkpoint"),
         ([str(tmp_path / "lost"), "--data", test], "no config.json"),
         ([], "at least one run folder"),
     ):
         assert answer in refused(capsys, *SHORT, *argv), argv
+
+
+def test_images_that_are_not_square_are_compared_with_such_parts_of_real_ones(
+    data, tmp_path, capsys
+):
+    """Rows 4 to 12 of 16: the central part of what real images are reduced from."""
+    part = zipped(tmp_path / "part.zip", blobs(60, 1)[:, 4:12])
+    (found,) = evaluated(capsys, part, "--data", data["test"], *SHORT, "--metrics", "fd")
+    assert found["event"] == [3, 8, 16] and abs(found["numbers"]["fd"]["value"]) < 1e-6
 
 
 def test_a_damaged_record_is_refused(data, tmp_path, capsys):

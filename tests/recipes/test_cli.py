@@ -397,6 +397,17 @@ def test_tables_fit_the_terminal(capsys, monkeypatch):
         )
 
 
+def test_lines_of_a_head_are_one_where_columns_do_not_fit(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    table(("", "a-rather-long-name\nstep 20", "b-rather-long-name\nstep 40"), [("fd", "1", "2")])
+    said = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert said == [
+        ["fd"],
+        ["a-rather-long-name,", "step", "20", "1"],
+        ["b-rather-long-name,", "step", "40", "2"],
+    ]
+
+
 def test_analyze_and_the_list_of_experiments_break_no_word(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     assert main(["analyze", "dirac", "--regularizer", "{,js}"]) == 0
@@ -422,6 +433,27 @@ def test_what_comes_from_outside_cannot_steer_the_terminal(here, capsys):
     table(("", "[red]x[/red]"), [("[bold]a[/bold]", "\x1b[31mb")])
     shown = capsys.readouterr().out
     assert "[bold]a[/bold]" in shown and "[red]x[/red]" in shown and r"\x1b[31mb" in shown
+
+
+def test_home_is_found_where_the_shell_leaves_it(here, capsys, monkeypatch):
+    monkeypatch.setenv("HOME", str(here / "home"))
+    Path("run.yaml").write_text("problem: dirac\nsteps: 1\ninit: ~/first\n")
+    assert main(["train", "dirac", "--steps", "1", "--out=~/first"]) == 0
+    assert main(["train", "--config", "run.yaml", "--out", "~/second"]) == 0
+    assert {"first", "second"} == {path.name for path in Path("home").iterdir()}
+    assert main(["table", "~/first", "--csv", "--out=~/tables/t.csv"]) == 0
+    assert Path("home/tables/t.csv").is_file() and not Path("~").exists()
+
+
+def test_many_gans_are_taken_one_by_one_by_way_of_export(here, capsys):
+    assert main(["train", "ring2d", "--steps", "1", "--seeds", "2", "--out", "many"]) == 0
+    capsys.readouterr()
+    said = refused(capsys, "evaluate", "many", "--samples", "20")
+    assert "export many --to DIR --member" in said
+    assert "export many --to DIR --member" in refused(capsys, "crosstest", "many", "many")
+    assert main(["export", "many", "--to", "one", "--member", "1"]) == 0
+    assert main(["evaluate", "one", "--samples", "20", "--metrics", "fd"]) == 0
+    assert "FD (vectors)" in capsys.readouterr().out
 
 
 def test_what_cannot_be_written_is_a_reason(here, capsys):

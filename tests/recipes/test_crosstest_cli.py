@@ -77,6 +77,7 @@ def test_refusals(runs, tmp_path, capsys):
         (str(runs / "long"),): "at least two",
         (str(runs / "long"), str(tmp_path / "other")): "its own shape only",
         (str(runs / "long"), str(tmp_path)): "no run folder",
+        (str(runs / "nowhere"), "x", "--picture", "m.jpg"): "a picture ends in .png",
     }.items():
         assert main(["crosstest", *arguments]) == 2
         assert why in capsys.readouterr().err

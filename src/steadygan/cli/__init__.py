@@ -18,6 +18,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from os.path import expanduser
 from typing import Any, Protocol
 
 import tyro
@@ -89,7 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit status: 2 for input that is refused (the reason on standard error), 130 after
         Ctrl-C, 141 where the reader of a pipe has gone.
     """
-    argv = sys.argv[1:] if argv is None else list(argv)
+    argv = [_at_home(word) for word in (sys.argv[1:] if argv is None else argv)]
     try:
         status = _run(argv)
         sys.stdout.flush()
@@ -190,6 +191,11 @@ def _import_torch() -> None:
         importlib.import_module("torch")
         gc.freeze()
         gc.enable()
+
+
+def _at_home(word: str) -> str:
+    """Return a word whose path begins at home; shells leave the ``~`` of ``--out=~/runs`` alone."""
+    return re.sub(r"^(--[\w-]+=)?(~)(?=/|$)", lambda m: (m[1] or "") + expanduser(m[2]), word)
 
 
 def _refuse(reason: str) -> int:

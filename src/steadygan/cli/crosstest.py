@@ -65,6 +65,10 @@ class Crosstest:
         from ..runs.format import CROSSTEST, is_run
         from ..runs.models import describe, load_critic, load_sampler
 
+        if self.picture:
+            from ..report.portraits import ending
+
+            ending(self.picture)
         if len(self.runs) < 2:
             raise SteadyganError("crosstest compares at least two runs: give two run folders.")
         described = [describe(run) for run in self.runs]
@@ -119,8 +123,7 @@ def _comparable(runs: Sequence[Path], described: Sequence[Description]) -> None:
     """Refuse runs of other problems: discriminators would tell data sets apart, not models."""
     first = described[0]
     for run, other in zip(runs, described, strict=True):
-        if other.is_fleet:
-            raise SteadyganError(f"{run} is no run of a single GAN.")
+        other.check_alone()
         if other.event != first.event:
             raise SteadyganError(
                 f"{runs[0]} has samples of shape {first.event}, {run} of"

@@ -72,6 +72,7 @@ class Sample:
         """Return the exit status."""
         import torch
 
+        from ..runs.files import make_folder
         from ..runs.models import Which, labels
         from ..runs.sampling import Sampler
 
@@ -93,8 +94,9 @@ class Sample:
         if self.outdir is not None and seeds is not None:
             self._write_each(sampler, z, y, seeds, asked or [])
             return 0
-        x = sampler(z, y, alone=seeds is not None)
         out = self.out or self._usual(sampler)
+        make_folder(out.parent)
+        x = sampler(z, y, alone=seeds is not None)
         columns = rows if asked is not None and len(asked) > 1 else None  # a row a class
         _write(out, x, sampler, columns)
         say(str(out))
@@ -212,6 +214,7 @@ class Walk:
 
     def run(self) -> int:
         """Return the exit status."""
+        from ..runs.files import make_folder
         from ..runs.films import check_film, walk, write_film
         from ..runs.models import Which
         from ..runs.sampling import Sampler
@@ -231,6 +234,7 @@ class Walk:
             asked = [0] if self.of_class is None else sampler.labels(self.of_class)
             walks = walks if len(asked) == 1 else walks * len(asked)
             labels = asked * (len(walks) // len(asked))
+        make_folder(self.out.parent)
         frames = self.frames or (8 if self.out.suffix == ".png" else 24)
         pictures = walk(sampler, walks, frames, loop=self.loop, labels=labels)
         write_film(self.out, pictures, self.fps, self.scale)

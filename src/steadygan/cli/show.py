@@ -65,6 +65,7 @@ def table(
             shown.add_row(Text(row[0], "cyan"), *map(Text, row[1:-1]), Text(row[-1], style))
         out.print(shown)
         return
+    heads = [printable(head).replace("\n", ", ") for head in heads]
     indent = max(map(len, heads[1:])) + 4
     for row, style in zip(clean, styles, strict=True):
         out.print(Text(row[0].replace("\n", ", "), "cyan"), soft_wrap=True)
@@ -73,7 +74,7 @@ def table(
                 text = textwrap.fill(
                     cell.replace("\n", ", "),
                     max(out.width, indent + _ENOUGH),
-                    initial_indent=f"  {printable(head)}".ljust(indent),
+                    initial_indent=f"  {head}".ljust(indent),
                     subsequent_indent=" " * indent,
                     break_long_words=False,
                     break_on_hyphens=False,

@@ -192,7 +192,8 @@ class Sweep:
                 f"{held.where('features')}: a file does not name code that is run: give --features"
                 " on the command line."
             )
-        return told, Settings(held.path, {**rest, **dict(self.given)}, held.lines)
+        given = dict(self.given)
+        return told, Settings(held.path, {**rest, **given}, held.lines, given)
 
     def _wanted(self, settings: Settings) -> list[Wanted]:
         """Return every GAN that is asked for, checked before any of them begins."""
@@ -204,6 +205,8 @@ class Sweep:
         if "init" in settings.values:
             raise SteadyganError("init is of one run: leave it out of a sweep.")
         several = [name for name, option in options().items() if option.repeated]
+        if self.points is not None and self.points < 1:
+            raise SteadyganError(f"--points must be at least 1, not {self.points}.")
         if self.draw is not None and self.points is None:
             raise SteadyganError(f"--draw {self.draw} needs --points N: how many are drawn.")
         drawn = points(

@@ -73,8 +73,9 @@ class Table:
             sys.stdout.flush()
             sys.stdout.buffer.write(content)
         else:
-            from ..runs.files import whole
+            from ..runs.files import make_folder, whole
 
+            make_folder(self.out.parent)
             with whole(self.out) as file:
                 file.write(content)
             say(str(self.out))

@@ -249,7 +249,7 @@ def typed(name: str, kind: Any, text: str) -> Any:
             raise SteadyganError(f"{name} is true or false, not {text!r}.")
         return text.lower() == "true"
     try:
-        return first(text)
+        return first(text).expanduser() if first is Path else first(text)
     except ValueError:
         kinds = {int: "a whole number", float: "a number"}
         raise SteadyganError(f"{name} takes {kinds[first]}, not {text!r}.") from None

@@ -16,8 +16,8 @@ from ..problems.readers import Reading
 from ..runs import checkpoint, exported
 from ..runs.config import Config
 from ..runs.folder import RunFolder
-from ..runs.format import BEST, CHECKPOINTS, is_run
-from ..runs.models import Which, load_sampler
+from ..runs.format import CHECKPOINTS, is_run
+from ..runs.models import Which, describe, load_sampler
 from .cache import Measured
 from .evaluator import Evaluator
 from .features import Features, Progress, build_features, fingerprint, to_bytes
@@ -222,14 +222,14 @@ def _subjects(
 
         yield Subject(name, None, None, samples_event(run, reading), read)
         return
-    event = RunFolder.open(folder).describe().event
-    chosen = {
-        "newest": [checkpoint.latest(folder)],
-        "all": checkpoint.checkpoints(folder),
-        "best": [folder / BEST],
-    }
-    name = folder.resolve().name
-    for path in chosen[checkpoints]:
+    about = RunFolder.open(folder).describe()
+    about.check_alone()
+    event, name = about.event, folder.resolve().name
+    if checkpoints == "all":
+        chosen = checkpoint.checkpoints(folder)
+    else:
+        chosen = [checkpoint.named(folder, "best" if checkpoints == "best" else None)]
+    for path in chosen:
         for which in averages:
             yield _generated(folder, path, name, event, seed, which)._replace(folder=folder)
 
@@ -249,12 +249,13 @@ def _generated(
 
 def _own(run: Path, samples: int, event: Event, seed: int) -> np.ndarray:
     """Return real samples (n, D) of the problem of a run."""
-    if len(event) == 3 or not is_run(run):
+    folder = exported.locate(run)
+    if len(event) == 3 or not (is_run(folder) or exported.is_exported(folder)):
         raise SteadyganError(
             "evaluate needs --data PATH: real samples to compare with, best some that the run was"
             " not trained on."
         )
-    problem = RunFolder.open(run).describe().problem()
+    problem = describe(run).problem()
     return problem.stream(seed).draw(samples).x.double().numpy()
 
 

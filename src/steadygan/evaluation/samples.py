@@ -106,7 +106,7 @@ def load_samples(path: str, n: int, event: Event | None = None, seed: int = 0) -
 
 
 def samples_event(path: str, reading: Reading | None = None) -> Event:
-    """Return the shape of one of the samples at a path: (D,), or (C, H, W) of square images.
+    """Return the shape of one of the samples at a path: (D,), or (C, H, W) of images.
 
     C is 1 where all images are grey.
 
@@ -124,11 +124,11 @@ def samples_event(path: str, reading: Reading | None = None) -> Event:
     with locate(path, reading).open() as source:
         sizes, grey = _survey(source, reading)
     (width, height), *others = sizes
-    if others or width != height:
+    if others:
         shown = ", ".join(f"{w} x {h}" for w, h in sizes[:4])
         raise SteadyganError(
             f"{path} holds images of {shown}{' and more' if len(sizes) > 4 else ''}; generated"
-            " images must be square and of one size. "
+            " images must be of one size. "
             "Resize them, with antialiasing, to the size they are to be judged at."
         )
     return (1 if grey else 3), height, width

@@ -125,7 +125,7 @@ def named(folder: Path, name: Path | str | None = None) -> Path:
         if not best(folder).is_file():
             raise SteadyganError(
                 f"{folder} keeps no best checkpoint: train with --metrics, such as fd, the first of"
-                " which says which is best; --checkpoint last is the newest."
+                " which says which is best."
             )
         return best(folder)
     if spelled.isascii() and spelled.isdecimal():

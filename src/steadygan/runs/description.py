@@ -150,6 +150,15 @@ class Description:
             )
         return self.members[member]
 
+    def check_alone(self) -> None:
+        """Refuse many GANs where one is meant and no member can be named."""
+        if self.is_fleet:
+            raise SteadyganError(
+                f"{self.folder} holds many GANs, whose numbers 'steadygan table {self.folder}'"
+                f" shows: take one by itself, by 'steadygan export {self.folder} --to DIR --member"
+                " K', K counted from 0."
+            )
+
     def _part(self, *names: str) -> Any:
         found: Any = self.raw
         for name in names:

@@ -7,7 +7,7 @@ anchors, nothing nested.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,14 +32,20 @@ _NULL = ("", "~", "null")
 
 @dataclass(frozen=True)
 class Settings:
-    """What a file gives: values by the names of options, and the lines they stand in."""
+    """What a file gives: values by the names of options, and the lines they stand in.
+
+    ``given`` are those that a command line gives instead.
+    """
 
     path: Path
     values: Mapping[str, Value]
     lines: Mapping[str, int]
+    given: Collection[str] = ()
 
     def where(self, name: str) -> str:
         """Return where an option stands, as one says it."""
+        if name in self.given:
+            return f"--{name}"
         return f"{self.path}, line {self.lines[name]}" if name in self.lines else str(self.path)
 
     def check(self, known: Iterable[str]) -> None:
