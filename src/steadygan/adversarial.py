@@ -15,17 +15,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from math import isfinite
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
-from .core.errors import SteadyganError
+from .core.errors import SteadyganError, unknown
 
 
 @dataclass(frozen=True)
 class Ramp:
     """A factor that is 0 before a step, then rises to 1 within ``length`` steps, linearly.
+
+    Raises:
+        SteadyganError: for a negative length.
 
     Reference: taming-transformers' ``adopt_weight`` is ``length=0``.
 
@@ -35,6 +39,10 @@ class Ramp:
 
     start: int
     length: int = 0
+
+    def __post_init__(self) -> None:
+        if self.length < 0:
+            raise SteadyganError(f"a ramp takes 0 or more steps, not {self.length}")
 
     def __call__(self, step: int) -> float:
         """Return the factor at a step, counted from 0."""
@@ -66,7 +74,7 @@ def adaptive_weight(
         The weight, 0-d, a constant for every derivative.
 
     Raises:
-        SteadyganError: where a loss does not depend on W.
+        SteadyganError: where a loss is no number or does not depend on W.
 
     Reference: Esser et al. 2021 (VQGAN), Eq. 7.
 
@@ -76,9 +84,7 @@ def adaptive_weight(
     """
     norms = []
     for name, loss in (("reconstruction", reconstruction), ("adversarial", adversarial)):
-        slope = None
-        if loss.requires_grad:
-            (slope,) = torch.autograd.grad(loss, last_layer, retain_graph=True, allow_unused=True)
+        slope = _slope(f"the {name} loss", loss, last_layer)
         if slope is None:
             raise SteadyganError(
                 f"the {name} loss does not depend on the last layer: pass a weight of the"
@@ -89,15 +95,32 @@ def adaptive_weight(
     return weight.clamp(0, most).detach()
 
 
+def _slope(what: str, loss: Tensor, x: Tensor) -> Tensor | None:
+    """Return the gradient of a loss in x, None where it does not depend on x; its graph stays."""
+    if not isinstance(x, Tensor):
+        raise SteadyganError(
+            f"{what} is differentiated in a tensor, such as decoder[-1].weight, not in"
+            f" {type(x).__name__}"
+        )
+    if loss.numel() != 1:
+        raise SteadyganError(
+            f"{what} has shape {tuple(loss.shape)}: pass one number, such as its mean()"
+        )
+    if not loss.requires_grad or not x.requires_grad:
+        return None
+    return torch.autograd.grad(loss, x, retain_graph=True, allow_unused=True)[0]
+
+
 Features = Sequence[Sequence[Tensor]]
 """Feature maps in groups, as ``Scores.features`` has them."""
+Over = Literal["sum", "mean"]
 
 
 def feature_matching(
     real: Features,
     fake: Features,
     *,
-    over: Literal["sum", "mean"] = "sum",
+    over: Over = "sum",
     relative: bool = False,
 ) -> Tensor:
     r"""Return the distance of feature maps, :math:`\sum_{g, l} E |r_{gl} - f_{gl}|`, 0-d.
@@ -112,7 +135,7 @@ def feature_matching(
         relative: each distance over the mean absolute value of the real map.
 
     Raises:
-        SteadyganError: where there are no features, or not the same for both.
+        SteadyganError: where there are no features, or not the same for both, or not in groups.
 
     Reference: Larsen et al. 2016; Kong et al. 2020 (HiFi-GAN), Eq. 5; Defossez et al. 2022
     (EnCodec), Eq. 2.
@@ -120,6 +143,13 @@ def feature_matching(
     >>> feature_matching([[torch.zeros(2, 3)]], [[torch.full((2, 3), 0.5)]])
     tensor(0.5000)
     """
+    if over not in get_args(Over):
+        raise unknown("sum over feature maps", over, get_args(Over))
+    if any(isinstance(group, Tensor) for groups in (real, fake) for group in groups):
+        raise SteadyganError(
+            "feature matching takes maps in groups, one for each part of the critic: pass"
+            " terms.scores['real'].features as it is, or a list of lists, [[map, map]]"
+        )
     shapes = [[[t.shape for t in group] for group in groups] for groups in (real, fake)]
     if shapes[0] != shapes[1] or not any(shapes[0]):
         raise SteadyganError(
@@ -173,7 +203,8 @@ class Balancer:
         decay: float = 0.999,
         floor: float = 1e-12,
     ) -> None:
-        if not weights or min(weights.values()) < 0 or sum(weights.values()) == 0:
+        fine = all(isfinite(w) and w >= 0 for w in weights.values())
+        if not fine or not any(weights.values()):
             raise SteadyganError(f"weights of losses are numbers >= 0, not all 0: {dict(weights)}")
         self.weights, self.total_norm, self.decay, self.floor = weights, total_norm, decay, floor
         self._sums: dict[str, float] = {}
@@ -190,20 +221,29 @@ class Balancer:
             The loss whose gradient it was, 0-d and without a graph.
 
         Raises:
-            SteadyganError: for a loss without a weight, or that does not depend on x.
+            SteadyganError: for a loss without a weight, that is no number or that does not depend
+                on x, and where none of the losses has a weight above 0.
         """
+        total = sum(self.weights.get(name, 0.0) for name in losses)
         gradients, norms = {}, {}
         for name, loss in losses.items():
             if name not in self.weights:
                 raise SteadyganError(f"the loss {name!r} has no weight: {list(self.weights)} have")
-            if not loss.requires_grad:
-                raise SteadyganError(f"the loss {name!r} does not depend on anything that learns")
-            (gradients[name],) = torch.autograd.grad(loss, x, retain_graph=True)
-            norms[name] = gradients[name].flatten(1).norm(dim=1).mean().item()
+            slope = _slope(f"the loss {name!r}", loss, x)
+            if slope is None:
+                raise SteadyganError(
+                    f"the loss {name!r} does not depend on x: pass the generator's output"
+                    " undetached, the very tensor that the loss was computed from"
+                )
+            gradients[name] = slope
+            norms[name] = slope.flatten(1).norm(dim=1).mean().item()
+        if not total:
+            raise SteadyganError(
+                f"none of the losses {list(losses)} has a weight above 0: nothing would pull"
+            )
         for name, norm in norms.items():
             self._sums[name] = self.decay * self._sums.get(name, 0.0) + norm
             self._counts[name] = self.decay * self._counts.get(name, 0.0) + 1
-        total = sum(self.weights[name] for name in losses)
         scales = {
             name: self.weights[name] / total * self.total_norm / (self.floor + self._mean(name))
             for name in losses

@@ -204,11 +204,33 @@ def test_what_cannot_be_matched_or_balanced_is_refused():
     for real, fake in ((one, [[torch.zeros(2, 4)]]), (one, [*one, *one]), ([], []), ([()], [()])):
         with pytest.raises(SteadyganError, match="feature matching"):
             feature_matching(real, fake)
+    with pytest.raises(SteadyganError, match="in groups"):
+        feature_matching(one[0], one[0])
+    with pytest.raises(SteadyganError, match="nearest first: mean, sum"):
+        feature_matching(one, one, over="men")
     x = torch.ones(2, 3, requires_grad=True)
+    other = torch.ones(3, requires_grad=True)
     with pytest.raises(SteadyganError, match="'b' has no weight"):
         Balancer({"a": 1}).backward({"b": x.sum()}, x)
-    with pytest.raises(SteadyganError, match="does not depend"):
-        Balancer({"a": 1}).backward({"a": x.detach().sum()}, x)
-    for weights in ({}, {"a": 0}, {"a": -1, "b": 2}):
+    for loss, at in ((x.detach().sum(), x), (other.sum(), x), (x.sum(), x.detach())):
+        with pytest.raises(SteadyganError, match="does not depend"):
+            Balancer({"a": 1}).backward({"a": loss}, at)
+        with pytest.raises(SteadyganError, match="does not depend"):
+            adaptive_weight(loss, x.sum(), at)
+    for call in (lambda loss: adaptive_weight(loss, x.sum(), x), balanced(x)):
+        with pytest.raises(SteadyganError, match=r"has shape \(2,\): pass one number"):
+            call(x.sum(1))
+    with pytest.raises(SteadyganError, match="not in Linear"):
+        adaptive_weight(x.sum(), x.sum(), torch.nn.Linear(1, 1))
+    for losses in ({}, {"b": x.sum()}):
+        with pytest.raises(SteadyganError, match="a weight above 0"):
+            Balancer({"a": 1, "b": 0}).backward(losses, x)
+    for weights in ({}, {"a": 0}, {"a": -1, "b": 2}, {"a": float("nan")}, {"a": float("inf")}):
         with pytest.raises(SteadyganError, match="weights of losses"):
             Balancer(weights)
+    with pytest.raises(SteadyganError, match="0 or more steps"):
+        Ramp(start=3, length=-2)
+
+
+def balanced(x):
+    return lambda loss: Balancer({"a": 1}).backward({"a": loss}, x)
