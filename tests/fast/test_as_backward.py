@@ -11,6 +11,7 @@ from public import PUBLIC
 from torch import nn
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.utils.parametrizations import weight_norm
 from torch.utils.checkpoint import checkpoint
 
 from steadygan import Game, SteadyganError
@@ -193,6 +194,19 @@ def test_reentrant_checkpointing_is_answered_with_the_way_out():
         critic_backward(JS, outer, *data())
     with pytest.raises(SteadyganError, match="use_reentrant=False"):
         JS.critic_loss(outer, *data()).backward()
+
+
+@pytest.mark.parametrize("game", [JS, Game("hinge")])
+@pytest.mark.parametrize("norm", [weight_norm, nn.utils.spectral_norm])
+def test_checkpointing_layers_of_computed_weights_is_answered_with_the_way_out(norm, game):
+    body = nn.Sequential(norm(nn.Conv2d(3, 2, 4, 2, 1)), nn.Tanh(), nn.Flatten())
+    outer = Of(
+        lambda self, x: self.head(checkpoint(self.body, x, use_reentrant=False)),
+        body=body,
+        head=nn.Linear(32, 1),
+    )
+    with pytest.raises(SteadyganError, match=r"leave their layers out of torch.utils.checkpoint"):
+        critic_backward(game, outer.double(), *data(), path="separate")
 
 
 # ------------------------------------------------------------ what is no penalty

@@ -454,6 +454,33 @@ def test_code_that_was_compiled_for_one_backward():
     assert (mine - whole).norm() < 1e-3 * penalty.norm()
 
 
+def test_operations_of_torch_whose_backward_has_no_derivative():
+    """They say so when it is taken, and not before."""
+    centres = torch.randn(5, 16, generator=torch.Generator().manual_seed(3))
+    kinds = {
+        "cdist": lambda x: torch.cdist(x.unflatten(1, (1, 16)), centres.to(x)).squeeze(1),
+        "square": lambda x: (x[:, None] - centres.to(x)).square().sum(2).sqrt(),
+    }
+
+    def made(kind):
+        torch.manual_seed(1)
+        net = Calls(lambda x: F.softplus(kinds[kind](x)))
+        net.b = nn.Linear(5, 1)
+        return net
+
+    critic = made("cdist")
+    _, whole, penalty = true(GAMES["r1"], made("square"))
+    for network in (critic, lambda x: critic(x)):
+        critic.zero_grad()
+        found = critic_backward(GAMES["r1"], network, *batch())
+        assert found.path == "differences" and "torch.cdist once only" in found.why
+        mine = torch.cat([p.grad.flatten() for p in critic.parameters()]).double()
+        assert (mine - whole).norm() < 1e-3 * penalty.norm()
+    for network in (made("cdist"), lambda x: critic(x)):
+        with pytest.raises(SteadyganError, match=r"torch.cdist once only.*path='differences'"):
+            GAMES["r1"].critic_loss(network, *batch())
+
+
 def test_a_twin_that_disagrees_forbids_them():
     with pytest.raises(SteadyganError, match="once only"):
         critic_backward(GAMES["r1"], seeded(lambda: Calls(lambda x: Wrong.apply(x))), *batch())

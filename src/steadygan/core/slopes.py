@@ -188,14 +188,35 @@ def explained() -> Iterator[None]:
                 " torch.autograd.grad refuses: pass use_reentrant=False to"
                 f" torch.utils.checkpoint.checkpoint ({error})"
             ) from error
+        if any(said in str(error) for said in _RECOMPUTED):
+            raise SteadyganError(
+                "a part of the critic that is checkpointed computes other tensors when it runs"
+                " again. Weights that are computed (spectral and weight normalisation) are so once"
+                " an update: leave their layers out of torch.utils.checkpoint"
+                f" ({str(error).strip().splitlines()[0]})"
+            ) from error
         raise
 
 
+_RECOMPUTED = (
+    "during the original forward and recomputation",
+    "different metadata than during the forward pass",
+)
 _ONCE = {
     "support double backward": "a compiled part of it",
     "marked with @once_differentiable": "a custom Function in it",
     "is not implemented": "an operation in it",
 }
+_NATIVE = {
+    "CdistBackwardBackward0": "torch.cdist",
+    "PdistBackwardBackward0": "torch.pdist",
+    "CudnnRnnBackwardBackward0": (
+        "recurrent layers of cuDNN (those under torch.backends.cudnn.flags(enabled=False) it does"
+        " twice)"
+    ),
+}
+"""Torch's own backward functions whose derivative is missing, by node; none is told apart by more
+than its name before it is run."""
 
 
 def differentiable_once(outputs: Sequence[Tensor], slope: Tensor) -> str:
@@ -206,8 +227,12 @@ def differentiable_once(outputs: Sequence[Tensor], slope: Tensor) -> str:
             return str(function.__name__)
         if function is not None and function.__name__ == "CompiledFunction":
             return "a compiled part of it"
-    ends = [node for node in nodes(slope) if node.name().endswith("NotImplemented")]
-    return "an operation without a second derivative" if ends else ""
+    for node in nodes(slope):
+        if node.name() in _NATIVE:
+            return _NATIVE[node.name()]
+        if node.name().endswith("NotImplemented"):
+            return "an operation without a second derivative"
+    return ""
 
 
 def nodes(*tensors: Tensor) -> Iterator[Node]:
