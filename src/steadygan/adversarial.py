@@ -236,7 +236,7 @@ class Balancer:
                     " undetached, the very tensor that the loss was computed from"
                 )
             gradients[name] = slope
-            norms[name] = slope.flatten(1).norm(dim=1).mean().item()
+            norms[name] = slope.reshape(len(slope), -1).norm(dim=1).mean().item()
         if not total:
             raise SteadyganError(
                 f"none of the losses {list(losses)} has a weight above 0: nothing would pull"

@@ -232,5 +232,13 @@ def test_what_cannot_be_matched_or_balanced_is_refused():
         Ramp(start=3, length=-2)
 
 
+def test_the_generators_output_may_be_numbers():
+    for shape in ((3,), (3, 1)):
+        x = torch.tensor([0.5, 1.0, -2.0]).view(shape).requires_grad_()
+        Balancer({"a": 1}, total_norm=2.0).backward({"a": x.square().sum()}, x)
+        # 2 g / <|g|>, g = 2 x
+        torch.testing.assert_close(x.grad.flatten(), torch.tensor([1.0, 2.0, -4.0]) * 3 / 3.5)
+
+
 def balanced(x):
     return lambda loss: Balancer({"a": 1}).backward({"a": loss}, x)

@@ -6,7 +6,7 @@ import weakref
 
 import pytest
 import torch
-from critics import ALL, CHAIN, EVENT, JOINED, MERGED, SEPARATE, body, conv
+from critics import ALL, CHAIN, EVENT, JOINED, MERGED, SEPARATE, Of, body, conv
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -374,6 +374,14 @@ def test_compiled_is_the_reference(kind, game):
         found[path] = torch.cat([record.loss.view(1), record.penalty.view(1), *gradients, *buffers])
         assert record.path == path
     torch.testing.assert_close(found["compiled"], found["separate"], rtol=1e-9, atol=1e-11)
+
+
+def test_why_tells_of_the_path_that_failed_last():
+    """Merging a small critic is not worth it, but that is not why this one goes separately."""
+    critic = Of(lambda self, x: self.a(x.view(6, 3)), a=torch.nn.Linear(3, 1))
+    game = Game("hinge", "r1r2:gamma=1")
+    found = critic_backward(game, critic, torch.randn(6, 3), torch.randn(6, 3))
+    assert found.path == "separate" and "joined path fails on its copy: shape" in found.why
 
 
 def test_a_fallback_is_remembered_until_the_critic_changes(monkeypatch):

@@ -147,7 +147,7 @@ def _decide(game: Game, critic: nn.Module, points: Points, at: Context) -> Decis
             try:
                 found = _gradient(game, critic, few, at, path)
             except Exception as error:
-                why = why or f"the {path} path fails on its copy: {_said(error)}"
+                why = f"the {path} path fails on its copy: {_said(error)}"
                 continue
             if (difference := _difference(found, true)) <= tolerance:
                 return Decision(path, why)
