@@ -12,6 +12,7 @@ from steadygan.core import Context
 from steadygan.core.gradients import critic_backward
 
 JS = Game("nonsaturating", "js:gamma=0.7")
+Y = torch.tensor([0, 1, 2, 3])
 
 
 def critic(**parts):
@@ -67,15 +68,17 @@ def test_samples_may_be_numbers(name):
 def test_samples_may_come_from_inference_mode(regularizer):
     game, network = Game("nonsaturating", regularizer), critic()
     with torch.inference_mode():
-        given = data().clone().unbind()
+        given, labels = data().clone().unbind(), (Y.clone(), Y.clone())
     found = both(game, network, *given)
     torch.testing.assert_close(found.loss, both(game, network, *data()).loss)
     assert game.generator_loss(network, *given).requires_grad
+    conditional = critic(classes=nn.Embedding(4, 3))
+    conditional._f = lambda self, x, y: self.body(x + self.classes(y))
+    both(game, conditional, *given, labels=labels)
 
 
 # ------------------------------------------------------------ what cannot be right
 
-Y = torch.tensor([0, 1, 2, 3])
 LABELS = {
     "those of the real ones alone": (Y, "pass labels="),
     "both as one tensor": (torch.stack([Y, Y]), "pass labels="),

@@ -52,10 +52,15 @@ def batches(labels: Sequence[Tensor | None] | None, **samples: Tensor) -> dict[s
                 f"each sample has its label: the labels of {name} samples have shape"
                 f" {tuple(y.shape)}, and there are {len(x)} samples; expected ({len(x)}, ...)"
             )
-        if x.is_inference() and not torch.is_inference_mode_enabled():
-            x = x.clone()  # torch refuses to differentiate what was made in that mode
-        found[name] = Samples(x, y)
+        found[name] = Samples(_plain(x), _plain(y) if isinstance(y, Tensor) else y)
     return found
+
+
+def _plain(given: Tensor) -> Tensor:
+    """Return a tensor that torch may keep for a backward, which those of inference mode are not."""
+    return (
+        given.clone() if given.is_inference() and not torch.is_inference_mode_enabled() else given
+    )
 
 
 def _kind(given: object) -> str:
