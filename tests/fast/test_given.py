@@ -135,6 +135,13 @@ def test_gradients_that_nobody_would_get_are_refused():
     assert half.body[0].weight.grad is None and half.body[2].weight.grad.norm() > 0
 
 
+def test_a_seed_is_no_source_of_draws_and_none_no_path():
+    with pytest.raises(SteadyganError, match=r"rng=torch.Generator\(\).manual_seed\(3\)"):
+        Context(rng=3)
+    with pytest.raises(SteadyganError, match="Unknown gradient path 'None'"):
+        critic_backward(JS, critic(), *data(), path=None)
+
+
 def test_a_critic_that_changes_its_samples_is_refused_under_a_penalty():
     body = nn.Sequential(nn.ReLU(inplace=True), nn.Linear(3, 1))
     for call in (JS.critic_loss, lambda *given: critic_backward(JS, *given)):

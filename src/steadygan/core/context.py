@@ -100,6 +100,13 @@ class Context:
     memory: Mapping[str, Tensor] = field(default_factory=dict)
     ranks: ProcessGroup | bool = False
 
+    def __post_init__(self) -> None:
+        if isinstance(self.rng, int):
+            raise SteadyganError(
+                "rng is a source of draws that goes on from step to step, not a seed: pass"
+                f" rng=torch.Generator().manual_seed({self.rng}), made once before the loop"
+            )
+
     def normal(self, like: Tensor) -> Tensor:
         """Return standard normal draws shaped like ``like``."""
         if isinstance(self.rng, torch.Generator) or self.rng is None:

@@ -200,7 +200,7 @@ def _found(
     if path not in _FIRST:
         critic = getattr(critic, "_orig_mod", critic)
     if path not in get_args(GradientPath):
-        raise unknown("gradient path", path, get_args(GradientPath))
+        raise unknown("gradient path", str(path), get_args(GradientPath))
     exact = game.where and path not in ("auto", *_FIRST)
     if exact and isinstance(critic, nn.Module) and sharded(critic.parameters()):
         raise _not_exact(path, SHARDED)
