@@ -1,6 +1,7 @@
 """The command line as people and programs use it, in one process: every command, and every error
 that ends with status 2."""
 
+import io
 import json
 import re
 import subprocess
@@ -13,7 +14,7 @@ import pytest
 from PIL import Image
 
 import steadygan
-from steadygan.cli import COMMANDS, main
+from steadygan.cli import COMMANDS, entry, main
 from steadygan.cli.arguments import options
 from steadygan.cli.show import table
 from steadygan.core.registry import KINDS, lookup, names, unregister
@@ -443,6 +444,15 @@ def test_home_is_found_where_the_shell_leaves_it(here, capsys, monkeypatch):
     assert {"first", "second"} == {path.name for path in Path("home").iterdir()}
     assert main(["table", "~/first", "--csv", "--out=~/tables/t.csv"]) == 0
     assert Path("home/tables/t.csv").is_file() and not Path("~").exists()
+
+
+def test_what_standard_output_cannot_spell_ends_nothing(monkeypatch):
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, "ascii", write_through=True))
+    monkeypatch.setattr(sys, "argv", ["steadygan", "sample", "--help"])
+    with pytest.raises(SystemExit, match=r"^0$"):
+        entry()
+    assert rb"z \u2192 PSI\xb7z" in b" ".join(written.getvalue().split())
 
 
 def test_many_gans_are_taken_one_by_one_by_way_of_export(here, capsys):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import importlib
 import inspect
+import io
 import os
 import re
 import shutil
@@ -121,6 +122,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def entry() -> None:
     """Start the command line as a program."""
+    # Where standard output is not Unicode, an arrow is spelled, as on standard error.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     sys.exit(main())
 
 
