@@ -55,6 +55,14 @@ def test_rows_say_what_differs_and_how_each_ended(place):
     assert (fell.state, fell.step, math.isnan(fell.metrics["sw1"])) == ("stopped", 3, True)
 
 
+def test_a_run_that_is_named_twice_counts_once(place):
+    """Else its seeds would, and the intervals over them be too narrow."""
+    once = [row.folder for row in read_table([place]).rows]
+    many = place / "many"
+    twice = read_table([many / "a1", many / ".." / "many" / "a1", many, place]).rows
+    assert sorted(row.folder.resolve() for row in twice) == sorted(once)
+
+
 def test_intervals_over_seeds_are_students(place):
     found = read_table([place])
     (group,) = (g for g in found.groups if len(g) == 3)

@@ -170,7 +170,7 @@ class Table(Shown):
 
 
 def read_table(places: Iterable[Path | str]) -> Table:
-    """Return the table of run folders, and of all runs below other folders.
+    """Return the table of run folders, and of all runs below other folders, each of them once.
 
     Args:
         places: Run folders, or folders that hold some, at any depth.
@@ -179,9 +179,12 @@ def read_table(places: Iterable[Path | str]) -> Table:
         SteadyganError: For a place without runs, and for a damaged run that was named itself.
     """
     rows: list[Row] = []
+    seen: set[Path] = set()  # a run that counted twice would narrow the intervals over seeds
     for place in map(Path, places):
         if is_run(place):
-            rows += _rows(Run.read(place), str(place))
+            if place.resolve() not in seen:
+                seen.add(place.resolve())
+                rows += _rows(Run.read(place), str(place))
             continue
         found = runs_below(place)
         if not found:
@@ -191,6 +194,9 @@ def read_table(places: Iterable[Path | str]) -> Table:
                 " holds some."
             )
         for folder in found:
+            if folder.resolve() in seen:
+                continue
+            seen.add(folder.resolve())
             name = folder.relative_to(place).as_posix()
             try:
                 rows += _rows(Run.read(folder), name)
