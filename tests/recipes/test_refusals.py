@@ -99,7 +99,7 @@ BAD_VALUES = {
     "sweep sweep.yaml --optimizer adam:lr={-1,1}": "lr",
     "sweep sweep.yaml --halving 3": "--by METRIC",
     "sweep sweep.yaml --halving 2 --by sw1 --out s": "steps and evaluate-every",
-    "sweep sweep.yaml --by theta": "which side",
+    "sweep sweep.yaml --by theta": "such as sw1, or fd",
     "sweep sweep.yaml --draw sobol": "--points N",
     "sweep sweep.yaml --points 0": "--points must be at least 1",
     "sweep sweep.yaml --workers 0": "--workers",

@@ -140,7 +140,10 @@ class Sweep:
         if told.halving is not None and (told.halving < 2 or told.by is None):
             raise SteadyganError("--halving K, at least 2, needs --by METRIC, such as --by sw1.")
         if told.by is not None and better(told.by) is None:
-            raise SteadyganError(f"--by {told.by}: which side of it is better is not known.")
+            raise SteadyganError(
+                f"--by {told.by}: which side of it is better is not known. Take one of which it is,"
+                " such as sw1, or fd where runs have --metrics fd."
+            )
         if told.scheduler and told.slurm:
             raise SteadyganError("--scheduler and --slurm are two places: give one of them.")
         together = 1 if told.halving else TOGETHER if told.together is None else told.together
