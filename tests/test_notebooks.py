@@ -33,6 +33,7 @@ def test_what_stands_there_was_executed_and_is_small(page):
     assert "/work/" not in text and "/home/" not in text
 
 
+@pytest.mark.slow
 def test_all_of_them_run_in_one_kernel_with_few_steps(tmp_path):
     assert [page.stem for page in PAGES] == ["five-lines", "why-gans-fall", "your-photographs"]
     whole = nbformat.v4.new_notebook()

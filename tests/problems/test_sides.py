@@ -44,7 +44,11 @@ def test_every_network_is_trained_on_them(photographs, network, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "network", ["dcgan:width=1", "resnet:width=1", "r3gan:width=64,group=2,depth=1"]
+    "network",
+    [
+        *("dcgan:width=1", "resnet:width=1"),
+        pytest.param("r3gan:width=64,group=2,depth=1", marks=pytest.mark.slow),
+    ],
 )
 def test_256_pixels_a_side_are_trained(network, tmp_path):
     rng = np.random.default_rng(0)
