@@ -251,9 +251,6 @@ def motion() -> nn.Module:
     )
 
 
-IMAGE, LARGE, SOUND = (3, 32, 32), (3, 64, 64), (1, 4096)
-
-
 def points() -> nn.Module:
     """Return what a first GAN on points of the plane has."""
     return nn.Sequential(
@@ -262,6 +259,7 @@ def points() -> nn.Module:
     )
 
 
+IMAGE, LARGE, SOUND = (3, 32, 32), (3, 64, 64), (1, 4096)
 LAYER = lambda n: nn.GroupNorm(1, n)  # noqa: E731
 FAMILIES = {
     "DCGAN": Family(dcgan, IMAGE, 32, MERGES),

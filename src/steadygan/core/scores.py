@@ -246,7 +246,7 @@ def by_view(
 
 def squared_norm(gradient: Tensor) -> Tensor:
     """Return the squared Euclidean norm per sample, (B, *event) -> (B,)."""
-    return (gradient.flatten(1) if gradient.ndim > 1 else gradient[:, None]).square().sum(1)
+    return gradient.reshape(len(gradient), -1).square().sum(1)
 
 
 def safe_norm(gradient: Tensor) -> Tensor:

@@ -181,12 +181,8 @@ def read_table(places: Iterable[Path | str]) -> Table:
     rows: list[Row] = []
     seen: set[Path] = set()  # a run that counted twice would narrow the intervals over seeds
     for place in map(Path, places):
-        if is_run(place):
-            if place.resolve() not in seen:
-                seen.add(place.resolve())
-                rows += _rows(Run.read(place), str(place))
-            continue
-        found = runs_below(place)
+        named = is_run(place)
+        found = [place] if named else runs_below(place)
         if not found:
             why = "holds no run folder" if place.is_dir() else "is no folder"
             raise SteadyganError(
@@ -197,10 +193,12 @@ def read_table(places: Iterable[Path | str]) -> Table:
             if folder.resolve() in seen:
                 continue
             seen.add(folder.resolve())
-            name = folder.relative_to(place).as_posix()
+            name = str(place) if named else folder.relative_to(place).as_posix()
             try:
                 rows += _rows(Run.read(folder), name)
             except SteadyganError as error:
+                if named:
+                    raise
                 rows.append(Row(name, folder, state="damaged", reason=str(error)))
     return Table(rows)
 
