@@ -272,6 +272,7 @@ def test_what_cannot_be_compared_is_refused(data, tmp_path, capsys, monkeypatch)
     monkeypatch.setattr("steadygan.evaluation.lpips.package_file", lambda *_: None)
     run, test = data["run"], data["test"]
     small = zipped(tmp_path / "small.zip", blobs(30, 0, size=8))
+    few = zipped(tmp_path / "few.zip", blobs(15, 0, size=8))
     mixed = zipped(tmp_path / "mixed.zip", [*blobs(15, 0, size=8), *blobs(15, 0)])
     vectors = tmp_path / "v.npz"
     np.savez(vectors, samples=np.zeros((50, 2)))
@@ -281,6 +282,7 @@ def test_what_cannot_be_compared_is_refused(data, tmp_path, capsys, monkeypatch)
         ([run, "--data", small], "real images that were enlarged are blurred"),
         ([run, "--data", test, "--samples", "61"], "lower --samples to 60"),
         ([small, "--data", test], "lower --samples to 30"),
+        ([few, "--data", test], "with intervals take 20"),
         ([run, "--data", test, "--samples", "5"], "at least 20"),
         ([run, "--data", test, "--metrics", "fdd"], "nearest first: fd"),
         ([run, "--data", test, "--download"], "leave one of them out"),

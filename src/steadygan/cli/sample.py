@@ -166,7 +166,7 @@ class Sample:
         with bar("samples") as tell:
             for i in range(len(z)):
                 name = f"seed{seeds[i % len(seeds)]:04d}"
-                if len(asked) > 1:
+                if asked:
                     # A class may be called anything: its number keeps two from having one file.
                     label = asked[i // len(seeds)]
                     name += f"-{label:0{digits}d}-{_file_name(sampler.classes[label])}"

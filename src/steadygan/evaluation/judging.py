@@ -23,11 +23,10 @@ from .evaluator import Evaluator
 from .features import Features, Progress, build_features, fingerprint, to_bytes
 from .metrics import Metric, Pair, build_metrics, compute, take
 from .result import Evaluation, Protocol, store, titled
-from .samples import Event, Loaded, read_samples, samples_event
+from .samples import FEWEST, Event, Loaded, read_samples, samples_event
 
 METRICS = ("fd", "kid", "precision-recall", "density-coverage")
 _VECTORS = "vectors"  # what the features of samples that are no images are called
-_FEWEST = 20  # so that ten subsets have two samples each
 
 Bar = Callable[[str], AbstractContextManager[Progress]]
 """Shows that something is being done: ``with bar("features") as tell: tell(done, total)``."""
@@ -191,8 +190,8 @@ def enough(n: int, name: str) -> None:
     Raises:
         SteadyganError: For fewer than 20.
     """
-    if n < _FEWEST:
-        raise SteadyganError(f"{name} must be at least {_FEWEST}, not {n}.")
+    if n < FEWEST:
+        raise SteadyganError(f"{name} must be at least {FEWEST}, not {n}.")
 
 
 def _subjects(

@@ -19,6 +19,9 @@ from .features import Progress
 Event = tuple[int, ...]
 """The shape of one sample: (C, H, W) of an image, (D,) of a vector."""
 
+FEWEST = 20
+"""Samples that an interval takes at least, so that ten subsets have two each."""
+
 
 class Loaded(NamedTuple):
     """Samples, and in words what was done to images so that they fit; empty where nothing was."""
@@ -154,8 +157,12 @@ def _vectors(path: str, reading: Reading) -> np.ndarray | None:
 def _choice(path: str, count: int, n: int, seed: int) -> np.ndarray:
     if n > count:
         raise SteadyganError(
-            f"{path} holds {count} samples, and {n} were asked for: lower --samples to {count},"
-            " for all that are compared."
+            f"{path} holds {count} samples, and {n} were asked for: "
+            + (
+                f"lower --samples to {count}, for all that are compared."
+                if count >= FEWEST
+                else f"numbers with intervals take {FEWEST} or more."
+            )
         )
     return np.sort(np.random.default_rng(seed).choice(count, n, replace=False))
 
