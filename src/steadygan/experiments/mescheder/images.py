@@ -120,7 +120,7 @@ EXPERIMENT = Experiment(
     },
     cost={
         "quick": "18 minutes on one core",
-        "long": "13 core-hours and more (estimated)",
+        "long": "23 core-hours (by timed iterations)",
         "paper": "a GPU for days (not measured)",
         "tiny": "seconds",
     },

@@ -291,7 +291,7 @@ EXPERIMENT = Experiment(
     },
     cost={
         "quick": "20 minutes on one core",
-        "long": "6 to 8 core-hours (estimated)",
+        "long": "8 core-hours (by timed iterations)",
         "tiny": "seconds",
     },
     run=run,

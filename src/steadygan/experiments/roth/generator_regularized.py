@@ -193,7 +193,7 @@ EXPERIMENT = Experiment(
     },
     cost={
         "quick": "ten minutes of one core",
-        "long": "2 to 3 core-hours (estimated)",
+        "long": "3 core-hours (by timed iterations)",
         "tiny": "a second",
     },
     run=run,

@@ -235,7 +235,7 @@ FIG23 = Experiment(
     },
     cost={
         "quick": "70 minutes on one core",
-        "long": "12 core-hours with roth-fig4 (estimated)",
+        "long": "40 core-hours (by timed iterations), 29 of them the ResNet's",
         "paper": "a GPU for days (not measured)",
         "tiny": "seconds",
     },
@@ -260,7 +260,7 @@ FIG4 = Experiment(
     },
     cost={
         "quick": "12 minutes on one core",
-        "long": "12 core-hours with roth-fig2-fig3 (estimated)",
+        "long": "10 core-hours (by timed iterations)",
         "paper": "a GPU for a day (not measured)",
         "tiny": "seconds",
     },
