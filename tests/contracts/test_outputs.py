@@ -57,6 +57,14 @@ READ = {
         [1, 1],
     ),
     "dicts in a list": ([{"l": MAP}, {"l": LOGIT, "features": T[0]}], "auto", [(6,), (1,)], [1]),
+    "features by name beside": (
+        (MAP, {"features": [T[0]], "attentions": None}),
+        "auto",
+        [(6,)],
+        [1],
+    ),
+    "all by name beside": ((MAP, {"aux": LOGIT}), "all", [(6,), (1,)], []),
+    "nothing by name beside": ((LOGIT, {"hidden": None}), "auto", [()], []),
     "nothing beside": ([T[0], None], "auto", [(3,)], []),
     "the last of each": ([[T[0], T[1], T[2]], [T[3], LOGIT]], "last", [(2,), (1,)], [2, 1]),
     "the last of one": ([T[0], T[1]], "last", [(5,)], [1]),
@@ -75,6 +83,10 @@ def test_reading(what):
 REFUSED = {
     "lists in a list": ([[T[0], T[1]], [T[2], T[3]]], "reading=last"),
     "a list between others": ([T[0], [T[1], T[2]], T[3]], "reading=last"),
+    "a dict beside logits": (
+        (MAP, {"block1": T[0], "block2": T[1]}),
+        "dict of block1, block2: return",
+    ),
     "too few rows": ([T[0], T[1][:3]], "expected one logit a sample"),
     "whole numbers": (torch.zeros(ROWS, dtype=torch.int64), "int64"),
     "nothing": ([], "no tensor of logits"),

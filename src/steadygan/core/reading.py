@@ -9,6 +9,7 @@
 | a dict with an entry ``features`` (or ``fmap``) | outputs and feature maps |
 | lists, tuples or dicts of these | all their outputs |
 | lists of lists of tensors | refused until it is said: see ``Reading`` |
+| a tensor beside a dict of others | refused until it is said |
 """
 
 from __future__ import annotations
@@ -94,6 +95,12 @@ def _walk(out: Any, reading: Reading) -> Found:
         return [out[-1]], [tuple(out[:-1])]
     if reading == "auto" and _pair(out):
         return _walk(out[0], reading)[0], _groups(out[1])
+    if reading == "auto" and _beside_named(out):
+        raise SteadyganError(
+            f"the critic returned a tensor beside a dict of {', '.join(map(str, out[1]))}: return"
+            " (logits, list(maps.values())) where these are feature maps; where they are logits,"
+            " say outputs='each:reading=all'"
+        )
     if reading == "auto" and any(_tensors(item) and len(item) > 1 for item in out):
         raise SteadyganError(
             "the critic returned lists of tensors inside a list: say whether the last of each holds"
@@ -116,6 +123,14 @@ def _pair(out: Sequence[Any]) -> bool:
     if isinstance(heads, Tensor):
         return _tensors(maps)
     return _tensors(heads) and all(map(_tensors, maps))
+
+
+def _beside_named(out: Sequence[Any]) -> bool:
+    """Return whether it is (logits, something by name), which may be maps or more logits."""
+    if len(out) != 2 or not isinstance(out[1], Mapping):
+        return False
+    others = [v for key, v in out[1].items() if key not in FEATURES and v is not None]
+    return isinstance(out[0], Tensor) and bool(others)
 
 
 def _tensors(out: Any) -> bool:
