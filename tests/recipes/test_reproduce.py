@@ -272,7 +272,11 @@ def test_the_totals_count_the_papers_and_ours_apart_and_the_longest_of_an_experi
     result("roth-fig6", "long", ("a", "papers", True), ("b", "ours", True))
     result("roth-annealing", "quick", ("c", "papers", None), ("d", "ours", False))
     page = index.index(here)
-    assert "| the papers' | 1 | 0 | 1 | 2 |" in page and "| ours | 1 | 1 | 0 | 2 |" in page
+    assert "| the papers', computed | 1 | 0 | 1 | 2 |" in page
+    assert "| ours, computed | 1 | 1 | 0 | 2 |" in page
+    assert "| the papers', of trainings | 0 | 0 | 0 | 0 |" in page
+    not_held = [line for line in page.splitlines() if line.startswith("* [")]
+    assert len(not_held) == 1 and "(#roth-annealing), ours: d." in not_held[0]
     assert "| all of it, 1.0 hours of training" in page and "| not yet | 1 of the papers'" in page
     assert set(index.SCHEDULE) == {n for n, each in EXPERIMENTS.items() if "long" in each.scales}
 

@@ -101,23 +101,47 @@ def longest(there: Results) -> list[dict[str, Any]]:
 
 
 def _totals(there: Results) -> list[str]:
-    rows = [row for result in longest(there) for row in result["rows"]]
+    results = longest(there)
+    rows = [row for result in results for row in result["rows"]]
     lines = [
+        "## Do they hold?",
+        "",
         "| claims | hold | do not | undecided | of all |",
         "|---|---|---|---|---|",
     ]
     for whose, words in _WHOSE.items():
-        counts = tally(rows, whose)
-        lines.append(_line(words, *map(str, counts), str(sum(counts))))
+        for trained, kind in ((False, "computed"), (True, "of trainings")):
+            counts = tally([row for row in rows if _of_trainings(row) is trained], whose)
+            lines.append(_line(f"{words}, {kind}", *map(str, counts), str(sum(counts))))
+    not_held = [
+        f"* [`{result['name']}`](#{folder_name(result['name'], result['scale'])}),"
+        f" {_WHOSE[row.get('whose', 'papers')]}: {row['claim']}. Expected {row['expected']};"
+        f" measured {row['measured']}."
+        for result in results
+        for row in result["rows"]
+        if row["holds"] is False
+    ]
     return [
         *lines,
         "",
-        "Of an experiment that was run at several scales the longest counts. Expected values are"
-        " *from the seed text* (the papers, whose formulas it has lost),",
-        "*from the authors' code*, *derived here* or *recalled* from the literature and not"
-        " re-read; what a claim is judged by stands under [the rules](#the-rules).",
+        "Computed is what one run on any machine answers: formulas, eigenvalues, costs. Claims of"
+        " trainings take seeds and a length, which their rules name; what is short of them is",
+        "undecided, whichever way it points, and [the schedule](#the-schedule) says how many hours"
+        " would decide it. Of an experiment that was run at several scales the longest counts.",
+        "Expected values are *from the seed text* (the papers, whose formulas it has lost), *from"
+        " the authors' code*, *derived here* or *recalled* from the literature and not re-read;",
+        "what a claim is judged by stands under [the rules](#the-rules).",
+        "",
+        *(["What does not hold:", "", *not_held, ""] if not_held else []),
+        "## The experiments",
         "",
     ]
+
+
+def _of_trainings(row: Mapping[str, Any]) -> bool:
+    """Return whether a claim is judged by runs over seeds; rows without a rule all are."""
+    rule = RULES.get(row.get("rule", ""))
+    return rule is None or rule.seeds > 0
 
 
 def _overview(there: Results, shelf: Path) -> list[str]:
