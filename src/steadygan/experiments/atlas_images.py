@@ -141,7 +141,7 @@ EXPERIMENT = Experiment(
     },
     cost={
         "quick": "40 minutes of one core (estimated)",
-        "long": "100 core-hours (estimated)",
+        "long": "50 core-hours (estimated)",
         "tiny": "seconds",
     },
     run=atlas,

@@ -280,6 +280,7 @@ EXPERIMENT = Experiment(
         },
         "long": {
             **LONG,
+            "batch": 64,
             "widths": {"32": 5, "64": 2},
             "latent": 100,
             "tested": 10_000,
