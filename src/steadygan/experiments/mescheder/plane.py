@@ -410,7 +410,7 @@ EXPERIMENT = Experiment(
         },
     },
     cost={
-        "quick": "an hour of one core (estimated)",
+        "quick": "40 minutes of one core",
         "long": "6 core-hours (estimated)",
         "tiny": "seconds",
     },

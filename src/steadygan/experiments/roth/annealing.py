@@ -106,7 +106,7 @@ EXPERIMENT = Experiment(
     },
     cost={
         "quick": "15 minutes of one core",
-        "long": "1 to 2 core-hours (estimated)",
+        "long": "2 core-hours",
         "tiny": "a second",
     },
     run=annealing,
