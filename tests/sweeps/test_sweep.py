@@ -135,3 +135,5 @@ def test_without_dask_it_trains_by_itself_and_says_what_is_missing(place, monkey
     assert "steadygan[sweep]" in capsys.readouterr().err and not (place / "a").exists()
     assert main([*two, "--out", "b"]) == 0
     assert len(runs_below(place / "b")) == 2
+    # Nothing is left to train, so no worker is needed.
+    assert main([*two, "--out", "b", "--workers", "2"]) == 0

@@ -18,7 +18,7 @@ from typing import Any
 from ..core.errors import SteadyganError
 from ..runs.settings import read_settings
 from .plan import Task
-from .work import Ended, work
+from .work import Ended, ended, work
 
 _LOST = 20  # workers that a run may lose before it is given up: machines die, runs are innocent
 _PATIENCE = "30s"
@@ -55,13 +55,19 @@ class Cluster:
         Raises:
             SteadyganError: Where dask is not installed, or no cluster answers.
         """
-        if not tasks:
+        left = []
+        for task in tasks:
+            if there := _ended(task):
+                yield there
+            else:
+                left.append(task)
+        if not left:
             return
-        if not (self.scheduler or self.slurm) and min(self.workers, len(tasks)) == 1:
-            yield from map(work, tasks)
+        if not (self.scheduler or self.slurm) and min(self.workers, len(left)) == 1:
+            yield from map(work, left)
             return
-        with self._opened(len(tasks)) as train:
-            yield from train(tasks)
+        with self._opened(len(left)) as train:
+            yield from train(left)
 
     @contextmanager
     def opened(self) -> Iterator[Callable[[Sequence[Task]], Iterator[Ended]]]:
@@ -110,6 +116,14 @@ class Cluster:
                 f"No dask scheduler answers at {self.scheduler} ({error}): start one with 'dask"
                 " scheduler', and give its address, such as tcp://HOST:8786."
             ) from error
+
+
+def _ended(task: Task) -> Ended | None:
+    """Return how a task has ended already; None also where a worker shall say what is wrong."""
+    try:
+        return ended(task)
+    except SteadyganError:
+        return None
 
 
 def _followed(client: Any, tasks: Sequence[Task]) -> Iterator[Ended]:

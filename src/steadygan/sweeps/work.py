@@ -58,19 +58,33 @@ def work(task: Task) -> Ended:
         return Ended(task.folder, "failed", 0, f"{type(error).__name__}: {error}")
 
 
+def ended(task: Task) -> Ended | None:
+    """Return how a task has ended already; None where there is something left to train.
+
+    Raises:
+        SteadyganError: Where its folder cannot be read.
+    """
+    folder = Path(task.folder)
+    if not is_run(folder):
+        return None
+    status = Run.read(folder).status
+    state, step = str(status.get("state")), int(status.get("step") or 0)
+    kept = checkpoint.checkpoints(folder)
+    waits = task.until is not None and kept and _step(kept[-1]) >= task.until
+    longer = state == "finished" and step < (task.steps or 0)
+    if waits or (state in ("finished", "stopped") and not longer):
+        return Ended(task.folder, state, step, status.get("reason"))
+    return None
+
+
 def _worked(task: Task) -> Ended:
     for module in task.modules:
         import_module(module)
+    if there := ended(task):
+        return there
     folder = Path(task.folder)
     watchers = [] if task.until is None else [Pause(task.until)]
     if is_run(folder):
-        status = Run.read(folder).status
-        state, step = str(status.get("state")), int(status.get("step") or 0)
-        kept = checkpoint.checkpoints(folder)
-        waits = task.until is not None and kept and _step(kept[-1]) >= task.until
-        longer = state == "finished" and step < (task.steps or 0)
-        if waits or (state in ("finished", "stopped") and not longer):
-            return Ended(task.folder, state, step, status.get("reason"))
         features = Config.from_json(task.members[0]).features
         outcome = resume(folder, steps=task.steps, features=features, show=False, watchers=watchers)
     else:
