@@ -238,6 +238,10 @@ def _title(setting: str) -> str:
     return f"JS, γ = {js[1]}{', annealed' if js[2] else ''}" if js else setting
 
 
+_DOTS = 500
+"""Samples that a picture shows of a moment, and its numbers hold."""
+
+
 def clouds(groups: Mapping[str, Sequence[Member]], columns: int = 5) -> dict[str, Any]:
     """Return the picture's data: a row for each setting.
 
@@ -249,14 +253,15 @@ def clouds(groups: Mapping[str, Sequence[Member]], columns: int = 5) -> dict[str
     lengths = {int(m.steps[-1]) for m in firsts}
     one = len(lengths) == 1
     return {
-        "real": Mixture3D().stream(0).draw(2000).x.numpy(),
+        "real": Mixture3D().stream(0).draw(_DOTS).x.numpy(),
         "cells": [
-            [m.samples(int(step)) for step in steps]
+            [m.samples(int(step))[:_DOTS] for step in steps]
             for m, steps in zip(firsts, moments, strict=True)
         ],
         "titles": [
-            f"{name}, seed {m.seed}" + ("" if one else f", {m.steps[-1]:,} iterations")
+            name + ("" if one or name.endswith(long) else f", {long}") + f", seed {m.seed}"
             for name, m in zip(groups, firsts, strict=True)
+            for long in [f"{m.steps[-1]:,} iterations"]
         ],
         "heads": [
             f"iteration {step:,}" if one else f"{100 * step / firsts[0].steps[-1]:.0f} % of them"

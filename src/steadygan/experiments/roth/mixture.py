@@ -141,13 +141,13 @@ def _one_step(settings: Mapping[str, Any], seeds: int, out: Path, source: Source
     groups, folders = plain | regularized, ["unregularized", "js"]
     notes = mixture_budget(plain_settings, seeds, "Unregularized")
     notes += mixture_budget(settings, some, "Regularized", 200_000)
-    drawn = ["unregularized", "JS, γ = 0.01", "JS, γ = 1", "JS, γ = 1, annealed"]
+    drawn = list(groups)
     if few := min(seeds, settings.get("long_seeds", 0)):
         long = {**settings, "steps": settings["long_steps"]}
         name = f"JS, γ = 0.1, {long['steps']:,} iterations"
         groups[name] = trained(long, members(long, ["js:gamma=0.1"], 1, few), out / "js-long")
         notes += mixture_budget(long, few, "One strength for longer", 200_000)
-        drawn.insert(1, name)
+        drawn[drawn.index("JS, γ = 0.1")] = name
         folders.append("js-long")
     others = {name: group for name, group in groups.items() if name not in plain}
     rows = [collapses(name, group, source) for name, group in plain.items()]
