@@ -122,7 +122,7 @@ def _ended(task: Task) -> Ended | None:
     """Return how a task has ended already; None also where a worker shall say what is wrong."""
     try:
         return ended(task)
-    except SteadyganError:
+    except Exception:
         return None
 
 

@@ -67,7 +67,7 @@ def ended(task: Task) -> Ended | None:
     folder = Path(task.folder)
     if not is_run(folder):
         return None
-    status = Run.read(folder).status
+    status = Run.read(folder, lines=False).status
     state, step = str(status.get("state")), int(status.get("step") or 0)
     kept = checkpoint.checkpoints(folder)
     waits = task.until is not None and kept and _step(kept[-1]) >= task.until
