@@ -281,7 +281,7 @@ FIG6 = Experiment(
         "tiny": TINY,
     },
     cost={
-        "quick": "25 minutes of wall time on one busy core",
+        "quick": "8 minutes of one core",
         "long": "7 core-hours (estimated)",
         "tiny": "a second",
     },
@@ -314,7 +314,7 @@ LATENT15 = Experiment(
         "tiny": {**TINIEST, "latent": 15, "unregularized_steps": 2, "five_steps": 2},
     },
     cost={
-        "quick": "20 minutes of one core",
+        "quick": "10 minutes of one core",
         "long": "14 core-hours (estimated)",
         "tiny": "a second",
     },
