@@ -101,8 +101,7 @@ def longest(there: Results) -> list[dict[str, Any]]:
 
 
 def _totals(there: Results) -> list[str]:
-    results = longest(there)
-    rows = [row for result in results for row in result["rows"]]
+    rows = [(result, row) for result in longest(there) for row in _rows(result)]
     lines = [
         "## Do they hold?",
         "",
@@ -111,14 +110,13 @@ def _totals(there: Results) -> list[str]:
     ]
     for whose, words in _WHOSE.items():
         for trained, kind in ((False, "computed"), (True, "of trainings")):
-            counts = tally([row for row in rows if _of_trainings(row) is trained], whose)
+            counts = tally([row for _, row in rows if _of_trainings(row) is trained], whose)
             lines.append(_line(f"{words}, {kind}", *map(str, counts), str(sum(counts))))
     not_held = [
         f"* [`{result['name']}`](#{folder_name(result['name'], result['scale'])}),"
-        f" {_WHOSE[row.get('whose', 'papers')]}: {row['claim']}. Expected {row['expected']};"
+        f" {_WHOSE[row['whose']]}: {row['claim']}. Expected {row['expected']};"
         f" measured {row['measured']}."
-        for result in results
-        for row in result["rows"]
+        for result, row in rows
         if row["holds"] is False
     ]
     return [
@@ -139,9 +137,13 @@ def _totals(there: Results) -> list[str]:
 
 
 def _of_trainings(row: Mapping[str, Any]) -> bool:
-    """Return whether a claim is judged by runs over seeds; rows without a rule all are."""
-    rule = RULES.get(row.get("rule", ""))
+    """Return whether a claim is judged by runs over seeds; those older than the rules all are."""
+    rule = RULES.get(row["rule"])
     return rule is None or rule.seeds > 0
+
+
+def _rows(result: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return [{**_BEFORE, **row} for row in result["rows"]]
 
 
 def _overview(there: Results, shelf: Path) -> list[str]:
@@ -248,8 +250,7 @@ def _section(title: str, result: Mapping[str, Any], numbers: bool) -> list[str]:
         "| claim | whose | expected | known | source | rule | measured | holds? |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    for held in result["rows"]:
-        row = {**_BEFORE, **held}
+    for row in _rows(result):
         sign = _SIGN[row["holds"]] + (f": {row['why']}" if row["why"] else "")
         lines.append(
             _line(
