@@ -118,13 +118,21 @@ def test_rows_can_hold_and_fail(tmp_path):
     ],
 )
 def test_nearer_needs_trainings_apart(tmp_path, ours, theirs, holds):
-    groups = [[(run(tmp_path), found(kid)) for kid in each] for each in (ours, theirs)]
-    assert quality.nearer("", *groups, SOURCE).holds is holds
+    def row(step):
+        groups = [
+            [(run(tmp_path, step=step), found(kid)) for kid in each] for each in (ours, theirs)
+        ]
+        return quality.nearer("", *groups, SOURCE)
+
+    assert row(images.ENOUGH).holds is holds
+    short = row(images.ENOUGH - 1)
+    assert short.holds is None and "seed 0 stands at 7,811" in short.why
 
 
 def test_nearer_says_nothing_between_dead_runs(tmp_path):
     def group(kid, state):
-        return [(run(tmp_path / state, state=state), found(kid)) for _ in range(3)]
+        step = images.ENOUGH if state == "finished" else 9
+        return [(run(tmp_path / state, state=state, step=step), found(kid)) for _ in range(3)]
 
     dead = group(0.9, "stopped")
     assert quality.nearer("", group(0.2, "stopped"), dead, SOURCE).holds is None

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import starmap
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from ..runs.models import load_sampler
 from ..runs.monitor import Monitor
 from .fleets import share, spread
 from .images import ENOUGH, ImageRun, event, sources
-from .rules import LASTS, SMALLER, UNSTABLE, Course, Fate, Rule
+from .rules import FALLEN, LASTS, SMALLER, UNSTABLE, Course, Fate, Rule
 from .spec import Findings, Row, Source
 
 
@@ -121,11 +122,13 @@ def _alive(claim: str, group: Group, source: Source, enough: int, rule: Rule, ex
     return Row(claim, source, rule, expected, tolerance, said(group), holds, why)
 
 
-def nearer(claim: str, ours: Group, theirs: Group, source: Source) -> Row:
+def nearer(claim: str, ours: Group, theirs: Group, source: Source, enough: int = ENOUGH) -> Row:
     """Return the row of the claim that samples are nearer to test images than another setting's.
 
-    Of the same seeds. A run that is not alive is infinitely far.
+    Of the same seeds. A run that is not alive is infinitely far; while one of ours is alive and
+    shorter than ``enough`` iterations, it is undecided: who begins faster need not end nearer.
     """
+    short = any(each.fate not in FALLEN and each.made < enough for each in starmap(course, ours))
     near, far = ([_far(*each) for each in group] for group in (ours, theirs))
     values = [[quality.kid.value for _, quality in group] for group in (ours, theirs)]
     return Row(
@@ -133,9 +136,9 @@ def nearer(claim: str, ours: Group, theirs: Group, source: Source) -> Row:
         source,
         SMALLER,
         "a smaller kernel distance",
-        "over seeds; a run that is not alive is infinitely far",
+        f"{enough:,} iterations, over seeds; a run that is not alive is infinitely far",
         f"kernel distance {spread(values[0])} against {spread(values[1])}",
-        holds := SMALLER(near, far),
+        holds := None if short else SMALLER(near, far),
         "" if holds else f"{_fates(ours)}; against: {_fates(theirs)}",
     )
 

@@ -295,7 +295,8 @@ SMALLER = Rule(
     f" sides; equal ones do not count); of {FEW} to {SIGN - 1}: every run of the one is smaller"
     " than every run of the other",
     "the same the other way round",
-    f"neither, or fewer than {FEW} seeds of which one side at least is alive",
+    f"neither, or fewer than {FEW} seeds of which one side at least is alive, or images of runs"
+    " shorter than what is asked for",
     FEW,
     _smaller,
 )

@@ -77,12 +77,14 @@ def run(settings: Mapping[str, Any], seeds: int, out: Path) -> Findings:
             groups["R1"],
             groups["unregularized"],
             _OURS,
+            ENOUGH,
         ),
         nearer(
             "the moving average of the generator is nearer to the data than the generator",
             averaged,
             groups["R1"],
             _OURS,
+            ENOUGH,
         ),
     )
     heads = [f"seed {each.seed}" for each in runs["R1"]]
