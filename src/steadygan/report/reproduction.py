@@ -5,8 +5,9 @@ Phase portraits, spectra, verdicts, curves, intervals and clouds of samples.
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -154,12 +155,16 @@ def _verdicts(data: Mapping[str, Any]) -> Figure:
 
 
 def _lines(data: Mapping[str, Any]) -> Figure:
-    """Return panels of curves beside each other; those of categories as bars."""
+    """Return panels of curves beside each other; those of categories as bars.
+
+    What has the same name has the same colour in all.
+    """
     panels = data["panels"]
+    of = _coloured([panel.get("bars", panel.get("lines")) for panel in panels])
     figure = Figure(figsize=(3.4 * len(panels), 3.3), dpi=150, layout="constrained")
     for panel, axes in zip(panels, figure.subplots(1, len(panels), squeeze=False)[0], strict=True):
         styled(axes)
-        _bars(axes, panel["bars"]) if "bars" in panel else _curves(axes, panel)
+        _bars(axes, panel["bars"], of) if "bars" in panel else _curves(axes, panel, of)
         axes.set(xlabel=panel["x"], ylabel=panel["y"])
         axes.set_title(panel["title"], size=8, color=INK, loc="left")
         axes.legend(
@@ -173,14 +178,28 @@ def _lines(data: Mapping[str, Any]) -> Figure:
     return figure
 
 
-def _curves(axes: Axes, panel: Mapping[str, Any]) -> None:
-    for i, ((name, (x, y)), colour) in enumerate(
-        zip(panel["lines"].items(), colours(len(panel["lines"])), strict=True)
-    ):
+def _coloured(panels: Sequence[Iterable[str]]) -> dict[str, str]:
+    """Return the colour of each name, the same in all panels, one of its own in each.
+
+    >>> _coloured(["ab", "bc", "d"])
+    {'a': '#0072B2', 'b': '#D55E00', 'c': '#009E73', 'd': '#CC79A7'}
+    """
+    of = dict[str, str]()
+    for names in panels:
+        new = [name for name in names if name not in of]
+        taken = [of.get(name) for name in names]
+        free = [colour for colour in colours(7) if colour not in taken] or colours(7)
+        fresh = sorted(free, key=list(of.values()).count)
+        of |= zip(new, itertools.cycle(fresh), strict=False)
+    return of
+
+
+def _curves(axes: Axes, panel: Mapping[str, Any], of: Mapping[str, str]) -> None:
+    for i, (name, (x, y)) in enumerate(panel["lines"].items()):
         axes.plot(
             x,
             y,
-            color=colour,
+            color=of[name],
             linewidth=1.2,
             marker="o",
             markersize=2.5,
@@ -203,14 +222,16 @@ def _several(axis: Axis) -> None:
     axis.set_minor_locator(NullLocator())
 
 
-def _bars(axes: Axes, bars: Mapping[str, tuple[Sequence[str], Sequence[float]]]) -> None:
+def _bars(
+    axes: Axes,
+    bars: Mapping[str, tuple[Sequence[str], Sequence[float]]],
+    of: Mapping[str, str],
+) -> None:
     """Draw a group of bars for each category."""
     width = 0.8 / len(bars)
-    for i, ((name, (categories, values)), colour) in enumerate(
-        zip(bars.items(), colours(len(bars)), strict=True)
-    ):
+    for i, (name, (categories, values)) in enumerate(bars.items()):
         places = np.arange(len(categories)) + (i - (len(bars) - 1) / 2) * width
-        axes.bar(places, values, width, color=colour, label=name)
+        axes.bar(places, values, width, color=of[name], label=name)
         axes.set_xticks(range(len(categories)), [c.replace(" ", "\n") for c in categories])
 
 

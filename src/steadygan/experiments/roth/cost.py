@@ -36,6 +36,7 @@ _OURS = Source("the same runs", "ours", "derived here")
 _JS = ("js:gamma=1",)
 _TEXTBOOK, _HERE = "JS, double backward", "JS, as chosen here"
 _MOMENTS = 6
+_DRAWN = 3
 
 
 def run(settings: Mapping[str, Any], seeds: int, out: Path) -> Findings:
@@ -74,12 +75,15 @@ def run(settings: Mapping[str, Any], seeds: int, out: Path) -> Findings:
             "y": "factor",
             "bars": bars,
         },
-        {
-            "title": "distance over time",
-            "x": "CPU seconds",
-            "y": "kernel distance",
-            "lines": races[0].lines,
-        },
+        *(
+            {
+                "title": f"distance over time, seed {seed}",
+                "x": "CPU seconds",
+                "y": "kernel distance",
+                "lines": race.lines,
+            }
+            for seed, race in enumerate(races[:_DRAWN])
+        ),
     ]
     times = "; ".join(
         f"{name} {1e3 * summary([cpu for cpu, _ in each])['median']:.3g} ms"
