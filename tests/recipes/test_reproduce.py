@@ -22,11 +22,12 @@ from steadygan.experiments.mescheder import table1 as mescheder_table1
 from steadygan.experiments.registry import EXPERIMENTS
 from steadygan.experiments.roth import mixture as roth_mixture
 from steadygan.experiments.roth import noise as roth_noise
-from steadygan.experiments.rules import RULES, Fate
+from steadygan.experiments.rules import FACT, LASTS, RULES, Fate
 from steadygan.experiments.spec import (
     Experiment,
     Findings,
     Known,
+    Row,
     Source,
     Whose,
     fact,
@@ -259,24 +260,33 @@ def test_rows_and_verdicts():
 
 
 def test_the_totals_count_the_papers_and_ours_apart_and_the_longest_of_an_experiment(here):
-    def result(name, scale, *rows):
+    def result(name, scale, *rows, rule=FACT, **settings):
         folder = here / results.folder_name(name, scale)
         folder.mkdir()
-        shown = [fact(claim, Source("", whose), "", "", "", holds) for claim, whose, holds in rows]
+        shown = [
+            Row(claim, Source("", whose), rule, "", "", "", holds) for claim, whose, holds in rows
+        ]
         found = results.record(
-            EXPERIMENTS[name], scale, {}, 3, Findings(tuple(shown), "lines", {}), 3600.0
+            EXPERIMENTS[name], scale, settings, 3, Findings(tuple(shown), "lines", {}), 3600.0
         )
         (folder / "result.json").write_text(json.dumps(found))
 
     result("roth-fig6", "quick", ("a", "papers", False), ("b", "ours", None))
     result("roth-fig6", "long", ("a", "papers", True), ("b", "ours", True))
     result("roth-annealing", "quick", ("c", "papers", None), ("d", "ours", False))
+    paper = {"batch": 512, "steps": 100_000}
+    result("roth-fig1", "long", ("e", "papers", False), rule=LASTS, **paper)
+    result("roth-latent15", "quick", ("f", "papers", False), rule=LASTS, **{**paper, "batch": 64})
     page = index.index(here)
     assert "| the papers', computed | 1 | 0 | 1 | 2 |" in page
     assert "| ours, computed | 1 | 1 | 0 | 2 |" in page
-    assert "| the papers', of trainings | 0 | 0 | 0 | 0 |" in page
-    not_held = [line for line in page.splitlines() if line.startswith("* [")]
-    assert len(not_held) == 1 and "(#roth-annealing), ours: d." in not_held[0]
+    assert "| the papers', of trainings at their own size | 0 | 1 | 0 | 1 |" in page
+    assert "| the papers', of smaller or shorter trainings | 0 | 1 | 0 | 1 |" in page
+    at_size, smaller = page.split("What does not hold in smaller")
+    assert "* [`roth-fig1`](#roth-fig1-long)\n    * the papers': e." in at_size
+    assert "* [`roth-annealing`](#roth-annealing)\n    * ours: d." in at_size
+    assert "(batch 64 instead of 512)\n    * the papers': f." in smaller
+    assert page.count("    * ") == 3
     assert "| all of it, 1.0 hours of training" in page and "| not yet | 1 of the papers'" in page
     assert set(index.SCHEDULE) == {n for n, each in EXPERIMENTS.items() if "long" in each.scales}
 

@@ -5,7 +5,7 @@ By which rules, what was run and what is left.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -108,17 +108,27 @@ def _totals(there: Results) -> list[str]:
         "| claims | hold | do not | undecided | of all |",
         "|---|---|---|---|---|",
     ]
-    for whose, words in _WHOSE.items():
-        for trained, kind in ((False, "computed"), (True, "of trainings")):
-            counts = tally([row for _, row in rows if _of_trainings(row) is trained], whose)
-            lines.append(_line(f"{words}, {kind}", *map(str, counts), str(sum(counts))))
-    not_held = [
-        f"* [`{result['name']}`](#{folder_name(result['name'], result['scale'])}),"
-        f" {_WHOSE[row['whose']]}: {row['claim']}. Expected {row['expected']};"
-        f" measured {row['measured']}."
-        for result, row in rows
-        if row["holds"] is False
-    ]
+    kinds = {
+        "the papers', computed": ("papers", False, None),
+        "the papers', of trainings at their own size": ("papers", True, False),
+        "the papers', of smaller or shorter trainings": ("papers", True, True),
+        "ours, computed": ("ours", False, None),
+        "ours, of trainings": ("ours", True, None),
+    }
+    for words, (whose, trained, small) in kinds.items():
+        counts = tally(
+            [
+                row
+                for result, row in rows
+                if _of_trainings(row) is trained and small in (None, _small(result, row))
+            ],
+            whose,
+        )
+        lines.append(_line(words, *map(str, counts), str(sum(counts))))
+    at_size, smaller = (
+        _not_held([(result, row) for result, row in rows if _small(result, row) is small])
+        for small in (False, True)
+    )
     return [
         *lines,
         "",
@@ -130,10 +140,54 @@ def _totals(there: Results) -> list[str]:
         " the authors' code*, *derived here* or *recalled* from the literature and not re-read;",
         "what a claim is judged by stands under [the rules](#the-rules).",
         "",
-        *(["What does not hold:", "", *not_held, ""] if not_held else []),
+        *(["What does not hold:", "", *at_size, ""] if at_size else []),
+        *(
+            [
+                "What does not hold in smaller or shorter trainings, which say what happens there"
+                " and may not contradict the papers:",
+                "",
+                *smaller,
+                "",
+            ]
+            if smaller
+            else []
+        ),
         "## The experiments",
         "",
     ]
+
+
+def _not_held(rows: Iterable[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> list[str]:
+    """Return the claims that do not hold, as a list below each experiment."""
+    lines: dict[str, list[str]] = {}
+    for result, row in rows:
+        if row["holds"] is False:
+            title = folder_name(result["name"], result["scale"])
+            size = _departs(result) if _of_trainings(row) else ""
+            head = f"* [`{result['name']}`](#{title}){size and f' ({size})'}"
+            lines.setdefault(head, []).append(
+                f"    * {_WHOSE[row['whose']]}: {row['claim']}. Expected {row['expected']};"
+                f" measured {row['measured']}."
+            )
+    return [line for head, claims in lines.items() for line in (head, *claims)]
+
+
+def _small(result: Mapping[str, Any], row: Mapping[str, Any]) -> bool:
+    return _of_trainings(row) and bool(_departs(result))
+
+
+def _departs(result: Mapping[str, Any]) -> str:
+    """Return in which sizes a result differs from its experiment at its own size, in words."""
+    own = EXPERIMENTS[result["name"]].size
+    return ", ".join(
+        f"{key} {_plain(here)} instead of {_plain(own[key])}"
+        for key, here in result["settings"].items()
+        if key in own and _plain(here) != _plain(own[key])
+    )
+
+
+def _plain(size: Any) -> str:
+    return f"{size:,}" if isinstance(size, int) else ", ".join(map(str, size))
 
 
 def _of_trainings(row: Mapping[str, Any]) -> bool:

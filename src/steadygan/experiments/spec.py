@@ -6,7 +6,7 @@ And the findings of running it, expected beside measured.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
@@ -108,6 +108,7 @@ class Experiment:
         scales: The settings at each of ``SCALES``; ``seeds`` among them where anything is random.
         cost: How long that takes, in words.
         run: Settings, number of seeds and a folder for what takes long -> findings.
+        papers: Sizes of the papers' own runs, where its largest scale has others.
 
     Raises:
         SteadyganError: Unless every scale has its settings and its cost.
@@ -119,6 +120,7 @@ class Experiment:
     scales: Mapping[str, Mapping[str, Any]]
     cost: Mapping[str, str]
     run: Callable[[Mapping[str, Any], int, Path], Findings]
+    papers: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         there = set(self.scales)
@@ -133,6 +135,13 @@ class Experiment:
         return f"steadygan reproduce {self.name}" + (
             "" if scale == "quick" else f" --scale {scale}"
         )
+
+    @property
+    def size(self) -> dict[str, Any]:
+        """Batch, resolution, width and length of the papers' own runs, as far as it has them."""
+        largest = [self.scales[scale] for scale in SCALES[:-1] if scale in self.scales][-1]
+        sizes = ("batch", "batches", "resolution", "width", "widths", "steps")
+        return {key: largest[key] for key in sizes if key in largest} | dict(self.papers)
 
     def settings(
         self, scale: str, data: tuple[str, str] | None = None, steps: int | None = None

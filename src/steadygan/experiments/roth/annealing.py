@@ -110,4 +110,5 @@ EXPERIMENT = Experiment(
         "tiny": "a second",
     },
     run=annealing,
+    papers={"steps": 100_000},
 )

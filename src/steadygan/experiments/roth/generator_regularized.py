@@ -197,4 +197,5 @@ EXPERIMENT = Experiment(
         "tiny": "a second",
     },
     run=run,
+    papers={"steps": 100_000},
 )

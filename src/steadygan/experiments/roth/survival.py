@@ -218,4 +218,5 @@ EXPERIMENT = Experiment(
         "tiny": "a second",
     },
     run=survival,
+    papers={"batches": (512,)},
 )
