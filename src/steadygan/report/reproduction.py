@@ -299,15 +299,15 @@ def _intervals(data: Mapping[str, Any]) -> Figure:
             for x in (*group["faint"], *group["interval"])
             if np.isfinite(x) and x > 0
         ]
-        low, high = (
-            min([panel["floor"], *every]) / 1.3,
-            min(max([panel["floor"], *every]), 30 * panel["floor"]) * 1.3,
-        )
+        # A wide interval may reach far; what is as near as real samples are is near enough.
+        floor = panel["floor"]
+        low = max(min([floor, *every]), floor / 2) / 1.3
+        high = min(max([floor, *every]), 30 * floor) * 1.3
         axes.set_xlim(low, high)
         axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
         axes.xaxis.set_major_formatter("{x:g}")
         axes.minorticks_off()
-        axes.axvline(panel["floor"], color=QUIET, linewidth=0.8, linestyle=":")
+        axes.axvline(floor, color=QUIET, linewidth=0.8, linestyle=":")
         for y, (group, colour) in enumerate(
             zip(panel["groups"].values(), colours(rows), strict=True)
         ):
