@@ -166,6 +166,12 @@ def test_what_the_doctor_saw_is_kept(run, tmp_path, monkeypatch):
     assert (len(first), len(second)) == (2, 1) and kept.read_text().count("seed") == 3
     monkeypatch.setattr(warning, "load_run", None)
     assert np.array_equal(warning.growth(*run, kept)[0], first, equal_nan=True)
+    pruned = [
+        look._replace(steps=np.append(look.steps, 8), ill=np.append(look.ill, True))
+        for look in run[1]
+    ]
+    again = warning.growth(run[0], pruned, kept)
+    assert np.array_equal(again[0], [*first, NAN], equal_nan=True), "no checkpoint of step 8"
     thinned, _ = warning.growth(*run, kept, every=2)
     assert np.array_equal(thinned, [NAN, first[1]], equal_nan=True)
     ill = [look._replace(ill=~look.ill) for look in run[1]]

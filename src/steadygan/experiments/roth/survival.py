@@ -90,7 +90,7 @@ def survival(settings: Mapping[str, Any], seeds: int, out: Path) -> Findings:
         " and healthy where it is known that none does. The slope is the largest mean of ‖∇D‖"
         f" that was logged since the look before, every {LOOKS // 10}; the growth is the largest"
         " real part of an eigenvalue of the field, which Adam scales, as diagnose finds it"
-        f"{_thinned(settings)}. The"
+        f"{_thinned(settings)}, where its checkpoint is kept. The"
         f" threshold of {100 * FALSE:g} % false alarms is that of the same healthy looks.",
     ]
     data = {"panels": panels, "early": early}

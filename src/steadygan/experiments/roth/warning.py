@@ -7,6 +7,7 @@ ill where a collapse follows within ``HORIZON``, and healthy where it is known t
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
@@ -18,6 +19,7 @@ import numpy as np
 
 from ...analysis.subjects import load_run
 from ...runs.files import read_json, write_json
+from ...runs.format import CHECKPOINTS, by_step
 from ...runs.reading import Run
 from ...training import Config
 from ..fleets import Member
@@ -59,9 +61,10 @@ class Looked(NamedTuple):
 
 
 def watched(config: Config) -> Config:
-    """Return the configuration of a run that keeps what is looked at."""
-    kept = (config.steps or 0) // LOOKS + 2
-    return replace(config, log_every=LOOKS // 10, checkpoint_every=LOOKS, keep_checkpoints=kept)
+    """Return the configuration of a run that keeps what is looked at, however far it goes on."""
+    return replace(
+        config, log_every=LOOKS // 10, checkpoint_every=LOOKS, keep_checkpoints=sys.maxsize
+    )
 
 
 def looked(run: Life) -> Looked:
@@ -104,7 +107,8 @@ def growth(
 ) -> list[np.ndarray]:
     """Return at each look the largest real part of the field's eigenvalues, as the doctor sees it.
 
-    That is how fast what is not damped grows; NaN where none has converged.
+    That is how fast what is not damped grows; NaN where none has converged, and where the
+    checkpoint is not kept.
 
     Args:
         members: The runs.
@@ -117,9 +121,12 @@ def growth(
     found = []
     for member, look in zip(members, looks, strict=True):
         values = np.full(len(look.steps), math.nan)
+        there = by_step(member.folder / CHECKPOINTS, ".safetensors")
         for i in np.flatnonzero(look.ill | (look.steps % (every * LOOKS) == 0)):
             step = int(look.steps[i])
             if (key := f"seed {member.seed}, step {step}") not in kept:
+                if step not in there:
+                    continue
                 subject = load_run(member.folder, member.place, step)
                 seen = subject.diagnose(budget=PRODUCTS, critic_steps=0, alternatives=())
                 kept[key] = None if seen.spectrum is None else seen.spectrum.largest_real
