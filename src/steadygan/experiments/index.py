@@ -101,7 +101,9 @@ def longest(there: Results) -> list[dict[str, Any]]:
 
 
 def _totals(there: Results) -> list[str]:
-    rows = [(result, row) for result in longest(there) for row in _rows(result)]
+    rows = [
+        (result, row, _departs(result, row)) for result in longest(there) for row in _rows(result)
+    ]
     lines = [
         "## Do they hold?",
         "",
@@ -119,15 +121,14 @@ def _totals(there: Results) -> list[str]:
         counts = tally(
             [
                 row
-                for result, row in rows
-                if _of_trainings(row) is trained and small in (None, _small(result, row))
+                for _, row, size in rows
+                if _of_trainings(row) is trained and small in (None, bool(size))
             ],
             whose,
         )
         lines.append(_line(words, *map(str, counts), str(sum(counts))))
     at_size, smaller = (
-        _not_held([(result, row) for result, row in rows if _small(result, row) is small])
-        for small in (False, True)
+        _not_held([each for each in rows if bool(each[-1]) is small]) for small in (False, True)
     )
     return [
         *lines,
@@ -157,13 +158,12 @@ def _totals(there: Results) -> list[str]:
     ]
 
 
-def _not_held(rows: Iterable[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> list[str]:
+def _not_held(rows: Iterable[tuple[Mapping[str, Any], Mapping[str, Any], str]]) -> list[str]:
     """Return the claims that do not hold, as a list below each experiment."""
     lines: dict[str, list[str]] = {}
-    for result, row in rows:
+    for result, row, size in rows:
         if row["holds"] is False:
             title = folder_name(result["name"], result["scale"])
-            size = _departs(result) if _of_trainings(row) else ""
             head = f"* [`{result['name']}`](#{title}){size and f' ({size})'}"
             lines.setdefault(head, []).append(
                 f"    * {_WHOSE[row['whose']]}: {row['claim']}. Expected {row['expected']};"
@@ -172,12 +172,10 @@ def _not_held(rows: Iterable[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> li
     return [line for head, claims in lines.items() for line in (head, *claims)]
 
 
-def _small(result: Mapping[str, Any], row: Mapping[str, Any]) -> bool:
-    return _of_trainings(row) and bool(_departs(result))
-
-
-def _departs(result: Mapping[str, Any]) -> str:
-    """Return in which sizes a result differs from its experiment at its own size, in words."""
+def _departs(result: Mapping[str, Any], row: Mapping[str, Any]) -> str:
+    """Return in which sizes the trainings behind a claim differ from the papers' own, in words."""
+    if not _of_trainings(row):
+        return ""
     own = EXPERIMENTS[result["name"]].size
     return ", ".join(
         f"{key} {_plain(here)} instead of {_plain(own[key])}"

@@ -139,7 +139,8 @@ class Experiment:
     @property
     def size(self) -> dict[str, Any]:
         """Batch, resolution, width and length of the papers' own runs, as far as it has them."""
-        largest = [self.scales[scale] for scale in SCALES[:-1] if scale in self.scales][-1]
+        there = [scale for scale in SCALES if scale in self.scales and scale != "tiny"]
+        largest = self.scales[there[-1]]
         sizes = ("batch", "batches", "resolution", "width", "widths", "steps")
         return {key: largest[key] for key in sizes if key in largest} | dict(self.papers)
 
