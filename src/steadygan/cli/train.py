@@ -159,6 +159,13 @@ class Computation:
         bool,
         flag("many GANs: compile their gradients, minutes at the start for faster steps"),
     ] = False
+    cuda_graphs: Annotated[
+        bool,
+        flag(
+            "one GAN on a GPU: replay its gradients from recordings (CUDA graphs), which small"
+            " networks gain most from"
+        ),
+    ] = False
     device: Annotated[str, arg("NAME", "cpu, cuda, cuda:1, or auto")] = "auto"
 
 

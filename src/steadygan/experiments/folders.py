@@ -20,8 +20,8 @@ from ..runs.format import STATUS, TRAINED
 from ..training import Config, Outcome, resume
 from .workers import current, task
 
-_IDLE = ("device", "log_every", "checkpoint_every", "keep_checkpoints")
-"""Settings that change nothing: the device may be another machine's."""
+_IDLE = ("device", "cuda_graphs", "log_every", "checkpoint_every", "keep_checkpoints")
+"""Settings that change nothing but rounding: the device may be another machine's."""
 
 
 def annealed(config: Config) -> bool:

@@ -15,6 +15,7 @@ from statistics import median
 from typing import Any
 
 import numpy as np
+import torch
 
 from ..core.errors import SteadyganError
 from ..core.registry import build
@@ -201,6 +202,7 @@ def config(settings: Mapping[str, Any], architecture: str, seed: int, **more: An
         "evaluate_every": max(1, min(1000, steps // 4)),
         "checkpoint_every": settings["checkpoint_every"],
         "keep_checkpoints": 1,
+        "cuda_graphs": torch.cuda.is_available(),
     }
     return Config(**{**chosen, **more}, steps=steps, seed=seed)
 

@@ -48,7 +48,8 @@ class Config:
     ``metrics_data`` (None: the training data) in ``features``; the first drives best. ``track``
     names trackers that show the run; they change nothing of it. ``batchnorm`` says what batch
     normalisation sees on several processes: "synchronized", also where it is None, the rows of all,
-    as in one process; "local", those of its own.
+    as in one process; "local", those of its own. ``cuda_graphs`` lets a GPU replay the gradients of
+    one GAN from recordings (core/players/recorded.py).
     """
 
     preset: str | None = None
@@ -73,6 +74,7 @@ class Config:
     penalty_share: float = 1.0
     precision: Literal["float32", "bfloat16", "float64"] = "float32"
     batchnorm: Literal["local", "synchronized"] | None = None
+    cuda_graphs: bool = False
     seed: int = 0
     device: str = "auto"
     metrics: str = ""
@@ -122,6 +124,16 @@ class Config:
         if given["augment"] and len(problem.event) != 3:
             raise SteadyganError("augment changes images: leave it out, this problem has none.")
         given["device"] = _device(given["device"])
+        if given["cuda_graphs"] and not given["device"].startswith("cuda"):
+            raise SteadyganError(
+                f"cuda_graphs is for a GPU, and the device is {given['device']}: leave it out, or"
+                " give --device cuda."
+            )
+        if given["cuda_graphs"] and given["precision"] == "bfloat16":
+            raise SteadyganError(
+                "cuda_graphs goes with precision float32 or float64: autocast keeps copies of the"
+                " parameters, which a recording would never see move."
+            )
         tenth = max(1, given["steps"] // 10)
         given["evaluate_every"] = given["evaluate_every"] or tenth
         given["checkpoint_every"] = given["checkpoint_every"] or tenth

@@ -5,6 +5,7 @@ Each is the same GAN as trained alone, its steps equal up to rounding.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ..core.context import Context
+from ..core.errors import SteadyganError
 from ..core.gradients import Decision
 from ..core.players import PLAYERS, Batch, Name
 from ..core.players.stacked import FleetPlayers, stack
@@ -57,8 +59,18 @@ class Fleet(Trained):
         decision: Decision | None = None,
     ) -> None:
         super().__init__(problem, alike(problem, members))
-        networks = [build_networks(m, problem.event, problem.classes) for m in self.members]
-        self._lone_critic = self._exact(networks[0][1].to(self.device))
+        if self.config.cuda_graphs:
+            raise SteadyganError(
+                "Many GANs on a GPU are recorded as it is: leave --cuda-graphs out."
+            )
+        networks = [
+            [
+                self._exact(n.to(self.device))
+                for n in build_networks(m, problem.event, problem.classes)
+            ]
+            for m in self.members
+        ]
+        self._lone_critic = copy.deepcopy(networks[0][1])
         # Refuses a penalty on a part of the batch where the critic's samples see each other.
         alone = settle(
             self.config.game(),
@@ -69,9 +81,7 @@ class Fleet(Trained):
         )
         closed = alone.path == "chain" and (decision is None or decision.path == "chain")
         self.decision = alone if closed else Decision("separate", "by vmap over all critics")
-        generator, critic = (
-            self._exact(stack(each).to(self.device)) for each in zip(*networks, strict=True)
-        )
+        generator, critic = (stack(each) for each in zip(*networks, strict=True))
         self.average = Average.of(generator, self.config)
         modules = {"generator": generator, "critic": critic}
         self.players = FleetPlayers(

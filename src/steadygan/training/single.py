@@ -15,7 +15,8 @@ from ..core.batchnorm import ExactBatchNorm, WholeBatchNorm
 from ..core.context import Context, Samples
 from ..core.errors import SteadyganError
 from ..core.gradients import Decision
-from ..core.players import PLAYERS
+from ..core.players import PLAYERS, OptimizerPlayers
+from ..core.players.recorded import RecordedPlayers
 from ..core.scores import Scores, score, squared_norm
 from ..problems.problem import Problem
 from ..runs import checkpoint
@@ -55,6 +56,11 @@ class Single(Trained):
         self.game, self.ranks = config.game(), ranks
         networks = build_networks(config, problem.event, problem.classes)
         ranks.check(config, self.game, self.dynamics, *networks)
+        if config.cuda_graphs and ranks.count > 1:
+            raise SteadyganError(
+                "Several processes exchange gradients, which a recording cannot: leave"
+                " --cuda-graphs out."
+            )
         exchange = False
         if ranks.count > 1 and config.batchnorm != "local":
             exchange = WholeBatchNorm.replace(*networks)
@@ -73,7 +79,8 @@ class Single(Trained):
         noise: torch.Generator | RankDraws = self.noises[0]
         if ranks.count > 1:
             noise = RankDraws(self.noises[0], ranks, config.batch or 1)
-        self.players = RankPlayers(
+        kind = RecordedPlayers if config.cuda_graphs else RankPlayers
+        self.players: OptimizerPlayers = kind(
             self.game,
             self.generator,
             self.critic,
@@ -89,10 +96,13 @@ class Single(Trained):
             keep_fakes=self.dynamics.share,
             chains=self.decision.path == "chain",
         )
-        self.players.share(ranks, config.batch or 1, exchange=exchange)
+        if isinstance(self.players, RankPlayers):
+            self.players.share(ranks, config.batch or 1, exchange=exchange)
 
     def _hasty(self, optimizer: OptimizerSpec) -> OptimizerSpec:
-        return quick(optimizer) if self.decision.path == "chain" else optimizer
+        # Where launching kernels is what takes the time, few of them are better.
+        few = self.decision.path == "chain" or self.config.cuda_graphs
+        return quick(optimizer) if few else optimizer
 
     def begin_from(self, run: Path) -> dict[str, Any]:
         """Start from the networks of another run's newest checkpoint.

@@ -404,15 +404,19 @@ class _Plan:
     def trace(self, given: Tree, *, compiled: bool = False) -> None:
         """Keep the operations only."""
         few = pytree.tree_map(lambda t: t.detach()[: self._rows], given)
-        self._pure, self._left = trace_tree(self._pure, few, compiled=compiled), 0
+        recorded = all(t.is_cuda for t in pytree.tree_leaves(few))
+        self._pure = trace_tree(self._pure, few, compiled=compiled, recorded=recorded)
+        self._left = 0
 
 
 def _at_once(real: Tensor, chains: Mapping[Name, Chained]) -> int | None:
     """Return how many members look at once, so that what one layer leaves is cached for the next.
 
-    None where their networks are not chains.
+    All of them on a GPU, which has the room. None where their networks are not chains.
     """
     if len(chains) < len(PLAYERS):
         return None
+    if real.is_cuda:
+        return len(real)
     widest = max(layer.module.out_features for chain in chains.values() for layer in chain.layers)
     return max(1, _CACHED // (real.shape[1] * widest))
