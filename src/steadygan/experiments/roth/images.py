@@ -218,7 +218,7 @@ FIG23 = Experiment(
             "steps": 1000,
             "seeds": 3,
         },
-        "long": {**LONG, "batch": 16, **PACED, "architectures": tuple(ARCHITECTURES)},
+        "long": {**LONG, **PACED, "architectures": tuple(ARCHITECTURES), "steps": ENOUGH},
         "paper": {
             **LARGE,
             **PACED,
@@ -254,7 +254,7 @@ FIG4 = Experiment(
     source="Roth et al. 2017, section 5.4, Figure 4",
     scales={
         "quick": {**SMALL, **_FIG4, "samples": 300, "steps": 400, "seeds": 1},
-        "long": {**LONG, **_FIG4},
+        "long": {**LONG, **_FIG4, "steps": ENOUGH},
         "paper": {**LARGE, **_FIG4, "steps": 100_000, "seeds": 3},
         "tiny": {**TINY, "variances": ("0.1",), "ratios": (1, 2), "gammas": ("0.1", "1")},
     },
