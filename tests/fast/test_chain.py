@@ -17,7 +17,7 @@ from steadygan import Game, SteadyganError, build
 from steadygan.core.gradients import critic_backward, decide
 from steadygan.core.gradients.chain import quick
 from steadygan.core.gradients.curves import CURVES
-from steadygan.core.players import PLAYERS, Batch, OptimizerPlayers, stacked
+from steadygan.core.players import PLAYERS, Batch, OptimizerPlayers, plans
 from steadygan.core.players.stacked import FleetPlayers, stack
 from steadygan.runs.members import grid
 from steadygan.training import Config, resume, train_fleet
@@ -270,15 +270,13 @@ def test_a_fleet_in_closed_form_moves_as_by_vmap(dynamics, activation, share):
 
 def test_looks_stay_what_they_are_when_they_are_traced_and_taken_in_parts(monkeypatch):
     network, traced = build("network", "mlp:width=8,depth=2"), []
-    trace = stacked.trace_tree
-    monkeypatch.setattr(
-        stacked, "trace_tree", lambda *a, **k: traced.append(a[1]) or trace(*a, **k)
-    )
+    trace = plans.trace_tree
+    monkeypatch.setattr(plans, "trace_tree", lambda *a, **k: traced.append(a[1]) or trace(*a, **k))
     found = []
     for numbers in (2 * 5 * 8, 1 << 19):  # two and all members at a time
-        monkeypatch.setattr(stacked, "_CACHED", numbers)
+        monkeypatch.setattr(plans, "_CACHED", numbers)
         for often in (2, 100):
-            monkeypatch.setattr(stacked, "OFTEN", often)
+            monkeypatch.setattr(plans, "OFTEN", often)
             players = fleet(FLEETS[3], network, 5, chains=True)
             found.append(moved(players, "alternating", 3))
         assert torch.equal(*found[-2:])

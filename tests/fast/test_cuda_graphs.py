@@ -8,11 +8,12 @@ import torch
 
 from steadygan import SteadyganError, build
 from steadygan.core.gradients import tracing
-from steadygan.core.players.recorded import RecordedPlayers
+from steadygan.core.players import OptimizerPlayers
+from steadygan.core.players.recorded import RecordedPlayers, Recording
 from steadygan.problems import Images
 from steadygan.runs.files import read_lines
 from steadygan.runs.format import METRICS
-from steadygan.training import Config, Watcher, resume, train
+from steadygan.training import Config, Watcher, layout, resume, train
 from steadygan.training.fleet import Fleet
 from steadygan.training.single import Single
 
@@ -156,3 +157,96 @@ def test_without_a_gpu_it_is_refused():
     problem = problem_of(MLP)
     with pytest.raises(SteadyganError, match="is for a GPU"):
         replace(MLP, device="cpu", cuda_graphs=True).resolve(problem)
+
+
+def test_a_recording_that_differs_is_not_used(monkeypatch):
+    # A stand-in for the graph, which needs a GPU: it writes what it is told, not the gradient.
+    config = replace(MLP, device="cpu", regularizer=("r1:gamma=1",), penalty_every=2)
+    problem = problem_of(config)
+    made = []
+
+    class Wrong:
+        def __init__(self, gradient):
+            self.gradient = gradient
+
+        def replay(self):
+            for g in self.gradient.values():
+                g.mul_(1.2)
+
+    def record(self, player, batch, strengths):
+        with self._untouched():
+            gradient = OptimizerPlayers.gradient(self, player, batch)
+            terms = self.terms
+        made.append(player)
+        return Recording(Wrong(gradient), batch, {}, gradient, terms, None)
+
+    monkeypatch.setattr(RecordedPlayers, "_record", record)
+    found = {}
+    for kind in (OptimizerPlayers, RecordedPlayers):
+        single = Single(problem, config.resolve(problem))
+        own = single.players
+        single.players = kind(
+            own.game,
+            own.generator,
+            own.critic,
+            own.draw,
+            own.context,
+            optimizers=own.optimizers,
+            path=own.path,
+            penalty_every=2,
+            chains=own.chains,
+        )
+        if kind is RecordedPlayers:
+            with pytest.warns(UserWarning, match="differs from it by 20%"):
+                for _ in range(5):
+                    single.advance()
+        else:
+            for _ in range(5):
+                single.advance()
+        found[kind] = [*single.critic.state_dict().values(), single.players.penalty]
+    # Critics with and without the penalty, and generators: each kind is recorded once and dropped.
+    assert made == ["critic", "generator", "critic"]
+    for a, b in zip(*found.values(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_networks_keep_their_layout_where_torch_pools_wrongly_in_the_other(monkeypatch):
+    assert layout.pools_rightly.__wrapped__("cpu")
+    real = torch.nn.functional.avg_pool2d
+
+    class Shifted(torch.autograd.Function):
+        """Its gradient forgets the padding in channels_last, as torch's did on GPUs."""
+
+        @staticmethod
+        def forward(ctx, x):
+            ctx.save_for_backward(x)
+            return real(x, 3, 2, 1)
+
+        @staticmethod
+        def backward(ctx, g):
+            (x,) = ctx.saved_tensors
+            with torch.enable_grad():
+                own = x.detach().requires_grad_()
+                (slope,) = torch.autograd.grad(real(own, 3, 2, 1), own, g)
+            return slope.roll(1, 3) if x.is_contiguous(memory_format=torch.channels_last) else slope
+
+    monkeypatch.setattr(layout.F, "avg_pool2d", lambda x, *_: Shifted.apply(x))
+    assert not layout.pools_rightly.__wrapped__("cpu")
+    monkeypatch.setattr(layout, "pools_rightly", lambda device: False)
+    conv = torch.nn.Conv2d(4, 5, 3)
+    layout.to_channels_last("cpu", conv)
+    assert not conv.weight.is_contiguous(memory_format=torch.channels_last)
+    monkeypatch.setattr(layout, "pools_rightly", lambda device: True)
+    layout.to_channels_last("cpu", conv)
+    assert conv.weight.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=gpu)])
+def test_a_residual_critic_has_the_same_gradients_in_the_layout_that_training_takes(device):
+    torch.manual_seed(0)
+    critic = build("network", "resnet:width=4").critic((3, 16, 16)).to(device)
+    x = torch.randn(6, 3, 16, 16, device=device)
+    (expected,) = torch.autograd.grad(critic(x.requires_grad_()).sum(), x)
+    layout.to_channels_last(device, critic)
+    (found,) = torch.autograd.grad(critic(x).sum(), x)
+    torch.testing.assert_close(found, expected, rtol=1e-2, atol=1e-3 * expected.abs().max().item())

@@ -9,7 +9,7 @@ from typing import Annotated
 import tyro
 
 from .arguments import Folder, Modules, arg, spec, whereabouts, whole
-from .train import finish
+from .ended import finish
 
 
 @dataclass(frozen=True)

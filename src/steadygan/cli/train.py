@@ -24,12 +24,11 @@ from .arguments import (
     whereabouts,
     whole,
 )
-from .show import say
+from .ended import finish
 
 if TYPE_CHECKING:
     from ..problems import Problem
     from ..runs.config import Config
-    from ..training import Outcome
 
 _TROUBLES = [kind for kind in KINDS if kind not in DEAD]  # those always stop a run
 
@@ -388,35 +387,3 @@ class Train:
                 f"--{option} belongs to 'train images'; {self.problem} makes its own samples."
             )
         return problem
-
-
-def finish(outcome: Outcome) -> int:
-    """Say how a run ended.
-
-    Returns:
-        The exit status.
-    """
-    from ..training.ranks import here
-
-    if not here().first:
-        return 0
-    say(str(outcome.path))
-    for i, member in enumerate(outcome.members):
-        if member.state == "stopped":
-            say(
-                f"steadygan: member {i} stopped at step {member.step}: {member.reason}.",
-                stderr=True,
-            )
-    if outcome.state == "finished":
-        return 0
-    said = [f"steadygan: {outcome.state} at step {outcome.step}: {outcome.reason}."]
-    if outcome.resumable:
-        said.append(f"steadygan: continue with: steadygan resume {outcome.path}")
-    elif not outcome.members:
-        said.append(
-            "steadygan: the same steps would end there again. Change something (steadygan resume"
-            f" {outcome.path} --optimizer or --regularizer), or ask: steadygan diagnose"
-            f" {outcome.path}"
-        )
-    say(*said, stderr=True)
-    return 130 if outcome.state == "interrupted" else 1

@@ -26,6 +26,7 @@ from ..runs.folder import RunFolder
 from ..runs.models import build_networks, generate
 from ..runs.optimizers import OptimizerSpec, quick
 from .decision import settle
+from .layout import to_channels_last
 from .ranks import RankDraws, RankPlayers, Ranks
 from .trained import Trained
 
@@ -71,9 +72,7 @@ class Single(Trained):
             self.game, self.critic, config, problem.event, problem.classes, decision
         )
         if self.decision.path in ("merged", "joined") and len(problem.event) == 3:
-            # The layout in which convolutions are fastest; values and files are the same.
-            for network in (self.generator, self.critic):
-                network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            to_channels_last(self.device, self.generator, self.critic)
         self.average = Average.of(self.generator, config)
         torch.manual_seed(stream_seed(config.seed, "global"))
         noise: torch.Generator | RankDraws = self.noises[0]

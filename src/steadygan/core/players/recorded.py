@@ -6,10 +6,11 @@ A small network's kernels take less time than launching them one by one from Pyt
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
-from typing import Any, NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,23 +25,32 @@ from .optimizers import OptimizerPlayers
 WARM = 3
 """Looks before a recording, in which libraries choose their kernels."""
 
+CHECKED = (0, 100)
+"""Replays of a recording that are held against the gradient as it is computed."""
 
-class Recording(NamedTuple):
+FAR = 0.05
+"""Relative difference that is more than the rounding of GPUs, which is a thousandth at most."""
+
+
+@dataclass
+class Recording:
     """One kind of look: what it reads and writes, and the graph that does it."""
 
-    graph: torch.cuda.CUDAGraph
+    graph: Any
     batch: Batch
     strengths: dict[str, Tensor]
     gradient: Values
     terms: CriticTerms | None
     loss: Tensor | None
+    replays: int = 0
 
-    def replay(self, batch: Batch, strengths: dict[str, float]) -> Values:
+    def replay(self, batch: Batch, strengths: Mapping[str, float]) -> Values:
         """Return the gradient at a batch, with the networks as they are now."""
         copy_all(_tensors(self.batch), _tensors(batch))
         for place, value in strengths.items():
             self.strengths[place].fill_(value)
         self.graph.replay()
+        self.replays += 1
         found = {key: torch.empty_like(g) for key, g in self.gradient.items()}
         copy_all(list(found.values()), list(self.gradient.values()))
         return found
@@ -49,9 +59,11 @@ class Recording(NamedTuple):
 class RecordedPlayers(OptimizerPlayers):
     """Players whose gradients are recorded at their first look of a kind, and replayed from then.
 
-    The same kernels in the same order as unrecorded: the same bits, but for strengths that change
-    over the training, which are numbers in single precision here. Both networks, their parameters
-    moved in place, lie on one GPU. ``terms`` and ``generator_loss`` are those of the latest look.
+    The same kernels in the same order as unrecorded, with strengths that change over the training
+    in the networks' precision. Both networks, their parameters moved in place, lie on one GPU.
+    ``terms`` and ``generator_loss`` are those of the latest look. The first replay and the
+    hundredth are held against the gradient as it is computed: where they differ a warning says so,
+    and it is computed from then on.
 
     Raises:
         SteadyganError: At the first look, for what no recording can hold: a generator that moves on
@@ -61,7 +73,7 @@ class RecordedPlayers(OptimizerPlayers):
 
     def __init__(self, *given: Any, **named: Any) -> None:
         super().__init__(*given, **named)
-        self._recordings: dict[Any, Recording] = {}
+        self._recordings: dict[Any, Recording | None] = {}
 
     def gradient(self, player: Name, batch: Batch) -> Values:
         """Return the gradient without a graph; neither network's ``.grad`` is touched."""
@@ -70,12 +82,26 @@ class RecordedPlayers(OptimizerPlayers):
             for place, value in self.game.strengths().items()
             if isinstance(value, Schedule)
         }
-        lazy = player == "critic" and self.updates % self.penalty_every
-        key = player, bool(lazy), tuple(t.shape for t in _tensors(batch))
+        lazy = player == "critic" and bool(self.updates % self.penalty_every)
+        key = player, lazy, tuple(t.shape for t in _tensors(batch))
         if key not in self._recordings:
             self._recordings[key] = self._record(player, batch, now)
         recording = self._recordings[key]
+        if recording is None:
+            return super().gradient(player, batch)
+        expected: Values = {}
+        if recording.replays in CHECKED:
+            with self._untouched():
+                expected = super().gradient(player, batch)
         found = recording.replay(batch, now)
+        if far := difference(found, expected):
+            warnings.warn(
+                f"a recording of the {player}'s gradient differs from it by {far:.0%}: it is"
+                " computed from now on, without --cuda-graphs",
+                stacklevel=2,
+            )
+            self._recordings[key] = None
+            return super().gradient(player, batch)
         if player == "generator":
             self.generator_loss = recording.loss
             return found
@@ -89,7 +115,7 @@ class RecordedPlayers(OptimizerPlayers):
         self.updates += 1
         return found
 
-    def _record(self, player: Name, batch: Batch, strengths: dict[str, float]) -> Recording:
+    def _record(self, player: Name, batch: Batch, strengths: Mapping[str, float]) -> Recording:
         if self.keep_fakes:
             raise SteadyganError(
                 "A generator that moves on the critic's samples cannot be recorded: choose"
@@ -107,7 +133,10 @@ class RecordedPlayers(OptimizerPlayers):
             for place, value in strengths.items()
         }
         rng = self.context.rng
-        with self._untouched(numbers, device), torch.cuda.device(device):
+        with self._untouched(), torch.cuda.device(device):
+            self.game = self.game.with_strengths(numbers)
+            # What still changed with the progress would stay as it is now.
+            self.context = replace(self.context, progress=None)
             aside = torch.cuda.Stream()
             aside.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(aside):
@@ -141,20 +170,16 @@ class RecordedPlayers(OptimizerPlayers):
         return found
 
     @contextmanager
-    def _untouched(self, strengths: dict[str, Tensor], device: torch.device) -> Iterator[None]:
-        """Play with strengths that a recording reads, and leave everything else as it was."""
-        kept = {
-            name: getattr(self, name)
-            for name in ("game", "context", "updates", "penalty", "terms", "generator_loss")
-        }
+    def _untouched(self) -> Iterator[None]:
+        """Leave everything as it was but the parameters, which looks do not change."""
+        names = ("game", "context", "updates", "penalty", "terms", "generator_loss")
+        kept = {name: getattr(self, name) for name in names}
         buffers = [t for name in PLAYERS for t in getattr(self, name).buffers()]
         values = [t.clone() for t in buffers]
         rng = self.context.rng
         state = rng.get_state() if isinstance(rng, torch.Generator) else None
-        self.game = self.game.with_strengths(strengths)
-        # What still changed with the progress would stay as it is now.
-        self.context = replace(self.context, progress=None)
-        with torch.random.fork_rng([device]):
+        device = next(self.critic.parameters()).device
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
             try:
                 yield
             finally:
@@ -165,6 +190,22 @@ class RecordedPlayers(OptimizerPlayers):
                         t.copy_(value)
                 if state is not None and isinstance(rng, torch.Generator):
                     rng.set_state(state)
+
+
+def difference(found: Values, expected: Values) -> float:
+    """Return the relative difference of two gradients, 0 up to ``FAR`` and where it is no number.
+
+    >>> difference({"w": torch.tensor([3.0, 4.0])}, {"w": torch.tensor([3.0, 0.0])})
+    1.3333333333333333
+    >>> difference({"w": torch.tensor([1.001])}, {"w": torch.tensor([1.0])})
+    0.0
+    """
+    if not expected:
+        return 0.0
+    apart = sum((found[key] - g).double().square().sum() for key, g in expected.items())
+    whole = sum(g.double().square().sum() for g in expected.values())
+    far = float((torch.as_tensor(apart) / torch.as_tensor(whole).clamp_min(1e-300)).sqrt())
+    return far if far > FAR else 0.0
 
 
 def _tensors(batch: Batch) -> list[Tensor]:

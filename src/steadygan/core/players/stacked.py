@@ -23,18 +23,14 @@ from ..context import Context, Samples
 from ..errors import SteadyganError
 from ..game import Game
 from ..gradients.chain import Chained, NoChain, chained
-from ..gradients.tracing import Tree, in_parts, to_terms, to_tree, trace_tree
+from ..gradients.tracing import Tree, to_terms, to_tree
 from ..schedules import Strength, told
 from ..scores import score
 from ..slopes import FUNC
 from .base import PLAYERS, Batch, Name, Values
 from .members import Asked, Members, Stacked, finite, spread, state_of
 from .optimizers import OptimizerPlayers
-
-OFTEN = 16
-"""Looks of a kind from which on it pays to trace them."""
-_CACHED = 1 << 19
-"""Numbers that a layer leaves of one batch of all members that look at once."""
+from .plans import Plan, at_once
 
 
 def stack(modules: Sequence[nn.Module]) -> nn.Module:
@@ -135,7 +131,7 @@ class FleetPlayers(OptimizerPlayers):
             _Play.of([game.lazy(update, penalty_every) for game in games])
             for update in range(min(penalty_every, 2))
         ]
-        self._plans: dict[Any, _Plan] = {}
+        self._plans: dict[Any, Plan] = {}
 
     def set_rates(self, rates: Mapping[Name, Sequence[float]]) -> None:
         """Let the members learn at these rates from now on, a number each, for each player."""
@@ -253,9 +249,7 @@ class FleetPlayers(OptimizerPlayers):
         self.alive = self.alive & found["finite"]  # the others end here, before they move
         return found["gradient"]
 
-    def _planned(
-        self, play: _Play, method: str, batch: Batch, *settings: Any
-    ) -> tuple[_Plan, Tree]:
+    def _planned(self, play: _Play, method: str, batch: Batch, *settings: Any) -> tuple[Plan, Tree]:
         tensors = (batch.real, batch.latent, *(batch.labels or ()))
         memory = dict(self.context.memory)
         given: Tree = {
@@ -270,7 +264,7 @@ class FleetPlayers(OptimizerPlayers):
             self._plans[key] = self._plan(play.game, method, settings, given)
         return self._plans[key], given
 
-    def _plan(self, game: Game, method: str, settings: tuple[Any, ...], given: Tree) -> _Plan:
+    def _plan(self, game: Game, method: str, settings: tuple[Any, ...], given: Tree) -> Plan:
         trainable = {name: list(self.values(name)) for name in PLAYERS}
         closed = self.chains and method == "gradient" and not game.regularize_generator
         chains = self._chained(given) if closed else {}
@@ -327,7 +321,7 @@ class FleetPlayers(OptimizerPlayers):
                     " many GANs at once cannot: choose a network"
                     " without, or train them one by one."
                 )
-        plan = _Plan(asked, pure, _at_once(given["batch"][0], chains))
+        plan = Plan(asked, pure, at_once(given["batch"][0], chains))
         if self.compiled:
             plan.trace({**given, "draws": [self._like(*each) for each in asked]}, compiled=True)
         return plan
@@ -380,43 +374,3 @@ class _Play(NamedTuple):
         shared = game_of(games)
         strengths = [game.strengths() for game in games]
         return _Play(shared, {place: [s[place] for s in strengths] for place in shared.strengths()})
-
-
-class _Plan:
-    """How one kind of look is taken: its draws, in their order, and the function of all given.
-
-    rows: of how many members at a time; None for networks that are not all chains. Those are looked
-    at all at once, and traced only to be compiled: the next look may take another way through them.
-    """
-
-    def __init__(self, asked: list[Asked], pure: Callable[[Tree], Tree], rows: int | None) -> None:
-        self.asked, self._pure, self._rows, self._left = asked, pure, rows, OFTEN
-
-    def run(self, given: Tree) -> Tree:
-        """Return what a look finds, the same bits before and after it is traced."""
-        if self._rows is None:
-            return self._pure(given)
-        self._left -= 1
-        if self._left == 0:
-            self.trace(given)
-        return in_parts(self._pure, given, self._rows)
-
-    def trace(self, given: Tree, *, compiled: bool = False) -> None:
-        """Keep the operations only."""
-        few = pytree.tree_map(lambda t: t.detach()[: self._rows], given)
-        recorded = all(t.is_cuda for t in pytree.tree_leaves(few))
-        self._pure = trace_tree(self._pure, few, compiled=compiled, recorded=recorded)
-        self._left = 0
-
-
-def _at_once(real: Tensor, chains: Mapping[Name, Chained]) -> int | None:
-    """Return how many members look at once, so that what one layer leaves is cached for the next.
-
-    All of them on a GPU, which has the room. None where their networks are not chains.
-    """
-    if len(chains) < len(PLAYERS):
-        return None
-    if real.is_cuda:
-        return len(real)
-    widest = max(layer.module.out_features for chain in chains.values() for layer in chain.layers)
-    return max(1, _CACHED // (real.shape[1] * widest))
