@@ -16,6 +16,7 @@ from PIL import Image
 from steadygan import SteadyganError
 from steadygan.cli import main
 from steadygan.experiments import fleets, index, mixture, results
+from steadygan.experiments.index import _schedule, counted
 from steadygan.experiments.mescheder import dirac as mescheder_dirac
 from steadygan.experiments.mescheder import eigenvalues as mescheder_eigenvalues
 from steadygan.experiments.mescheder import table1 as mescheder_table1
@@ -121,6 +122,33 @@ def test_list_and_index_say_what_was_run_and_what_not(here, capsys):
     assert {r["name"]: r["verdict"] for r in json.loads(capsys.readouterr().out)}[
         "roth-fig5"
     ] == "holds"
+
+
+def test_the_longest_result_counts_and_what_it_was_run_without_stays():
+    def result(scale, architectures, holds):
+        claims = [f"{each}, unregularized: unstable" for each in architectures]
+        settings = {**EXPERIMENTS["roth-fig2-fig3"].settings(scale)}
+        return {
+            "name": "roth-fig2-fig3",
+            "scale": scale,
+            "settings": {**settings, "architectures": architectures, "data": ["a.zip"]},
+            "rows": [{"claim": claim, "holds": holds} for claim in claims],
+            "seeds": 3,
+            "seconds": 60.0,
+            "date": "2026-11-26",
+        }
+
+    quick = result("quick", ["DCGAN", "tanh", "ResNet"], None)
+    there = {("roth-fig2-fig3", "quick"): quick}
+    assert [row["holds"] for _, row in counted(there)] == [None] * 3
+    there["roth-fig2-fig3", "long"] = result("long", ["DCGAN", "tanh"], True)
+    found = [(each["scale"], row["claim"].split(",")[0]) for each, row in counted(there)]
+    assert found == [("long", "DCGAN"), ("long", "tanh"), ("quick", "ResNet")]
+    (line,) = (line for line in _schedule(there) if line.startswith("| `roth-fig2-fig3` |"))
+    assert "all of it but ResNet, no normalisation, 0.0 hours" in line
+    assert line.endswith("| 1 of the papers', 0 of ours |")
+    there["roth-fig2-fig3", "long"] = result("long", ["DCGAN", "tanh", "ResNet"], False)
+    assert [row["holds"] for _, row in counted(there)] == [False] * 3
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ By which rules, what was run and what is left.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -91,19 +91,38 @@ def index(shelf: Path) -> str:
     return "\n".join(lines) + "\n"
 
 
-def longest(there: Results) -> list[dict[str, Any]]:
-    """Return of each experiment the result at its longest scale that has one."""
-    return [
-        next(there[name, scale] for scale in reversed(KEPT) if (name, scale) in there)
-        for name in EXPERIMENTS
-        if any((name, scale) in there for scale in KEPT)
-    ]
+def counted(there: Results) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """Yield the claims that count, each after its result.
+
+    Of each experiment those of its longest scale that has one; and of a scale before those about
+    something that the longest was run without, such as one of four architectures.
+    """
+    for name in EXPERIMENTS:
+        run = set[str]()
+        for scale in reversed(KEPT):
+            if (name, scale) not in there:
+                continue
+            result = there[name, scale]
+            listed = _listed(result["settings"])
+            left = tuple(listed - run)
+            for row in _rows(result):
+                if not run or row["claim"].startswith(left):
+                    yield result, row
+            run |= listed | {name}
+
+
+def _listed(settings: Mapping[str, Any]) -> set[str]:
+    """Return what settings name in lists, but where data lie.
+
+    >>> sorted(_listed({"architectures": ["DCGAN", "ResNet"], "batch": 16, "data": ["a.zip"]}))
+    ['DCGAN', 'ResNet']
+    """
+    lists = (v for key, v in settings.items() if isinstance(v, list | tuple) and key != "data")
+    return {str(each) for value in lists for each in value}
 
 
 def _totals(there: Results) -> list[str]:
-    rows = [
-        (result, row, _departs(result, row)) for result in longest(there) for row in _rows(result)
-    ]
+    rows = [(result, row, _departs(result, row)) for result, row in counted(there)]
     lines = [
         "## Do they hold?",
         "",
@@ -136,7 +155,8 @@ def _totals(there: Results) -> list[str]:
         "Computed is what one run on any machine answers: formulas, eigenvalues, costs. Claims of"
         " trainings take seeds and a length, which their rules name; what is short of them is",
         "undecided, whichever way it points, and [the schedule](#the-schedule) says how many hours"
-        " would decide it. Of an experiment that was run at several scales the longest counts.",
+        " would decide it. Of an experiment that was run at several scales the longest counts, and"
+        " another where that was run without something.",
         "Expected values are *from the seed text* (the papers, whose formulas it has lost), *from"
         " the authors' code*, *derived here* or *recalled* from the literature and not re-read;",
         "what a claim is judged by stands under [the rules](#the-rules).",
@@ -240,7 +260,7 @@ def _schedule(there: Results) -> list[str]:
     ]
     for name in SCHEDULE:
         experiment, result = EXPERIMENTS[name], there.get((name, "long"))
-        rows = [row for each in longest(there) if each["name"] == name for row in each["rows"]]
+        rows = [row for each, row in counted(there) if each["name"] == name]
         open_ = ", ".join(f"{tally(rows, whose)[2]} of {_WHOSE[whose]}" for whose in _WHOSE)
         lines.append(
             _line(
@@ -259,6 +279,8 @@ def _done(experiment: Experiment, result: Mapping[str, Any] | None) -> str:
         return "not yet"
     wanted, seeds = experiment.seeds("long"), result["seeds"]
     state = "all of it" if seeds >= wanted else f"{seeds} of {wanted} seeds"
+    if left := sorted(_listed(experiment.scales["long"]) - _listed(result["settings"])):
+        state += f" but {', '.join(left)}"
     return f"{state}, {result['seconds'] / 3600:.1f} hours of training, {result['date'][:10]}"
 
 

@@ -24,6 +24,11 @@ def numbers(kind: str, data: Mapping[str, Any]) -> list[list[str]]:
     >>> panel = {"title": "t", "lines": {"a": ([1, 2], [3.0, 1 / 3])}}
     >>> numbers("lines", {"panels": [panel]})
     [['panel', 'name', 'x', 'y'], ['t', 'a', '1', '3'], ['t', 'a', '2', '0.33333']]
+
+    Panels that share a title are told apart by what they show:
+
+    >>> numbers("lines", {"panels": [panel | {"y": "modes"}, panel | {"y": "distance"}]})[1:4:2]
+    [['t: modes', 'a', '1', '3'], ['t: distance', 'a', '1', '3']]
     """
     return [[_plain(cell) for cell in row] for row in _KINDS[kind](data)]
 
@@ -43,10 +48,12 @@ def _plain(cell: Any) -> str:
 
 def _lines(data: Mapping[str, Any]) -> Iterator[Row]:
     yield "panel", "name", "x", "y"
-    for panel in data["panels"]:
+    titles = [panel["title"] for panel in data["panels"]]
+    for panel, title in zip(data["panels"], titles, strict=True):
+        whole = title if titles.count(title) == 1 else f"{title}: {panel['y']}"
         for name, (x, y) in panel.get("bars", panel.get("lines", {})).items():
             for pair in zip(x, y, strict=True):
-                yield panel["title"], name, *pair
+                yield whole, name, *pair
 
 
 def _intervals(data: Mapping[str, Any]) -> Iterator[Row]:

@@ -235,7 +235,7 @@ FIG23 = Experiment(
     },
     cost={
         "quick": "70 minutes on one core",
-        "long": "8 core-hours (by timed iterations)",
+        "long": "12 core-hours (estimated); without the ResNet 8 minutes of an H100",
         "paper": "a GPU for days (not measured)",
         "tiny": "seconds",
     },
@@ -260,7 +260,7 @@ FIG4 = Experiment(
     },
     cost={
         "quick": "12 minutes on one core",
-        "long": "6 core-hours (by timed iterations)",
+        "long": "4 core-hours (estimated)",
         "paper": "a GPU for a day (not measured)",
         "tiny": "seconds",
     },
