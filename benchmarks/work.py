@@ -14,7 +14,8 @@ from steadygan.analysis.portrait import simulate
 from steadygan.core.context import Context
 from steadygan.core.gradients import critic_gradient, decide
 from steadygan.core.players import PLAYERS, Batch, OptimizerPlayers
-from steadygan.core.players.plans import OFTEN, FleetPlayers, stack
+from steadygan.core.players.plans import OFTEN
+from steadygan.core.players.stacked import FleetPlayers, stack
 from steadygan.evaluation.frechet import frechet_distance
 from steadygan.experiments.timing import Job
 from steadygan.runs.optimizers import quick
