@@ -311,7 +311,8 @@ def _section(title: str, result: Mapping[str, Any], numbers: bool) -> list[str]:
         "",
         f"`{result['command']}`; made on {result['date'][:10]} in {result['seconds']:.0f} s with"
         f" torch {machine['torch']} on"
-        f" {machine['device']}, {machine['threads']} thread(s) of a shared machine."
+        f" {machine.get('gpu', machine['device'])}, {machine['threads']} thread(s) of a shared"
+        " machine."
         + (f" Settings: {settings}." if settings else "")
         + (
             f" The picture's numbers: [{NUMBERS}](reproduction/{title}/{NUMBERS})."
