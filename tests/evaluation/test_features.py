@@ -4,6 +4,8 @@ batches that do not show."""
 import pickle
 import shutil
 import urllib.request
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -21,6 +23,7 @@ from steadygan.evaluation.extractors import inception
 from steadygan.evaluation.features import (
     Extracted,
     Features,
+    NetworkFeatures,
     build_features,
     extract,
     fingerprint,
@@ -114,6 +117,37 @@ def test_batches_and_order_do_not_show(name, monkeypatch):
         whole,
         atol=1e-5 * float(whole.abs().max()),
     )
+
+
+def test_a_device_of_its_own_takes_larger_batches_and_exact_products(monkeypatch):
+    seen = []
+
+    @dataclass(frozen=True)
+    class Elsewhere(Features):
+        device = "meta"  # has shapes and no numbers
+
+        def extract(self, x):
+            seen.append((x.device.type, len(x)))
+            return Extracted(torch.arange(2.0 * len(x)).view(-1, 2))
+
+    @contextmanager
+    def precise(device):
+        seen.append(f"precise on {device}")
+        yield
+        seen.append("over")
+
+    monkeypatch.setattr("steadygan.evaluation.features.precise", precise)
+    found = extract(np.zeros((230, 3, 4, 4), dtype=np.uint8), Elsewhere())
+    assert seen == ["precise on meta", *[("meta", n) for n in (100, 100, 30)], "over"]
+    assert found.features.shape == (230, 2) and found.probabilities is None
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="compares a GPU with the CPU")
+def test_a_gpu_has_the_same_features(monkeypatch):
+    on_gpu = extract(PIXELS, build_features("effnet-lite0"))
+    monkeypatch.setattr(NetworkFeatures, "device", "cpu")
+    on_cpu = extract(PIXELS, build_features("effnet-lite0"))
+    torch.testing.assert_close(on_gpu.features, on_cpu.features, rtol=1e-3, atol=1e-4)
 
 
 def test_only_the_network_of_the_fid_makes_an_fid():

@@ -19,9 +19,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..core.errors import SteadyganError
+from ..core.gradients.paths import precise
 from ..core.registry import base, build, register, spec
 from ..problems.problem import Progress
 from .weights import sha256
+
+_ON_GPU = 100
+"""Images that a GPU takes at once, at least."""
 
 
 class Extracted(NamedTuple):
@@ -79,12 +83,13 @@ class Features:
     A registered frozen dataclass that turns images (B, C, H, W) in [-1, 1] into features (B, D).
 
     ``name`` is what results call it, ``preparation`` says what is done to an image first, ``batch``
-    is how many the network takes at once, ``classes`` whether it gives probabilities of classes
-    too.
+    is how many the network takes at once, ``device`` where it does, ``classes`` whether it gives
+    probabilities of classes too.
     """
 
     preparation: str = ""
     batch: int = 64
+    device: str = "cpu"
     classes: bool = False
 
     @property
@@ -114,10 +119,15 @@ class Features:
 class NetworkFeatures(Features):
     """Base of the extractors that are a network with a file of weights.
 
-    Both are looked up on first use and kept.
+    Both are looked up on first use and kept; on a GPU where there is one.
     """
 
     size: int
+
+    @property
+    def device(self) -> str:  # type: ignore[override]
+        """Where the network is."""
+        return "cuda" if torch.cuda.is_available() else "cpu"
 
     @property
     def preparation(self) -> str:  # type: ignore[override]
@@ -151,7 +161,7 @@ class NetworkFeatures(Features):
         # functools.cached_property refuses frozen dataclasses; like it, this keeps the value past
         # the fields and out of comparisons.
         if "_network" not in self.__dict__:
-            self.__dict__["_network"] = self.build_network()
+            self.__dict__["_network"] = self.build_network().to(self.device)
         return self.__dict__["_network"]  # type: ignore[no-any-return]
 
     def prepare(self, x: Tensor) -> Tensor:
@@ -260,21 +270,26 @@ def extract(
 ) -> Extracted:
     """Return the features (N, D) float32 of images (N, C, H, W) uint8, a batch at a time.
 
-    ``progress(done, total)`` after each.
+    On a GPU too in single precision, so that distances are the same up to rounding;
+    ``progress(done, total)`` after each batch.
     """
     if len(pixels) < 1:
         raise SteadyganError("there are no images to take features of")
+    device = torch.device(features.device)
+    rows = features.batch if device.type == "cpu" else max(features.batch, _ON_GPU)
     parts = []
-    for start in range(0, len(pixels), features.batch):
-        parts.append(
-            features.extract(to_float(torch.as_tensor(pixels[start : start + features.batch])))
-        )
-        if progress is not None:
-            progress(min(start + features.batch, len(pixels)), len(pixels))
-    known = [part.probabilities for part in parts if part.probabilities is not None]
+    with precise(device):
+        for start in range(0, len(pixels), rows):
+            x = to_float(torch.as_tensor(pixels[start : start + rows])).to(device)
+            found = features.extract(x)
+            known = found.probabilities
+            parts.append(Extracted(found.features.cpu(), None if known is None else known.cpu()))
+            if progress is not None:
+                progress(min(start + rows, len(pixels)), len(pixels))
+    rest = [part.probabilities for part in parts if part.probabilities is not None]
     return Extracted(
         torch.cat([part.features for part in parts]).float(),
-        torch.cat(known).float() if known else None,
+        torch.cat(rest).float() if rest else None,
     )
 
 

@@ -207,6 +207,13 @@ def config(settings: Mapping[str, Any], architecture: str, seed: int, **more: An
     return Config(**{**chosen, **more}, steps=steps, seed=seed)
 
 
+def by_seed(
+    settings: Mapping[str, Any], architecture: str, seeds: int, **more: Any
+) -> list[Config]:
+    """Return the configurations of a setting, one for each seed."""
+    return [config(settings, architecture, seed, **more) for seed in range(seeds)]
+
+
 def wgan_gp(settings: Mapping[str, Any], architecture: str, seed: int, **more: Any) -> Config:
     """Return the configuration of WGAN-GP.
 
@@ -251,6 +258,31 @@ def trained(name: str, problem: Images, config: Config, folder: Path) -> ImageRu
     )
 
 
+def all_trained(
+    problem: Images, settings: Mapping[Path, tuple[str, Sequence[Config]]]
+) -> list[list[ImageRun]]:
+    """Train the runs of all settings, or continue them; workers, where there are any, all at once.
+
+    Args:
+        problem: What is played.
+        settings: By the folder of its runs, which have one each by their seed, a setting's name and
+            its configurations.
+
+    Returns:
+        The runs of each setting in the order of its configurations.
+    """
+    runs = [
+        (name, config, folder / f"seed-{config.seed}")
+        for folder, (name, configs) in settings.items()
+        for config in configs
+    ]
+    resolved = [(config.resolve(problem), at) for _, config, at in runs]
+    device = next((config.device for _, config, _ in runs), "")
+    by_workers(problem, {_place(config, at): config for config, at in resolved}, device)
+    made = iter([trained(name, problem, config, at) for name, config, at in runs])
+    return [[next(made) for _ in configs] for _, configs in settings.values()]
+
+
 def each_trained(
     name: str, problem: Images, configs: Sequence[Config], folder: Path
 ) -> list[ImageRun]:
@@ -259,11 +291,7 @@ def each_trained(
     Returns:
         The runs in the order of their configurations.
     """
-    places = [folder / f"seed-{each.seed}" for each in configs]
-    resolved = [each.resolve(problem) for each in configs]
-    by_folder = {_place(each, at): each for each, at in zip(resolved, places, strict=True)}
-    by_workers(problem, by_folder, next((each.device for each in configs), ""))
-    return [trained(name, problem, each, at) for each, at in zip(configs, places, strict=True)]
+    return all_trained(problem, {folder: (name, configs)})[0]
 
 
 def _place(config: Config, folder: Path) -> Path:

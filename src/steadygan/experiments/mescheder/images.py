@@ -14,8 +14,8 @@ from ..images import (
     LONG,
     SMALL,
     TINY,
-    config,
-    each_trained,
+    all_trained,
+    by_seed,
     image_budget,
     measure_of,
     problem,
@@ -49,18 +49,11 @@ def run(settings: Mapping[str, Any], seeds: int, out: Path) -> Findings:
         "optimizer": "rmsprop:lr=0.0001,alpha=0.99",
         "ema": 0.999,
     }
-    runs = {
-        name: each_trained(
-            name,
-            images,
-            [
-                config(settings, "ResNet", seed, regularizer=regularizer, **common)
-                for seed in range(seeds)
-            ],
-            out / name,
-        )
+    configs = {
+        out / name: (name, by_seed(settings, "ResNet", seeds, regularizer=regularizer, **common))
         for name, regularizer in {"R1": (R1,), "unregularized": ()}.items()
     }
+    runs = dict(zip(("R1", "unregularized"), all_trained(images, configs), strict=True))
     # The published results used no moving average.
     groups = {name: measured(group, settings, averaged=False) for name, group in runs.items()}
     averaged = measured(runs["R1"], settings)
@@ -87,7 +80,7 @@ def run(settings: Mapping[str, Any], seeds: int, out: Path) -> Findings:
             ENOUGH,
         ),
     )
-    heads = [f"seed {each.seed}" for each in runs["R1"]]
+    heads = [f"seed {run.seed}" for run in runs["R1"]]
     notes = (
         *image_budget(
             settings,

@@ -25,8 +25,8 @@ from ..images import (
     SMALL,
     TINY,
     ImageRun,
-    config,
-    each_trained,
+    all_trained,
+    by_seed,
     event,
     image_budget,
     problem,
@@ -175,19 +175,14 @@ def _pairs(
     # The authors' CIFAR-10 runs have uniform latents; every checkpoint is kept.
     common = {"latent_distribution": "uniform", "keep_checkpoints": 10_000}
     sized = {**settings, "width": width}
-    arms = [
-        each_trained(
+    arms = {
+        out / f"width-{width}" / name: (
             name,
-            images,
-            [
-                config(sized, "DCGAN", seed, regularizer=regularizer, **common)
-                for seed in range(seeds)
-            ],
-            out / f"width-{width}" / name,
+            by_seed(sized, "DCGAN", seeds, regularizer=regularizer, **common),
         )
         for name, regularizer in _METHODS.items()
-    ]
-    return list(zip(*arms, strict=True))
+    }
+    return list(zip(*all_trained(images, arms), strict=True))
 
 
 def late(along: Mapping[int, CrossTest], quantity: Quantity) -> float:

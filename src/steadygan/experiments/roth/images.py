@@ -11,6 +11,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from ...training import Config
 from ..images import (
     ARCHITECTURES,
     ENOUGH,
@@ -18,8 +19,9 @@ from ..images import (
     LONG,
     SMALL,
     TINY,
+    all_trained,
+    by_seed,
     config,
-    each_trained,
     image_budget,
     measure_of,
     problem,
@@ -40,14 +42,9 @@ def fig23(settings: Mapping[str, Any], seeds: int, out: Path) -> Findings:
     Returns:
         Who stands and what is nearer, and the samples.
     """
-    images, groups = problem(settings), dict[tuple[str, str], Group]()
+    images = problem(settings)
+    configs: dict[tuple[str, str], list[Config]] = {}
     for architecture in settings["architectures"]:
-        configs = {"unregularized": [config(settings, architecture, seed) for seed in range(seeds)]}
-        for gamma in _GAMMAS:
-            js = (f"js:gamma={gamma},anneal=0.01",)
-            configs[f"JS, γ = {gamma}"] = [
-                config(settings, architecture, seed, regularizer=js) for seed in range(seeds)
-            ]
         steps = as_long(
             settings["steps"],
             config(settings, architecture, 0, regularizer=("js:gamma=1",)),
@@ -56,14 +53,20 @@ def fig23(settings: Mapping[str, Any], seeds: int, out: Path) -> Findings:
             settings,
             out / _slug(architecture) / "pace.json",
         )
-        configs["WGAN-GP"] = [
+        configs[architecture, "unregularized"] = by_seed(settings, architecture, seeds)
+        for gamma in _GAMMAS:
+            js = (f"js:gamma={gamma},anneal=0.01",)
+            configs[architecture, f"JS, γ = {gamma}"] = by_seed(
+                settings, architecture, seeds, regularizer=js
+            )
+        configs[architecture, "WGAN-GP"] = [
             wgan_gp(settings, architecture, seed, steps=steps) for seed in range(seeds)
         ]
-        for method, members in configs.items():
-            place = out / _slug(architecture) / _slug(method)
-            groups[architecture, method] = measured(
-                each_trained(f"{architecture}, {method}", images, members, place), settings
-            )
+    runs = all_trained(
+        images,
+        {out / _slug(a) / _slug(m): (f"{a}, {m}", own) for (a, m), own in configs.items()},
+    )
+    groups = {key: measured(group, settings) for key, group in zip(configs, runs, strict=True)}
     rows = [
         row for architecture in settings["architectures"] for row in _rows(architecture, groups)
     ]
@@ -126,7 +129,7 @@ def fig4(settings: Mapping[str, Any], seeds: int, out: Path) -> Findings:
     Returns:
         What noise and regularizer come to, and the samples.
     """
-    images, groups = problem(settings), dict[str, Group]()
+    images = problem(settings)
     choices: dict[str, dict[str, Any]] = {
         _noise(variance, nsr): {"smoothing": f"explicit-noise:variance={variance},nsr={nsr}"}
         for variance in settings["variances"]
@@ -135,9 +138,15 @@ def fig4(settings: Mapping[str, Any], seeds: int, out: Path) -> Findings:
     js = {
         f"JS, γ = {gamma}": {"regularizer": (f"js:gamma={gamma}",)} for gamma in settings["gammas"]
     }
-    for name, more in {**choices, **js}.items():
-        configs = [config(settings, "DCGAN", seed, **more) for seed in range(seeds)]
-        groups[name] = measured(each_trained(name, images, configs, out / _slug(name)), settings)
+    configs = {
+        out / _slug(name): (name, by_seed(settings, "DCGAN", seeds, **more))
+        for name, more in {**choices, **js}.items()
+    }
+    runs = all_trained(images, configs)
+    groups = {
+        name: measured(group, settings)
+        for (name, _), group in zip(configs.values(), runs, strict=True)
+    }
     source = Source(_PAPER + "section 5.4, Figure 4")
     best = {
         v: _nearest([_noise(v, nsr) for nsr in settings["ratios"]], groups)
