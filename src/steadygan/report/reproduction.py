@@ -155,14 +155,19 @@ def _verdicts(data: Mapping[str, Any]) -> Figure:
 
 
 def _lines(data: Mapping[str, Any]) -> Figure:
-    """Return panels of curves beside each other; those of categories as bars.
+    """Return panels of curves beside each other, four in a row; those of categories as bars.
 
     What has the same name has the same colour in all.
     """
     panels = data["panels"]
     of = _coloured([panel.get("bars", panel.get("lines")) for panel in panels])
-    figure = Figure(figsize=(3.4 * len(panels), 3.3), dpi=150, layout="constrained")
-    for panel, axes in zip(panels, figure.subplots(1, len(panels), squeeze=False)[0], strict=True):
+    columns = min(len(panels), 4)
+    rows = math.ceil(len(panels) / columns)
+    figure = Figure(figsize=(3.4 * columns, 3.3 * rows), dpi=150, layout="constrained")
+    places = figure.subplots(rows, columns, squeeze=False).flat
+    for axes in places[len(panels) :]:
+        axes.axis("off")
+    for panel, axes in zip(panels, places, strict=False):
         styled(axes)
         _bars(axes, panel["bars"], of) if "bars" in panel else _curves(axes, panel, of)
         axes.set(xlabel=panel["x"], ylabel=panel["y"])

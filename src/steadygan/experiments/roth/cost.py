@@ -36,7 +36,6 @@ _OURS = Source("the same runs", "ours", "derived here")
 _JS = ("js:gamma=1",)
 _TEXTBOOK, _HERE = "JS, double backward", "JS, as chosen here"
 _MOMENTS = 6
-_DRAWN = 3
 
 
 def run(settings: Mapping[str, Any], seeds: int, out: Path) -> Findings:
@@ -82,7 +81,7 @@ def run(settings: Mapping[str, Any], seeds: int, out: Path) -> Findings:
                 "y": "kernel distance",
                 "lines": race.lines,
             }
-            for seed, race in enumerate(races[:_DRAWN])
+            for seed, race in enumerate(races)
         ),
     ]
     times = "; ".join(
