@@ -15,6 +15,7 @@ from steadygan.runs.files import read_lines
 from steadygan.runs.format import METRICS
 from steadygan.training import Config, Watcher, layout, resume, train
 from steadygan.training.fleet import Fleet
+from steadygan.training.ranks import Ranks
 from steadygan.training.single import Single
 
 gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="a recording needs a GPU")
@@ -157,6 +158,22 @@ def test_without_a_gpu_it_is_refused():
     problem = problem_of(MLP)
     with pytest.raises(SteadyganError, match="is for a GPU"):
         replace(MLP, device="cpu", cuda_graphs=True).resolve(problem)
+
+
+def test_what_cannot_be_recorded_is_refused_before_anything_is_trained(monkeypatch):
+    problem = problem_of(MLP)
+    shared = replace(MLP, device="cpu", dynamics="alternating:share=true").resolve(problem)
+    with pytest.raises(SteadyganError, match="moves on the critic's samples"):
+        Single(problem, replace(shared, cuda_graphs=True))
+    config = replace(replace(MLP, device="cpu").resolve(problem), cuda_graphs=True)
+    with pytest.raises(SteadyganError, match=r"2 processes cannot train this .*graphs"):
+        Single(problem, config, ranks=Ranks(0, 2))
+    monkeypatch.setattr("steadygan.runs.config._device", lambda name: name)  # as where there is one
+    with pytest.raises(SteadyganError, match="float32 or float64"):
+        replace(MLP, cuda_graphs=True, precision="bfloat16").resolve(problem)
+    many = [replace(MLP, cuda_graphs=True, seed=seed) for seed in (0, 1)]
+    with pytest.raises(SteadyganError, match="recorded as it is"):
+        Fleet(problem, many)
 
 
 def test_a_recording_that_differs_is_not_used(monkeypatch):

@@ -20,7 +20,18 @@ from ..problems.images import Images
 from ..training import Config
 from .atlas import ALL, Method, Setting, chosen, drawn, more_often, panel
 from .fleets import spread
-from .images import LONG, SMALL, TINY, ImageRun, each_trained, event, image_budget, problem, sources
+from .images import (
+    LONG,
+    SMALL,
+    TINY,
+    ImageRun,
+    Runs,
+    all_trained,
+    event,
+    image_budget,
+    problem,
+    sources,
+)
 from .quality import Group, Quality, course, measured
 from .rules import Fate
 from .spec import Experiment, Findings
@@ -84,19 +95,24 @@ def atlas(settings: Mapping[str, Any], seeds: int, out: Path) -> Findings:
     shares: dict[str, list[float]] = {name: [] for name in METHODS}
     samples: dict[str, dict[str, np.ndarray]] = {}
     groups: dict[str, list[Group]] = {name: [] for name in METHODS}
-    for i, setting in enumerate(places):
-        for name, method in METHODS.items():
-            runs = each_trained(
+    runs = all_trained(
+        images,
+        {
+            (i, name): Runs(
                 f"{name}: {setting}",
-                images,
-                [config(settings, setting, method, seed) for seed in range(seeds)],
                 out / f"setting-{i:02d}" / name.replace(" ", "-"),
+                [config(settings, setting, method, seed) for seed in range(seeds)],
             )
-            group = measured(runs, settings)
-            groups[name].append(group)
-            shares[name].append(float(np.mean([stands(*each, bar.value) for each in group])))
-            if i < SHOWN:
-                samples.setdefault(str(setting), {})[name] = runs[0].grid()
+            for i, setting in enumerate(places)
+            for name, method in METHODS.items()
+        },
+    )
+    for (i, name), made in runs.items():
+        group = measured(made, settings)
+        groups[name].append(group)
+        shares[name].append(float(np.mean([stands(*each, bar.value) for each in group])))
+        if i < SHOWN:
+            samples.setdefault(str(places[i]), {})[name] = made[0].grid()
     far = {name: [_distance(group) for group in found] for name, found in groups.items()}
     rows = tuple(more_often("images", name, shares, seeds) for name in list(METHODS)[1:])
     distances = "; ".join(f"{name} {spread(found)}" for name, found in far.items())

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -28,6 +28,8 @@ from ..runs.samples import read_picture
 from ..training import Config, train
 from .folders import annealed, by_workers, make_or_continue
 from .rules import last_third
+
+Key = TypeVar("Key")
 
 ARCHITECTURES = {
     "DCGAN": "dcgan:width={width},norm={norm},critic_norm={critic_norm}",
@@ -258,40 +260,37 @@ def trained(name: str, problem: Images, config: Config, folder: Path) -> ImageRu
     )
 
 
-def all_trained(
-    problem: Images, settings: Mapping[Path, tuple[str, Sequence[Config]]]
-) -> list[list[ImageRun]]:
-    """Train the runs of all settings, or continue them; workers, where there are any, all at once.
+class Runs(NamedTuple):
+    """The runs of a setting: its name, the folder of their folders, and what each does."""
 
-    Args:
-        problem: What is played.
-        settings: By the folder of its runs, which have one each by their seed, a setting's name and
-            its configurations.
+    name: str
+    folder: Path
+    configs: Sequence[Config]
+
+
+def all_trained(problem: Images, settings: Mapping[Key, Runs]) -> dict[Key, list[ImageRun]]:
+    """Train the runs of all settings, or continue them; workers, where there are any, all at once.
 
     Returns:
         The runs of each setting in the order of its configurations.
     """
-    runs = [
-        (name, config, folder / f"seed-{config.seed}")
-        for folder, (name, configs) in settings.items()
-        for config in configs
-    ]
-    resolved = [(config.resolve(problem), at) for _, config, at in runs]
-    device = next((config.device for _, config, _ in runs), "")
-    by_workers(problem, {_place(config, at): config for config, at in resolved}, device)
-    made = iter([trained(name, problem, config, at) for name, config, at in runs])
-    return [[next(made) for _ in configs] for _, configs in settings.values()]
+    left, device = dict[Path, Config](), ""
+    for setting in settings.values():
+        for config in setting.configs:
+            resolved, device = config.resolve(problem), config.device
+            left[_place(resolved, _by_seed(setting, config))] = resolved
+    by_workers(problem, left, device)
+    return {
+        key: [
+            trained(setting.name, problem, config, _by_seed(setting, config))
+            for config in setting.configs
+        ]
+        for key, setting in settings.items()
+    }
 
 
-def each_trained(
-    name: str, problem: Images, configs: Sequence[Config], folder: Path
-) -> list[ImageRun]:
-    """Train a setting's runs, a folder each by its seed, or continue them.
-
-    Returns:
-        The runs in the order of their configurations.
-    """
-    return all_trained(problem, {folder: (name, configs)})[0]
+def _by_seed(setting: Runs, config: Config) -> Path:
+    return setting.folder / f"seed-{config.seed}"
 
 
 def _place(config: Config, folder: Path) -> Path:

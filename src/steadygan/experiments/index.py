@@ -98,17 +98,13 @@ def counted(there: Results) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     something that the longest was run without, such as one of four architectures.
     """
     for name in EXPERIMENTS:
-        run = set[str]()
-        for scale in reversed(KEPT):
-            if (name, scale) not in there:
-                continue
-            result = there[name, scale]
+        run: set[str] | None = None
+        for result in (there[name, s] for s in reversed(KEPT) if (name, s) in there):
             listed = _listed(result["settings"])
-            left = tuple(listed - run)
             for row in _rows(result):
-                if not run or row["claim"].startswith(left):
+                if run is None or row["claim"].startswith(tuple(listed - run)):
                     yield result, row
-            run |= listed | {name}
+            run = listed if run is None else run | listed
 
 
 def _listed(settings: Mapping[str, Any]) -> set[str]:
@@ -258,9 +254,10 @@ def _schedule(there: Results) -> list[str]:
         "| experiment | settings | cost | run | undecided |",
         "|---|---|---|---|---|",
     ]
+    claims = list(counted(there))
     for name in SCHEDULE:
         experiment, result = EXPERIMENTS[name], there.get((name, "long"))
-        rows = [row for each, row in counted(there) if each["name"] == name]
+        rows = [row for each, row in claims if each["name"] == name]
         open_ = ", ".join(f"{tally(rows, whose)[2]} of {_WHOSE[whose]}" for whose in _WHOSE)
         lines.append(
             _line(

@@ -49,11 +49,13 @@ def _plain(cell: Any) -> str:
 def _lines(data: Mapping[str, Any]) -> Iterator[Row]:
     yield "panel", "name", "x", "y"
     titles = [panel["title"] for panel in data["panels"]]
-    for panel, title in zip(data["panels"], titles, strict=True):
-        whole = title if titles.count(title) == 1 else f"{title}: {panel['y']}"
+    for panel in data["panels"]:
+        title = panel["title"]
+        if titles.count(title) > 1:
+            title += f": {panel['y']}"
         for name, (x, y) in panel.get("bars", panel.get("lines", {})).items():
             for pair in zip(x, y, strict=True):
-                yield whole, name, *pair
+                yield title, name, *pair
 
 
 def _intervals(data: Mapping[str, Any]) -> Iterator[Row]:

@@ -91,4 +91,6 @@ def alike(problem: Problem, members: Sequence[Config]) -> list[Config]:
             "GANs that are trained at once take paths of their own, auto or separate: leave"
             f" gradient_path out, instead of {resolved[0].gradient_path!r}."
         )
+    if resolved[0].cuda_graphs:
+        raise SteadyganError("Many GANs on a GPU are recorded as it is: leave --cuda-graphs out.")
     return resolved

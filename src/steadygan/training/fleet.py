@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 
 from ..core.context import Context
-from ..core.errors import SteadyganError
 from ..core.gradients import Decision
 from ..core.players import PLAYERS, Batch, Name
 from ..core.players.stacked import FleetPlayers, stack
@@ -59,10 +58,6 @@ class Fleet(Trained):
         decision: Decision | None = None,
     ) -> None:
         super().__init__(problem, alike(problem, members))
-        if self.config.cuda_graphs:
-            raise SteadyganError(
-                "Many GANs on a GPU are recorded as it is: leave --cuda-graphs out."
-            )
         networks = [
             [
                 self._exact(n.to(self.device))

@@ -133,6 +133,8 @@ class Ranks:
             why = f"{name} differentiates means over the batch twice, across processes"
         elif dynamics.joint:
             why = f"{type(dynamics).__name__.lower()} takes inner steps on the whole batch"
+        elif config.cuda_graphs:
+            why = "they exchange gradients, which a recording cannot (--cuda-graphs)"
         elif config.penalty_share < 1:
             why = "--penalty-share takes the first rows of the whole batch"
         elif others := [

@@ -57,11 +57,6 @@ class Single(Trained):
         self.game, self.ranks = config.game(), ranks
         networks = build_networks(config, problem.event, problem.classes)
         ranks.check(config, self.game, self.dynamics, *networks)
-        if config.cuda_graphs and ranks.count > 1:
-            raise SteadyganError(
-                "Several processes exchange gradients, which a recording cannot: leave"
-                " --cuda-graphs out."
-            )
         exchange = False
         if ranks.count > 1 and config.batchnorm != "local":
             exchange = WholeBatchNorm.replace(*networks)

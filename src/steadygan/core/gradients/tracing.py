@@ -66,12 +66,7 @@ def record(
     """
     with torch.no_grad(), torch.cuda.device(given[0].device):
         reads = [t.detach().clone() for t in given]
-        aside = torch.cuda.Stream()
-        aside.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(aside):
-            for _ in range(3):  # until libraries have chosen their kernels, and code is compiled
-                run(*reads)
-        torch.cuda.current_stream().wait_stream(aside)
+        warm_up(lambda: run(*reads))
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
             writes = run(*reads)
@@ -79,11 +74,26 @@ def record(
     def replay(*given: Tensor) -> Sequence[Tensor]:
         copy_all(reads, given)
         graph.replay()
-        found = [torch.empty_like(t) for t in writes]
-        copy_all(found, writes)
-        return found
+        return copies(writes)
 
     return replay
+
+
+def warm_up(look: Callable[[], object]) -> None:
+    """Look until libraries have chosen their kernels and code is compiled, as a recording needs."""
+    aside = torch.cuda.Stream()
+    aside.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(aside):
+        for _ in range(3):
+            look()
+    torch.cuda.current_stream().wait_stream(aside)
+
+
+def copies(those: Sequence[Tensor]) -> list[Tensor]:
+    """Return copies of tensors, made as by ``copy_all``."""
+    found = [torch.empty_like(t) for t in those]
+    copy_all(found, those)
+    return found
 
 
 def copy_all(to: Sequence[Tensor], those: Sequence[Tensor]) -> None:

@@ -16,14 +16,11 @@ import torch
 from torch import Tensor
 
 from ..errors import SteadyganError
-from ..gradients.tracing import copy_all
+from ..gradients.tracing import copies, copy_all, warm_up
 from ..schedules import Schedule, strength_at
 from ..terms import CriticTerms
 from .base import PLAYERS, Batch, Name, Values
 from .optimizers import OptimizerPlayers
-
-WARM = 3
-"""Looks before a recording, in which libraries choose their kernels."""
 
 CHECKED = (0, 100)
 """Replays of a recording that are held against the gradient as it is computed."""
@@ -51,9 +48,8 @@ class Recording:
             self.strengths[place].fill_(value)
         self.graph.replay()
         self.replays += 1
-        found = {key: torch.empty_like(g) for key, g in self.gradient.items()}
-        copy_all(list(found.values()), list(self.gradient.values()))
-        return found
+        found = copies(list(self.gradient.values()))
+        return dict(zip(self.gradient, found, strict=True))
 
 
 class RecordedPlayers(OptimizerPlayers):
@@ -66,13 +62,18 @@ class RecordedPlayers(OptimizerPlayers):
     and it is computed from then on.
 
     Raises:
-        SteadyganError: At the first look, for what no recording can hold: a generator that moves on
-            the critic's samples, what remembers from step to step, and networks that look at their
-            own numbers.
+        SteadyganError: For a generator that moves on the critic's samples; and at the first look,
+            for what no recording can hold: what remembers from step to step, and networks that look
+            at their own numbers.
     """
 
     def __init__(self, *given: Any, **named: Any) -> None:
         super().__init__(*given, **named)
+        if self.keep_fakes:
+            raise SteadyganError(
+                "A generator that moves on the critic's samples cannot be recorded: choose"
+                " --dynamics alternating, or leave --cuda-graphs out."
+            )
         self._recordings: dict[Any, Recording | None] = {}
 
     def gradient(self, player: Name, batch: Batch) -> Values:
@@ -116,11 +117,6 @@ class RecordedPlayers(OptimizerPlayers):
         return found
 
     def _record(self, player: Name, batch: Batch, strengths: Mapping[str, float]) -> Recording:
-        if self.keep_fakes:
-            raise SteadyganError(
-                "A generator that moves on the critic's samples cannot be recorded: choose"
-                " --dynamics alternating, or leave --cuda-graphs out."
-            )
         reads = Batch(
             batch.real.clone(),
             batch.latent.clone(),
@@ -137,12 +133,7 @@ class RecordedPlayers(OptimizerPlayers):
             self.game = self.game.with_strengths(numbers)
             # What still changed with the progress would stay as it is now.
             self.context = replace(self.context, progress=None)
-            aside = torch.cuda.Stream()
-            aside.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(aside):
-                for _ in range(WARM):
-                    self._look(player, reads)
-            torch.cuda.current_stream().wait_stream(aside)
+            warm_up(lambda: self._look(player, reads))
             graph = torch.cuda.CUDAGraph()
             if isinstance(rng, torch.Generator):
                 graph.register_generator_state(rng)

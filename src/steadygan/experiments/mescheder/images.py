@@ -14,6 +14,7 @@ from ..images import (
     LONG,
     SMALL,
     TINY,
+    Runs,
     all_trained,
     by_seed,
     image_budget,
@@ -49,11 +50,16 @@ def run(settings: Mapping[str, Any], seeds: int, out: Path) -> Findings:
         "optimizer": "rmsprop:lr=0.0001,alpha=0.99",
         "ema": 0.999,
     }
-    configs = {
-        out / name: (name, by_seed(settings, "ResNet", seeds, regularizer=regularizer, **common))
-        for name, regularizer in {"R1": (R1,), "unregularized": ()}.items()
-    }
-    runs = dict(zip(("R1", "unregularized"), all_trained(images, configs), strict=True))
+    methods = {"R1": (R1,), "unregularized": ()}
+    runs = all_trained(
+        images,
+        {
+            name: Runs(
+                name, out / name, by_seed(settings, "ResNet", seeds, regularizer=r, **common)
+            )
+            for name, r in methods.items()
+        },
+    )
     # The published results used no moving average.
     groups = {name: measured(group, settings, averaged=False) for name, group in runs.items()}
     averaged = measured(runs["R1"], settings)

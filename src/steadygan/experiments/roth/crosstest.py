@@ -25,6 +25,7 @@ from ..images import (
     SMALL,
     TINY,
     ImageRun,
+    Runs,
     all_trained,
     by_seed,
     event,
@@ -126,11 +127,7 @@ def run(settings: Mapping[str, Any], seeds: int, out: Path) -> Findings:
     test = to_floats(
         torch.from_numpy(load_samples(sources(settings)[1], settings["tested"], event(settings)))
     )
-    pairs = {
-        (width, seed): pair
-        for width, most in settings["widths"].items()
-        for seed, pair in enumerate(_pairs(images, settings, int(width), min(seeds, most), out))
-    }
+    pairs = _pairs(images, settings, seeds, out)
     found = {
         key: {
             running: {step: _crossed(pair, step, test, settings, running) for step in _steps(pair)}
@@ -169,20 +166,23 @@ def run(settings: Mapping[str, Any], seeds: int, out: Path) -> Findings:
 
 
 def _pairs(
-    images: Any, settings: Mapping[str, Any], width: int, seeds: int, out: Path
-) -> list[tuple[ImageRun, ImageRun]]:
-    """Return a regularized and an unregularized run of each seed."""
+    images: Any, settings: Mapping[str, Any], seeds: int, out: Path
+) -> dict[tuple[str, int], tuple[ImageRun, ImageRun]]:
+    """Return a regularized and an unregularized run of each seed at each width."""
     # The authors' CIFAR-10 runs have uniform latents; every checkpoint is kept.
     common = {"latent_distribution": "uniform", "keep_checkpoints": 10_000}
-    sized = {**settings, "width": width}
-    arms = {
-        out / f"width-{width}" / name: (
-            name,
-            by_seed(sized, "DCGAN", seeds, regularizer=regularizer, **common),
-        )
-        for name, regularizer in _METHODS.items()
+    arms = {}
+    for width, most in settings["widths"].items():
+        sized = {**settings, "width": int(width)}
+        for name, regularizer in _METHODS.items():
+            configs = by_seed(sized, "DCGAN", min(seeds, most), regularizer=regularizer, **common)
+            arms[width, name] = Runs(name, out / f"width-{width}" / name, configs)
+    runs = all_trained(images, arms)
+    return {
+        (width, seed): pair
+        for width in settings["widths"]
+        for seed, pair in enumerate(zip(*(runs[width, name] for name in _METHODS), strict=True))
     }
-    return list(zip(*all_trained(images, arms), strict=True))
 
 
 def late(along: Mapping[int, CrossTest], quantity: Quantity) -> float:

@@ -19,6 +19,7 @@ from ..images import (
     LONG,
     SMALL,
     TINY,
+    Runs,
     all_trained,
     by_seed,
     config,
@@ -64,9 +65,12 @@ def fig23(settings: Mapping[str, Any], seeds: int, out: Path) -> Findings:
         ]
     runs = all_trained(
         images,
-        {out / _slug(a) / _slug(m): (f"{a}, {m}", own) for (a, m), own in configs.items()},
+        {
+            (a, method): Runs(f"{a}, {method}", out / _slug(a) / _slug(method), own)
+            for (a, method), own in configs.items()
+        },
     )
-    groups = {key: measured(group, settings) for key, group in zip(configs, runs, strict=True)}
+    groups = {key: measured(group, settings) for key, group in runs.items()}
     rows = [
         row for architecture in settings["architectures"] for row in _rows(architecture, groups)
     ]
@@ -138,15 +142,14 @@ def fig4(settings: Mapping[str, Any], seeds: int, out: Path) -> Findings:
     js = {
         f"JS, γ = {gamma}": {"regularizer": (f"js:gamma={gamma}",)} for gamma in settings["gammas"]
     }
-    configs = {
-        out / _slug(name): (name, by_seed(settings, "DCGAN", seeds, **more))
-        for name, more in {**choices, **js}.items()
-    }
-    runs = all_trained(images, configs)
-    groups = {
-        name: measured(group, settings)
-        for (name, _), group in zip(configs.values(), runs, strict=True)
-    }
+    runs = all_trained(
+        images,
+        {
+            name: Runs(name, out / _slug(name), by_seed(settings, "DCGAN", seeds, **more))
+            for name, more in {**choices, **js}.items()
+        },
+    )
+    groups = {name: measured(group, settings) for name, group in runs.items()}
     source = Source(_PAPER + "section 5.4, Figure 4")
     best = {
         v: _nearest([_noise(v, nsr) for nsr in settings["ratios"]], groups)
