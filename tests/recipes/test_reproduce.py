@@ -15,11 +15,21 @@ from PIL import Image
 
 from steadygan import SteadyganError
 from steadygan.cli import main
-from steadygan.experiments import fleets, index, mixture, results
+from steadygan.experiments import (
+    atlas,
+    atlas_images,
+    fleets,
+    folders,
+    images,
+    index,
+    mixture,
+    results,
+)
 from steadygan.experiments.index import _schedule, counted
 from steadygan.experiments.mescheder import dirac as mescheder_dirac
 from steadygan.experiments.mescheder import eigenvalues as mescheder_eigenvalues
 from steadygan.experiments.mescheder import table1 as mescheder_table1
+from steadygan.experiments.mescheder.grid import cells
 from steadygan.experiments.registry import EXPERIMENTS
 from steadygan.experiments.roth import mixture as roth_mixture
 from steadygan.experiments.roth import noise as roth_noise
@@ -371,6 +381,33 @@ def test_seeds_and_steps_are_added_and_only_what_is_missing_is_trained(here):
     assert result["settings"]["steps"] == 5 and result["command"].endswith("--seeds 2 --steps 5")
     lines = Path("out/fleets/js/shard-00/metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == [1, 2, 3, 4, 5]
+
+
+BUILT = {
+    "mescheder-2d": lambda s: [cell.config(s, 0) for cell in cells(s)],
+    "mescheder-images": lambda s: [images.config(s, "ResNet", 0)],
+    "roth-fig4": lambda s: [images.config(s, "DCGAN", 0, regularizer=("js:gamma=1",))],
+    "roth-fig6": lambda s: mixture.members(s, ["", "js:gamma=1"], 5, 1),
+    "atlas": lambda s: [
+        atlas.config(s, atlas.drawn(1)[0], method, 0) for method in atlas.methods(1.0).values()
+    ],
+    "atlas-images": lambda s: [
+        atlas_images.config(s, atlas_images.drawn(1)[0], method, 0)
+        for method in atlas_images.METHODS.values()
+    ],
+}
+"""The configurations of experiments by their settings."""
+
+
+@pytest.mark.parametrize("name", BUILT)
+@pytest.mark.parametrize("scale", ["quick", "long"])
+def test_a_longer_training_is_the_same_one(name, scale):
+    def what(steps):
+        settings = {**EXPERIMENTS[name].scales[scale], "steps": steps}
+        return [folders.identity_of(None, config) for config in BUILT[name](settings)]
+
+    steps = EXPERIMENTS[name].scales[scale]["steps"]
+    assert what(steps) == what(7 * steps + 1)
 
 
 def test_what_was_trained_for_longer_says_so(here, capsys):

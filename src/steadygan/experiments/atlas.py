@@ -107,7 +107,7 @@ def drawn(count: int, seed: int = 2018, among: Sequence[Setting] = ALL) -> list[
 
 def config(settings: Mapping[str, Any], setting: Setting, method: Method, seed: int) -> Config:
     """Return how a GAN of a method is trained in a setting."""
-    steps, every = settings["steps"], max(1, settings["steps"] // 6)
+    steps = settings["steps"]
     return chosen(
         setting,
         method,
@@ -115,8 +115,8 @@ def config(settings: Mapping[str, Any], setting: Setting, method: Method, seed: 
         rate=settings["rate"],
         batch=settings["batch"],
         steps=steps,
-        evaluate_every=every,
-        log_every=every,
+        evaluate_every=settings["evaluate_every"],
+        log_every=settings["evaluate_every"],
         checkpoint_every=max(SAVED, steps),
         ema=settings["ema"],
         device="cpu",
@@ -289,6 +289,7 @@ EXPERIMENT = Experiment(
             "settings": 10,
             "seeds": 3,
             "steps": 2500,
+            "evaluate_every": 500,
             "batch": 64,
             "width": 64,
             "rate": 0.001,
@@ -300,6 +301,7 @@ EXPERIMENT = Experiment(
             "settings": 48,
             "seeds": 3,
             "steps": 5000,
+            "evaluate_every": 1000,
             "batch": 64,
             "width": 64,
             "rate": 0.001,
@@ -311,6 +313,7 @@ EXPERIMENT = Experiment(
             "settings": 2,
             "seeds": 1,
             "steps": 2,
+            "evaluate_every": 1,
             "batch": 8,
             "width": 4,
             "rate": 0.001,

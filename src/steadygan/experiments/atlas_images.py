@@ -73,7 +73,7 @@ def config(settings: Mapping[str, Any], setting: Setting, method: Method, seed: 
         ema=0.0,
         steps=steps,
         log_every=max(1, steps // 60),
-        evaluate_every=max(1, steps // 4),
+        evaluate_every=settings["evaluate_every"],
         checkpoint_every=settings["checkpoint_every"],
         seed=seed,
     )

@@ -57,12 +57,13 @@ SMALL = {
     "latent": 128,
     "samples": 500,
     "features": "effnet-lite0",
+    "evaluate_every": 250,
     "checkpoint_every": 100,
 }
 """What image experiments at quick scale share; the names of data are looked for under
 $STEADYGAN_DATA. A checkpoint is saved every 100 iterations: a minute or two of the slowest."""
 
-LONG = {**SMALL, "samples": 2000, "steps": 10_000, "seeds": 3}
+LONG = {**SMALL, "evaluate_every": 1000, "samples": 2000, "steps": 10_000, "seeds": 3}
 """What they share at the length of the authors' runs on CIFAR-10, on 32 x 32 and 16 channels. At
 their batch of 64 the four architectures alone would take 40 core-hours."""
 
@@ -76,6 +77,7 @@ LARGE = {
     "latent": 128,
     "samples": 10_000,
     "features": "inception-2015",
+    "evaluate_every": 1000,
     "checkpoint_every": 500,
 }
 """The papers' size. The authors crop CelebA to 178 x 178 and LSUN to 256 x 256, which are the
@@ -91,6 +93,7 @@ TINY = {
     "latent": 4,
     "samples": 40,
     "features": "pixels",
+    "evaluate_every": 1,
     "checkpoint_every": 2,
     "steps": 4,
     "seeds": 1,
@@ -201,7 +204,7 @@ def config(settings: Mapping[str, Any], architecture: str, seed: int, **more: An
         "latent": settings["latent"],
         "ema": 0.0,
         "log_every": max(1, min(100, steps // 60)),
-        "evaluate_every": max(1, min(1000, steps // 4)),
+        "evaluate_every": settings["evaluate_every"],
         "checkpoint_every": settings["checkpoint_every"],
         "keep_checkpoints": 1,
         "cuda_graphs": torch.cuda.is_available(),

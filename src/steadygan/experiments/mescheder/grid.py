@@ -21,6 +21,10 @@ KINDS = ("sgd", "rmsprop")
 EMA = 0.999
 """Decay of the moving average that is measured beside the last iterate."""
 
+EVALUATED = 10_000
+"""Iterations after which a GAN is evaluated, and at its end. The same at every length, so that a
+training that is to be longer goes on."""
+
 
 @dataclass(frozen=True)
 class Method:
@@ -85,13 +89,12 @@ class Cell:
 
     def config(self, settings: Mapping[str, Any], seed: int) -> Config:
         """Return how a GAN of this cell is trained."""
-        steps = settings["steps"]
         return Config(
             **self.method.settings(self.strength),
             optimizer=f"{self.kind}:lr={self.rate}",
             batch=settings["batch"],
-            steps=steps,
-            evaluate_every=steps,
+            steps=settings["steps"],
+            evaluate_every=EVALUATED,
             log_every=1000,
             checkpoint_every=SAVED,
             keep_checkpoints=1,
