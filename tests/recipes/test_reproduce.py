@@ -161,6 +161,29 @@ def test_the_longest_result_counts_and_what_it_was_run_without_stays():
     assert [row["holds"] for _, row in counted(there)] == [False] * 3
 
 
+@pytest.mark.parametrize("holds", [None, True])
+def test_what_a_whole_long_run_leaves_open_says_what_would_decide_it(holds):
+    experiment = EXPERIMENTS["roth-annealing"]
+    result = {
+        "name": experiment.name,
+        "scale": "long",
+        "settings": experiment.settings("long"),
+        "rows": [{"claim": "learns all modes", "whose": "papers", "holds": holds}],
+        "seeds": experiment.seeds("long"),
+        "seconds": 60.0,
+        "date": "2026-11-26",
+    }
+    lines = {
+        key: _schedule(there)
+        for key, there in {0: {}, 1: {(experiment.name, "long"): result}}.items()
+    }
+    (before,), (after,) = (
+        [line for line in each if experiment.name in line] for each in lines.values()
+    )
+    assert "not yet" in before and experiment.rest not in before
+    assert "all of it" in after and (experiment.rest in after) == (holds is None)
+
+
 @pytest.mark.parametrize(
     ("argv", "message"),
     [

@@ -258,7 +258,10 @@ def _schedule(there: Results) -> list[str]:
     for name in SCHEDULE:
         experiment, result = EXPERIMENTS[name], there.get((name, "long"))
         rows = [row for each, row in claims if each["name"] == name]
-        open_ = ", ".join(f"{tally(rows, whose)[2]} of {_WHOSE[whose]}" for whose in _WHOSE)
+        left = {whose: tally(rows, whose)[2] for whose in _WHOSE}
+        open_ = ", ".join(f"{count} of {_WHOSE[whose]}" for whose, count in left.items())
+        if experiment.rest and result and any(left.values()):
+            open_ += f"; {experiment.rest}"
         lines.append(
             _line(
                 f"`{name}`",

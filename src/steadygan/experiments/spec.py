@@ -109,6 +109,7 @@ class Experiment:
         cost: How long that takes, in words.
         run: Settings, number of seeds and a folder for what takes long -> findings.
         papers: Sizes of the papers' own runs, where its largest scale has others.
+        rest: What would decide what its long scale leaves open, and how long that takes.
 
     Raises:
         SteadyganError: Unless every scale has its settings and its cost.
@@ -121,6 +122,7 @@ class Experiment:
     cost: Mapping[str, str]
     run: Callable[[Mapping[str, Any], int, Path], Findings]
     papers: Mapping[str, Any] = field(default_factory=dict)
+    rest: str = ""
 
     def __post_init__(self) -> None:
         there = set(self.scales)
