@@ -191,6 +191,10 @@ def test_what_a_whole_long_run_leaves_open_says_what_would_decide_it(holds):
         (["roth-fig5", "--scale", "large"], "Unknown scale 'large'"),
         (["roth-fig5", "--scale", "long"], "Unknown scale 'long'"),
         (["roth-fig5", "--steps", "3"], "leave --steps out"),
+        (["roth-fig5", "--only", "modes=3"], "by parts of 'modes': leave --only out"),
+        (["roth-fig4", "--only", "gammas=1"], "all of it is --only variances=0.01,0.1,1"),
+        (["roth-fig4", "--only", "variances"], "Unknown part of variances ''"),
+        (["roth-fig4", "--only", "variances=1,2"], "Unknown part of variances '2'"),
         (["roth-fig6", "--steps", "3"], "at least 3000 at scale quick"),
         (["roth-fig5", "--seeds", "3"], "Nothing in roth-fig5 is random"),
         (["roth-fig6", "--seeds", "0"], "--seeds must be at least 1"),
@@ -431,6 +435,24 @@ def test_a_longer_training_is_the_same_one(name, scale):
 
     steps = EXPERIMENTS[name].scales[scale]["steps"]
     assert what(steps) == what(7 * steps + 1)
+
+
+def test_a_part_is_run_and_the_rest_another_time(here, monkeypatch):
+    argv = ["reproduce", "mescheder-2d", "--scale", "tiny", "--seeds", "1", "--out", "out"]
+    two = {**EXPERIMENTS["mescheder-2d"].scales["tiny"], "problems": ("line2d", "ring2d")}
+    monkeypatch.setitem(EXPERIMENTS["mescheder-2d"].scales, "tiny", two)
+
+    def rows():
+        found = json.loads(Path("out/result.json").read_text())
+        return {row["claim"].split(",")[0].split(":")[0] for row in found["rows"]}, found
+
+    assert main([*argv, "--only", "problems=line2d"]) == 0
+    claims, found = rows()
+    assert claims == {"line2d"} and found["settings"]["problems"] == ["line2d"]
+    assert found["command"].endswith("--scale tiny --seeds 1 --only problems=line2d")
+    kept = {path: path.stat().st_mtime_ns for path in Path("out").rglob("metrics.jsonl")}
+    assert kept and main(argv) == 0 and rows()[0] == {"line2d", "ring2d"}
+    assert all(path.stat().st_mtime_ns == when for path, when in kept.items())
 
 
 def test_what_was_trained_for_longer_says_so(here, capsys):

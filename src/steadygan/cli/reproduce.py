@@ -37,6 +37,7 @@ class Reproduce:
       steadygan reproduce mescheder-dirac
       steadygan reproduce roth-fig6 --scale long --seeds 8 --out results/fig6
       steadygan reproduce roth-fig4 --data train.zip test.zip
+      steadygan reproduce roth-fig4 --scale long --only variances=0.1,1
       steadygan reproduce mescheder-2d --scheduler tcp://HOST:8786 --out /shared/2d
       steadygan reproduce --index docs/results
     """
@@ -50,6 +51,10 @@ class Reproduce:
         int | None,
         whole("N", "at least so many iterations, where anything is trained", "the scale's own"),
     ] = None
+    only: Annotated[
+        tuple[str, ...],
+        arg("SETTING=VALUE,VALUE", "a part of it, the rest another time", "all of it"),
+    ] = ()
     out: Annotated[
         Path | None,
         arg(
@@ -109,7 +114,7 @@ class Reproduce:
         from ..runs.files import make_folder, write_text
 
         spec = experiment(name)
-        settings = spec.settings(self.scale, self.data, self.steps)
+        settings = spec.settings(self.scale, self.data, self.steps, self.only)
         seeds = spec.seeds(self.scale, self.seeds)
         out = self.out or RUNS / folder_name(name, self.scale)
         start = time.perf_counter()
@@ -118,7 +123,7 @@ class Reproduce:
         took = time.perf_counter() - start
         series = numbers(findings.picture, findings.data)
         result = {
-            **record(spec, self.scale, settings, seeds, findings, took, self.steps),
+            **record(spec, self.scale, settings, seeds, findings, took, self.steps, self.only),
             "series": series,
         }
         make_folder(out)

@@ -5,6 +5,7 @@ By which rules, what was run and what is left.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -100,21 +101,20 @@ def counted(there: Results) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     for name in EXPERIMENTS:
         run: set[str] | None = None
         for result in (there[name, s] for s in reversed(KEPT) if (name, s) in there):
-            listed = _listed(result["settings"])
+            parts = EXPERIMENTS[name].about(result["settings"])
             for row in _rows(result):
-                if run is None or row["claim"].startswith(tuple(listed - run)):
+                if run is None or any(_names(row["claim"], part) for part in parts - run):
                     yield result, row
-            run = listed if run is None else run | listed
+            run = parts if run is None else run | parts
 
 
-def _listed(settings: Mapping[str, Any]) -> set[str]:
-    """Return what settings name in lists, but where data lie.
+def _names(claim: str, part: str) -> bool:
+    """Return whether a claim is about a part.
 
-    >>> sorted(_listed({"architectures": ["DCGAN", "ResNet"], "batch": 16, "data": ["a.zip"]}))
-    ['DCGAN', 'ResNet']
+    >>> _names("noise of variance 0.1 at its best", "variance 0.1"), _names("lines2d", "line2d")
+    (True, False)
     """
-    lists = (v for key, v in settings.items() if isinstance(v, list | tuple) and key != "data")
-    return {str(each) for value in lists for each in value}
+    return re.search(rf"(?<![\w.]){re.escape(part)}(?!\w|\.\d)", claim) is not None
 
 
 def _totals(there: Results) -> list[str]:
@@ -279,7 +279,8 @@ def _done(experiment: Experiment, result: Mapping[str, Any] | None) -> str:
         return "not yet"
     wanted, seeds = experiment.seeds("long"), result["seeds"]
     state = "all of it" if seeds >= wanted else f"{seeds} of {wanted} seeds"
-    if left := sorted(_listed(experiment.scales["long"]) - _listed(result["settings"])):
+    whole_of = experiment.about(experiment.scales["long"])
+    if left := sorted(whole_of - experiment.about(result["settings"])):
         state += f" but {', '.join(left)}"
     return f"{state}, {result['seconds'] / 3600:.1f} hours of training, {result['date'][:10]}"
 

@@ -6,7 +6,8 @@ With result.json, figure.png and its numbers as figure.csv, which result.json ha
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import shlex
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,7 @@ def record(
     findings: Findings,
     seconds: float,
     steps: int | None = None,
+    only: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Return the content of result.json.
 
@@ -59,7 +61,8 @@ def record(
         "source": experiment.source,
         "command": experiment.command(scale)
         + (f" --seeds {seeds}" if seeds else "")
-        + (f" --steps {steps}" if steps else ""),
+        + (f" --steps {steps}" if steps else "")
+        + (f" --only {shlex.join(only)}" if only else ""),
         "cost": experiment.cost[scale],
         "scale": scale,
         "settings": {

@@ -5,6 +5,7 @@ And the findings of running it, expected beside measured.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -110,6 +111,8 @@ class Experiment:
         run: Settings, number of seeds and a folder for what takes long -> findings.
         papers: Sizes of the papers' own runs, where its largest scale has others.
         rest: What would decide what its long scale leaves open, and how long that takes.
+        parts: The settings of whose values some can be run without the others, and how claims name
+            such a value, as in "variance {}".
 
     Raises:
         SteadyganError: Unless every scale has its settings and its cost.
@@ -123,6 +126,7 @@ class Experiment:
     run: Callable[[Mapping[str, Any], int, Path], Findings]
     papers: Mapping[str, Any] = field(default_factory=dict)
     rest: str = ""
+    parts: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         there = set(self.scales)
@@ -146,8 +150,26 @@ class Experiment:
         sizes = ("batch", "batches", "resolution", "width", "widths", "steps")
         return {key: largest[key] for key in sizes if key in largest} | dict(self.papers)
 
+    def about(self, settings: Mapping[str, Any]) -> set[str]:
+        """Return what claims name of the parts that settings have.
+
+        >>> own = {"quick": {}, "tiny": {}}
+        >>> one = Experiment("e", "", "", own, own, print, parts={"variances": "variance {}"})
+        >>> sorted(one.about({"variances": ["0.1", "1"], "batch": 16}))
+        ['variance 0.1', 'variance 1']
+        """
+        return {
+            words.format(value)
+            for key, words in self.parts.items()
+            for value in settings.get(key, ())
+        }
+
     def settings(
-        self, scale: str, data: tuple[str, str] | None = None, steps: int | None = None
+        self,
+        scale: str,
+        data: tuple[str, str] | None = None,
+        steps: int | None = None,
+        only: Sequence[str] = (),
     ) -> Mapping[str, Any]:
         """Return the settings at a scale.
 
@@ -155,10 +177,11 @@ class Experiment:
             scale: By its name.
             data: Other training and test images.
             steps: Every length is at least that.
+            only: The parts to be run, as in "variances=0.1,1"; all of what is not named.
 
         Raises:
-            SteadyganError: For a scale that there is not, for data where the experiment makes its
-                own, and for a length that lengthens nothing.
+            SteadyganError: For a scale or a part that there is not, for data where the experiment
+                makes its own, and for a length that lengthens nothing.
         """
         if scale not in self.scales:
             raise unknown("scale", scale, [each for each in SCALES if each in self.scales])
@@ -177,7 +200,22 @@ class Experiment:
                     f" scale {scale}, not {steps}."
                 )
             settings = {**settings, **{key: max(steps, n) for key, n in lengths.items()}}
-        return settings
+        return {**settings, **dict(self._part(settings, each) for each in only)}
+
+    def _part(self, settings: Mapping[str, Any], asked: str) -> tuple[str, tuple[Any, ...]]:
+        key, _, values = asked.partition("=")
+        if key not in self.parts:
+            known = [f"{each}={','.join(map(str, settings[each]))}" for each in self.parts]
+            raise SteadyganError(
+                f"{self.name} cannot be run by parts of {key!r}: "
+                + (f"all of it is --only {shlex.join(known)}." if known else "leave --only out.")
+            )
+        there = {str(value): value for value in settings[key]}
+        wanted = [value.strip() for value in values.split(",")]
+        for value in wanted:
+            if value not in there:
+                raise unknown(f"part of {key}", value, there)
+        return key, tuple(value for name, value in there.items() if name in wanted)
 
     def seeds(self, scale: str, asked: int | None = None) -> int:
         """Return how many seeds it takes, 0 where nothing is random.

@@ -415,4 +415,5 @@ EXPERIMENT = Experiment(
         "tiny": "seconds",
     },
     run=run,
+    parts={"problems": "{}"},
 )

@@ -252,6 +252,7 @@ FIG23 = Experiment(
         "tiny": "seconds",
     },
     run=fig23,
+    parts={"architectures": "{}"},
 )
 
 _FIG4 = {
@@ -277,4 +278,5 @@ FIG4 = Experiment(
         "tiny": "seconds",
     },
     run=fig4,
+    parts={"variances": "variance {}"},
 )

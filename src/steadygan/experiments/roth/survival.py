@@ -218,5 +218,6 @@ EXPERIMENT = Experiment(
         "tiny": "a second",
     },
     run=survival,
+    parts={"batches": "batch {}"},
     papers={"batches": (512,)},
 )
