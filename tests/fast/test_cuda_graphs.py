@@ -160,6 +160,15 @@ def test_without_a_gpu_it_is_refused():
         replace(MLP, device="cpu", cuda_graphs=True).resolve(problem)
 
 
+def test_an_experiment_records_where_its_runs_are_trained(monkeypatch):
+    # A planner without a GPU, and a worker with one, read the same configuration.
+    problem, config = problem_of(MLP), replace(MLP, device="auto", cuda_graphs=None)
+    assert replace(config, device="cpu").resolve(problem).cuda_graphs is False
+    there = Config.from_json(config.to_json())
+    monkeypatch.setattr("steadygan.runs.config._device", lambda name: "cuda:1")
+    assert there.resolve(problem).cuda_graphs is True
+
+
 def test_what_cannot_be_recorded_is_refused_before_anything_is_trained(monkeypatch):
     problem = problem_of(MLP)
     shared = replace(MLP, device="cpu", dynamics="alternating:share=true").resolve(problem)

@@ -164,9 +164,9 @@ def alone(problem: Problem, members: Mapping[str, Config], folder: Path) -> list
         KeyboardInterrupt: Where it was interrupted: the same call continues it.
     """
     found = []
-    resolved = {folder / name: member.resolve(problem) for name, member in members.items()}
-    by_workers(problem, resolved, next((m.device for m in members.values()), ""))
-    for (place, config), member in zip(resolved.items(), members.values(), strict=True):
+    by_workers(problem, {folder / name: member for name, member in members.items()})
+    for name, member in members.items():
+        place, config = folder / name, member.resolve(problem)
         make_or_continue(problem, config, place, partial(train, problem, member, place))
         found.append(_read(config, place, None))
     return found

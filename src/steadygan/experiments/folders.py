@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -144,21 +143,21 @@ def make_or_continue(
         raise KeyboardInterrupt
 
 
-def by_workers(problem: Problem, configs: Mapping[Path, Config], device: str) -> None:
+def by_workers(problem: Problem, configs: Mapping[Path, Config]) -> None:
     """Let workers, where there are any, train what is left of runs of one GAN each, by folder.
 
     Args:
         problem: What is played.
-        configs: Resolved, by folder.
-        device: As it was asked for: each worker finds its own.
+        configs: As they were asked for, by folder: each worker finds its own device.
 
     Raises:
         SteadyganError: Where a folder holds another run, and where some failed.
     """
     if (workers := current()) is not None:
+        resolved = {folder: each.resolve(problem) for folder, each in configs.items()}
         tasks = [
-            task(problem, [replace(each, device=device)], folder, steps=each.steps)
-            for folder, each in configs.items()
+            task(problem, [configs[folder]], folder, steps=each.steps)
+            for folder, each in resolved.items()
             if not there(problem, each, folder) or unfinished(folder, each.steps or 0)
         ]
         workers.train(tasks)

@@ -15,7 +15,6 @@ from statistics import median
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
-import torch
 
 from ..core.errors import SteadyganError
 from ..core.registry import build
@@ -207,7 +206,7 @@ def config(settings: Mapping[str, Any], architecture: str, seed: int, **more: An
         "evaluate_every": settings["evaluate_every"],
         "checkpoint_every": settings["checkpoint_every"],
         "keep_checkpoints": 1,
-        "cuda_graphs": torch.cuda.is_available(),
+        "cuda_graphs": None,
     }
     return Config(**{**chosen, **more}, steps=steps, seed=seed)
 
@@ -277,12 +276,12 @@ def all_trained(problem: Images, settings: Mapping[Key, Runs]) -> dict[Key, list
     Returns:
         The runs of each setting in the order of its configurations.
     """
-    left, device = dict[Path, Config](), ""
-    for setting in settings.values():
-        for config in setting.configs:
-            resolved, device = config.resolve(problem), config.device
-            left[_place(resolved, _by_seed(setting, config))] = resolved
-    by_workers(problem, left, device)
+    left = {
+        _place(config.resolve(problem), _by_seed(setting, config)): config
+        for setting in settings.values()
+        for config in setting.configs
+    }
+    by_workers(problem, left)
     return {
         key: [
             trained(setting.name, problem, config, _by_seed(setting, config))

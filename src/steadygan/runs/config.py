@@ -49,7 +49,7 @@ class Config:
     names trackers that show the run; they change nothing of it. ``batchnorm`` says what batch
     normalisation sees on several processes: "synchronized", also where it is None, the rows of all,
     as in one process; "local", those of its own. ``cuda_graphs`` lets a GPU replay the gradients of
-    one GAN from recordings (core/players/recorded.py).
+    one GAN from recordings (core/players/recorded.py); None lets it where the device is one.
     """
 
     preset: str | None = None
@@ -74,7 +74,7 @@ class Config:
     penalty_share: float = 1.0
     precision: Literal["float32", "bfloat16", "float64"] = "float32"
     batchnorm: Literal["local", "synchronized"] | None = None
-    cuda_graphs: bool = False
+    cuda_graphs: bool | None = False
     seed: int = 0
     device: str = "auto"
     metrics: str = ""
@@ -124,7 +124,10 @@ class Config:
         if given["augment"] and len(problem.event) != 3:
             raise SteadyganError("augment changes images: leave it out, this problem has none.")
         given["device"] = _device(given["device"])
-        if given["cuda_graphs"] and not given["device"].startswith("cuda"):
+        on_gpu = given["device"].startswith("cuda")
+        if given["cuda_graphs"] is None:
+            given["cuda_graphs"] = on_gpu
+        if given["cuda_graphs"] and not on_gpu:
             raise SteadyganError(
                 f"cuda_graphs is for a GPU, and the device is {given['device']}: leave it out, or"
                 " give --device cuda."
