@@ -4,6 +4,7 @@ that a claim can fail."""
 import csv
 import json
 import os
+import re
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -118,7 +119,7 @@ def test_list_and_index_say_what_was_run_and_what_not(here, capsys):
         and "reproduction/roth-fig5/figure.png" in page
     )
     assert (
-        f"| holds | {EXPERIMENTS['roth-fig5'].cost['quick']} |" in page
+        re.search(r"\| holds \| [\d.]+ s of a busy core \|", page)
         and "| tilt of the plane in degrees | the papers' | 45 | from the authors' code |" in page
     )
     unrun = [name for name in EXPERIMENTS if name != "roth-fig5"]
@@ -353,7 +354,23 @@ def test_the_totals_count_the_papers_and_ours_apart_and_the_longest_of_an_experi
     assert "(batch 64 instead of 512)\n    * the papers': f." in smaller
     assert page.count("    * ") == 3
     assert "| all of it, 1.0 hours of training" in page and "| not yet | 1 of the papers'" in page
-    assert set(index.SCHEDULE) == {n for n, each in EXPERIMENTS.items() if "long" in each.scales}
+    assert "[`roth-fig6-long`](#roth-fig6-long) counts" in page
+    assert page.count(") counts") == 1  # of the others one scale was run
+    assert set(index.SCHEDULE) == {
+        name for name, each in EXPERIMENTS.items() if "seeds" in each.scales["quick"]
+    }
+    in_turn = [
+        line.split("`")[1]
+        for line in page.split("## The schedule")[1].splitlines()
+        if line.startswith("| `")
+    ]
+    assert in_turn[-3:] == ["roth-fig6", "roth-latent15", "roth-fig1"] and "## In short" not in page
+
+
+def test_the_page_begins_with_what_is_written_by_hand(here):
+    (here / "reproduction").mkdir()
+    (here / "in-short.md").write_text("Most hold.\n")
+    assert index.index(here / "reproduction").split("## ")[1] == "In short\n\nMost hold.\n\n"
 
 
 # ------------------------------------------------------------ fleets

@@ -120,6 +120,7 @@ def test_one_strength_does_not_speak_for_all():
     fallen = [*strong[:2], member(FALLEN, NEAR, 2, last=84_000)]
     found = mixture.keeps("", [strong, fallen], SOURCE)
     assert found.holds is False
+    assert found.measured.startswith("6 of 6 runs learned, 1 of these fell; 5 of 6 runs [")
     assert "js, seed 2 had learned and lost it at 84,000, learned at 14,000" in found.why
 
 

@@ -27,10 +27,11 @@ _HOLDS = {True: ("yes", "green"), False: ("no", "red"), None: ("undecided", "yel
 class Reproduce:
     """Run an experiment of the two papers: what they claim beside what is measured.
 
-    Without a name it lists all. A scale is quick (minutes on two CPU cores), long (the papers'
-    length, hours on one core) or paper (the papers' own size, for a GPU where it is images); tiny
-    is a smoke test, whose verdicts mean nothing. Interrupted or killed, the same command goes on
-    where it stopped; with more --seeds or --steps only what is missing is trained.
+    Without a name it lists all. A scale is quick (minutes on two CPU cores), long (hours on one
+    core, at the papers' length or as near as that comes) or paper (the papers' own size, for a GPU
+    where it is images); tiny is a smoke test, whose verdicts mean nothing. Interrupted or killed,
+    the same command goes on where it stopped; with more --seeds or --steps only what is missing is
+    trained.
 
     Examples:
       steadygan reproduce

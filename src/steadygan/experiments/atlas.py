@@ -322,7 +322,7 @@ EXPERIMENT = Experiment(
         },
     },
     cost={
-        "quick": "30 minutes of one core",
+        "quick": "100 minutes of a busy core",
         "long": "8 core-hours (estimated)",
         "tiny": "seconds",
     },

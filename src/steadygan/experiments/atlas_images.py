@@ -51,7 +51,8 @@ METHODS = {
     "WGAN-GP": Method(("wgan-gp",), "none", "wasserstein"),
     "spectral norm": Method(critic_norm="spectral"),
 }
-"""The strengths that the README names for images, and WGAN-GP's own."""
+"""The README's strengths of JS and R1 for images, without annealing; R1 + R2 at that of R1, and
+WGAN-GP at its own."""
 
 SHOWN = 4
 """Settings whose samples are shown, those that were drawn first."""
@@ -120,8 +121,8 @@ def atlas(settings: Mapping[str, Any], seeds: int, out: Path) -> Findings:
         *image_budget(settings, seeds),
         f"{len(places)} of {len(AMONG)} settings, drawn by a fixed seed before anything was run:"
         f" learning rate ({RATE:g} × 0.25, 1, 4, 16), critic steps (1, 5), normalization of both"
-        " networks (none, batch) and objective; Adam, weights as N(0, 0.02²). Strengths are those"
-        " that the README names for images.",
+        " networks (none, batch) and objective; Adam, weights as N(0, 0.02²). Strengths are the"
+        " README's of JS and R1 for images, R1's for R1 + R2, and WGAN-GP's own.",
         "Stands: finite, samples with spread, a critic that has not won, and a kernel distance of"
         f" at most that of always the data's mean picture, {bar}. Intervals are over settings.",
         f"Kernel distances over all settings, median and range: {distances}.",
@@ -156,7 +157,7 @@ EXPERIMENT = Experiment(
         "tiny": {**TINY, "settings": 2},
     },
     cost={
-        "quick": "40 minutes of one core (estimated)",
+        "quick": "85 minutes of a busy core",
         "long": "50 core-hours (estimated)",
         "tiny": "seconds",
     },

@@ -43,8 +43,8 @@ in the authors' code; at quick scale it is half as wide."""
 
 ENOUGH = 7812
 """Iterations after which a run that is alive is stable and a claim that it is not fails: the
-authors' default on CIFAR-10, ten epochs of batches of 64. The papers' runs on larger images are
-100,000 and longer."""
+authors' default on CIFAR-10, ten epochs of batches of 64; of batches of 32 they are five. The
+papers' runs on larger images are 100,000 and longer."""
 
 SMALL = {
     "data": ("cifar10/train.zip", "cifar10/test.zip"),
@@ -63,8 +63,8 @@ SMALL = {
 $STEADYGAN_DATA. A checkpoint is saved every 100 iterations: a minute or two of the slowest."""
 
 LONG = {**SMALL, "evaluate_every": 1000, "samples": 2000, "steps": 10_000, "seeds": 3}
-"""What they share at the length of the authors' runs on CIFAR-10, on 32 x 32 and 16 channels. At
-their batch of 64 the four architectures alone would take 40 core-hours."""
+"""What they share at as many iterations as the authors' runs on CIFAR-10, on 32 x 32 and 16
+channels. At their batch of 64 the four architectures alone would take 40 core-hours."""
 
 LARGE = {
     "data": ("celeba/train", "celeba/test"),

@@ -6,7 +6,7 @@ By which rules, what was run and what is left.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,23 +23,27 @@ _BEFORE = {"whose": "papers", "known": "not said", "rule": "another day's"}
 _WHOSE = {"papers": "the papers'", "ours": "ours"}
 
 SCHEDULE = (
-    "roth-fig1",
-    "roth-fig6",
-    "roth-crosstest",
+    "roth-fig4",
+    "roth-cost",
     "mescheder-2d",
     "roth-fig2-fig3",
-    "roth-annealing",
+    "roth-fig6",
     "roth-generator-regularized",
-    "roth-latent15",
-    "roth-fig4",
+    "roth-annealing",
     "mescheder-images",
-    "roth-f-divergences",
+    "roth-crosstest",
     "roth-survival",
+    "roth-latent15",
+    "roth-f-divergences",
     "roth-learning-rates",
     "atlas",
     "atlas-images",
+    "roth-fig1",
 )
-"""What is run at the papers' length, by what decides most an hour."""
+"""What is trained for long, by what decides most an hour."""
+
+IN_SHORT = "in-short.md"
+"""What the results say in words, written by hand beside the page that begins with it."""
 
 Results = Mapping[tuple[str, str], dict[str, Any]]
 
@@ -78,6 +82,7 @@ def index(shelf: Path) -> str:
         " claim holds or not. This page is made by",
         "`steadygan reproduce --index docs/results`.",
         "",
+        *_in_short(shelf.parent / IN_SHORT),
         *_totals(there),
         *_overview(there, shelf),
         *_schedule(there),
@@ -90,6 +95,10 @@ def index(shelf: Path) -> str:
     if others:
         lines += ["", "## Further results", "", *(f"* [{n}]({n}/README.md)" for n in others)]
     return "\n".join(lines) + "\n"
+
+
+def _in_short(path: Path) -> list[str]:
+    return ["## In short", "", path.read_text().strip(), ""] if path.is_file() else []
 
 
 def counted(there: Results) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
@@ -151,17 +160,19 @@ def _totals(there: Results) -> list[str]:
         "Computed is what one run on any machine answers: formulas, eigenvalues, costs. Claims of"
         " trainings take seeds and a length, which their rules name; what is short of them is",
         "undecided, whichever way it points, and [the schedule](#the-schedule) says how many hours"
-        " would decide it. Of an experiment that was run at several scales the longest counts, and"
-        " another where that was run without something.",
-        "Expected values are *from the seed text* (the papers, whose formulas it has lost), *from"
-        " the authors' code*, *derived here* or *recalled* from the literature and not re-read;",
-        "what a claim is judged by stands under [the rules](#the-rules).",
+        " would decide it. Their own size is the batch, the network and the length of the papers or"
+        " of the authors' code. Of an experiment",
+        "that was run at several scales the longest counts, and for what that was run without (such"
+        " as one of four architectures) the next. Expected values are *from the seed text* (the"
+        " papers' text as this project has it, without its formulas),",
+        "*from the authors' code*, *derived here* or *recalled* from the literature and not"
+        " re-read; what a claim is judged by stands under [the rules](#the-rules).",
         "",
         *(["What does not hold:", "", *at_size, ""] if at_size else []),
         *(
             [
                 "What does not hold in smaller or shorter trainings, which say what happens there"
-                " and may not contradict the papers:",
+                " and are no evidence against the papers:",
                 "",
                 *smaller,
                 "",
@@ -216,7 +227,7 @@ def _rows(result: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def _overview(there: Results, shelf: Path) -> list[str]:
     lines = [
-        "| experiment | what | source | verdict | cost | picture, its numbers |",
+        "| experiment | what | source | verdict | took | picture, its numbers |",
         "|---|---|---|---|---|---|",
     ]
     for name, experiment in EXPERIMENTS.items():
@@ -228,12 +239,32 @@ def _overview(there: Results, shelf: Path) -> list[str]:
                     f"[`{title}`](#{title})" if result else f"`{title}`",
                     experiment.what,
                     experiment.source,
-                    verdict(result["rows"]) if result else "not run yet",
-                    experiment.cost.get(scale, ""),
+                    _verdict(result, scales) if result else "not run yet",
+                    _took(result) if result else experiment.cost[scale],
                     _files(shelf / title) if result else "",
                 )
             )
     return lines
+
+
+def _verdict(result: Mapping[str, Any], scales: Sequence[str]) -> str:
+    """Return what a result came to, and which one counts where there is a longer one."""
+    longest = folder_name(result["name"], scales[-1])
+    counts = "" if result["scale"] == scales[-1] else f"; [`{longest}`](#{longest}) counts"
+    return verdict(result["rows"]) + counts
+
+
+def _took(result: Mapping[str, Any]) -> str:
+    """Return how long the trainings or the calculation took, and on what.
+
+    >>> _took({"seconds": 5400, "environment": {"device": "cpu"}})
+    '1.5 hours of a busy core'
+    """
+    seconds = result["seconds"]
+    units = ("hours", 3600) if seconds >= 3600 else ("minutes", 60) if seconds >= 60 else ("s", 1)
+    where = result["environment"].get("gpu")
+    on = f"an {where} with others beside it" if where else "a busy core"
+    return f"{seconds / units[1]:.2g} {units[0]} of {on}"
 
 
 def _files(held: Path) -> str:
@@ -242,44 +273,52 @@ def _files(held: Path) -> str:
 
 
 def _schedule(there: Results) -> list[str]:
-    """Return what is run at the papers' length, in which order, and what is left."""
+    """Return what is trained for long, in which order, and what is left."""
     lines = [
         "",
         "## The schedule",
         "",
-        "What is trained at the papers' length, by what decides most an hour, on CPU cores; each"
-        " goes on where it stopped, and takes more `--seeds` and `--steps`. Undecided is what the"
-        " newest result leaves open of the papers' claims and of ours.",
+        "What is trained at the papers' length or as near as that comes, what has open claims"
+        " first, then by what decides most an hour of a core; each goes on where it stopped, and"
+        " takes more `--seeds` and `--steps`. Undecided is what the newest result leaves open of"
+        " the papers' claims and of ours.",
         "",
         "| experiment | settings | cost | run | undecided |",
         "|---|---|---|---|---|",
     ]
     claims = list(counted(there))
-    for name in SCHEDULE:
-        experiment, result = EXPERIMENTS[name], there.get((name, "long"))
-        rows = [row for each, row in claims if each["name"] == name]
-        left = {whose: tally(rows, whose)[2] for whose in _WHOSE}
+    rows_of = {name: [row for each, row in claims if each["name"] == name] for name in SCHEDULE}
+    # What is not run yet has no rows, and all of its claims are open.
+    settled = {
+        name: bool(rows) and all(r["holds"] is not None for r in rows)
+        for name, rows in rows_of.items()
+    }
+    for name in sorted(SCHEDULE, key=settled.__getitem__):
+        experiment = EXPERIMENTS[name]
+        scale = "long" if "long" in experiment.scales else "quick"
+        result = there.get((name, scale))
+        left = {whose: tally(rows_of[name], whose)[2] for whose in _WHOSE}
         open_ = ", ".join(f"{count} of {_WHOSE[whose]}" for whose, count in left.items())
         if experiment.rest and result and any(left.values()):
             open_ += f"; {experiment.rest}"
         lines.append(
             _line(
                 f"`{name}`",
-                _size(experiment.scales["long"]),
-                experiment.cost["long"],
-                _done(experiment, result),
+                _size(experiment.scales[scale]),
+                experiment.cost[scale],
+                _done(experiment, scale, result),
                 open_,
             )
         )
     return lines
 
 
-def _done(experiment: Experiment, result: Mapping[str, Any] | None) -> str:
+def _done(experiment: Experiment, scale: str, result: Mapping[str, Any] | None) -> str:
     if result is None:
         return "not yet"
-    wanted, seeds = experiment.seeds("long"), result["seeds"]
+    wanted, seeds = experiment.seeds(scale), result["seeds"]
     state = "all of it" if seeds >= wanted else f"{seeds} of {wanted} seeds"
-    whole_of = experiment.about(experiment.scales["long"])
+    whole_of = experiment.about(experiment.scales[scale])
     if left := sorted(whole_of - experiment.about(result["settings"])):
         state += f" but {', '.join(left)}"
     return f"{state}, {result['seconds'] / 3600:.1f} hours of training, {result['date'][:10]}"
@@ -290,8 +329,8 @@ def _rules() -> list[str]:
         "",
         "## The rules",
         "",
-        "Written before anything is run (`experiments/rules.py`), each with a test of every"
-        " answer.",
+        "Fixed in `experiments/rules.py`, each with a test of every answer. Results that are older"
+        " were judged by them afterwards, and say so.",
         "",
         "| rule | yes | no | undecided | seeds |",
         "|---|---|---|---|---|",

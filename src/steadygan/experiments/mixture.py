@@ -17,7 +17,7 @@ from ..core.registry import build
 from ..problems.toys import Mixture3D
 from ..training import Config
 from .fleets import SAVED, Member, fleet, share, spread
-from .rules import COLLAPSES, KEEPS, LEARNS, Course, Fate, Rule
+from .rules import COLLAPSES, FALLEN, KEEPS, LEARNS, Course, Fate, Rule
 from .spec import Row, Source
 
 STANDS, FALLS = 7, 3
@@ -146,9 +146,14 @@ def _judged(
 
 
 def _seen(group: Sequence[Member]) -> str:
+    had = [m for m in group if learned(m) is not None]
+    fallen = sum(course(m).fate in FALLEN for m in had)
     standing = sum(course(m).fate is Fate.STANDS for m in group)
     numbers = (f"{name} {spread([final(m, name) for m in group])}" for name in ("modes", "sw1"))
-    return f"{share(standing, len(group), 'runs')} have learned all; {', '.join(numbers)}"
+    return (
+        f"{len(had)} of {len(group)} runs learned, {fallen} of these fell;"
+        f" {share(standing, len(group), 'runs')} hold all modes at the end; {', '.join(numbers)}"
+    )
 
 
 def _fates(groups: Sequence[Sequence[Member]]) -> str:

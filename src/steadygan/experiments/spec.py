@@ -16,7 +16,8 @@ from ..core.errors import SteadyganError, unknown
 from .rules import FACT, WITHIN, Rule
 
 SCALES = ("quick", "long", "paper", "tiny")
-"""quick: minutes on two CPU cores. long: the papers' length, hours on one CPU core. paper: the
+"""quick: minutes on two CPU cores. long: the papers' length, or as
+near as hours on one CPU core come. paper: the
 papers' own size, for a GPU where it is images. tiny: a smoke test, whose verdicts mean nothing. An
 experiment has quick and tiny, and of the others those that differ."""
 

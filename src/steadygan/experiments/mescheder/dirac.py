@@ -265,6 +265,10 @@ EXPERIMENT = Experiment(
         "paper": {"methods": (), "steps": 500, "long": 50_000},
         "tiny": {"methods": ("GAN",), "steps": 500, "long": 0},
     },
-    cost={"quick": "2 minutes of one core", "paper": "3 minutes of one core", "tiny": "seconds"},
+    cost={
+        "quick": "2 minutes of one core",
+        "paper": "3 to 14 minutes of one core",
+        "tiny": "seconds",
+    },
     run=run,
 )

@@ -273,4 +273,5 @@ EXPERIMENT = Experiment(
         "tiny": "seconds",
     },
     run=run,
+    rest="at the share that 6 seeds gave, 12 would decide it, in half an hour",
 )

@@ -197,8 +197,8 @@ EXPERIMENT = Experiment(
         "tiny": {**TINIEST, "objectives": ("minimax",)},
     },
     cost={
-        "quick": "ten minutes of one core",
-        "long": "3 core-hours (by timed iterations), 3 minutes of an H100",
+        "quick": "20 minutes of a busy core",
+        "long": "3 core-hours (by timed iterations), 10 minutes of an H100 with others beside it",
         "tiny": "a second",
     },
     run=run,

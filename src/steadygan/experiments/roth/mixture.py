@@ -264,8 +264,8 @@ FIG1 = Experiment(
         "tiny": {**TINIEST, "unregularized_steps": 3, "long_steps": 3, "long_seeds": 1},
     },
     cost={
-        "quick": "25 minutes of one core",
-        "long": "7 to 9 core-hours (estimated)",
+        "quick": "50 minutes of a busy core",
+        "long": "14 hours of a busy core with 3 seeds, 18 with 8 (estimated)",
         "tiny": "a second",
     },
     run=fig1,

@@ -179,7 +179,7 @@ EXPERIMENT = Experiment(
         "tiny": {**TINY, "critic_updates": (1,)},
     },
     cost={
-        "quick": "8 minutes of one core",
+        "quick": "17 minutes of a busy core",
         "long": "3 core-hours (estimated)",
         "tiny": "seconds",
     },
