@@ -476,6 +476,21 @@ def test_what_cannot_be_written_is_a_reason(here, capsys):
         assert "run/config.json" in refused(capsys, *words.split())
 
 
+def test_output_that_a_full_disk_does_not_take_is_a_sentence():
+    """As ``steadygan list > /dev/full``, in a process of its own."""
+    program = (
+        "from steadygan.cli import entry; import sys; sys.argv = ['steadygan', 'list']; entry()"
+    )
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", program], stdout=full, stderr=subprocess.PIPE, check=False
+        )
+    assert done.returncode == 2
+    assert (
+        done.stderr == b"steadygan: What this prints cannot be written: No space left on device.\n"
+    )
+
+
 def test_a_reader_that_leaves_ends_the_command_quietly():
     """As ``steadygan list | head -1``, in a process of its own."""
     program = (

@@ -142,6 +142,9 @@ def test_vectors_are_numbers_and_a_picture(points, tmp_path):
         ("walk RUN --out a.avi", "ends in .png (a strip)"),
         ("walk RUN --out a.png --seeds 0-2 --walks 2", "equally many"),
         ("walk RUN --out a.gif --fps 60", "more than 50 pictures a second"),
+        ("walk RUN --out a.gif --fps 0.001", "at least 0.01 pictures a second"),
+        ("walk RUN --out a.png --scale 100000000", "take a smaller --scale"),
+        ("walk RUN --out a.webp --scale 4000", "at most 16,383 a side"),
     ],
 )
 def test_what_makes_no_sense_is_refused_with_the_reason(

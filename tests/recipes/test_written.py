@@ -50,6 +50,15 @@ def test_options_replace_what_a_file_gives_and_what_follows_still_follows(
     assert capsys.readouterr().out == said
 
 
+def test_a_value_that_is_called_as_an_option_replaces_nothing(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run.yaml").write_text("problem: ring2d\nseed: 7\nsteps: 40\n")
+    words = ["train", "--config", "run.yaml", "--out", "seed", "--init", "steps", "--dry-run"]
+    assert main(words) == 0
+    said = capsys.readouterr().out
+    assert "seed: 7\n" in said and "steps: 40\n" in said
+
+
 def test_many_gans_keep_their_braces(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     words = ["train", "ring2d", "--seeds", "2", "--regularizer", "r1:gamma={0.1,1}", "--dry-run"]

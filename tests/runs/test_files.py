@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import stat
+from pathlib import Path
 
 import pytest
 import torch
@@ -187,3 +188,13 @@ def test_training_makes_what_the_format_says_and_nothing_else(tmp_path):
     resume(done.path, steps=3, show=False)
     names = {path.name for path in done.path.iterdir()}
     assert names <= set(TRAINED) and {"config.json", "status.json", "metrics.jsonl"} <= names
+
+
+def test_the_folder_that_one_is_in_is_not_replaced(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with (
+        pytest.raises(SteadyganError, match="the folder that you are in"),
+        files.whole_folder(Path()),
+    ):
+        raise AssertionError("it began")
+    assert list(tmp_path.iterdir()) == []

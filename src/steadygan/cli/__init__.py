@@ -6,6 +6,7 @@ runs, so that help and mistakes are answered at once.
 
 from __future__ import annotations
 
+import errno
 import gc
 import importlib
 import inspect
@@ -69,6 +70,9 @@ COMMANDS: dict[str, type[Command]] = {
 
 REFUSED, INTERRUPTED, BROKEN_PIPE = 2, 130, 141  # as shells count: 128 and the signal
 
+_UNWRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+"""Why a file cannot take what is printed into it; such errors name none."""
+
 
 class Command(Protocol):
     """A frozen dataclass whose fields are the arguments."""
@@ -97,14 +101,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return status
     except BrokenPipeError:
-        # Whoever read has seen enough; what is still buffered must not complain at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # Whoever read has seen enough.
+        _drop_output()
         return BROKEN_PIPE
     except SteadyganError as error:
         return _refuse(_spelled(str(error), argv))
     except OSError as error:
         if error.filename is None:
-            raise
+            if error.errno not in _UNWRITTEN:
+                raise
+            _drop_output()
+            return _refuse(f"What this prints cannot be written: {error.strerror}.")
         return _refuse(f"{error.filename} cannot be read or written: {error.strerror}.")
     except (MemoryError, RuntimeError) as error:
         if not _no_memory(error):
@@ -200,6 +207,11 @@ def _import_torch() -> None:
 def _at_home(word: str) -> str:
     """Return a word whose path begins at home; shells leave the ``~`` of ``--out=~/runs`` alone."""
     return re.sub(r"^(--[\w-]+=)?(~)(?=/|$)", lambda m: (m[1] or "") + expanduser(m[2]), word)
+
+
+def _drop_output() -> None:
+    """Let what is still buffered not complain at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _refuse(reason: str) -> int:

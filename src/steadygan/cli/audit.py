@@ -44,7 +44,14 @@ class Audit:
 
         if self.iterations < 1:
             raise SteadyganError(f"--iterations must be at least 1, not {self.iterations}.")
-        found = list(audit_file(self.file, shlex.split(self.arguments), self.iterations))
+        try:
+            words = shlex.split(self.arguments)
+        except ValueError as error:
+            raise SteadyganError(
+                f"--arguments {self.arguments!r} are no words of a command line ({error}): quote it"
+                " as a shell does, --arguments='--name \"two words\"'."
+            ) from error
+        found = list(audit_file(self.file, words, self.iterations))
         if self.json:
             print(json.dumps([asdict(f) for f in found], indent=2))
         elif not found:

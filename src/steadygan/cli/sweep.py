@@ -96,10 +96,11 @@ class Sweep:
             name, equals, value = word.removeprefix("--").partition("=")
             name = name.replace("_", "-")
             plain = name.removeprefix("no-")
-            if not word.startswith("--") or not {name, plain} & {*WRITTEN}:
+            switch = plain in WRITTEN and known[plain].kind is bool and not equals
+            if not word.startswith("--") or not (switch or name in WRITTEN):
                 rest.append(word)
                 continue
-            if known.get(plain) and known[plain].kind is bool and not equals:
+            if switch:
                 found[plain] = str(name == plain).lower()
                 continue
             text = value if equals else next(left, None)
@@ -189,18 +190,13 @@ class Sweep:
                     raise SteadyganError(f"{held.where(name)}: {name} takes one value.")
                 told = replace(told, **{field: typed(name, _OWN[name], value)})
         rest = {name: value for name, value in held.values.items() if name not in _OWN}
-        code = str(rest.get("features", "")).rpartition(":")[0].endswith(".py")
-        if code and "features" not in dict(self.given):
-            raise SteadyganError(
-                f"{held.where('features')}: a file does not name code that is run: give --features"
-                " on the command line."
-            )
         given = dict(self.given)
         return told, Settings(held.path, {**rest, **given}, held.lines, given)
 
     def _wanted(self, settings: Settings) -> list[Wanted]:
         """Return every GAN that is asked for, checked before any of them begins."""
         from ..runs.models import build_networks
+        from ..runs.settings import names_code
         from ..sweeps import points
         from ..sweeps.axes import varied
         from ..sweeps.plan import Wanted
@@ -220,6 +216,13 @@ class Sweep:
             seed=self.draw_seed or 0,
         )
         axes, networks, found = varied(settings.values, several), set(), []
+        if "features" not in settings.given and any(
+            names_code(p.get("features", "")) for p in drawn
+        ):
+            raise SteadyganError(
+                f"{settings.where('features')}: a file does not name code that is run: give"
+                " --features on the command line."
+            )
         for point in drawn:
             command = trained(point, settings)
             try:

@@ -97,7 +97,7 @@ def read(path: Path, words: Sequence[str] = (), more: Mapping[str, Value] | None
         SteadyganError: For a file that is none, an unknown option, a value that cannot be, and for
             code that only the file names.
     """
-    from ..runs.settings import read_settings
+    from ..runs.settings import names_code, read_settings
 
     settings = read_settings(path)
     if "import" in settings.values:
@@ -108,7 +108,7 @@ def read(path: Path, words: Sequence[str] = (), more: Mapping[str, Value] | None
     settings.check(WRITTEN)
     over = _named(words)
     kept = {name: value for name, value in settings.values.items() if name not in over}
-    if str(kept.get("features", "")).rpartition(":")[0].endswith(".py"):
+    if names_code(kept.get("features", "")):
         raise SteadyganError(
             f"{settings.where('features')}: a file does not name code that is run: give"
             f" --features {kept['features']} on the command line."
@@ -208,8 +208,8 @@ def _bundle(preset: str) -> dict[str, Value]:
 
 def _named(words: Sequence[str]) -> set[str]:
     """Return the options that words of a command line name."""
-    names = (word.partition("=")[0].lstrip("-").replace("_", "-") for word in words)
-    return {name.removeprefix("no-") for name in names}
+    names = (word[2:].partition("=")[0] for word in words if word.startswith("--"))
+    return {name.replace("_", "-").removeprefix("no-") for name in names}
 
 
 def _with(command: Any, place: Sequence[str], value: Any) -> Any:

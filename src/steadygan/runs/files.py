@@ -58,6 +58,14 @@ class Unwritable(SteadyganError):
         super().__init__(f"{path} cannot be written: {error.strerror or error}{kept}.")
 
 
+def _aside(path: Path) -> Path:
+    """Return where a file or a folder is made before it takes its place."""
+    path = path.absolute()  # the folder that one is in has a name, and "." has none
+    if not path.name:
+        raise Unwritable(path, OSError(errno.EINVAL, _NO_FILE))
+    return path.with_name(f"{path.name}.{os.getpid()}{PARTIAL}")
+
+
 @contextmanager
 def whole(path: Path) -> Iterator[IO[bytes]]:
     """Open a file to write; it takes its place at the end, whole and on the disk, or never.
@@ -73,7 +81,7 @@ def whole(path: Path) -> Iterator[IO[bytes]]:
     (b'all of it', ['a.txt'])
     """
     # Of this process only, so that two that write the same file do not write into each other.
-    aside = path.with_name(f"{path.name}.{os.getpid()}{PARTIAL}")
+    aside = _aside(path)
     try:
         # A rename would put a file where a device or the like is.
         if (path.exists() and not path.is_file()) or path.parent.resolve() == Path("/dev"):
@@ -99,7 +107,9 @@ def whole_folder(path: Path) -> Iterator[Path]:
     Yields:
         The folder to fill. ``path`` must not be there, or be empty.
     """
-    aside = path.with_name(f"{path.name}.{os.getpid()}{PARTIAL}")
+    if path.absolute() == Path.cwd():
+        raise SteadyganError(f"{path} is the folder that you are in: give the name of a new one.")
+    aside = _aside(path)
     make_folder(aside)
     try:
         yield aside

@@ -20,6 +20,12 @@ from .sampling import Sampler
 
 STRIP, FILMS = ".png", (".gif", ".webp", ".mp4")
 _GIF = 50  # two hundredths of a second each
+_SLOWEST = 0.01  # what a GIF can say is ten minutes a picture
+_SIDES = {".gif": 65_535, ".webp": 16_383, ".mp4": 16_384, STRIP: 65_535}
+"""Pixels that a side has at most, by the formats and their players."""
+
+_PIXELS = 2**26
+"""Those of a whole picture, which is made in memory."""
 
 
 def walk(
@@ -60,12 +66,13 @@ def write_film(file: Path, pictures: Tensor, fps: float, scale: int = 1) -> None
             cannot be written.
     """
     check_film(file, fps)
+    _check_size(file, pictures, scale)
     if file.suffix == STRIP:
         strip = _scaled(image_grid(pictures.transpose(0, 1).flatten(0, 1), len(pictures)), scale)
         with whole(file) as out:
             strip.save(out, "png")
         return
-    columns = math.ceil(pictures.shape[1] ** 0.5)
+    columns = _columns(pictures.shape[1])
     frames = [_scaled(image_grid(each, columns).convert("RGB"), scale) for each in pictures]
     if file.suffix == ".mp4":
         _write_mp4(file, frames, fps)
@@ -74,6 +81,24 @@ def write_film(file: Path, pictures: Tensor, fps: float, scale: int = 1) -> None
     with whole(file) as out:
         frames[0].save(
             out, save_all=True, append_images=frames[1:], duration=1000 / fps, loop=0, **kind
+        )
+
+
+def _columns(walks: int) -> int:
+    return math.ceil(math.sqrt(walks))
+
+
+def _check_size(file: Path, pictures: Tensor, scale: int) -> None:
+    """Refuse pictures larger than their format, or than anyone can look at."""
+    moments, walks, _, *size = pictures.shape
+    across = moments if file.suffix == STRIP else _columns(walks)
+    down = walks if file.suffix == STRIP else math.ceil(walks / across)
+    height, width = down * size[0] * scale, across * size[1] * scale
+    if max(height, width) > _SIDES[file.suffix] or height * width > _PIXELS:
+        raise SteadyganError(
+            f"{file} would be {width:,} x {height:,} pixels, and a {file.suffix} has at most"
+            f" {_SIDES[file.suffix]:,} a side and {_PIXELS:,} in all: take a smaller"
+            " --scale, or fewer walks."
         )
 
 
@@ -89,6 +114,8 @@ def check_film(file: Path, fps: float) -> None:
             f"{file}: a walk is written to a file that ends in {STRIP} (a strip),"
             f" {', '.join(FILMS[:-1])} or {FILMS[-1]} (a film)."
         )
+    if file.suffix != STRIP and fps < _SLOWEST:
+        raise SteadyganError(f"--fps {fps:g}: a film has at least {_SLOWEST} pictures a second.")
     if file.suffix == ".gif" and fps > _GIF:
         raise SteadyganError(
             f"--fps {fps:g}: browsers slow a GIF down that has more than {_GIF} pictures a second;"

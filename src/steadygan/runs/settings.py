@@ -59,6 +59,15 @@ class Settings:
                 )
 
 
+def names_code(features: Value) -> bool:
+    """Return whether features are somebody's own code, which only who runs it may name.
+
+    >>> names_code("pixels:size=8"), names_code("mine.py:extractor")
+    (False, True)
+    """
+    return isinstance(features, str) and features.rpartition(":")[0].endswith(".py")
+
+
 def read_settings(path: Path | str) -> Settings:
     """Return what a YAML file gives, or a run folder, or its config.json.
 
@@ -99,7 +108,8 @@ def parse_settings(text: str, path: Path) -> Settings:
     except (yaml.YAMLError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}, line {mark.line + 1}" if mark else str(path)
-        why = getattr(error, "problem", None) or "it is nested too deeply"
+        # What stands in its way is called a problem by the grammar and a reason by the reader.
+        why = getattr(error, "problem", None) or getattr(error, "reason", "it is nested too deeply")
         raise SteadyganError(f"{where}: this is no YAML ({why}).") from error
     if not isinstance(root, yaml.MappingNode):
         raise SteadyganError(

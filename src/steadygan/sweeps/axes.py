@@ -48,14 +48,15 @@ def points(
         seed: Of the draw.
 
     Raises:
-        SteadyganError: For ranges in a grid, braces that do not close, and too many points.
+        SteadyganError: For an option without a value, ranges in a grid, braces that do not close,
+            and too many points.
 
     >>> points({"regularizer": ("r1:gamma={0.1,1}",), "batch": ("8", "9")}, {"regularizer"})[1]
     {'regularizer': ('r1:gamma=0.1',), 'batch': '9'}
     >>> [p["lr"] for p in points({"lr": "{1e-4..1e-2 log}"}, draw="sobol", count=2, seed=1)]
     ['0.000373541', '0.00644503']
     """
-    axes = {name: _axis(value, name in several) for name, value in values.items()}
+    axes = {name: _axis(name, value, name in several) for name, value in values.items()}
     crossed = {name: axis for name, axis in axes.items() if draw == "grid" or name == "seed"}
     drawn = {name: axis for name, axis in axes.items() if name not in crossed}
     for name, axis in crossed.items():
@@ -85,13 +86,15 @@ def points(
 
 def varied(values: Mapping[str, Value], several: Collection[str] = ()) -> list[str]:
     """Return the options that have more than one value, or a range."""
-    axes = {name: _axis(value, name in several) for name, value in values.items()}
+    axes = {name: _axis(name, value, name in several) for name, value in values.items()}
     return [n for n, a in axes.items() if len(a) > 1 or any(map(_HELD.search, a[0]))]
 
 
-def _axis(value: Value, several: bool) -> list[tuple[str, ...]]:
+def _axis(name: str, value: Value, several: bool) -> list[tuple[str, ...]]:
     """Return the choices of an option, each a tuple of texts; ranges stand in them put aside."""
     texts = (value,) if isinstance(value, str) else value
+    if not texts and not several:
+        raise SteadyganError(f"{name} is a list of nothing: give it a value, or leave it out.")
     opened = [expand(_RANGE.sub(_aside, text)) for text in texts]
     if several:
         return list(itertools.product(*opened))

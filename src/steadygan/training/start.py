@@ -26,6 +26,7 @@ from ..runs.format import CONFIG, STATUS, TRACKERS
 from ..runs.lock import held
 from ..runs.members import alike
 from ..runs.models import build_networks
+from ..runs.settings import names_code
 from .changes import adapted, changed
 from .dealt import fleet
 from .loop import Training
@@ -270,7 +271,7 @@ def _judge(problem: Problem, config: Config, given: Judge | None, show: Show) ->
 def _trusted(about: Description, given: str | None, judge: Judge | None) -> str:
     """Return what a run is measured in, given again where that is code."""
     held = about.config.features
-    code = held.rpartition(":")[0].endswith(".py")
+    code = names_code(held)
     if given is not None and given != held and not code:
         raise SteadyganError(f"{about.folder} is measured in {held}: leave the features out.")
     if code and given is None and judge is None and about.config.metrics:
