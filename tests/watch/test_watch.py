@@ -189,6 +189,10 @@ def test_a_folder_of_runs_shows_those_that_come(tmp_path):
     settings = next(news["settings"] for news in reversed(heard) if "settings" in news)
     assert list(settings["differing"]) == ["batch"]
     assert set(settings["differing"]["batch"].values()) == {"8", "9"}
+    make(tmp_path / "sweep" / "c")
+    page.hub._searched = -math.inf
+    page.hear()
+    assert [run["name"] for run in page.runs.values()] == ["a/seed-0", "b", "c"]
 
 
 def test_many_gans_at_once_are_a_line_and_a_band_for_each_setting(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import shlex
 import threading
@@ -51,6 +52,7 @@ class Hub:
         self.runs: dict[int, Followed] = {}
         self.ended = False
         self._ids: dict[Path, int] = {}
+        self._next = itertools.count()
         self._searched = self._looked = float("-inf")
         self._more = False
         self._lock, self._pictures = threading.Lock(), Pictures()
@@ -86,7 +88,7 @@ class Hub:
             for folder in below or [place]:
                 if folder not in self._ids:
                     name = _name(folder, place, len(self.places) > 1)
-                    self._ids[folder] = len(self._ids)
+                    self._ids[folder] = next(self._next)
                     self.runs[self._ids[folder]] = Followed(folder, name)
             if below and (waiting := self._ids.pop(place, None)) is not None:
                 del self.runs[waiting]  # where runs were waited for there are some now
