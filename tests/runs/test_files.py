@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import pickle
 import stat
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import torch
 
 from steadygan import SteadyganError, build
 from steadygan.runs import checkpoint, files
+from steadygan.runs.files import Unwritable
 from steadygan.runs.folder import RunFolder
 from steadygan.runs.format import TRAINED, by_step
 from steadygan.runs.monitor import Warning
@@ -163,6 +165,12 @@ def test_what_fails_while_it_is_written_leaves_no_trace(tmp_path):
     assert json.loads(path.read_text()) == {"a": 1} and len(list(tmp_path.iterdir())) == 1
     with pytest.raises(SteadyganError, match=r"cannot be written: No such file or directory\."):
         files.write_json(tmp_path / "nowhere/a.json", {})
+
+
+def test_what_cannot_be_written_is_said_from_another_process_too(tmp_path):
+    told = Unwritable(tmp_path, OSError(errno.ENOSPC, "No space left on device"))
+    heard = pickle.loads(pickle.dumps(told))
+    assert type(heard) is Unwritable and str(heard) == str(told)
 
 
 def test_a_picture_is_a_png_whatever_its_name(tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from difflib import SequenceMatcher
+from typing import Any
 
 
 class SteadyganError(ValueError):
@@ -16,6 +17,10 @@ class SteadyganError(ValueError):
 
     def __init__(self, message: object = "") -> None:
         super().__init__(printable(str(message)))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Not by __init__: a kind that words its own message takes other arguments than that.
+        return ValueError.__new__, (type(self), *self.args), self.__dict__
 
 
 def printable(text: str) -> str:
