@@ -16,6 +16,7 @@ from steadygan import SteadyganError
 from steadygan.cli import main
 from steadygan.runs import files
 from steadygan.watch.curves import Curve
+from steadygan.watch.following import Followed
 from steadygan.watch.hub import Hub, Page
 
 HOSTILE = """<script>alert("x")</script><img src=x onerror=alert(1)>'"""
@@ -251,6 +252,49 @@ def test_a_damaged_run_is_told_and_the_others_go_on(tmp_path):
     (bad / "metrics.jsonl").write_text('{"step": 1, "penalty": 3}\n')
     page.hear()
     assert page.told[1]["state"]["reason"] is None and page.steps(1, "penalty") == [1]
+
+
+def nonsense(file, **entries):
+    return lambda run: (run / file).write_text(
+        json.dumps({**json.loads((run / file).read_text()), **entries})
+    )
+
+
+@pytest.mark.parametrize(
+    ("damage", "why"),
+    [
+        (nonsense("config.json", event=None), "event must be a list"),
+        (nonsense("status.json", reason=math.nan), "reason must be a text"),
+        (lambda run: log(run, [7], seconds=math.nan), None),
+    ],
+)
+def test_no_nonsense_in_one_run_stops_the_others(tmp_path, damage, why):
+    bad, good = make(tmp_path / "bad"), make(tmp_path / "good")
+    log(bad, [0])
+    damage(bad)
+    log(good, [1])
+    page = Follower(Hub([bad, good]))
+    for step in (2, 3):
+        page.hear()
+        assert page.steps(1)[-1] == step - 1
+        reason = page.told[0]["state"]["reason"]
+        assert reason is None if why is None else why in reason
+        log(good, [step])
+        log(bad, [100 + step])  # what is damaged stays so though something else changes
+
+
+def test_whatever_goes_wrong_with_one_run_does_not_stop_the_others(tmp_path, monkeypatch):
+    bad, good = make(tmp_path / "bad"), make(tmp_path / "good")
+    log(good, [1])
+    read = Followed._read
+
+    def fails(self, marks):
+        return [][3] if self.name == "bad" else read(self, marks)
+
+    monkeypatch.setattr(Followed, "_read", fails)
+    page = Follower(Hub([bad, good]))
+    page.hear()
+    assert page.steps(1) == [1] and "it is damaged" in page.told[0]["state"]["reason"]
 
 
 def test_links_out_of_a_run_folder_are_not_followed(tmp_path):

@@ -226,7 +226,8 @@ def read_lines(path: Path, since: int = 0, most: int = -1) -> Lines:
     Args:
         path: The file.
         since: Where an earlier look ended.
-        most: Bytes to read in one look; what is beyond them is left for the next. Negative: all.
+        most: Bytes to read in one look, to the end of the line that they end in; what is beyond
+            is left for the next. Negative: all.
 
     Raises:
         SteadyganError: For a line that is no JSON object.
@@ -237,7 +238,7 @@ def read_lines(path: Path, since: int = 0, most: int = -1) -> Lines:
         if since and not _between_lines(file, since):
             since = 0
         file.seek(since)
-        held, rows, end = file.read(most), [], since
+        held, rows, end = file.read(most) + file.readline(), [], since
     for line in held.splitlines(keepends=True):
         try:
             if line.strip():

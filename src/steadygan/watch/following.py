@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..core.errors import SteadyganError
+from ..core.errors import SteadyganError, foreign
 from ..report.fleet import groups, quartiles
 from ..report.page import number
 from ..runs.cures import CURES
-from ..runs.files import Row, read_lines
+from ..runs.files import Row, finite, read_lines
 from ..runs.format import (
     CHECKPOINTS,
     CONFIG,
@@ -32,7 +32,7 @@ from ..runs.monitor import MOVED, Warning
 from ..runs.reading import Run, part, read_evaluations, step_of, warning
 from .curves import Curve
 
-_BLOCK = 1 << 22  # bytes of lines read in one look
+_BLOCK = 1 << 22  # bytes of lines read in one look, about
 _NEWEST = 100  # warnings that the page shows
 _TOLD = 3  # settings of many GANs whose last medians are told in words
 _SPEED = 50  # lines that the speed is taken from
@@ -93,11 +93,14 @@ class Followed:
         marks = {name: _mark(self.folder / name) for name in _LOOKED_AT}
         if marks == self._marks:
             return False
+        if self._trouble is not None:
+            self._marks = {}  # what was damaged may not be what has changed
         try:
-            self._refuse_links()
-            more = self._read(marks)
+            with foreign(f"{self.folder} cannot be shown", "it is damaged"):
+                self._refuse_links()
+                more = self._read(marks)
             self._trouble = None
-        except (SteadyganError, OSError) as error:
+        except SteadyganError as error:
             self._trouble, more = str(error), False
         self._marks = {**marks, METRICS: _Mark()} if more else marks
         return more
@@ -111,7 +114,7 @@ class Followed:
     def _read(self, marks: dict[str, _Mark]) -> bool:
         lines, before = marks[METRICS], self.run
         if self._changed(marks, *_HEAD):
-            self.run = Run.read(self.folder, lines=False)
+            self.run = _sound(Run.read(self.folder, lines=False))
             if before is not None and before.config != self.run.config:
                 self._forget()
         # Resumed from an earlier step, it is another file.
@@ -136,8 +139,7 @@ class Followed:
 
     def _add(self, step: int, row: Row) -> None:
         self._step = step
-        seconds = row.get("seconds")
-        if isinstance(seconds, int | float):
+        if math.isfinite(seconds := _float(row.get("seconds"))):
             self._speed.append((step, seconds))
         found = {name: row[name] for name in LOGGED if name in row and name != "seconds"}
         found |= {METRIC + name: value for name, value in part(row, "metrics").items()}
@@ -213,7 +215,7 @@ class Followed:
         step = max(self._step, 0)
         if state not in ("running", "killed", "gone") and isinstance(status.get("step"), int):
             step = status["step"]
-        speed = self._rate()
+        speed = finite(self._rate())
         return {
             "state": state,
             "mood": _MOODS.get(state, "idle"),
@@ -225,7 +227,9 @@ class Followed:
             "steps": steps,
             "seconds": self._speed[-1][1] if self._speed else None,
             "speed": speed,
-            "left": (steps - step) / speed if state == "running" and steps and speed else None,
+            "left": finite(
+                (steps - step) / speed if state == "running" and steps and speed else None
+            ),
             "heard": version(self.folder / METRICS) / 1000 if state == "running" else None,
             "metrics": self._last_metrics(),
             "alarms": self._kinds.most_common(),
@@ -251,6 +255,19 @@ def there(folder: Path) -> bool:
         return is_run(folder)
     except OSError:
         return False
+
+
+def _sound(run: Run) -> Run:
+    """Return a run whose parts that are shown as they stand are what they must be.
+
+    Raises:
+        SteadyganError: Where one is not.
+    """
+    if not isinstance(run.config.get("event", []), list):
+        raise SteadyganError(f"{run.folder / CONFIG}: event must be a list: restore the file.")
+    if not isinstance(run.status.get("reason"), str | None):
+        raise SteadyganError(f"{run.folder / STATUS}: reason must be a text: restore the file.")
+    return run
 
 
 def _float(value: Any) -> float:
