@@ -40,6 +40,10 @@ def best(run):
     return checkpoint.load(run / checkpoint.BEST)["step"]
 
 
+def kept(run, step):
+    return checkpoint.named(run, str(step))
+
+
 def test_the_best_is_kept_and_nothing_else_changes(tmp_path):
     judge = Told(math.inf, 3.0, 1.0, 1.0, 2.0)
     train(Ring2D(), CONFIG, tmp_path / "judged", show=False, judge=judge)
@@ -66,6 +70,26 @@ def test_resuming_remembers_the_best(tmp_path, later, expected):
     )
     resume(tmp_path / "run", steps=5, show=False, judge=Told(*later))
     assert best(tmp_path / "run") == expected
+
+
+@pytest.mark.parametrize(
+    ("before", "expected"), [((1.0, 2.0, 3.0, 4.0), 1), ((3.0, 2.0, 1.0, 4.0), 4)]
+)
+def test_a_best_of_steps_that_are_made_again_is_dropped(tmp_path, before, expected):
+    config = replace(CONFIG, steps=4)
+    run = train(Ring2D(), config, tmp_path / "run", show=False, judge=Told(*before)).path
+    resume(run, start=kept(run, 2), show=False, judge=Told(6.0, 5.0))
+    assert best(run) == expected
+
+
+def test_of_many_only_the_best_of_steps_that_are_made_again_are_dropped(tmp_path):
+    members = grid(replace(CONFIG, steps=4), seeds=2)
+    judge = Told(5.0, 5.0, 1.0, 4.0, 3.0, 1.0, 3.0, 3.0)  # best at steps 2 and 3
+    run = train_fleet(Ring2D(), members, tmp_path / "many", show=False, judge=judge).path
+    resume(run, start=kept(run, 2), show=False, judge=Told(2.0, 9.0, 2.0, 8.0))
+    assert [load_sampler(run, run / checkpoint.BEST, member=i)[1] for i in (0, 1)] == [2, 4]
+    resume(run, start=kept(run, 1), show=False)
+    assert not (run / checkpoint.BEST).exists()
 
 
 def test_each_of_many_is_judged_and_keeps_its_own_best(tmp_path):

@@ -118,10 +118,17 @@ class RunFolder:
         """Append one warning."""
         files.append(self.path / WARNINGS, warning._asdict())
 
-    def rewind(self, step: int) -> None:
+    def rewind(self, step: int, tree: checkpoint.Tree | None = None) -> list[int]:
         """Drop what was written after a step, because it is about to be computed again.
 
         And what a process that was killed had not finished.
+
+        Args:
+            step: The step.
+            tree: The checkpoint of the step, None where there is none.
+
+        Returns:
+            The members whose best is dropped.
         """
         self._tidy()
         for name in (METRICS, WARNINGS):
@@ -134,6 +141,23 @@ class RunFolder:
             for at, path in by_step(self.path / place, *endings).items():
                 if at > step:
                     files.remove(path)
+        return self._rewind_best(step, tree)
+
+    def _rewind_best(self, step: int, tree: checkpoint.Tree | None) -> list[int]:
+        path = self.path / BEST
+        if not path.is_file():
+            return []
+        try:
+            held = checkpoint.load(path)
+            later = [i for i, at in enumerate(held.get("steps", [held["step"]])) if at > step]
+        except (KeyError, TypeError, ValueError):
+            return []  # a damaged one is named by whoever needs it
+        if tree is None or len(later) == len(held.get("steps", [step])):
+            files.remove(path)
+        elif later:
+            # One file holds all members: those without a best are as they are at the step.
+            checkpoint.save(path, checkpoint.with_members(held, tree, later))
+        return later
 
     def _tidy(self) -> None:
         """Have the folders that are written to, without what a process left that was killed.

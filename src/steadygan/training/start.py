@@ -220,7 +220,10 @@ def resume(
             )
         if not ranks.first:
             return _outcome(training, folder.path)
-        folder.rewind(training.step)
+        dropped = folder.rewind(training.step, tree)
+        for watcher in training.watchers:
+            if isinstance(watcher, JudgeWatcher):
+                watcher.forget(dropped)
         told: dict[str, Any] = {"problem": problem_to_json(problem), "data": problem.describe()}
         if other or differs:
             entry = {"step": training.step, **({"data": other} if other else {})}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
 from torch import Tensor
@@ -58,6 +58,11 @@ class JudgeWatcher(Watcher):
             if self._judge.improves(found, self._best[i]):
                 self._best[i] = found
                 record.improved += (i,)
+
+    def forget(self, members: Iterable[int]) -> None:
+        """Let the next step be the best of members whose best one is not kept any more."""
+        for member in members:
+            self._best[member] = None
 
     def state(self) -> Tree:
         """Return the best numbers so far."""
