@@ -177,16 +177,25 @@ def test_the_card_says_what_a_reader_must_know(run, folder):
     assert card._safe("<b>a|b\n`c`") == "&lt;b&gt;a\\|b \\`c\\`"
 
 
-def test_where_data_lay_is_nobodys_business(run, tmp_path):
+@pytest.mark.parametrize(
+    ("features", "public"),
+    [
+        ("/home/me/secret/mine.py:f", "mine.py:f"),
+        ("inception-2015:weights=/home/me/secret/fid.pt", "inception-2015:weights=fid.pt"),
+    ],
+)
+def test_where_files_lay_is_nobodys_business(run, tmp_path, features, public):
     copy = shutil.copytree(run, tmp_path / "copy")
     about = json.loads((copy / "config.json").read_text())
     about["problem"]["data"] = about["config"]["metrics_data"] = "/home/me/secret/digits.zip"
+    about["config"]["features"] = features
     about["command"] = ["train", "/home/me/secret"]
     (copy / "config.json").write_text(json.dumps(about))
     export(copy, tmp_path / "gan")
     for path in (tmp_path / "gan").iterdir():
         assert b"secret" not in path.read_bytes(), path.name
-    assert "digits.zip" in (tmp_path / "gan" / exported.CARD).read_text()
+    said = (tmp_path / "gan" / exported.CARD).read_text()
+    assert "digits.zip" in said and f"features {public}" in said
 
 
 def test_it_is_written_whole_or_not_at_all(run, tmp_path, monkeypatch, capsys):

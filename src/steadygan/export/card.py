@@ -12,7 +12,6 @@ import yaml
 from ..core.conventions import CONVENTIONS
 from ..core.registry import build, lookup
 from ..runs import exported
-from ..runs.config import Config
 from ..runs.files import read_lines
 from ..runs.format import EVALUATION, METRICS
 from ..runs.models import Loaded
@@ -55,7 +54,7 @@ def card(
         *_loading(loaded, formats),
         *_data(about),
         *_settings(loaded, about),
-        *_metrics(run, about, loaded.config),
+        *_metrics(run, about),
         *_limits(loaded, run, images),
     ]
     return "\n".join(parts).rstrip() + "\n"
@@ -197,7 +196,8 @@ def _gamma(loaded: Loaded) -> list[str]:
     return ["γ multiplies *one half* of E‖∇D‖² here, as it does in the papers:", "", *lines, ""]
 
 
-def _metrics(run: Run, about: Mapping[str, Any], config: Config) -> list[str]:
+def _metrics(run: Run, about: Mapping[str, Any]) -> list[str]:
+    config = about["config"]
     lines, rows, step = ["## Metrics", ""], [], about["step"]
     for found in read_evaluations(run.folder / EVALUATION):
         if (found["step"], found["average"]) == (step, about["average"]):
@@ -218,10 +218,11 @@ def _metrics(run: Run, about: Mapping[str, Any], config: Config) -> list[str]:
     if not rows:
         return [*lines, "It was not measured at this step.", ""]
     said = "In brackets 95 % intervals; where there are none, none was computed."
-    if config.metrics and any(of == _MEANWHILE for *_, of in rows):
+    if config["metrics"] and any(of == _MEANWHILE for *_, of in rows):
         said += (
-            f" Of {_safe(config.metrics)} those taken while it trained are of"
-            f" {config.metrics_samples:,} samples, images in features {_safe(config.features)}."
+            f" Of {_safe(config['metrics'])} those taken while it trained are of"
+            f" {config['metrics_samples']:,} samples, images in features"
+            f" {_safe(config['features'])}."
         )
     return [*lines, *_table(("metric", "value", "of"), rows), said, ""]
 

@@ -86,13 +86,18 @@ def export(
 
 
 def _about(loaded: Loaded, tree: checkpoint.Tree, which: Which) -> dict[str, Any]:
-    """Return what the folder says of itself; where data lay on one's disk is left out."""
+    """Return what the folder says of itself; where files lay on one's disk is left out."""
     about = loaded.about
     setting = dict(about.setting)
-    metrics_data = loaded.config.metrics_data
+    data, features = loaded.config.metrics_data, loaded.config.features
     if isinstance(setting.get("data"), str):
         setting["data"] = _public(setting["data"])
-    config = replace(loaded.config, metrics_data=metrics_data and _public(metrics_data))
+    features, weights, path = features.partition("weights=")  # as inception-2015 spells a path
+    config = replace(
+        loaded.config,
+        metrics_data=data and _public(data),
+        features=f"{features}{weights}{_public(path)}" if weights else _public(features),
+    )
     assert loaded.checkpoint is not None
     return {
         "steadygan": __version__,
@@ -110,8 +115,8 @@ def _about(loaded: Loaded, tree: checkpoint.Tree, which: Which) -> dict[str, Any
     }
 
 
-def _public(data: str) -> str:
-    return data if data.startswith("hf:") else Path(data).name
+def _public(place: str) -> str:
+    return place if place.startswith("hf:") else Path(place).name
 
 
 def _shown(loaded: Loaded) -> torch.Tensor:
