@@ -148,6 +148,17 @@ def test_a_resumed_run_goes_on_with_its_curves_and_what_was_rolled_back_is_gone(
     assert len(texts(tmp_path / "run/tensorboard", "configuration")) == 1
 
 
+def test_a_line_without_its_step_and_a_history_of_none_are_gone_on_from(tmp_path):
+    with pytest.raises(RuntimeError, match="killed"):
+        dirac(tmp_path / "run", "tensorboard", watchers=[Stop(11)])
+    with (tmp_path / "run/metrics.jsonl").open("a") as file:
+        file.write('{"seconds": 1.0}\n')
+    about = json.loads((tmp_path / "run/config.json").read_text())
+    (tmp_path / "run/config.json").write_text(json.dumps({**about, "history": None}))
+    assert resume(tmp_path / "run", show=False).state == "finished"
+    assert curves(tmp_path / "run/tensorboard") == expected(tmp_path / "run")
+
+
 def test_a_run_that_was_begun_without_a_tracker_is_told_from_its_start(tmp_path):
     with pytest.raises(RuntimeError, match="killed"):
         dirac(tmp_path / "run", watchers=[Trouble(), Stop(11)])

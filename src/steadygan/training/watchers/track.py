@@ -13,6 +13,7 @@ from torch import Tensor
 from ...core.errors import SteadyganError
 from ...core.registry import build
 from ...runs.config import problem_to_json
+from ...runs.description import Description
 from ...runs.files import read_json, read_lines, write_json
 from ...runs.format import CONFIG, METRICS, TRACKERS
 from ...runs.monitor import Warning
@@ -58,7 +59,8 @@ class TrackWatcher(Watcher):
         self._changes, self._logged = self._history(), -1
         with suppress(SteadyganError):  # a damaged line is named by whoever needs it
             rows = read_lines(folder / METRICS).rows
-            self._logged = max((row["step"] for row in rows), default=-1)
+            steps = [row.get("step") for row in rows]
+            self._logged = max((step for step in steps if isinstance(step, int)), default=-1)
 
     def began(self, training: Training) -> None:
         """Open the trackers, and tell them what they have missed."""
@@ -157,4 +159,4 @@ class TrackWatcher(Watcher):
 
     def _history(self) -> list[Any]:
         path = self._folder / CONFIG
-        return list(read_json(path).get("history", [])) if path.is_file() else []
+        return Description(self._folder, read_json(path)).history if path.is_file() else []
