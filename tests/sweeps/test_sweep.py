@@ -2,15 +2,21 @@
 
 import json
 import sys
+from dataclasses import replace
 from statistics import median
 
 import pytest
 import torch
 
+from steadygan import build
 from steadygan.cli import main, parse
 from steadygan.runs import checkpoint
+from steadygan.runs.config import Config, problem_to_json
+from steadygan.runs.lock import held
 from steadygan.runs.table import read_table, runs_below
 from steadygan.sweeps import plan
+from steadygan.sweeps.plan import Task
+from steadygan.sweeps.work import work
 
 SWEEP = """\
 problem: ring2d
@@ -126,6 +132,20 @@ def test_the_device_is_the_workers(place):
     (task,) = plan(wanted, place / "out")
     assert [member["device"] for member in task.members] == ["cuda"] * 3
     assert parse(["sweep", "sweep.yaml"]).wanted()[0].config.device == "auto"
+
+
+def test_to_train_each_by_itself_is_said_where_it_helps(place):
+    problem, configs = build("problem", "ring2d"), [Config(steps=1, batch=n) for n in (4, 8)]
+    refused = Task("refused", problem_to_json(problem), tuple(c.to_json() for c in configs))
+    assert "differ in batch" in work(refused).reason and "--together 1" in work(refused).reason
+    assert "differ in batch" in work(replace(refused, fleet=True)).reason
+    assert "--together" not in work(replace(refused, fleet=True)).reason
+    fine = replace(refused, members=refused.members[:1] * 2)
+    (place / "file").write_text("in the way")
+    assert work(replace(fine, folder="file/run")).reason.endswith("Not a directory.")
+    with held(place / "refused"):
+        reason = work(fine).reason
+    assert "is being written to" in reason and "--together" not in reason
 
 
 def test_without_dask_it_trains_by_itself_and_says_what_is_missing(place, monkeypatch, capsys):

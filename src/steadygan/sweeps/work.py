@@ -10,6 +10,7 @@ from ..core.errors import SteadyganError
 from ..core.modules import import_module
 from ..runs import checkpoint
 from ..runs.config import Config, problem_from_json
+from ..runs.files import Unwritable
 from ..runs.format import is_run
 from ..runs.reading import Run
 from ..training import Watcher, resume, train, train_fleet
@@ -91,6 +92,7 @@ def _worked(task: Task) -> Ended:
         problem = problem_from_json(task.problem)
         members = [Config.from_json(each) for each in task.members]
         if len(members) > 1 or task.fleet:
+            problem.load()  # data that one GAN cannot have either are not what is mended below
             try:
                 outcome = train_fleet(
                     problem,
@@ -101,7 +103,9 @@ def _worked(task: Task) -> Ended:
                     watchers=watchers,
                 )
             except SteadyganError as error:
-                if is_run(folder):
+                # With a folder begun, or refused by the disk, it is not that they are many; and
+                # who asks for a fleet has no --together.
+                if task.fleet or folder.exists() or isinstance(error, Unwritable):
                     raise
                 raise SteadyganError(f"{error} Or train each by itself: --together 1.") from error
         else:
