@@ -3,18 +3,19 @@
 import json
 import sys
 from dataclasses import replace
+from pathlib import Path
 from statistics import median
 
 import pytest
 import torch
 
-from steadygan import build
+from steadygan import SteadyganError, build
 from steadygan.cli import main, parse
 from steadygan.runs import checkpoint
 from steadygan.runs.config import Config, problem_to_json
 from steadygan.runs.lock import held
 from steadygan.runs.table import read_table, runs_below
-from steadygan.sweeps import plan
+from steadygan.sweeps import Cluster, plan
 from steadygan.sweeps.plan import Task
 from steadygan.sweeps.work import work
 
@@ -146,6 +147,31 @@ def test_to_train_each_by_itself_is_said_where_it_helps(place):
     with held(place / "refused"):
         reason = work(fine).reason
     assert "is being written to" in reason and "--together" not in reason
+
+
+@pytest.mark.parametrize(
+    ("cluster", "fails", "said"),
+    [
+        (Cluster(2), "distributed.LocalCluster", "processes cannot be started here .* --workers 1"),
+        (Cluster(2, "tcp://h:1"), "distributed.Client", "scheduler answers at tcp://h:1 .* start"),
+        (
+            Cluster(slurm=Path("s.yaml")),
+            "dask_jobqueue.slurm.SLURMCluster",
+            "jobs of s.yaml .*sbatch",
+        ),
+    ],
+)
+def test_workers_that_are_not_to_be_had_are_a_sentence(place, monkeypatch, cluster, fails, said):
+    pytest.importorskip(fails.partition(".")[0])
+    (place / "s.yaml").write_text("cores: 1\nmemory: 1GB\n")
+
+    def full(*_, **__):
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(fails, full)
+    with pytest.raises(SteadyganError, match=said) as error:
+        list(cluster.train([Task(name, {}, ()) for name in "ab"]))
+    assert "Too many open files" in str(error.value) and "None" not in str(error.value)
 
 
 def test_without_dask_it_trains_by_itself_and_says_what_is_missing(place, monkeypatch, capsys):

@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ..core.errors import SteadyganError
+from ..core.errors import SteadyganError, foreign
 from ..runs.settings import read_settings
 from .plan import Task
 from .work import Ended, ended, work
@@ -86,7 +86,7 @@ class Cluster:
 
     def job(self) -> str:
         """Return the script that SLURM is asked to run, without asking."""
-        with ExitStack() as stack:
+        with foreign(*self._refusal()), ExitStack() as stack:
             cluster, jobs = _slurm(self.slurm, stack)
             return f"{jobs} x\n{cluster.job_script()}"
 
@@ -96,26 +96,35 @@ class Cluster:
         # What goes wrong with a run is told by its ending; a worker's loss is no news.
         for name in ("distributed.nanny", "distributed.scheduler", "distributed.core"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
-        cluster: Any = self.scheduler
-        if self.slurm is not None:
-            cluster, jobs = _slurm(self.slurm, stack)
-            cluster.scale(jobs=jobs)
-        elif self.scheduler is None:
-            cluster = stack.enter_context(
-                distributed.LocalCluster(
-                    n_workers=min(self.workers, count),
-                    threads_per_worker=1,
-                    dashboard_address=":0",
-                    silence_logs=logging.CRITICAL,
+        with foreign(*self._refusal()):
+            cluster: Any = self.scheduler
+            if self.slurm is not None:
+                cluster, jobs = _slurm(self.slurm, stack)
+                cluster.scale(jobs=jobs)
+            elif self.scheduler is None:
+                cluster = stack.enter_context(
+                    distributed.LocalCluster(
+                        n_workers=min(self.workers, count),
+                        threads_per_worker=1,
+                        dashboard_address=":0",
+                        silence_logs=logging.CRITICAL,
+                    )
                 )
-            )
-        try:
             return stack.enter_context(distributed.Client(cluster, timeout=_PATIENCE))
-        except (OSError, ValueError) as error:
-            raise SteadyganError(
-                f"No dask scheduler answers at {self.scheduler} ({error}): start one with 'dask"
-                " scheduler', and give its address, such as tcp://HOST:8786."
-            ) from error
+
+    def _refusal(self) -> tuple[str, str]:
+        """Return what it means where there are no workers to be had, and how to mend it."""
+        if self.slurm is not None:
+            return (
+                f"SLURM cannot be asked for the jobs of {self.slurm}",
+                "ask where sbatch works, and look with --dry-run at what it is asked for",
+            )
+        if self.scheduler is None:
+            return "Worker processes cannot be started here", "give --workers 1 to do without"
+        return (
+            f"No dask scheduler answers at {self.scheduler}",
+            "start one with 'dask scheduler', and give its address, such as tcp://HOST:8786",
+        )
 
 
 def _ended(task: Task) -> Ended | None:
