@@ -1,8 +1,10 @@
 """A configuration as a file: what --dry-run prints is the same run when --config reads it."""
 
+import pytest
 import torch
 
-from steadygan.cli import main
+from steadygan.cli import main, parse
+from steadygan.cli.written import read
 from steadygan.runs import checkpoint
 
 TINY = "--steps 4 --batch 4 --network mlp:width=4 --log-every 2".split()
@@ -68,3 +70,20 @@ def test_many_gans_keep_their_braces(tmp_path, monkeypatch, capsys):
     (tmp_path / "many.yaml").write_text(said)
     assert main(["validate", "many.yaml"]) == 0
     assert "4 GANs" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--optimizer", "adam:lr={0.001,0.0001}", "--critic-optimizer", "adam:lr=0.001"],
+        ["--optimizer", "adam:lr=0.001", "--critic-optimizer", "adam:lr={0.001,0.0001}"],
+    ],
+)
+def test_the_critics_learning_rates_are_kept_where_the_first_is_the_generators(
+    tmp_path, monkeypatch, capsys, words
+):
+    monkeypatch.chdir(tmp_path)
+    given = ["train", "ring2d", *TINY, *words]
+    assert main([*given, "--dry-run"]) == 0
+    (tmp_path / "many.yaml").write_text(capsys.readouterr().out)
+    assert read(tmp_path / "many.yaml").planned() == parse(given).planned()

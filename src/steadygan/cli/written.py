@@ -136,7 +136,7 @@ def written(command: Train, problem: Problem, members: Sequence[Config]) -> str:
         given["problem"] = spec(problem)
     if command.seeds > 1:
         given["seeds"] = command.seeds
-    for name, value in essential(members[0]).items():
+    for name, value in essential(members).items():
         spelled = getattr(command.config(), name)
         if name in VARIED and name != "seed" and "{" in str(spelled):
             value = list(spelled) if isinstance(spelled, tuple) else spelled

@@ -7,7 +7,7 @@ anchors, nothing nested.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -152,15 +152,18 @@ def dump_settings(values: Mapping[str, Any]) -> str:
     return yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True, width=100)
 
 
-def essential(config: Config) -> dict[str, Any]:
-    """Return the settings of a resolved configuration as plain data.
+def essential(members: Sequence[Config]) -> dict[str, Any]:
+    """Return the settings of resolved configurations, the first one's, as plain data.
 
     Without what is empty, and without what follows from the others, so that it still follows where
-    those are overridden: the critic's optimizer, the tenths of the steps.
+    those are overridden: the critic's optimizer where it is everyone's own, the tenths of the
+    steps.
     """
+    config = members[0]
     steps = config.steps or 0
+    shared = all(each.critic_optimizer == each.optimizer for each in members)
     follows = {
-        "critic_optimizer": config.optimizer,
+        "critic_optimizer": config.critic_optimizer if shared else None,
         "evaluate_every": max(1, steps // 10),
         "checkpoint_every": max(1, steps // 10),
     }
@@ -211,7 +214,7 @@ def _of_run(folder: Path) -> Settings:
         given |= {_option(key): as_text(value) for key, value in settings.items()}
     else:
         given["problem"] = spec(problem)
-    given |= {_option(key): as_text(value) for key, value in essential(about.config).items()}
+    given |= {_option(key): as_text(value) for key, value in essential([about.config]).items()}
     return Settings(folder / CONFIG, given, {})
 
 
