@@ -1,6 +1,7 @@
 """The sweep as its user types it: which runs there are, where they are, what a second call does."""
 
 import json
+import math
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from steadygan.runs import checkpoint
 from steadygan.runs.config import Config, problem_to_json
 from steadygan.runs.lock import held
 from steadygan.runs.table import read_table, runs_below
-from steadygan.sweeps import Cluster, plan
+from steadygan.sweeps import Cluster, halving, plan
 from steadygan.sweeps.plan import Task
 from steadygan.sweeps.work import work
 
@@ -97,6 +98,81 @@ def test_halving_keeps_the_best_with_the_bits_of_a_whole_run_and_says_who_was_st
     before = {row.folder: (row.folder / "status.json").read_bytes() for row in rows}
     assert sweep(*halved) == 0  # nothing is left to do
     assert before == {folder: (folder / "status.json").read_bytes() for folder in before}
+
+
+@pytest.fixture
+def ranked(place):
+    """Learning rates, the best ones at the first rung first, and the runs that never waited."""
+    rates = [f"{rate:g}" for rate in (1e-4, 0.01, 0.03, 0.1, 0.3, 0.5, 1, 2)]
+    assert sweep(*grid(rates), "--together", "1", out="whole") == 0
+    rows = {f"{row.settings['optimizer.lr']:g}": row for row in read_table(["whole"]).rows}
+
+    def early(rate):
+        lines = [json.loads(line) for line in (rows[rate].folder / "metrics.jsonl").open()]
+        return median([line["metrics"]["sw1"] for line in lines if line["step"] <= 4][1:])
+
+    return sorted(rates, key=early), rows
+
+
+def grid(rates):
+    return ["--optimizer", f"sgd:lr={{{','.join(rates)}}}"]
+
+
+HALVED = ["--halving", "2", "--by", "sw1"]
+
+
+def halved(rates):
+    assert sweep(*grid(rates), *HALVED) == 0
+    return {f"{row.settings['optimizer.lr']:g}": row for row in read_table(["out"]).rows}
+
+
+def test_a_run_that_was_stopped_goes_on_where_more_runs_leave_it_among_the_best(ranked, capsys):
+    rates, whole = ranked
+    before = halved(rates[:4])
+    assert sorted(row.step for row in before.values()) == [4, 4, 6, 12]
+    rows = halved(rates)
+    assert "6 stopped" in capsys.readouterr().out
+    assert [rows[rate].step for rate in rates[4:]] == [4] * 4
+    assert sorted(rows[rate].step for rate in rates[:4]) == [6, 6, 12, 12]
+    assert all(
+        f" of {8 if rate in rates[4:] else 4} by sw1" in row.reason
+        and f"step {row.step};" in row.reason
+        for rate, row in rows.items()
+        if row.state == "stopped"
+    )
+    for rate in (rate for rate, row in rows.items() if row.state == "finished"):
+        a, b = weights(rows[rate].folder), weights(whole[rate].folder)
+        assert all(torch.equal(a[key], b[key]) for key in a)
+
+
+def test_what_had_ended_by_itself_stays_so_however_it_ranks_and_counts_once(ranked, capsys):
+    rates, _ = ranked
+    first = next(row for row in halved(rates[4:]).values() if row.state == "finished")
+    before = (first.folder / "status.json").read_bytes()
+    capsys.readouterr()
+    rows = halved(rates)
+    assert (first.folder / "status.json").read_bytes() == before
+    assert "5 stopped, 3 finished" in capsys.readouterr().out
+    told = {**json.loads(before), "state": "stopped", "reason": "non-finite: it was"}
+    best = next(rows[rate].folder for rate in rates[:4] if rows[rate].state == "finished")
+    (best / "status.json").write_text(json.dumps(told))
+    halved(rates)
+    assert "6 stopped, 2 finished" in capsys.readouterr().out
+    assert json.loads((best / "status.json").read_text()) == told
+
+
+def test_a_run_without_a_number_is_stopped_and_says_so(place, monkeypatch, capsys):
+    value = halving._value
+
+    def without(task, by, rung):
+        return math.nan if "lr=0.01-" in task.folder else value(task, by, rung)
+
+    monkeypatch.setattr(halving, "_value", without)
+    for _ in range(2):
+        row = halved(["0.01", "0.1", "0.3", "0.5"])["0.01"]
+        assert (row.state, row.step) == ("stopped", 4)
+        assert row.reason == "halving: sw1 is no number at step 4"
+        assert "3 stopped, 1 finished" in capsys.readouterr().out
 
 
 def test_a_run_that_has_fallen_stays_so_and_the_page_says_why(place):

@@ -1,7 +1,7 @@
 """Successive halving: all runs train a little, the best of them go on, and so on to the end.
 
 A run that goes on does so with the bits of one that never waited, and one that is stopped says so
-in its status, with its rank.
+in its status, with its rank; where more runs are added it may go on after all.
 
 Reference: Jamieson, Talwalkar, 2016, arXiv:1502.07943.
 """
@@ -17,13 +17,11 @@ import numpy as np
 
 from ..core.errors import SteadyganError
 from ..runs.folder import RunFolder
-from ..runs.format import is_run
+from ..runs.format import STATUS, is_run
 from ..runs.reading import Run
 from ..runs.table import better
 from .plan import Task
-from .work import Ended
-
-RANK = "halving"
+from .work import RANK, Ended
 
 
 def halve(
@@ -55,20 +53,21 @@ def halve(
         raise SteadyganError(f"--by {by}: which side of it is better is not known.")
     left = list(tasks)
     for rung in rungs(tasks, keep):
-        for ended in train([replace(task, until=rung) for task in left]):
-            if ended.state in ("stopped", "failed") and not (ended.reason or "").startswith(RANK):
-                yield ended
+        endings = {e.folder: e for e in train([replace(task, until=rung) for task in left])}
         values = {task.folder: _value(task, by, rung) for task in left}
         fit = [task for task in left if not math.isnan(values[task.folder])]
         fit.sort(key=lambda task: values[task.folder] * (1 if side is min else -1))
         best = fit[: max(1, len(left) // keep)]
-        for rank, task in enumerate(fit, 1):
-            if task not in best:
+        for task in left:
+            if task in best:
+                continue
+            reason = f"{RANK}: {by} is no number at step {rung}"
+            if task in fit:
                 reason = (
-                    f"{RANK}: rank {rank} of {len(left)} by {by}, {values[task.folder]:.4g}, at"
-                    f" step {rung}; the best {len(best)} went on"
+                    f"{RANK}: rank {fit.index(task) + 1} of {len(left)} by {by},"
+                    f" {values[task.folder]:.4g}, at step {rung}; the best {len(best)} went on"
                 )
-                yield _stopped(Path(task.folder), rung, reason)
+            yield _stopped(endings[task.folder], rung, reason)
         left = best
     yield from train(left)
 
@@ -112,8 +111,17 @@ def _value(task: Task, by: str, rung: int) -> float:
     return float(np.median(seen[len(seen) // 2 :]))
 
 
-def _stopped(folder: Path, rung: int, reason: str) -> Ended:
-    run = RunFolder.open(folder)
-    told = Run.read(folder).status
-    run.write_status({**told, "state": "stopped", "step": rung, "reason": reason})
-    return Ended(str(folder), "stopped", rung, reason)
+def _stopped(ended: Ended, rung: int, reason: str) -> Ended:
+    """Stop a run that waits, and say why; one that has ended by itself or failed stays so.
+
+    Returns:
+        How it has ended.
+    """
+    if ended.itself or ended.state == "failed":
+        return ended
+    # It may have come farther when it was among the best of fewer.
+    found = replace(ended, state="stopped", step=max(rung, ended.step), reason=reason)
+    run = RunFolder.open(Path(ended.folder))
+    told = {"state": found.state, "step": found.step, "reason": reason}
+    run.write_status({**run.read(STATUS), **told})
+    return found

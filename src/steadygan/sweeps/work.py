@@ -19,6 +19,9 @@ from .plan import Task
 
 WAITS = "waits at the step it was asked to"
 
+RANK = "halving"
+"""How the reason of a run begins that others were better than, at a step where it waited."""
+
 _ONE = Lock()  # of a process: runs share torch's global stream of randomness
 
 
@@ -30,6 +33,12 @@ class Ended:
     state: str
     step: int
     reason: str | None = None
+
+    @property
+    def itself(self) -> bool:
+        """Whether it is at its end, rather than stopped for the sake of better ones."""
+        ranked = (self.reason or "").startswith(RANK)
+        return self.state == "finished" or (self.state == "stopped" and not ranked)
 
 
 class Pause(Watcher):
@@ -72,10 +81,9 @@ def ended(task: Task) -> Ended | None:
     state, step = str(status.get("state")), int(status.get("step") or 0)
     kept = checkpoint.checkpoints(folder)
     waits = task.until is not None and kept and _step(kept[-1]) >= task.until
+    found = Ended(task.folder, state, step, status.get("reason"))
     longer = state == "finished" and step < (task.steps or 0)
-    if waits or (state in ("finished", "stopped") and not longer):
-        return Ended(task.folder, state, step, status.get("reason"))
-    return None
+    return found if waits or (found.itself and not longer) else None
 
 
 def _worked(task: Task) -> Ended:
