@@ -329,6 +329,21 @@ def test_a_finished_run_can_be_extended(tmp_path):
     assert json.loads((done.path / "config.json").read_text())["config"]["steps"] == 4
 
 
+def test_fewer_steps_than_were_made_are_refused_however_the_run_ended(tmp_path):
+    class Interrupts(Watcher):
+        def stepped(self, training):
+            training.interrupt.seen |= training.step == 4
+
+    problem = build("problem", "mixture3d")
+    cut = train(problem, SMALL, tmp_path / "cut", show=False, watchers=[Interrupts()])
+    assert (cut.state, cut.step) == ("interrupted", 4)
+    before = {name: (cut.path / name).read_bytes() for name in ("config.json", "status.json")}
+    with pytest.raises(SteadyganError, match="already made its 4 steps"):
+        resume(cut.path, steps=3, show=False)
+    assert before == {name: (cut.path / name).read_bytes() for name in before}
+    assert resume(cut.path, steps=5, show=False).step == 5
+
+
 def test_the_look_at_the_gradient_leaves_no_trace(tmp_path):
     # An unregularized critic is probed for its gradient when a step is logged: logging often or
     # seldom must be the same run.

@@ -323,9 +323,12 @@ def _found_again(
 
 
 def _check_unfinished(tree: checkpoint.Tree, total: int, said: bool, run: Path | str) -> None:
-    """Refuse a run that has made its steps, unless it was killed before its status ``said`` so."""
+    """Refuse a run that has made its steps, unless it was killed before its status ``said`` so.
+
+    And in any case one that has made more.
+    """
     left = "alive" not in tree or bool(tree["alive"].any())
-    if not said or (left and tree["step"] < total):
+    if (left and tree["step"] < total) or (not said and tree["step"] <= total):
         return
     if not left:
         raise SteadyganError(f"{run} has no member left.")
