@@ -24,7 +24,7 @@ from steadygan.experiments.rules import Fate
 from steadygan.experiments.spec import Source
 from steadygan.experiments.timing import Job, ratio, rounds
 from steadygan.runs.samples import write_samples
-from steadygan.training import single
+from steadygan.training import Config, single
 
 
 def run(
@@ -211,16 +211,21 @@ def test_who_is_sooner_is_judged_over_seeds():
     assert holds((1, 4), (2, 5), (7, 6)) is None and holds((1, 4)) is None
 
 
+OURS = Config(regularizer=("js:gamma=1",), network="dcgan")
+THEIRS = Config(regularizer=("gp1:gamma=10",), network="dcgan")
+
+
 def test_a_pace_is_measured_once(tmp_path, monkeypatch):
     counted = []
 
-    def timed(jobs, *args):
+    def rounds(jobs, *args):
         counted.append(len(jobs))
-        return {"ours": [(1.0, 1.0)] * 3, "theirs": [(2.5, 1.0)] * 3}, {}
+        times = zip(jobs, (1.0, 2.5), strict=True)
+        return {job.name: [(seconds, 1.0)] * 3 for job, seconds in times}, {}
 
-    monkeypatch.setattr(pace, "rounds", timed)
+    monkeypatch.setattr(pace, "rounds", rounds)
     paced = [
-        pace.as_long(steps, None, None, None, pace.PACED, tmp_path / "a/pace.json")
+        pace.as_long(steps, OURS, THEIRS, None, pace.PACED, tmp_path / "a/pace.json")
         for steps in (100, 1000)
     ]
     assert paced == [40, 400] and counted == [2]
@@ -231,6 +236,25 @@ def test_the_cost_is_timed_again_and_its_runs_are_kept(tmp_path, monkeypatch):
     for _ in range(2):
         assert main(["reproduce", "roth-cost", "--scale", "tiny", "--out", "out"]) == 0
     assert len(json.loads(Path("out/result.json").read_text())["rows"]) == 2
+
+
+def test_what_cannot_be_timed_is_named_and_why(tmp_path, monkeypatch, capsys):
+    def without_memory(images, config):
+        def make():
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.")
+
+        return make
+
+    path = tmp_path / "pace.json"
+    monkeypatch.setattr(pace, "iteration", without_memory)
+    with pytest.raises(SteadyganError, match=r"js:gamma=1 on dcgan \(OutOfMemoryError: CUDA out"):
+        pace.as_long(100, OURS, THEIRS, None, pace.PACED, path)
+    assert not path.exists()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(roth_cost, "iteration", without_memory)
+    assert main(["reproduce", "roth-cost", "--scale", "tiny"]) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "DCGAN/WGAN-GP (OutOfMemoryError: CUDA out of memory" in said
 
 
 # ------------------------------------------------------------ timing

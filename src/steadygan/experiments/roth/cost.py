@@ -25,11 +25,11 @@ from ..images import (
     trained,
     wgan_gp,
 )
-from ..pace import as_long, iteration, say
+from ..pace import as_long, iteration, timed
 from ..quality import measured
 from ..rules import APART, SMALLER
 from ..spec import Experiment, Findings, Row, Source
-from ..timing import Job, Timings, ratio, rounds, summary
+from ..timing import Job, Timings, ratio, summary
 
 _SOURCE = Source("Roth et al. 2017, section 5.3", known="recalled")
 _OURS = Source("the same runs", "ours", "derived here")
@@ -53,9 +53,7 @@ def run(settings: Mapping[str, Any], seeds: int, out: Path) -> Findings:
             Job(f"{architecture}/{name}", iteration(images, c))
             for name, c in _methods(settings, architecture).items()
         ]
-        found, failed = rounds(jobs, settings["rounds"], settings["seconds"], say)
-        assert not failed, failed
-        samples |= found
+        samples |= timed(jobs, settings)
     rows = [
         row for architecture in settings["architectures"] for row in _factors(architecture, samples)
     ]
