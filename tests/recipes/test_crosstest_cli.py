@@ -78,6 +78,9 @@ def test_refusals(runs, tmp_path, capsys):
         (str(runs / "long"), str(tmp_path / "other")): "its own shape only",
         (str(runs / "long"), str(tmp_path)): "no run folder",
         (str(runs / "nowhere"), "x", "--picture", "m.jpg"): "a picture ends in .png",
+        (str(runs / "short"), str(runs / "long"), "--samples", "-4"): "at least 20, not -4",
+        (str(runs / "short"), str(runs / "long"), "--samples", "0"): "at least 20, not 0",
+        (str(runs / "short"), str(runs / "long"), "--samples", "1"): "at least 20, not 1",
     }.items():
         assert main(["crosstest", *arguments]) == 2
         assert why in capsys.readouterr().err

@@ -61,6 +61,7 @@ class Crosstest:
     def run(self) -> int:
         """Return the exit status."""
         from ..evaluation.crosstest import cross_test, judged
+        from ..evaluation.judging import enough
         from ..runs.folder import RunFolder
         from ..runs.format import CROSSTEST, is_run
         from ..runs.models import describe, load_critic, load_sampler
@@ -71,6 +72,7 @@ class Crosstest:
             ending(self.picture)
         if len(self.runs) < 2:
             raise SteadyganError("crosstest compares at least two runs: give two run folders.")
+        enough(self.samples, "samples")
         described = [describe(run) for run in self.runs]
         _comparable(self.runs, described)
         names = _names(self.runs)
