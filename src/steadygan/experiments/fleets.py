@@ -124,7 +124,7 @@ def fleet(
     resolved = [m.resolve(problem) for m in members]
     wanted = {identity(problem, m): m for m in resolved}
     place: dict[str, tuple[Path, int]] = {}
-    longer = {shard: _held(problem, shard, wanted, place) for shard in _shards(folder)}
+    longer = {shard: _held(shard, wanted, place) for shard in _shards(folder)}
     missing = [m for key, m in wanted.items() if key not in place]
     workers = current()
     new = dict(zip(_free(folder), _grouped(missing, together, workers), strict=False))
@@ -224,7 +224,6 @@ def _grouped(
 
 
 def _held(
-    problem: Problem,
     shard: Path,
     wanted: dict[str, Config],
     place: dict[str, tuple[Path, int]],
