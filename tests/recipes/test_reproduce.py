@@ -373,6 +373,17 @@ def test_the_page_begins_with_what_is_written_by_hand(here):
     assert index.index(here / "reproduction").split("## ")[1] == "In short\n\nMost hold.\n\n"
 
 
+def test_results_are_unicode_wherever_they_are_read(here, monkeypatch):
+    read = Path.read_text
+    monkeypatch.setattr(Path, "read_text", lambda path, encoding="ascii": read(path, encoding))
+    (here / "reproduction").mkdir()
+    (here / "in-short.md").write_text("γ = 1 holds.\n", encoding="utf-8")
+    assert "γ = 1 holds." in index.index(here / "reproduction")
+    held = {"date": "", "rows": [{"claim": "γ"}], "series": []}
+    (here / "result.json").write_text(results.text(held), encoding="utf-8")
+    assert results.load(here) == held
+
+
 # ------------------------------------------------------------ fleets
 
 

@@ -98,7 +98,9 @@ def index(shelf: Path) -> str:
 
 
 def _in_short(path: Path) -> list[str]:
-    return ["## In short", "", path.read_text().strip(), ""] if path.is_file() else []
+    if not path.is_file():
+        return []
+    return ["## In short", "", path.read_text(encoding="utf-8").strip(), ""]
 
 
 def counted(there: Results) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:

@@ -96,7 +96,7 @@ def load(folder: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        held: dict[str, Any] = json.loads(path.read_text())
+        held: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         _ = held["date"], held["rows"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise SteadyganError(
