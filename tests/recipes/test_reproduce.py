@@ -481,6 +481,10 @@ def test_a_part_is_run_and_the_rest_another_time(here, monkeypatch):
     kept = {path: path.stat().st_mtime_ns for path in Path("out").rglob("metrics.jsonl")}
     assert kept and main(argv) == 0 and rows()[0] == {"line2d", "ring2d"}
     assert all(path.stat().st_mtime_ns == when for path, when in kept.items())
+    for path in Path("out").rglob("ring2d/**/status.json"):
+        path.write_text(json.dumps({**json.loads(path.read_text()), "seconds": 1e6}))
+    assert main(argv) == 0 and rows()[1]["seconds"] >= 1e6
+    assert main([*argv, "--only", "problems=line2d"]) == 0 and rows()[1]["seconds"] < 1e6
 
 
 def test_what_was_trained_for_longer_says_so(here, capsys):

@@ -103,14 +103,34 @@ def test_both_arms_train_what_they_say_from_the_same_seeds(tmp_path, monkeypatch
     assert held["regularize_generator"] is True
 
 
-def test_warnings_are_counted_by_kind(tmp_path):
-    assert experiment.warnings([tmp_path]) == "none"
+def test_warnings_are_counted_by_kind_and_of_the_members_that_were_asked_for(tmp_path):
+    group = [replace(member(FAST, seed), folder=tmp_path) for seed in range(3)]
+    assert experiment.warnings(group) == "none"
     lines = [
         {"step": 1, "kind": kind, "message": f"member {i}: so"}
         for i, kind in enumerate(("mode-loss", "critic-won", "mode-loss"))
     ]
     (tmp_path / "warnings.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    assert experiment.warnings([tmp_path]) == "critic-won in 1, mode-loss in 2"
+    assert experiment.warnings(group) == "critic-won in 1, mode-loss in 2"
+    assert experiment.warnings(group[:2]) == "critic-won in 1, mode-loss in 1"
+    assert experiment.warnings([replace(group[0], place=10)]) == "none"
+
+
+def test_fleets_of_seeds_that_were_not_asked_for_do_not_count(tmp_path):
+    settings = experiment.EXPERIMENT.settings("tiny")
+    for seeds in (1, 2):
+        experiment.run(settings, seeds, tmp_path)
+    added = tmp_path / "minimax/both/shard-01"
+    status = json.loads((added / "status.json").read_text())
+    (added / "status.json").write_text(json.dumps({**status, "seconds": 1e6}))
+    warning = {"step": 1, "kind": "critic-won", "message": "member 0: so"}
+    (added / "warnings.jsonl").write_text(json.dumps(warning) + "\n")
+    one, two = (experiment.run(settings, seeds, tmp_path) for seeds in (1, 2))
+    assert one.seconds < 1e6 <= two.seconds
+    assert [any("critic-won in 1" in note for note in each.notes) for each in (one, two)] == [
+        False,
+        True,
+    ]
 
 
 def test_the_other_loss_is_a_claim_of_its_own(tmp_path):

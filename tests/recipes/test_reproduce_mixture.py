@@ -330,9 +330,10 @@ def test_a_fleet_that_was_killed_before_its_status_said_so_is_finished(tmp_path,
     (tmp_path / "shard-00/status.json").write_text(
         json.dumps(stale if killed == "at the first status" else {**told, "state": "running"})
     )
-    assert same(tiny(tmp_path), whole)
+    again = tiny(tmp_path)
+    assert same(again, whole)
     assert json.loads((tmp_path / "shard-00/status.json").read_text()) == told
-    assert fleets.seconds(tmp_path) == told["seconds"]
+    assert fleets.seconds(again) == told["seconds"]
 
 
 def test_a_fleet_of_which_nothing_is_left_is_not_resumed(tmp_path):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -271,15 +271,10 @@ def _read(config: Config, folder: Path, place: int | None) -> Member:
     )
 
 
-def seconds(*folders: Path) -> float:
-    """Return the wall time of training the fleets in these folders."""
-    return float(
-        sum(
-            RunFolder.open(shard).read(STATUS)["seconds"]
-            for folder in folders
-            for shard in _shards(folder)
-        )
-    )
+def seconds(members: Iterable[Member]) -> float:
+    """Return the wall time of training the fleets that members are of."""
+    shards = dict.fromkeys(member.folder for member in members)
+    return float(sum(RunFolder.open(shard).read(STATUS)["seconds"] for shard in shards))
 
 
 def share(yes: int, of: int, what: str = "seeds") -> str:

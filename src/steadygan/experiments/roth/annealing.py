@@ -6,6 +6,7 @@ On the 3-D submanifold mixture.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,7 @@ def annealing(settings: Mapping[str, Any], seeds: int, out: Path) -> Findings:
         " below 0.01, the weakest of roth-fig6.",
     )
     data = {"panels": [medians(groups, metric, words) for metric, words in _WORDS.items()]}
-    return Findings(tuple(rows), "lines", data, notes, seconds(out / "js"))
+    return Findings(tuple(rows), "lines", data, notes, seconds(chain(*groups.values())))
 
 
 def ends_nearer(

@@ -6,6 +6,7 @@ On the 3-D submanifold mixture.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ def f_divergences(settings: Mapping[str, Any], seeds: int, out: Path) -> Finding
         Who stands and who falls, and the samples.
     """
     chosen, gamma = settings.get("divergences") or names("divergence"), settings["gamma"]
-    plain, regularized, folders = dict[str, list[Member]](), dict[str, list[Member]](), list[Path]()
+    plain, regularized = dict[str, list[Member]](), dict[str, list[Member]]()
     for name in chosen:
         for group, kind, regularizer in (
             (plain, "unregularized", ""),
@@ -39,8 +40,7 @@ def f_divergences(settings: Mapping[str, Any], seeds: int, out: Path) -> Finding
             configs = members(
                 settings, [regularizer], 5, seeds, objective=f"f-gan:divergence={name}"
             )
-            folders.append(out / name / kind)
-            group[name] = trained(settings, configs, folders[-1])
+            group[name] = trained(settings, configs, out / name / kind)
     rows: list[Row] = []
     for name in chosen:
         rows.append(learns(f"{name}, γ = {gamma}", regularized[name], _SOURCE))
@@ -65,7 +65,8 @@ def f_divergences(settings: Mapping[str, Any], seeds: int, out: Path) -> Finding
         "titles": [f"unregularized, iteration {last:,}", f"regularized, γ = {gamma}"],
         "heads": list(chosen),
     }
-    return Findings((*rows, total_variation()), "clouds", data, notes, seconds(*folders))
+    took = seconds(chain(*plain.values(), *regularized.values()))
+    return Findings((*rows, total_variation()), "clouds", data, notes, took)
 
 
 def better(name: str, plain: Sequence[Member], regularized: Sequence[Member]) -> Row:

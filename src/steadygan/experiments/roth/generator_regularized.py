@@ -9,6 +9,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,6 @@ def run(settings: Mapping[str, Any], seeds: int, out: Path) -> Findings:
         Which is faster and which more stable, and the curves.
     """
     arms: dict[str, dict[str, list[Member]]] = {name: {} for name in _ARMS}
-    folders = [out / loss / arm for loss in settings["objectives"] for arm in _ARMS]
     for loss in settings["objectives"]:
         wanted = members(settings, [f"js:gamma={gamma}" for gamma in _STRENGTHS], 5, seeds, loss)
         for arm, on in _ARMS.items():
@@ -70,8 +70,8 @@ def run(settings: Mapping[str, Any], seeds: int, out: Path) -> Findings:
         " penalty is quadratic in the critic's gradient: what differs, differs on the way there.",
         *(
             f"The monitor's warnings with the regularizer in {_words(arm)}:"
-            f" {warnings([out / loss / arm for loss in settings['objectives']])}."
-            for arm in arms
+            f" {warnings(list(chain(*held.values())))}."
+            for arm, held in arms.items()
         ),
     )
     panels = []
@@ -80,7 +80,9 @@ def run(settings: Mapping[str, Any], seeds: int, out: Path) -> Findings:
         for metric, words in _CURVES.items():
             panel = medians(own, metric, words)
             panels.append({**panel, "title": f"{loss}, {panel['title']}"})
-    return Findings(tuple(rows), "lines", {"panels": panels}, notes, seconds(*folders))
+    return Findings(
+        tuple(rows), "lines", {"panels": panels}, notes, seconds(chain(*groups.values()))
+    )
 
 
 def claims(name: str, critic: Sequence[Member], both: Sequence[Member]) -> list[Row]:
@@ -161,11 +163,15 @@ def _row(
     )
 
 
-def warnings(folders: Sequence[Path]) -> str:
+def warnings(group: Sequence[Member]) -> str:
     """Return how many members of fleets the monitor warned of, by kind of trouble."""
-    paths = [path for folder in folders for path in sorted(folder.rglob(WARNINGS))]
-    # A member is warned of a kind once, but in words that name it.
-    counts = Counter(row["kind"] for path in paths for row in read_lines(path).rows)
+    # A member is warned of a kind once, in words that name it.
+    counts = Counter(
+        row["kind"]
+        for member in group
+        for row in read_lines(member.folder / WARNINGS).rows
+        if row["message"].startswith(f"member {member.place}: ")
+    )
     return ", ".join(f"{kind} in {count}" for kind, count in sorted(counts.items())) or "none"
 
 

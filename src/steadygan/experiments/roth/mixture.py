@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -111,19 +112,23 @@ def _tilt(x: np.ndarray) -> float:
 class _Figure:
     """The runs of one figure by name, with their rows and notes.
 
-    And the names of those to draw, and the folders that they lie in.
+    And the names of those to draw.
     """
 
     groups: Mapping[str, list[Member]]
     rows: tuple[Row, ...]
     notes: tuple[str, ...]
     drawn: tuple[str, ...]
-    folders: tuple[Path, ...]
 
     def findings(self) -> Findings:
         """Return what the figure shows."""
         picture = clouds({name: self.groups[name] for name in self.drawn})
-        return Findings(self.rows, "clouds", picture, self.notes, seconds(*self.folders))
+        return Findings(self.rows, "clouds", picture, self.notes, self.seconds)
+
+    @property
+    def seconds(self) -> float:
+        """The wall time of its trainings."""
+        return seconds(chain(*self.groups.values()))
 
 
 def _one_step(settings: Mapping[str, Any], seeds: int, out: Path, source: Source) -> _Figure:
@@ -139,7 +144,7 @@ def _one_step(settings: Mapping[str, Any], seeds: int, out: Path, source: Source
         trained(plain_settings, members(plain_settings, [""], 1, seeds), out / "unregularized")
     )
     regularized = grouped(trained(settings, members(settings, strengths, 1, some), out / "js"))
-    groups, folders = plain | regularized, ["unregularized", "js"]
+    groups = plain | regularized
     notes = mixture_budget(plain_settings, seeds, "Unregularized")
     notes += mixture_budget(settings, some, "Regularized", 200_000)
     drawn = list(groups)
@@ -149,12 +154,11 @@ def _one_step(settings: Mapping[str, Any], seeds: int, out: Path, source: Source
         groups[name] = trained(long, members(long, ["js:gamma=0.1"], 1, few), out / "js-long")
         notes += mixture_budget(long, few, "One strength for longer", 200_000)
         drawn[drawn.index("JS, γ = 0.1")] = name
-        folders.append("js-long")
     others = {name: group for name, group in groups.items() if name not in plain}
     rows = [collapses(name, group, source) for name, group in plain.items()]
     rows.append(keeps("regularized, all strengths", list(others.values()), source))
     rows += [learns(name, group, source) for name, group in others.items()]
-    return _Figure(groups, tuple(rows), notes, tuple(drawn), tuple(out / name for name in folders))
+    return _Figure(groups, tuple(rows), notes, tuple(drawn))
 
 
 def _five_steps(settings: Mapping[str, Any], seeds: int, out: Path, source: Source) -> _Figure:
@@ -171,7 +175,7 @@ def _five_steps(settings: Mapping[str, Any], seeds: int, out: Path, source: Sour
     rows += [learns(name, group, source) for name, group in regularized.items()]
     rows.append(keeps("regularized, all strengths", list(regularized.values()), source))
     groups, notes = plain | regularized, mixture_budget(settings, seeds)
-    return _Figure(groups, tuple(rows), notes, tuple(groups), (out / "unregularized", out / "js"))
+    return _Figure(groups, tuple(rows), notes, tuple(groups))
 
 
 def fig1(settings: Mapping[str, Any], seeds: int, out: Path) -> Findings:
@@ -222,7 +226,7 @@ def latent15(settings: Mapping[str, Any], seeds: int, out: Path) -> Findings:
         "clouds",
         picture,
         tuple(notes),
-        seconds(*(folder for part in parts.values() for folder in part.folders)),
+        sum(part.seconds for part in parts.values()),
     )
 
 

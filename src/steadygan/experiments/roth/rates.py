@@ -46,13 +46,14 @@ def rates(settings: Mapping[str, Any], seeds: int, out: Path) -> Findings:
         Which stands at more of them, and which ends nearer to the data at its own best.
     """
     rows: list[Row] = []
-    panels, folders = [], []
+    panels, took = [], 0.0
     for steps in settings["critic_updates"]:
         title = f"{steps} critic step{'s' if steps > 1 else ''}"
         found = {}
         for name, regularizer in METHODS.items():
-            folders.append(out / title.replace(" ", "-") / ("js" if regularizer else name))
-            runs = trained(settings, asked(settings, regularizer, steps, seeds), folders[-1])
+            place = out / title.replace(" ", "-") / ("js" if regularizer else name)
+            runs = trained(settings, asked(settings, regularizer, steps, seeds), place)
+            took += seconds(runs)
             found[name] = [runs[i : i + seeds] for i in range(0, len(runs), seeds)]
         rows += compared(title, found)
         panels += drawn(title, found)
@@ -63,7 +64,7 @@ def rates(settings: Mapping[str, Any], seeds: int, out: Path) -> Findings:
         f" modes and sw1 below {CLOSE}. The best learning rate of a method is the one with the"
         " smallest median sw1 over its seeds.",
     )
-    return Findings(tuple(rows), "lines", {"panels": panels}, notes, seconds(*folders))
+    return Findings(tuple(rows), "lines", {"panels": panels}, notes, took)
 
 
 def asked(

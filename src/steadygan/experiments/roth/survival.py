@@ -41,7 +41,7 @@ def survival(settings: Mapping[str, Any], seeds: int, out: Path) -> Findings:
     """
     some = min(seeds, settings.get("regularized_seeds", seeds))
     rows: list[Row] = []
-    panels, early, notes, folders = [], [], [], []
+    panels, early, notes, took = [], [], [], 0.0
     for batch in settings["batches"]:
         title, here = f"batch {batch}", {**settings, "batch": batch}
         place = out / title.replace(" ", "-")
@@ -50,7 +50,7 @@ def survival(settings: Mapping[str, Any], seeds: int, out: Path) -> Findings:
         groups = grouped(trained(here, plain, place / PLAIN)) | grouped(
             trained(here, js, place / "js")
         )
-        folders += [place / PLAIN, place / "js"]
+        took += seconds(chain(*groups.values()))
         lives = {name: [life(m) for m in group] for name, group in groups.items()}
         others = {name: each for name, each in lives.items() if name != PLAIN}
         others["JS, all strengths"] = list(chain(*others.values()))
@@ -94,7 +94,7 @@ def survival(settings: Mapping[str, Any], seeds: int, out: Path) -> Findings:
         f" threshold of {100 * FALSE:g} % false alarms is that of the same healthy looks.",
     ]
     data = {"panels": panels, "early": early}
-    return Findings(tuple(rows), "survival", data, tuple(notes), seconds(*folders))
+    return Findings(tuple(rows), "survival", data, tuple(notes), took)
 
 
 def _thinned(settings: Mapping[str, Any]) -> str:
