@@ -179,7 +179,7 @@ def fig4(settings: Mapping[str, Any], seeds: int, out: Path) -> Findings:
     }
     pictures["JS regularizer"] = [groups[name][0][0] for name in js]
     heads = [
-        f"NSR {nsr}; γ = {gamma}"
+        f"NSR {nsr}; γ = {gamma}" if settings["variances"] else f"γ = {gamma}"
         for nsr, gamma in zip(settings["ratios"], settings["gammas"], strict=True)
     ]
     distances = "; ".join(
