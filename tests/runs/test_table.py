@@ -11,7 +11,9 @@ import pytest
 import scipy.stats
 
 from steadygan.cli import main
-from steadygan.runs.table import read_table
+from steadygan.runs import table
+from steadygan.runs.format import is_run
+from steadygan.runs.table import read_table, runs_below
 
 RECORDED = {"objective": "nonsaturating", "optimizer": "adam:lr=0.001", "batch": 8, "steps": 40}
 
@@ -117,3 +119,17 @@ def test_a_terminal_of_80_columns_shows_it(place, capsys, monkeypatch):
     said = capsys.readouterr().out
     assert max(map(len, said.splitlines())) <= 80
     assert "0.533" in said and "[-0.339, 1.41]" in said
+
+
+def test_a_folder_that_may_not_be_entered_hides_no_other(tmp_path, monkeypatch):
+    for name in ("a", "closed", "z"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text("{}")
+
+    def entered(folder):  # as where permissions bind, which they do not for root
+        if folder.name == "closed":
+            raise PermissionError(13, "Permission denied", str(folder / "config.json"))
+        return is_run(folder)
+
+    monkeypatch.setattr(table, "is_run", entered)
+    assert [folder.name for folder in runs_below(tmp_path)] == ["a", "z"]

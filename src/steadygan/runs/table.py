@@ -6,6 +6,7 @@ import json
 import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -207,9 +208,11 @@ def runs_below(place: Path) -> list[Path]:
     """Return the run folders below a folder, by name; links are not followed."""
     found = []
     for at, folders, _ in os.walk(place):
-        if is_run(Path(at)):
-            found.append(Path(at))
-            folders.clear()
+        # One that may be listed and not entered holds nothing that could be read.
+        with suppress(PermissionError):
+            if is_run(Path(at)):
+                found.append(Path(at))
+                folders.clear()
         folders.sort()
     return found
 
