@@ -474,6 +474,8 @@ def test_a_part_is_run_and_the_rest_another_time(here, monkeypatch):
         found = json.loads(Path("out/result.json").read_text())
         return {row["claim"].split(",")[0].split(":")[0] for row in found["rows"]}, found
 
+    every = ["problems=ring2d", "problems=line2d"]
+    assert EXPERIMENTS["mescheder-2d"].settings("tiny", only=every) == two
     assert main([*argv, "--only", "problems=line2d"]) == 0
     claims, found = rows()
     assert claims == {"line2d"} and found["settings"]["problems"] == ["line2d"]

@@ -196,7 +196,6 @@ class Sweep:
     def _wanted(self, settings: Settings) -> list[Wanted]:
         """Return every GAN that is asked for, checked before any of them begins."""
         from ..runs.models import build_networks
-        from ..runs.settings import names_code
         from ..sweeps import points
         from ..sweeps.axes import varied
         from ..sweeps.plan import Wanted
@@ -216,13 +215,7 @@ class Sweep:
             seed=self.draw_seed or 0,
         )
         axes, networks, found = varied(settings.values, several), set(), []
-        if "features" not in settings.given and any(
-            names_code(p.get("features", "")) for p in drawn
-        ):
-            raise SteadyganError(
-                f"{settings.where('features')}: a file does not name code that is run: give"
-                " --features on the command line."
-            )
+        settings.check_code(point.get("features", "") for point in drawn)
         for point in drawn:
             command = trained(point, settings)
             try:

@@ -97,7 +97,7 @@ def read(path: Path, words: Sequence[str] = (), more: Mapping[str, Value] | None
         SteadyganError: For a file that is none, an unknown option, a value that cannot be, and for
             code that only the file names.
     """
-    from ..runs.settings import names_code, read_settings
+    from ..runs.settings import read_settings
 
     settings = read_settings(path)
     if "import" in settings.values:
@@ -108,11 +108,7 @@ def read(path: Path, words: Sequence[str] = (), more: Mapping[str, Value] | None
     settings.check(WRITTEN)
     over = _named(words)
     kept = {name: value for name, value in settings.values.items() if name not in over}
-    if names_code(kept.get("features", "")):
-        raise SteadyganError(
-            f"{settings.where('features')}: a file does not name code that is run: give"
-            f" --features {kept['features']} on the command line."
-        )
+    settings.check_code([kept.get("features", "")])
     return trained({**kept, **(more or {})}, settings, over)
 
 

@@ -146,9 +146,9 @@ def _judged(
 
 
 def _seen(group: Sequence[Member]) -> str:
-    had = [m for m in group if learned(m) is not None]
-    fallen = sum(course(m).fate in FALLEN for m in had)
-    standing = sum(course(m).fate is Fate.STANDS for m in group)
+    fates = [course(m).fate for m in group]
+    had = [fate for m, fate in zip(group, fates, strict=True) if learned(m) is not None]
+    fallen, standing = sum(fate in FALLEN for fate in had), fates.count(Fate.STANDS)
     numbers = (f"{name} {spread([final(m, name) for m in group])}" for name in ("modes", "sw1"))
     return (
         f"{len(had)} of {len(group)} runs learned, {fallen} of these fell;"

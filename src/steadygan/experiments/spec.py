@@ -201,10 +201,15 @@ class Experiment:
                     f" scale {scale}, not {steps}."
                 )
             settings = {**settings, **{key: max(steps, n) for key, n in lengths.items()}}
-        return {**settings, **dict(self._part(settings, each) for each in only)}
+        parts: dict[str, list[str]] = {}
+        for each in only:
+            key, _, values = each.partition("=")
+            parts.setdefault(key, []).extend(value.strip() for value in values.split(","))
+        return {**settings, **{key: self._part(settings, key, v) for key, v in parts.items()}}
 
-    def _part(self, settings: Mapping[str, Any], asked: str) -> tuple[str, tuple[Any, ...]]:
-        key, _, values = asked.partition("=")
+    def _part(
+        self, settings: Mapping[str, Any], key: str, wanted: Sequence[str]
+    ) -> tuple[Any, ...]:
         if key not in self.parts:
             known = [f"{each}={','.join(map(str, settings[each]))}" for each in self.parts]
             raise SteadyganError(
@@ -212,11 +217,10 @@ class Experiment:
                 + (f"all of it is --only {shlex.join(known)}." if known else "leave --only out.")
             )
         there = {str(value): value for value in settings[key]}
-        wanted = [value.strip() for value in values.split(",")]
         for value in wanted:
             if value not in there:
                 raise unknown(f"part of {key}", value, there)
-        return key, tuple(value for name, value in there.items() if name in wanted)
+        return tuple(value for name, value in there.items() if name in wanted)
 
     def seeds(self, scale: str, asked: int | None = None) -> int:
         """Return how many seeds it takes, 0 where nothing is random.

@@ -264,6 +264,15 @@ def stream_seed(seed: int, stream: str) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed}/{stream}".encode()).digest()[:7], "big")
 
 
+def names_code(features: str) -> bool:
+    """Return whether features are somebody's own code, which only who runs it may name.
+
+    >>> names_code("pixels:size=8"), names_code("mine.py:extractor")
+    (False, True)
+    """
+    return features.rpartition(":")[0].endswith(".py")
+
+
 def _device(name: str) -> str:
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"

@@ -149,10 +149,11 @@ class RunFolder:
             return []
         try:
             held = checkpoint.load(path)
-            later = [i for i, at in enumerate(held.get("steps", [held["step"]])) if at > step]
+            steps = held.get("steps", [held["step"]])
+            later = [i for i, at in enumerate(steps) if at > step]
         except (KeyError, TypeError, ValueError):
             return []  # a damaged one is named by whoever needs it
-        if tree is None or len(later) == len(held.get("steps", [step])):
+        if tree is None or len(later) == len(steps):
             files.remove(path)
         elif later:
             # One file holds all members: those without a best are as they are at the step.

@@ -38,6 +38,23 @@ class Warning(NamedTuple):
     kind: str
     message: str
 
+    def of(self, member: int) -> Warning:
+        """Return the warning that says which of many GANs is in trouble.
+
+        >>> Warning(9, "collapse", "all alike").of(3).message
+        'member 3: all alike'
+        """
+        return self._replace(message=f"member {member}: {self.message}")
+
+
+def concerns(message: str, member: int) -> bool:
+    """Return whether a warning's message is of a member of many GANs.
+
+    >>> concerns("member 3: all alike", 3), concerns("member 31: all alike", 3)
+    (True, False)
+    """
+    return message.startswith(f"member {member}: ")
+
 
 class Monitor:
     """Watches the logged figures of a run; each kind of trouble is named once.

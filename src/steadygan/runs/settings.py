@@ -16,7 +16,7 @@ import yaml
 
 from ..core.errors import SteadyganError, nearest
 from ..core.registry import spec
-from .config import Config
+from .config import Config, names_code
 from .description import Description
 from .files import read_json
 from .format import CONFIG
@@ -58,14 +58,14 @@ class Settings:
                     f"{self.where(name)}: there is no option {name!r}; nearest: {near}."
                 )
 
-
-def names_code(features: Value) -> bool:
-    """Return whether features are somebody's own code, which only who runs it may name.
-
-    >>> names_code("pixels:size=8"), names_code("mine.py:extractor")
-    (False, True)
-    """
-    return isinstance(features, str) and features.rpartition(":")[0].endswith(".py")
+    def check_code(self, features: Iterable[Value]) -> None:
+        """Raise SteadyganError where the file, and no command line, has features that are code."""
+        for each in () if "features" in self.given else features:
+            if isinstance(each, str) and names_code(each):
+                raise SteadyganError(
+                    f"{self.where('features')}: a file does not name code that is run: give"
+                    f" --features {each} on the command line."
+                )
 
 
 def read_settings(path: Path | str) -> Settings:

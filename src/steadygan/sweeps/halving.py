@@ -58,13 +58,15 @@ def halve(
         fit = [task for task in left if not math.isnan(values[task.folder])]
         fit.sort(key=lambda task: values[task.folder] * (1 if side is min else -1))
         best = fit[: max(1, len(left) // keep)]
+        ranks = {task.folder: rank for rank, task in enumerate(fit, 1)}
         for task in left:
-            if task in best:
+            rank = ranks.get(task.folder)
+            if rank is not None and rank <= len(best):
                 continue
             reason = f"{RANK}: {by} is no number at step {rung}"
-            if task in fit:
+            if rank is not None:
                 reason = (
-                    f"{RANK}: rank {fit.index(task) + 1} of {len(left)} by {by},"
+                    f"{RANK}: rank {rank} of {len(left)} by {by},"
                     f" {values[task.folder]:.4g}, at step {rung}; the best {len(best)} went on"
                 )
             yield _stopped(endings[task.folder], rung, reason)

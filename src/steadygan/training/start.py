@@ -19,14 +19,13 @@ from ..core.players import PLAYERS
 from ..problems.networks import count_parameters
 from ..problems.problem import Problem
 from ..runs import checkpoint
-from ..runs.config import Config, problem_from_json, problem_to_json
+from ..runs.config import Config, names_code, problem_from_json, problem_to_json
 from ..runs.description import Description, describe
 from ..runs.folder import RunFolder
 from ..runs.format import CONFIG, STATUS, TRACKERS
 from ..runs.lock import held
 from ..runs.members import alike
 from ..runs.models import build_networks
-from ..runs.settings import names_code
 from .changes import adapted, changed
 from .dealt import fleet
 from .loop import Training

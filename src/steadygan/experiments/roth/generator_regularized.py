@@ -17,6 +17,7 @@ import numpy as np
 
 from ...runs.files import read_lines
 from ...runs.format import WARNINGS
+from ...runs.monitor import concerns
 from ..fleets import Member, seconds, share, spread
 from ..mixture import (
     LONG,
@@ -170,7 +171,7 @@ def warnings(group: Sequence[Member]) -> str:
         row["kind"]
         for member in group
         for row in read_lines(member.folder / WARNINGS).rows
-        if row["message"].startswith(f"member {member.place}: ")
+        if member.place is not None and concerns(row["message"], member.place)
     )
     return ", ".join(f"{kind} in {count}" for kind, count in sorted(counts.items())) or "none"
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ...runs.files import read_lines
 from ...runs.format import METRICS, REAL, SAMPLES, WARNINGS, by_step
+from ...runs.monitor import concerns
 from ...runs.samples import image_grid, read_picture, read_points, read_samples
 from .base import Board
 
@@ -51,7 +52,7 @@ def warning(step: int, kind: str, message: str, many: bool) -> Telling:
     """Return what tells a warning, with its advice, whom it concerns."""
 
     def tell(board: Board, member: int) -> None:
-        if not many or message.startswith(f"member {member}: "):
+        if not many or concerns(message, member):
             board.words(step, "warnings", f"step {step}: {kind}: {message}")
 
     return tell

@@ -104,7 +104,7 @@ def named(training: Training, member: int, warning: Warning) -> Warning:
     """Return a warning that says which of many GANs is in trouble."""
     if not training.trained.many:
         return warning
-    return warning._replace(message=f"member {member}: {warning.message}")
+    return warning.of(member)
 
 
 def _ends(value: float | None) -> list[float | None] | None:
