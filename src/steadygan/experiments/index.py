@@ -120,12 +120,14 @@ def counted(there: Results) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
 
 
 def _names(claim: str, part: str) -> bool:
-    """Return whether a claim is about a part.
+    """Return whether a claim is about a part, or about several of its kind.
 
     >>> _names("noise of variance 0.1 at its best", "variance 0.1"), _names("lines2d", "line2d")
     (True, False)
+    >>> _names("5 critic steps, JS, γ = 1: learns", "5 critic step")
+    True
     """
-    return re.search(rf"(?<![\w.]){re.escape(part)}(?!\w|\.\d)", claim) is not None
+    return re.search(rf"(?<![\w.]){re.escape(part)}s?(?!\w|\.\d)", claim) is not None
 
 
 def _totals(there: Results) -> list[str]:
