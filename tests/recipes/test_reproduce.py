@@ -150,15 +150,19 @@ def test_the_longest_result_counts_and_what_it_was_run_without_stays():
         }
 
     quick = result("quick", ["DCGAN", "tanh", "ResNet"], None)
-    there = {("roth-fig2-fig3", "quick"): quick}
+    there = {"roth-fig2-fig3": quick}
     assert [row["holds"] for _, row in counted(there)] == [None] * 3
-    there["roth-fig2-fig3", "long"] = result("long", ["DCGAN", "tanh"], True)
-    found = [(each["scale"], row["claim"].split(",")[0]) for each, row in counted(there)]
-    assert found == [("long", "DCGAN"), ("long", "tanh"), ("quick", "ResNet")]
+    there["roth-fig2-fig3-long"] = result("long", ["DCGAN", "tanh"], True)
+    found = [(title, row["claim"].split(",")[0]) for title, row in counted(there)]
+    assert found == [
+        ("roth-fig2-fig3-long", "DCGAN"),
+        ("roth-fig2-fig3-long", "tanh"),
+        ("roth-fig2-fig3", "ResNet"),
+    ]
     (line,) = (line for line in _schedule(there) if line.startswith("| `roth-fig2-fig3` |"))
     assert "all of it but ResNet, no normalisation, 0.0 hours" in line
     assert line.endswith("| 1 of the papers', 0 of ours |")
-    there["roth-fig2-fig3", "long"] = result("long", ["DCGAN", "tanh", "ResNet"], False)
+    there["roth-fig2-fig3-long"] = result("long", ["DCGAN", "tanh", "ResNet"], False)
     assert [row["holds"] for _, row in counted(there)] == [False] * 3
 
 
@@ -175,8 +179,7 @@ def test_what_a_whole_long_run_leaves_open_says_what_would_decide_it(holds):
         "date": "2026-11-26",
     }
     lines = {
-        key: _schedule(there)
-        for key, there in {0: {}, 1: {(experiment.name, "long"): result}}.items()
+        key: _schedule(there) for key, there in {0: {}, 1: {"roth-annealing-long": result}}.items()
     }
     (before,), (after,) = (
         [line for line in each if experiment.name in line] for each in lines.values()
@@ -487,6 +490,52 @@ def test_a_part_is_run_and_the_rest_another_time(here, monkeypatch):
         path.write_text(json.dumps({**json.loads(path.read_text()), "seconds": 1e6}))
     assert main(argv) == 0 and rows()[1]["seconds"] >= 1e6
     assert main([*argv, "--only", "problems=line2d"]) == 0 and rows()[1]["seconds"] < 1e6
+
+
+def test_a_part_has_its_own_result_beside_that_of_the_whole(here, monkeypatch):
+    two = {**EXPERIMENTS["mescheder-2d"].scales["tiny"], "problems": ("line2d", "ring2d")}
+    monkeypatch.setitem(EXPERIMENTS["mescheder-2d"].scales, "tiny", two)
+    argv = ["reproduce", "mescheder-2d", "--scale", "tiny", "--seeds", "1"]
+    whole = results.RUNS / "mescheder-2d-tiny"
+    part = results.RUNS / "mescheder-2d-tiny-problems-ring2d"
+    assert main([*argv, "--only", "problems=line2d,ring2d"]) == 0
+    kept = {path: path.read_bytes() for path in whole.glob("result.json")}
+    trained = {path: path.stat().st_mtime_ns for path in whole.rglob("metrics.jsonl")}
+    assert len(kept) == 1 and len(trained) > 1
+    assert main([*argv, "--only", "problems=ring2d"]) == 0
+    assert sorted(path.name for path in part.iterdir()) == [
+        "figure.csv", "figure.png", "result.json",
+    ]  # fmt: skip
+    assert {path: path.read_bytes() for path in whole.glob("result.json")} == kept
+    assert {p: p.stat().st_mtime_ns for p in whole.rglob("metrics.jsonl")} == trained
+
+
+def test_the_longest_counts_and_what_it_was_run_without_the_rest_does(here):
+    def result(only, steps, strengths, *rows, date="2026-01-02"):
+        folder = here / results.folder_name("roth-annealing", "long", only)
+        folder.mkdir()
+        shown = [Row(claim, Source(""), LASTS, "", "", "", holds) for claim, holds in rows]
+        settings = {"steps": steps, "strengths": strengths}
+        found = results.record(
+            EXPERIMENTS["roth-annealing"], "long", settings, 8, Findings(tuple(shown), "lines", {}),
+            3600.0,
+        )  # fmt: skip
+        (folder / "result.json").write_text(json.dumps({**found, "date": date}))
+
+    tenth, one = ("JS, γ = 0.1, annealed: x", "JS, γ = 1: x")
+    result([], 5000, ["0.1", "1"], (tenth, None), (one, True))
+    result(["strengths=0.1"], 60_000, ["0.1"], (tenth, False), date="2026-01-01")
+    there = results.gathered(here)
+    assert list(there) == ["roth-annealing-long", "roth-annealing-long-strengths-0-1"]
+    assert [(title, row["holds"]) for title, row in index.counted(there)] == [
+        ("roth-annealing-long-strengths-0-1", False),
+        ("roth-annealing-long", True),
+    ]
+    page = index.index(here)
+    assert "](#roth-annealing-long-strengths-0-1) (steps 60,000 instead of 100,000)" in page
+    assert "| all of it, 2.0 hours of training, 2026-01-02 | 0 of the papers'" in page
+    assert "counts |" not in page
+    assert results.newest(there.values(), "roth-annealing")["settings"]["steps"] == 5000
 
 
 def test_what_was_trained_for_longer_says_so(here, capsys):

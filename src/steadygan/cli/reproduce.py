@@ -117,10 +117,13 @@ class Reproduce:
         spec = experiment(name)
         settings = spec.settings(self.scale, self.data, self.steps, self.only)
         seeds = spec.seeds(self.scale, self.seeds)
-        out = self.out or RUNS / folder_name(name, self.scale)
+        # A part has its own result, and its trainings lie with those of the rest.
+        part = () if spec.about(settings) == spec.about(spec.scales[self.scale]) else self.only
+        out = self.out or RUNS / folder_name(name, self.scale, part)
+        fleets = self.out or RUNS / folder_name(name, self.scale)
         start = time.perf_counter()
         with self._workers():
-            findings = spec.run(settings, seeds, out / "fleets")
+            findings = spec.run(settings, seeds, fleets / "fleets")
         took = time.perf_counter() - start
         series = numbers(findings.picture, findings.data)
         result = {

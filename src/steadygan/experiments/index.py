@@ -12,7 +12,7 @@ from typing import Any
 
 from ..runs.files import make_folder, write_text
 from .registry import EXPERIMENTS
-from .results import FIGURE, KEPT, NUMBERS, folder_name, load, publish
+from .results import FIGURE, NUMBERS, gathered, publish
 from .rules import RULES
 from .spec import Experiment, tally, verdict
 
@@ -45,7 +45,8 @@ SCHEDULE = (
 IN_SHORT = "in-short.md"
 """What the results say in words, written by hand beside the page that begins with it."""
 
-Results = Mapping[tuple[str, str], dict[str, Any]]
+Results = Mapping[str, dict[str, Any]]
+"""By the names of their folders; of an experiment the longest last."""
 
 
 def write(docs: Path) -> Path:
@@ -67,12 +68,7 @@ def index(shelf: Path) -> str:
     Totals, a table of all experiments, the schedule, the rules, then every claim of each; what was
     not run is said.
     """
-    held = {
-        (name, scale): load(shelf / folder_name(name, scale))
-        for name in EXPERIMENTS
-        for scale in KEPT
-    }
-    there = {key: result for key, result in held.items() if result}
+    there = gathered(shelf)
     lines = [
         "# The two papers, claim by claim",
         "",
@@ -88,8 +84,7 @@ def index(shelf: Path) -> str:
         *_schedule(there),
         *_rules(),
     ]
-    for (name, scale), result in there.items():
-        title = folder_name(name, scale)
+    for title, result in there.items():
         lines += _section(title, result, (shelf / title / NUMBERS).is_file())
     others = sorted(path.parent.name for path in shelf.parent.glob("*/README.md"))
     if others:
@@ -103,20 +98,25 @@ def _in_short(path: Path) -> list[str]:
     return ["## In short", "", path.read_text(encoding="utf-8").strip(), ""]
 
 
-def counted(there: Results) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-    """Yield the claims that count, each after its result.
+def counted(there: Results) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the claims that count, each after the title of its result.
 
-    Of each experiment those of its longest scale that has one; and of a scale before those about
-    something that the longest was run without, such as one of four architectures.
+    Of each experiment those of its longest result; and of one before those about something that
+    the longer were run without, such as one of four architectures.
     """
-    for name in EXPERIMENTS:
+    for name, experiment in EXPERIMENTS.items():
         run: set[str] | None = None
-        for result in (there[name, s] for s in reversed(KEPT) if (name, s) in there):
-            parts = EXPERIMENTS[name].about(result["settings"])
-            for row in _rows(result):
+        for title in reversed(_of(there, name)):
+            parts = experiment.about(there[title]["settings"])
+            for row in _rows(there[title]):
                 if run is None or any(_names(row["claim"], part) for part in parts - run):
-                    yield result, row
+                    yield title, row
             run = parts if run is None else run | parts
+
+
+def _of(there: Results, name: str) -> list[str]:
+    """Return the titles of an experiment's results, the longest last."""
+    return [title for title, result in there.items() if result["name"] == name]
 
 
 def _names(claim: str, part: str) -> bool:
@@ -131,7 +131,7 @@ def _names(claim: str, part: str) -> bool:
 
 
 def _totals(there: Results) -> list[str]:
-    rows = [(result, row, _departs(result, row)) for result, row in counted(there)]
+    rows = [(title, row, _departs(there[title], row)) for title, row in counted(there)]
     lines = [
         "## Do they hold?",
         "",
@@ -156,7 +156,8 @@ def _totals(there: Results) -> list[str]:
         )
         lines.append(_line(words, *map(str, counts), str(sum(counts))))
     at_size, smaller = (
-        _not_held([each for each in rows if bool(each[-1]) is small]) for small in (False, True)
+        _not_held(there, [each for each in rows if bool(each[-1]) is small])
+        for small in (False, True)
     )
     return [
         *lines,
@@ -189,13 +190,12 @@ def _totals(there: Results) -> list[str]:
     ]
 
 
-def _not_held(rows: Iterable[tuple[Mapping[str, Any], Mapping[str, Any], str]]) -> list[str]:
+def _not_held(there: Results, rows: Iterable[tuple[str, Mapping[str, Any], str]]) -> list[str]:
     """Return the claims that do not hold, as a list below each experiment."""
     lines: dict[str, list[str]] = {}
-    for result, row, size in rows:
+    for title, row, size in rows:
         if row["holds"] is False:
-            title = folder_name(result["name"], result["scale"])
-            head = f"* [`{result['name']}`](#{title}){size and f' ({size})'}"
+            head = f"* [`{there[title]['name']}`](#{title}){size and f' ({size})'}"
             lines.setdefault(head, []).append(
                 f"    * {_WHOSE[row['whose']]}: {row['claim']}. Expected {row['expected']};"
                 f" measured {row['measured']}."
@@ -235,27 +235,26 @@ def _overview(there: Results, shelf: Path) -> list[str]:
         "|---|---|---|---|---|---|",
     ]
     for name, experiment in EXPERIMENTS.items():
-        scales = [scale for scale in KEPT if (name, scale) in there]
-        for scale in scales or ["quick"]:
-            result, title = there.get((name, scale)), folder_name(name, scale)
+        titles = _of(there, name)
+        for title in titles:
+            result, longest = there[title], titles[-1]
+            # A part and the rest of a scale are beside each other.
+            beside = result["scale"] == there[longest]["scale"]
             lines.append(
                 _line(
-                    f"[`{title}`](#{title})" if result else f"`{title}`",
+                    f"[`{title}`](#{title})",
                     experiment.what,
                     experiment.source,
-                    _verdict(result, scales) if result else "not run yet",
-                    _took(result) if result else experiment.cost[scale],
-                    _files(shelf / title) if result else "",
+                    verdict(result["rows"])
+                    + ("" if beside else f"; [`{longest}`](#{longest}) counts"),
+                    _took(result),
+                    _files(shelf / title),
                 )
             )
+        if not titles:
+            about = experiment.what, experiment.source, "not run yet", experiment.cost["quick"]
+            lines.append(_line(f"`{name}`", *about, ""))
     return lines
-
-
-def _verdict(result: Mapping[str, Any], scales: Sequence[str]) -> str:
-    """Return what a result came to, and which one counts where there is a longer one."""
-    longest = folder_name(result["name"], scales[-1])
-    counts = "" if result["scale"] == scales[-1] else f"; [`{longest}`](#{longest}) counts"
-    return verdict(result["rows"]) + counts
 
 
 def _took(result: Mapping[str, Any]) -> str:
@@ -291,7 +290,9 @@ def _schedule(there: Results) -> list[str]:
         "|---|---|---|---|---|",
     ]
     claims = list(counted(there))
-    rows_of = {name: [row for each, row in claims if each["name"] == name] for name in SCHEDULE}
+    rows_of = {
+        name: [row for title, row in claims if there[title]["name"] == name] for name in SCHEDULE
+    }
     # What is not run yet has no rows, and all of its claims are open.
     settled = {
         name: bool(rows) and all(r["holds"] is not None for r in rows)
@@ -300,32 +301,33 @@ def _schedule(there: Results) -> list[str]:
     for name in sorted(SCHEDULE, key=settled.__getitem__):
         experiment = EXPERIMENTS[name]
         scale = "long" if "long" in experiment.scales else "quick"
-        result = there.get((name, scale))
+        results = [there[t] for t in _of(there, name) if there[t]["scale"] == scale]
         left = {whose: tally(rows_of[name], whose)[2] for whose in _WHOSE}
         open_ = ", ".join(f"{count} of {_WHOSE[whose]}" for whose, count in left.items())
-        if experiment.rest and result and any(left.values()):
+        if experiment.rest and results and any(left.values()):
             open_ += f"; {experiment.rest}"
         lines.append(
             _line(
                 f"`{name}`",
                 _size(experiment.scales[scale]),
                 experiment.cost[scale],
-                _done(experiment, scale, result),
+                _done(experiment, scale, results),
                 open_,
             )
         )
     return lines
 
 
-def _done(experiment: Experiment, scale: str, result: Mapping[str, Any] | None) -> str:
-    if result is None:
+def _done(experiment: Experiment, scale: str, results: Sequence[Mapping[str, Any]]) -> str:
+    if not results:
         return "not yet"
-    wanted, seeds = experiment.seeds(scale), result["seeds"]
+    wanted, seeds = experiment.seeds(scale), min(result["seeds"] for result in results)
     state = "all of it" if seeds >= wanted else f"{seeds} of {wanted} seeds"
-    whole_of = experiment.about(experiment.scales[scale])
-    if left := sorted(whole_of - experiment.about(result["settings"])):
+    there = set().union(*(experiment.about(result["settings"]) for result in results))
+    if left := sorted(experiment.about(experiment.scales[scale]) - there):
         state += f" but {', '.join(left)}"
-    return f"{state}, {result['seconds'] / 3600:.1f} hours of training, {result['date'][:10]}"
+    hours = sum(result["seconds"] for result in results) / 3600
+    return f"{state}, {hours:.1f} hours of training, {max(r['date'] for r in results)[:10]}"
 
 
 def _rules() -> list[str]:

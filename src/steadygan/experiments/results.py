@@ -1,4 +1,4 @@
-"""Results on disk: one folder an experiment and scale.
+"""Results on disk: one folder an experiment, scale and part.
 
 With result.json, figure.png and its numbers as figure.csv, which result.json has as series.
 """
@@ -6,8 +6,9 @@ With result.json, figure.png and its numbers as figure.csv, which result.json ha
 from __future__ import annotations
 
 import json
+import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -31,12 +32,17 @@ KEPT = tuple(scale for scale in SCALES if scale != "tiny")
 """The scales whose results are published."""
 
 
-def folder_name(name: str, scale: str) -> str:
-    """Return the folder of a result.
+def folder_name(name: str, scale: str, only: Sequence[str] = ()) -> str:
+    """Return the folder of a result: the experiment's name, the scale and the part.
 
-    The experiment's name, with the scale where that is not quick.
+    No scale where it is quick, no part where all of it was run; it is a heading of the page, too,
+    and so without what links cannot have.
+
+    >>> folder_name("roth-fig4", "quick"), folder_name("roth-fig4", "long", ["variances=0.1,1"])
+    ('roth-fig4', 'roth-fig4-long-variances-0-1-1')
     """
-    return name if scale == "quick" else f"{name}-{scale}"
+    part = re.sub(r"[^a-z0-9]+", "-", "-".join(only).lower()).strip("-")
+    return "-".join(filter(None, (name, "" if scale == "quick" else scale, part)))
 
 
 def record(
@@ -105,18 +111,35 @@ def load(folder: Path) -> dict[str, Any] | None:
     return held
 
 
-def newest(name: str) -> dict[str, Any] | None:
-    """Return the latest result of an experiment at its longest scale that has one.
+def gathered(root: Path) -> dict[str, dict[str, Any]]:
+    """Return the results that lie in a folder, by the names of their own folders.
 
-    One's own or the one that comes with the source; None without any.
+    In the order of the experiments; of each the longer after the shorter, by scale and then by
+    iterations, and the newer after the older.
+
+    Raises:
+        SteadyganError: For one that is damaged.
     """
-    for scale in reversed(KEPT):
-        held = [
-            each for root in (RUNS, COMMITTED) if (each := load(root / folder_name(name, scale)))
-        ]
-        if held:
-            return max(held, key=lambda result: result["date"])
-    return None
+    there = {path.parent.name: load(path.parent) for path in sorted(root.glob(f"*/{RESULT}"))}
+    names = list(EXPERIMENTS)
+
+    def turn(result: Mapping[str, Any]) -> tuple[int, int, int, str]:
+        lengths = [n for key, n in result["settings"].items() if key.endswith("steps")]
+        scale = KEPT.index(result["scale"])
+        return names.index(result["name"]), scale, max(lengths, default=0), result["date"]
+
+    kept = {
+        title: result
+        for title, result in there.items()
+        if result and result.get("name") in EXPERIMENTS and result.get("scale") in KEPT
+    }
+    return dict(sorted(kept.items(), key=lambda item: turn(item[1])))
+
+
+def newest(held: Iterable[Mapping[str, Any]], name: str) -> Mapping[str, Any] | None:
+    """Return the latest of the results of an experiment at its longest scale; None without any."""
+    own = [result for result in held if result["name"] == name]
+    return max(own, key=lambda r: (KEPT.index(r["scale"]), r["date"]), default=None)
 
 
 def listed() -> list[dict[str, Any]]:
@@ -125,8 +148,9 @@ def listed() -> list[dict[str, Any]]:
     Name, what, source, cost, and the verdict of its latest result, None without one.
     """
     found = []
+    held = [*gathered(RUNS).values(), *gathered(COMMITTED).values()]
     for name, experiment in EXPERIMENTS.items():
-        result = newest(name)
+        result = newest(held, name)
         about = {
             "what": experiment.what,
             "source": experiment.source,
@@ -145,14 +169,13 @@ def publish(docs: Path) -> Path:
         That folder.
     """
     shelf = docs / "reproduction"
-    for name in EXPERIMENTS:
-        for scale in KEPT:
-            own, kept = RUNS / folder_name(name, scale), shelf / folder_name(name, scale)
-            ours, theirs = load(own), load(kept)
-            if ours and (theirs is None or ours["date"] > theirs["date"]):
-                make_folder(kept)
-                for part in (RESULT, FIGURE, NUMBERS):
-                    if (own / part).is_file():
-                        with whole(kept / part) as file:
-                            file.write((own / part).read_bytes())
+    for title, ours in gathered(RUNS).items():
+        own, kept = RUNS / title, shelf / title
+        theirs = load(kept)
+        if theirs is None or ours["date"] > theirs["date"]:
+            make_folder(kept)
+            for part in (RESULT, FIGURE, NUMBERS):
+                if (own / part).is_file():
+                    with whole(kept / part) as file:
+                        file.write((own / part).read_bytes())
     return shelf
