@@ -160,7 +160,7 @@ def test_the_longest_result_counts_and_what_it_was_run_without_stays():
         ("roth-fig2-fig3", "ResNet"),
     ]
     (line,) = (line for line in _schedule(there) if line.startswith("| `roth-fig2-fig3` |"))
-    assert "all of it but ResNet, no normalisation, 0.0 hours" in line
+    assert "all of it but ResNet, no normalisation, 2026-11-26 |" in line
     assert line.endswith("| 1 of the papers', 0 of ours |")
     there["roth-fig2-fig3-long"] = result("long", ["DCGAN", "tanh", "ResNet"], False)
     assert [row["holds"] for _, row in counted(there)] == [False] * 3
@@ -351,12 +351,13 @@ def test_the_totals_count_the_papers_and_ours_apart_and_the_longest_of_an_experi
     assert "| ours, computed | 1 | 1 | 0 | 2 |" in page
     assert "| the papers', of trainings at their own size | 0 | 1 | 0 | 1 |" in page
     assert "| the papers', of smaller or shorter trainings | 0 | 1 | 0 | 1 |" in page
-    at_size, smaller = page.split("What does not hold in smaller")
-    assert "* [`roth-fig1`](#roth-fig1-long)\n    * the papers': e." in at_size
-    assert "* [`roth-annealing`](#roth-annealing)\n    * ours: d." in at_size
-    assert "(batch 64 instead of 512)\n    * the papers': f." in smaller
+    at_size, smaller, ours = page.split("What does not hold of ")[1:]
+    assert "* [`roth-fig1`](#roth-fig1-long)\n    * e." in at_size
+    assert "(batch 64 instead of 512)\n    * f." in smaller
+    assert "* [`roth-annealing`](#roth-annealing)\n    * d." in ours
     assert page.count("    * ") == 3
-    assert "| all of it, 1.0 hours of training" in page and "| not yet | 1 of the papers'" in page
+    assert "| all of it, 2" in page
+    assert "| not yet; [`roth-latent15`](#roth-latent15) has steps 100,000, seeds 3 | 0 of" in page
     assert "[`roth-fig6-long`](#roth-fig6-long) counts" in page
     assert page.count(") counts") == 1  # of the others one scale was run
     assert set(index.SCHEDULE) == {
@@ -382,7 +383,8 @@ def test_results_are_unicode_wherever_they_are_read(here, monkeypatch):
     (here / "reproduction").mkdir()
     (here / "in-short.md").write_text("γ = 1 holds.\n", encoding="utf-8")
     assert "γ = 1 holds." in index.index(here / "reproduction")
-    held = {"date": "", "rows": [{"claim": "γ"}], "series": []}
+    about = {"name": "", "scale": "", "settings": {}, "seeds": 0, "seconds": 0, "date": ""}
+    held = {**about, "rows": [{"claim": "γ"}], "series": []}
     (here / "result.json").write_text(results.text(held), encoding="utf-8")
     assert results.load(here) == held
 
@@ -510,21 +512,30 @@ def test_a_part_has_its_own_result_beside_that_of_the_whole(here, monkeypatch):
     assert {p: p.stat().st_mtime_ns for p in whole.rglob("metrics.jsonl")} == trained
 
 
-def test_the_longest_counts_and_what_it_was_run_without_the_rest_does(here):
-    def result(only, steps, strengths, *rows, date="2026-01-02"):
-        folder = here / results.folder_name("roth-annealing", "long", only)
-        folder.mkdir()
+def test_the_longest_counts_and_what_it_was_run_without_the_rest_does(here, monkeypatch):
+    def result(steps, strengths, *rows, seeds=8, date="2026-01-02", title=None):
         shown = [Row(claim, Source(""), LASTS, "", "", "", holds) for claim, holds in rows]
         settings = {"steps": steps, "strengths": strengths}
+        findings = Findings(tuple(shown), "lines", {})
         found = results.record(
-            EXPERIMENTS["roth-annealing"], "long", settings, 8, Findings(tuple(shown), "lines", {}),
-            3600.0,
-        )  # fmt: skip
+            EXPERIMENTS["roth-annealing"], "long", settings, seeds, findings, 3600.0
+        )
+        folder = here / (title or results.folder_name("roth-annealing", "long", found["part"]))
+        folder.mkdir()
         (folder / "result.json").write_text(json.dumps({**found, "date": date}))
 
     tenth, one = ("JS, γ = 0.1, annealed: x", "JS, γ = 1: x")
-    result([], 5000, ["0.1", "1"], (tenth, None), (one, True))
-    result(["strengths=0.1"], 60_000, ["0.1"], (tenth, False), date="2026-01-01")
+    result(5000, ["0.1", "1"], (tenth, None), (one, True))
+    result(5000, ["1"], (one, None), seeds=3, date="2026-01-03")
+    result(60_000, ["0.1"], (tenth, False), date="2026-01-01")
+    result(90_000, ["0.1"], (tenth, True), title="mine")
+    there = results.gathered(here)
+    assert list(there) == [
+        "roth-annealing-long-strengths-1",
+        "roth-annealing-long",
+        "roth-annealing-long-strengths-0-1",
+    ]
+    (here / "roth-annealing-long-strengths-1/result.json").unlink()
     there = results.gathered(here)
     assert list(there) == ["roth-annealing-long", "roth-annealing-long-strengths-0-1"]
     assert [(title, row["holds"]) for title, row in index.counted(there)] == [
@@ -533,9 +544,13 @@ def test_the_longest_counts_and_what_it_was_run_without_the_rest_does(here):
     ]
     page = index.index(here)
     assert "](#roth-annealing-long-strengths-0-1) (steps 60,000 instead of 100,000)" in page
-    assert "| all of it, 2.0 hours of training, 2026-01-02 | 0 of the papers'" in page
-    assert "counts |" not in page
-    assert results.newest(there.values(), "roth-annealing")["settings"]["steps"] == 5000
+    assert "| all of it, 2026-01-02 | 0 of the papers'" in page
+    assert "1 undecided; 1 of its 2 claims count, the others in [`roth-annealing-long-str" in page
+    assert "does not hold (without γ = 1) |" in page
+    with monkeypatch.context() as patch:
+        patch.setattr(results, "COMMITTED", here)
+        (record,) = (each for each in results.listed() if each["name"] == "roth-annealing")
+    assert record["verdict"] == "1 of 2 hold, 1 not"
 
 
 def test_what_was_trained_for_longer_says_so(here, capsys):

@@ -54,14 +54,14 @@ class Reproduce:
     ] = None
     only: Annotated[
         tuple[str, ...],
-        arg("SETTING=VALUE,VALUE", "a part of it, the rest another time", "all of it"),
+        arg("SETTING=VALUE,VALUE", "a part of it, with a result of its own", "all of it"),
     ] = ()
     out: Annotated[
         Path | None,
         arg(
             "DIR",
             "where result.json, figure.png and figure.csv go",
-            "a folder of that name under runs/reproduction",
+            "a folder of its name, scale and part under runs/reproduction",
         ),
     ] = None
     data: Annotated[
@@ -118,8 +118,7 @@ class Reproduce:
         settings = spec.settings(self.scale, self.data, self.steps, self.only)
         seeds = spec.seeds(self.scale, self.seeds)
         # A part has its own result, and its trainings lie with those of the rest.
-        part = () if spec.about(settings) == spec.about(spec.scales[self.scale]) else self.only
-        out = self.out or RUNS / folder_name(name, self.scale, part)
+        out = self.out or RUNS / folder_name(name, self.scale, spec.part(self.scale, settings))
         fleets = self.out or RUNS / folder_name(name, self.scale)
         start = time.perf_counter()
         with self._workers():
@@ -127,7 +126,7 @@ class Reproduce:
         took = time.perf_counter() - start
         series = numbers(findings.picture, findings.data)
         result = {
-            **record(spec, self.scale, settings, seeds, findings, took, self.steps, self.only),
+            **record(spec, self.scale, settings, seeds, findings, took, self.steps),
             "series": series,
         }
         make_folder(out)

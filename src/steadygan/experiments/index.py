@@ -5,21 +5,19 @@ By which rules, what was run and what is left.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from ..runs.files import make_folder, write_text
 from .registry import EXPERIMENTS
-from .results import FIGURE, NUMBERS, gathered, publish
+from .results import FIGURE, NUMBERS, Results, claims, counted, gathered, of, publish
 from .rules import RULES
 from .spec import Experiment, tally, verdict
 
 _SIGN = {True: "yes", False: "**no**", None: "undecided"}
-_BEFORE = {"whose": "papers", "known": "not said", "rule": "another day's"}
-"""What a row does not say that is older than the rules."""
-
 _WHOSE = {"papers": "the papers'", "ours": "ours"}
 
 SCHEDULE = (
@@ -44,9 +42,6 @@ SCHEDULE = (
 
 IN_SHORT = "in-short.md"
 """What the results say in words, written by hand beside the page that begins with it."""
-
-Results = Mapping[str, dict[str, Any]]
-"""By the names of their folders; of an experiment the longest last."""
 
 
 def write(docs: Path) -> Path:
@@ -98,38 +93,6 @@ def _in_short(path: Path) -> list[str]:
     return ["## In short", "", path.read_text(encoding="utf-8").strip(), ""]
 
 
-def counted(there: Results) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the claims that count, each after the title of its result.
-
-    Of each experiment those of its longest result; and of one before those about something that
-    the longer were run without, such as one of four architectures.
-    """
-    for name, experiment in EXPERIMENTS.items():
-        run: set[str] | None = None
-        for title in reversed(_of(there, name)):
-            parts = experiment.about(there[title]["settings"])
-            for row in _rows(there[title]):
-                if run is None or any(_names(row["claim"], part) for part in parts - run):
-                    yield title, row
-            run = parts if run is None else run | parts
-
-
-def _of(there: Results, name: str) -> list[str]:
-    """Return the titles of an experiment's results, the longest last."""
-    return [title for title, result in there.items() if result["name"] == name]
-
-
-def _names(claim: str, part: str) -> bool:
-    """Return whether a claim is about a part, or about several of its kind.
-
-    >>> _names("noise of variance 0.1 at its best", "variance 0.1"), _names("lines2d", "line2d")
-    (True, False)
-    >>> _names("5 critic steps, JS, γ = 1: learns", "5 critic step")
-    True
-    """
-    return re.search(rf"(?<![\w.]){re.escape(part)}s?(?!\w|\.\d)", claim) is not None
-
-
 def _totals(there: Results) -> list[str]:
     rows = [(title, row, _departs(there[title], row)) for title, row in counted(there)]
     lines = [
@@ -155,51 +118,44 @@ def _totals(there: Results) -> list[str]:
             whose,
         )
         lines.append(_line(words, *map(str, counts), str(sum(counts))))
-    at_size, smaller = (
-        _not_held(there, [each for each in rows if bool(each[-1]) is small])
-        for small in (False, True)
-    )
+    wrong = [each for each in rows if each[1]["holds"] is False]
+    papers = [each for each in wrong if each[1]["whose"] == "papers"]
+    lists = {
+        "What does not hold of what the papers claim:": [each for each in papers if not each[-1]],
+        "What does not hold of it in smaller or shorter trainings, which say what happens there and"
+        " are no evidence against the papers:": [each for each in papers if each[-1]],
+        "What does not hold of ours:": [each for each in wrong if each[1]["whose"] == "ours"],
+    }
     return [
         *lines,
         "",
         "Computed is what one run on any machine answers: formulas, eigenvalues, costs. Claims of"
         " trainings take seeds and a length, which their rules name; what is short of them is",
-        "undecided, whichever way it points, and [the schedule](#the-schedule) says how many hours"
-        " would decide it. Their own size is the batch, the network and the length of the papers or"
-        " of the authors' code. Of an experiment",
-        "that was run at several scales the longest counts, and for what that was run without (such"
-        " as one of four architectures) the next. Expected values are *from the seed text* (the"
-        " papers' text as this project has it, without its formulas),",
+        "undecided, whichever way it points, and so is an interval that holds the bar;"
+        " [the schedule](#the-schedule) has the hours of the next step. Their own size is the"
+        " batch, the network, the rates and the length of the papers or of the authors' code, for",
+        "Figure 1's regularized runs 100,000 iterations, because the rule asks for 60,000. Of an"
+        " experiment that was run at several scales or lengths, or in parts, the longest result"
+        " counts, and for what that was run without",
+        "(such as one of four architectures) the next longest. Expected values are *from the seed"
+        " text* (the papers' text as this project has it, without its formulas),",
         "*from the authors' code*, *derived here* or *recalled* from the literature and not"
         " re-read; what a claim is judged by stands under [the rules](#the-rules).",
         "",
-        *(["What does not hold:", "", *at_size, ""] if at_size else []),
-        *(
-            [
-                "What does not hold in smaller or shorter trainings, which say what happens there"
-                " and are no evidence against the papers:",
-                "",
-                *smaller,
-                "",
-            ]
-            if smaller
-            else []
-        ),
+        *chain(*([head, "", *_listed(there, each), ""] for head, each in lists.items() if each)),
         "## The experiments",
         "",
     ]
 
 
-def _not_held(there: Results, rows: Iterable[tuple[str, Mapping[str, Any], str]]) -> list[str]:
-    """Return the claims that do not hold, as a list below each experiment."""
+def _listed(there: Results, rows: Iterable[tuple[str, Mapping[str, Any], str]]) -> list[str]:
+    """Return claims and what was measured as a list below each experiment."""
     lines: dict[str, list[str]] = {}
     for title, row, size in rows:
-        if row["holds"] is False:
-            head = f"* [`{there[title]['name']}`](#{title}){size and f' ({size})'}"
-            lines.setdefault(head, []).append(
-                f"    * {_WHOSE[row['whose']]}: {row['claim']}. Expected {row['expected']};"
-                f" measured {row['measured']}."
-            )
+        head = f"* [`{there[title]['name']}`](#{title}){size and f' ({size})'}"
+        lines.setdefault(head, []).append(
+            f"    * {row['claim']}. Expected {row['expected']}; measured {row['measured']}."
+        )
     return [line for head, claims in lines.items() for line in (head, *claims)]
 
 
@@ -216,7 +172,7 @@ def _departs(result: Mapping[str, Any], row: Mapping[str, Any]) -> str:
 
 
 def _plain(size: Any) -> str:
-    return f"{size:,}" if isinstance(size, int) else ", ".join(map(str, size))
+    return f"{size:,}" if isinstance(size, int) else ", ".join(map(str, size)) or "none"
 
 
 def _of_trainings(row: Mapping[str, Any]) -> bool:
@@ -225,28 +181,24 @@ def _of_trainings(row: Mapping[str, Any]) -> bool:
     return rule is None or rule.seeds > 0
 
 
-def _rows(result: Mapping[str, Any]) -> list[dict[str, Any]]:
-    return [{**_BEFORE, **row} for row in result["rows"]]
-
-
 def _overview(there: Results, shelf: Path) -> list[str]:
     lines = [
         "| experiment | what | source | verdict | took | picture, its numbers |",
         "|---|---|---|---|---|---|",
     ]
+    count = Counter(title for title, _ in counted(there))
     for name, experiment in EXPERIMENTS.items():
-        titles = _of(there, name)
+        titles = of(there, name)
         for title in titles:
-            result, longest = there[title], titles[-1]
-            # A part and the rest of a scale are beside each other.
-            beside = result["scale"] == there[longest]["scale"]
+            result, rest = there[title], {t: count[t] for t in titles if t != title and count[t]}
             lines.append(
                 _line(
                     f"[`{title}`](#{title})",
                     experiment.what,
                     experiment.source,
                     verdict(result["rows"])
-                    + ("" if beside else f"; [`{longest}`](#{longest}) counts"),
+                    + _without(result)
+                    + _counts(count[title], len(result["rows"]), rest),
                     _took(result),
                     _files(shelf / title),
                 )
@@ -255,6 +207,32 @@ def _overview(there: Results, shelf: Path) -> list[str]:
             about = experiment.what, experiment.source, "not run yet", experiment.cost["quick"]
             lines.append(_line(f"`{name}`", *about, ""))
     return lines
+
+
+def _without(result: Mapping[str, Any]) -> str:
+    """Return what of its scale a result was run without, in brackets."""
+    experiment = EXPERIMENTS[result["name"]]
+    whole = experiment.about(experiment.scales[result["scale"]])
+    left = sorted(whole - experiment.about(result["settings"]))
+    return f" (without {', '.join(left)})" if left else ""
+
+
+def _counts(here: int, of_all: int, others: Iterable[str]) -> str:
+    """Return which results count where not every claim of this one does.
+
+    >>> _counts(5, 5, ["b"]), _counts(0, 5, ["b"])
+    ('', '; [`b`](#b) counts')
+    >>> _counts(2, 5, ["b", "c"])
+    '; 2 of its 5 claims count, the others in [`b`](#b) and [`c`](#c)'
+    """
+    links = " and ".join(f"[`{title}`](#{title})" for title in others)
+    if here == of_all:
+        return ""
+    return (
+        f"; {here} of its {of_all} claims count, the others in {links}"
+        if here
+        else f"; {links} counts"
+    )
 
 
 def _took(result: Mapping[str, Any]) -> str:
@@ -283,15 +261,15 @@ def _schedule(there: Results) -> list[str]:
         "",
         "What is trained at the papers' length or as near as that comes, what has open claims"
         " first, then by what decides most an hour of a core; each goes on where it stopped, and"
-        " takes more `--seeds` and `--steps`. Undecided is what the newest result leaves open of"
-        " the papers' claims and of ours.",
+        " takes more `--seeds` and `--steps`. Undecided is what the results that count leave open"
+        " of the papers' claims and of ours.",
         "",
         "| experiment | settings | cost | run | undecided |",
         "|---|---|---|---|---|",
     ]
-    claims = list(counted(there))
+    answers = list(counted(there))
     rows_of = {
-        name: [row for title, row in claims if there[title]["name"] == name] for name in SCHEDULE
+        name: [row for title, row in answers if there[title]["name"] == name] for name in SCHEDULE
     }
     # What is not run yet has no rows, and all of its claims are open.
     settled = {
@@ -301,17 +279,17 @@ def _schedule(there: Results) -> list[str]:
     for name in sorted(SCHEDULE, key=settled.__getitem__):
         experiment = EXPERIMENTS[name]
         scale = "long" if "long" in experiment.scales else "quick"
-        results = [there[t] for t in _of(there, name) if there[t]["scale"] == scale]
+        results = [there[t] for t in of(there, name) if there[t]["scale"] == scale]
         left = {whose: tally(rows_of[name], whose)[2] for whose in _WHOSE}
         open_ = ", ".join(f"{count} of {_WHOSE[whose]}" for whose, count in left.items())
-        if experiment.rest and results and any(left.values()):
+        if experiment.rest and results and left["papers"]:
             open_ += f"; {experiment.rest}"
         lines.append(
             _line(
                 f"`{name}`",
                 _size(experiment.scales[scale]),
                 experiment.cost[scale],
-                _done(experiment, scale, results),
+                _done(experiment, scale, results) or _instead(there, name),
                 open_,
             )
         )
@@ -319,15 +297,24 @@ def _schedule(there: Results) -> list[str]:
 
 
 def _done(experiment: Experiment, scale: str, results: Sequence[Mapping[str, Any]]) -> str:
+    """Return how much of a scale was run, "" for nothing."""
     if not results:
-        return "not yet"
-    wanted, seeds = experiment.seeds(scale), min(result["seeds"] for result in results)
+        return ""
+    wanted, seeds = experiment.seeds(scale), max(result["seeds"] for result in results)
     state = "all of it" if seeds >= wanted else f"{seeds} of {wanted} seeds"
     there = set().union(*(experiment.about(result["settings"]) for result in results))
     if left := sorted(experiment.about(experiment.scales[scale]) - there):
         state += f" but {', '.join(left)}"
-    hours = sum(result["seconds"] for result in results) / 3600
-    return f"{state}, {hours:.1f} hours of training, {max(r['date'] for r in results)[:10]}"
+    return f"{state}, {max(result['date'] for result in results)[:10]}"
+
+
+def _instead(there: Results, name: str) -> str:
+    """Return what counts of an experiment that was not run at the scale of the schedule."""
+    if not (titles := of(there, name)):
+        return "not yet"
+    title, result = titles[-1], there[titles[-1]]
+    steps = max((n for key, n in result["settings"].items() if key.endswith("steps")), default=0)
+    return f"not yet; [`{title}`](#{title}) has steps {steps:,}, seeds {result['seeds']}"
 
 
 def _rules() -> list[str]:
@@ -348,12 +335,16 @@ def _rules() -> list[str]:
 
 
 def _section(title: str, result: Mapping[str, Any], numbers: bool) -> list[str]:
-    machine, settings = result["environment"], _settings(result["settings"])
+    machine = result["environment"]
+    # Those of the scale are others where --seeds was given.
+    seeds = {"seeds": result["seeds"]} if result["seeds"] else {}
+    settings = _settings({**result["settings"], **seeds})
     lines = [
         "",
         f"## {title}",
         "",
-        f"{result['what'][0].upper()}{result['what'][1:]}: **{verdict(result['rows'])}.**",
+        f"{result['what'][0].upper()}{result['what'][1:]}:"
+        f" **{verdict(result['rows'])}{_without(result)}.**",
         "",
         f"`{result['command']}`; made on {result['date'][:10]} in {result['seconds']:.0f} s with"
         f" torch {machine['torch']} on"
@@ -371,7 +362,7 @@ def _section(title: str, result: Mapping[str, Any], numbers: bool) -> list[str]:
         "| claim | whose | expected | known | source | rule | measured | holds? |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    for row in _rows(result):
+    for row in claims(result):
         sign = _SIGN[row["holds"]] + (f": {row['why']}" if row["why"] else "")
         lines.append(
             _line(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -31,8 +31,14 @@ RESULT, FIGURE, NUMBERS = "result.json", "figure.png", "figure.csv"
 KEPT = tuple(scale for scale in SCALES if scale != "tiny")
 """The scales whose results are published."""
 
+Results = Mapping[str, dict[str, Any]]
+"""By the names of their folders; of an experiment the longest last."""
 
-def folder_name(name: str, scale: str, only: Sequence[str] = ()) -> str:
+_BEFORE = {"whose": "papers", "known": "not said", "rule": "another day's"}
+"""What a row does not say that is older than the rules."""
+
+
+def folder_name(name: str, scale: str, part: Sequence[str] = ()) -> str:
     """Return the folder of a result: the experiment's name, the scale and the part.
 
     No scale where it is quick, no part where all of it was run; it is a heading of the page, too,
@@ -41,8 +47,8 @@ def folder_name(name: str, scale: str, only: Sequence[str] = ()) -> str:
     >>> folder_name("roth-fig4", "quick"), folder_name("roth-fig4", "long", ["variances=0.1,1"])
     ('roth-fig4', 'roth-fig4-long-variances-0-1-1')
     """
-    part = re.sub(r"[^a-z0-9]+", "-", "-".join(only).lower()).strip("-")
-    return "-".join(filter(None, (name, "" if scale == "quick" else scale, part)))
+    of = re.sub(r"[^a-z0-9]+", "-", "-".join(part).lower()).strip("-")
+    return "-".join(filter(None, (name, "" if scale == "quick" else scale, of)))
 
 
 def record(
@@ -53,7 +59,6 @@ def record(
     findings: Findings,
     seconds: float,
     steps: int | None = None,
-    only: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Return the content of result.json.
 
@@ -61,6 +66,7 @@ def record(
     """
     # Fleets train where Config's device=auto puts them.
     machine = environment("cuda" if torch.cuda.is_available() else "cpu")
+    part = experiment.part(scale, settings)
     return {
         "name": experiment.name,
         "what": experiment.what,
@@ -68,9 +74,10 @@ def record(
         "command": experiment.command(scale)
         + (f" --seeds {seeds}" if seeds else "")
         + (f" --steps {steps}" if steps else "")
-        + (f" --only {shlex.join(only)}" if only else ""),
+        + (f" --only {shlex.join(part)}" if part else ""),
         "cost": experiment.cost[scale],
         "scale": scale,
+        "part": list(part),
         "settings": {
             key: list(value) if isinstance(value, tuple) else value
             for key, value in settings.items()
@@ -103,7 +110,7 @@ def load(folder: Path) -> dict[str, Any] | None:
         return None
     try:
         held: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        _ = held["date"], held["rows"]
+        _ = [held[key] for key in ("name", "scale", "settings", "seeds", "seconds", "date", "rows")]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise SteadyganError(
             f"{path} cannot be read as a result ({error}): remove it, or run the experiment again."
@@ -112,53 +119,92 @@ def load(folder: Path) -> dict[str, Any] | None:
 
 
 def gathered(root: Path) -> dict[str, dict[str, Any]]:
-    """Return the results that lie in a folder, by the names of their own folders.
+    """Return the results that lie in a folder, by their folders, which bear their names.
 
     In the order of the experiments; of each the longer after the shorter, by scale and then by
-    iterations, and the newer after the older.
+    iterations, that of more seeds after that of fewer, and the newer after the older.
 
     Raises:
         SteadyganError: For one that is damaged.
     """
     there = {path.parent.name: load(path.parent) for path in sorted(root.glob(f"*/{RESULT}"))}
+    return _in_order({title: result for title, result in there.items() if result})
+
+
+def _in_order(there: Results) -> dict[str, dict[str, Any]]:
     names = list(EXPERIMENTS)
 
-    def turn(result: Mapping[str, Any]) -> tuple[int, int, int, str]:
+    def turn(title: str) -> tuple[int, int, int, int, str]:
+        result = there[title]
         lengths = [n for key, n in result["settings"].items() if key.endswith("steps")]
-        scale = KEPT.index(result["scale"])
-        return names.index(result["name"]), scale, max(lengths, default=0), result["date"]
+        place = names.index(result["name"]), KEPT.index(result["scale"])
+        return *place, max(lengths, default=0), result["seeds"], result["date"]
 
-    kept = {
-        title: result
+    own = [
+        title
         for title, result in there.items()
-        if result and result.get("name") in EXPERIMENTS and result.get("scale") in KEPT
-    }
-    return dict(sorted(kept.items(), key=lambda item: turn(item[1])))
+        if result["name"] in EXPERIMENTS
+        and result["scale"] in KEPT
+        and title == folder_name(result["name"], result["scale"], result.get("part", ()))
+    ]
+    return {title: there[title] for title in sorted(own, key=turn)}
 
 
-def newest(held: Iterable[Mapping[str, Any]], name: str) -> Mapping[str, Any] | None:
-    """Return the latest of the results of an experiment at its longest scale; None without any."""
-    own = [result for result in held if result["name"] == name]
-    return max(own, key=lambda r: (KEPT.index(r["scale"]), r["date"]), default=None)
+def of(there: Results, name: str) -> list[str]:
+    """Return the titles of an experiment's results, in their order."""
+    return [title for title, result in there.items() if result["name"] == name]
+
+
+def claims(result: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the rows of a result, which may be older than some of what they say."""
+    return [{**_BEFORE, **row} for row in result["rows"]]
+
+
+def counted(there: Results) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the claims that count, each after the title of its result.
+
+    Of each experiment those of its last result, the longest; and of one before those about
+    something that the later were run without, such as one of four architectures.
+    """
+    for name, experiment in EXPERIMENTS.items():
+        run: set[str] | None = None
+        for title in reversed(of(there, name)):
+            parts = experiment.about(there[title]["settings"])
+            for row in claims(there[title]):
+                if run is None or any(_names(row["claim"], part) for part in parts - run):
+                    yield title, row
+            run = parts if run is None else run | parts
+
+
+def _names(claim: str, part: str) -> bool:
+    """Return whether a claim is about a part, or about several of its kind.
+
+    >>> _names("noise of variance 0.1 at its best", "variance 0.1"), _names("lines2d", "line2d")
+    (True, False)
+    >>> _names("5 critic steps, JS, γ = 1: learns", "5 critic step")
+    True
+    """
+    return re.search(rf"(?<![\w.]){re.escape(part)}s?(?!\w|\.\d)", claim) is not None
 
 
 def listed() -> list[dict[str, Any]]:
     """Return a record of every experiment.
 
-    Name, what, source, cost, and the verdict of its latest result, None without one.
+    Name, what, source, cost, and the verdict of the claims that count, None without any: of one's
+    own results and of those that come with the source.
     """
+    there, own = gathered(COMMITTED), gathered(RUNS)
+    there |= {t: r for t, r in own.items() if t not in there or r["date"] > there[t]["date"]}
+    answers = list(counted(_in_order(there)))
     found = []
-    held = [*gathered(RUNS).values(), *gathered(COMMITTED).values()]
     for name, experiment in EXPERIMENTS.items():
-        result = newest(held, name)
+        rows = [row for title, row in answers if there[title]["name"] == name]
         about = {
             "what": experiment.what,
             "source": experiment.source,
             "cost": experiment.cost["quick"],
         }
-        found.append(
-            {"name": name, **about, "verdict": None if result is None else verdict(result["rows"])}
-        )
+        found.append({"name": name, **about, "verdict": verdict(rows) if rows else None})
     return found
 
 

@@ -145,10 +145,10 @@ class Experiment:
 
     @property
     def size(self) -> dict[str, Any]:
-        """Batch, resolution, width and length of the papers' own runs, as far as it has them."""
+        """Batch, resolution, width, length and rates of the papers' own runs, as far as known."""
         there = [scale for scale in SCALES if scale in self.scales and scale != "tiny"]
         largest = self.scales[there[-1]]
-        sizes = ("batch", "batches", "resolution", "width", "widths", "steps")
+        sizes = ("batch", "batches", "resolution", "width", "widths", "steps", "sgd", "rmsprop")
         return {key: largest[key] for key in sizes if key in largest} | dict(self.papers)
 
     def about(self, settings: Mapping[str, Any]) -> set[str]:
@@ -164,6 +164,15 @@ class Experiment:
             for key, words in self.parts.items()
             for value in settings.get(key, ())
         }
+
+    def part(self, scale: str, settings: Mapping[str, Any]) -> tuple[str, ...]:
+        """Return which part of a scale settings are, as in "variances=0.1,1"; () for all of it."""
+        own = {key: tuple(settings.get(key, self.scales[scale][key])) for key in self.parts}
+        return tuple(
+            f"{key}={','.join(map(str, values))}"
+            for key, values in own.items()
+            if values != tuple(self.scales[scale][key])
+        )
 
     def settings(
         self,

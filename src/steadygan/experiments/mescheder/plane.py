@@ -258,12 +258,12 @@ def nearness(problem: str, result: Result, source: Source) -> Row:
     bar = NEAR * result.floor
     holds = _below({name: means[name] for name in expected}, bar, len(result.final[OURS[0]]))
     return Row(
-        f"{problem}: {', '.join(expected)}{_how(source)} come near the data",
+        f"{problem}: {'; '.join(expected)}{_how(source)} come near the data",
         source,
         BELOW,
         "near",
         f"the mean W1: {NEAR:g} times that of real samples, {bar:.3g}",
-        "mean W1: " + ", ".join(f"{name} {each}" for name, each in means.items()),
+        "mean W1: " + "; ".join(f"{name} {each}" for name, each in means.items()),
         holds,
         "" if holds else f"median W1 (range) over seeds: {seen(result, expected)}",
     )
@@ -393,7 +393,7 @@ EXPERIMENT = Experiment(
             "samples": 2048,
             "grid_samples": 2048,
             "compiled": True,
-            "seeds": 10,
+            "seeds": 12,
         },
         "tiny": {
             "problems": ("line2d",),
@@ -411,7 +411,7 @@ EXPERIMENT = Experiment(
     },
     cost={
         "quick": "40 minutes of one core",
-        "long": "6 core-hours (estimated)",
+        "long": "10 core-hours (by what quick took with --steps 20000)",
         "tiny": "seconds",
     },
     run=run,

@@ -42,12 +42,12 @@ def annealing(settings: Mapping[str, Any], seeds: int, out: Path) -> Findings:
     Returns:
         Which of the two ends nearer to the data, and the curves.
     """
-    regularizers = [
-        f"js:gamma={gamma}{annealed}"
-        for gamma in settings["strengths"]
-        for annealed in ("", ",anneal=0.01")
-    ]
-    groups = grouped(trained(settings, members(settings, regularizers, 5, seeds), out / "js"))
+    groups: dict[str, list[Member]] = {}
+    for gamma in settings["strengths"]:
+        both = [f"js:gamma={gamma}{annealed}" for annealed in ("", ",anneal=0.01")]
+        # Each strength in a folder of its own, so that one can be trained for longer.
+        found = trained(settings, members(settings, both, 5, seeds), out / f"gamma-{gamma}")
+        groups |= grouped(found)
     source = Source(PAPER + "section 4.2")
     ours = Source("how this project measures why one would anneal", "ours", "derived here")
     rows = [learns(name, group, source) for name, group in groups.items()]
