@@ -249,7 +249,11 @@ class Balancer:
             for name in losses
         }
         x.backward(torch.stack([scales[name] * g for name, g in gradients.items()]).sum(0))
-        return torch.stack([scales[name] * loss.detach() for name, loss in losses.items()]).sum()
+        # A loss may be one number of shape (1,).
+        return sum(
+            (scales[name] * loss.detach().reshape(()) for name, loss in losses.items()),
+            start=torch.zeros((), device=x.device),
+        )
 
     def state_dict(self) -> dict[str, dict[str, float]]:
         """Return the moving averages, for a checkpoint."""

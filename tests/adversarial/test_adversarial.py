@@ -150,6 +150,16 @@ def test_audiocraft():
     close(feature_matching(*features, over="mean", relative=True), relative / len(fa))
 
 
+def test_a_balanced_loss_may_have_the_shape_of_one():
+    totals, slopes = [], []
+    for shape in ((), (1,)):
+        x = torch.arange(6.0).reshape(3, 2).requires_grad_()
+        losses = {"a": x.sum(), "b": x.square().mean().reshape(shape)}
+        totals.append(Balancer({"a": 1, "b": 2}).backward(losses, x))
+        slopes.append(x.grad)
+    assert torch.equal(*totals) and torch.equal(*slopes) and totals[0].shape == ()
+
+
 class TheirBalancer:
     """What audiocraft's does with one process: norms per item, moving averages without bias."""
 

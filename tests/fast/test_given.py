@@ -1,11 +1,16 @@
 """What is given to a game: batches with their labels, as they come; and what cannot be right, which
 is refused in a sentence."""
 
+import copy
+
 import pytest
 import torch
 from critics import PENALIZED, Of
 from torch import nn
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.utils import parametrize
+from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 
 from steadygan import Game, SteadyganError
 from steadygan.core import Context
@@ -104,6 +109,9 @@ def test_what_is_no_batch_is_refused():
     for x in (torch.tensor(1.0), [1.0, 2.0], data().numpy()[0]):
         with pytest.raises(SteadyganError, match=r"real samples are a batch, .* x\[None\]"):
             JS.critic_loss(critic(), x, data()[1])
+    for x in (tuple(data()), {"x": data()[0]}, data().numpy()[0]):
+        with pytest.raises(SteadyganError, match="real samples are a batch"):
+            critic_backward(JS, critic(), x, data()[1])
     with pytest.raises(SteadyganError, match="view_as_real"):
         JS.critic_loss(critic(), *data().to(torch.complex64))
 
@@ -150,3 +158,105 @@ def test_a_critic_that_changes_its_samples_is_refused_under_a_penalty():
     copied = Of(lambda self, x: self.body(x.clone()), body=body)
     plain = Of(lambda self, x: self.body[1](F.relu(x)), body=body)
     assert JS.critic_loss(copied, *data()) == JS.critic_loss(plain, *data())
+
+
+@pytest.mark.parametrize("normed", [weight_norm, spectral_norm])
+@pytest.mark.parametrize("regularizer", ["js:gamma=0.7", []])
+def test_copies_of_a_parametrized_part_keep_their_own_weights(normed, regularizer):
+    torch.manual_seed(2)
+    part = nn.Sequential(normed(nn.Linear(3, 5)), nn.Tanh(), nn.Linear(5, 1))
+    scales = nn.ModuleList(copy.deepcopy(part) for _ in range(3))
+    for i, each in enumerate(scales):
+        for p in each.parameters():
+            p.data.mul_(1 - 0.6 * i)
+    network = Of(lambda self, x: [each(x) for each in self.scales], scales=scales.eval())
+    game = Game("nonsaturating", regularizer)
+    both(game, network, *data())
+    loss = game.critic_loss(network, *data())
+    apart = sum(game.critic_loss(each, *data()) for each in scales)
+    torch.testing.assert_close(loss, apart)
+    loss.backward()
+    assert all(p.grad.norm() > 0 for each in scales for p in each[2:].parameters())
+    with parametrize.cached():
+        critic_backward(game, network, *data())
+        assert parametrize._cache_enabled == 1
+
+
+class Scaled(torch.autograd.Function):
+    """The identity whose gradient is a tenth, as in gradient reversal and its kin."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx, g):
+        return 0.1 * g
+
+
+@pytest.mark.parametrize("game", [JS, Game("wasserstein", "r1:gamma=4")])
+def test_a_function_that_scales_gradients_does_so_here_too(game):
+    parts = {"a": nn.Linear(3, 5), "b": nn.Linear(5, 1)}
+    network = Of(lambda self, x: self.b(torch.tanh(Scaled.apply(self.a(x)))), **parts)
+    both(game, network, *data())
+    with pytest.raises(SteadyganError, match="scales gradients or turns them round"):
+        critic_backward(JS, network, *data(), path="differences")
+
+
+def test_what_a_module_holds_in_a_plain_list_learns_as_by_backward():
+    network = critic()
+    network.more = [nn.Linear(3, 4), (torch.randn(4, 1, requires_grad=True),)]
+    body = network.body
+
+    def score(self, x):
+        return body(x) + torch.tanh(self.more[0](x)) @ self.more[1][0]
+
+    network = Of(score, body=body, more=network.more)
+    hidden = [*network.more[0].parameters(), network.more[1][0]]
+    JS.critic_loss(network, *data()).backward()
+    wanted = [p.grad for p in hidden]
+    network.zero_grad()
+    for p in hidden:
+        p.grad = None
+    critic_backward(JS, network, *data())
+    for p, grad in zip(hidden, wanted, strict=True):
+        torch.testing.assert_close(p.grad, grad, rtol=1e-4, atol=1e-6)
+
+
+def test_batches_are_not_joined_by_name_where_samples_see_each_other():
+    network = Of(lambda self, x: self.b(self.a(x).roll(1, 0)), a=nn.Linear(3, 5), b=nn.Linear(5, 1))
+    with pytest.raises(SteadyganError, match="roll may let the samples"):
+        critic_backward(Game("nonsaturating"), network, *data(), path="merged")
+
+
+def test_feature_maps_may_have_names_and_gaps():
+    layer = nn.Conv1d(1, 1, 3, padding=1)
+    x, y = torch.randn(2, 4, 1, 8)
+    for maps in ({"b1": torch.zeros(4, 2)}, [torch.zeros(4, 2), None], (None, [None])):
+        named = Game("hinge").critic_loss(
+            lambda x, m=maps: {"logits": layer(x), "features": m}, x, y
+        )
+        assert named == Game("hinge").critic_loss(layer, x, y)
+    with pytest.raises(SteadyganError, match="str among its feature maps"):
+        Game("hinge").critic_loss(lambda x: {"logits": layer(x), "features": "none"}, x, y)
+
+
+def test_attention_has_its_second_derivative_whatever_kernels_are_allowed():
+    def score(self, x):
+        q, k, v = (t.unflatten(2, (2, 8)).transpose(1, 2) for t in self.q(x).chunk(3, 2))
+        return self.o(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2).mean(1))
+
+    network = Of(score, q=nn.Linear(16, 48), o=nn.Linear(16, 1))
+    x, y = torch.randn(2, 4, 6, 16)
+    expected = JS.critic_loss(network, x, y)
+    with sdpa_kernel(SDPBackend.FLASH_ATTENTION):
+        torch.testing.assert_close(JS.critic_loss(network, x, y), expected)
+        both(JS, network, x, y)
+        assert not torch.backends.cuda.math_sdp_enabled()
+
+
+def test_a_scale_may_be_one_number_of_any_shape():
+    one, other = critic(), critic()
+    critic_backward(JS, one, *data(), scale=torch.tensor([2.0]))
+    critic_backward(JS, other, *data(), scale=2.0)
+    assert torch.equal(one.body[0].weight.grad, other.body[0].weight.grad)

@@ -138,9 +138,17 @@ def _tensors(out: Any) -> bool:
 
 
 def _groups(maps: Any) -> list[tuple[Tensor, ...]]:
-    """Return feature maps by the part of the critic that they come from."""
+    """Return feature maps by the part of the critic that they come from; of None there are none."""
     if isinstance(maps, Tensor):
         return [(maps,)]
+    if isinstance(maps, Mapping):
+        maps = list(maps.values())
+    if not isinstance(maps, (list, tuple)):
+        raise SteadyganError(
+            f"the critic returned {type(maps).__name__} among its feature maps: return tensors, or"
+            " lists of them"
+        )
+    maps = [item for item in maps if item is not None]
     return [tuple(maps)] if _tensors(maps) else [g for item in maps for g in _groups(item)]
 
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
+from torch.nn.utils.parametrize import ParametrizationList
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
@@ -365,11 +366,22 @@ def once(critic: Critic) -> Iterator[None]:
         for hook in module._forward_pre_hooks.values()
         if isinstance(hook, (SpectralNorm, WeightNorm))
     ]
-    with parametrize.cached():
+    # torch's own cache goes by the module that was parametrized, whose copies by deepcopy then have
+    # the weights of the first that is asked.
+    computed, caching = ParametrizationList.forward, parametrize._cache_enabled
+    seen: dict[nn.Module, Tensor] = {}
+
+    def forward(self: ParametrizationList) -> Tensor:
+        if self not in seen:
+            seen[self] = computed(self)
+        return seen[self]
+
+    ParametrizationList.forward, parametrize._cache_enabled = forward, 0  # type: ignore[method-assign]
+    for hook in hooks:
+        hook.compute_weight = functools.cache(hook.compute_weight)  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        ParametrizationList.forward, parametrize._cache_enabled = computed, caching  # type: ignore[method-assign]
         for hook in hooks:
-            hook.compute_weight = functools.cache(hook.compute_weight)  # type: ignore[method-assign]
-        try:
-            yield
-        finally:
-            for hook in hooks:
-                del hook.compute_weight
+            del hook.compute_weight

@@ -148,12 +148,14 @@ def twice() -> Iterator[None]:
     # Where it is not imported nothing is compiled, and importing it takes seconds.
     compiler: Any = torch.compiler if "torch._dynamo" in sys.modules else None
     stance = compiler and compiler.set_stance("force_eager")
-    fused = [enable for enabled, enable in _FUSED if enabled()]
+    fused, math = [enable for enabled, enable in _FUSED if enabled()], kernels.math_sdp_enabled()
     for enable in fused:
         enable(False)
+    kernels.enable_math_sdp(True)
     try:
         yield
     finally:
+        kernels.enable_math_sdp(math)
         for enable in fused:
             enable(True)
         if stance:

@@ -12,7 +12,7 @@ from torch.amp import GradScaler
 from torch.nn.parallel import DistributedDataParallel
 
 from ..auto import finds_gamma
-from ..context import Context
+from ..context import Context, batches
 from ..couples import coupled, couples_in
 from ..errors import SteadyganError, unknown
 from ..game import Game, Labels
@@ -122,6 +122,7 @@ def critic_backward(
         critic = wrapper.module
         if reduce is None and wrapper.require_backward_grad_sync:
             reduce = wrapper.process_group
+    batches(labels, real=real, fake=fake)  # refuses what is no batch
     parameters = _trainable(critic) if isinstance(critic, nn.Module) else None
     _learns(critic, parameters)
     group = group_of(reduce or False)
@@ -138,7 +139,11 @@ def critic_backward(
             # The wrapper's own hooks stand where gradients are accumulated, and stay out.
             _add(parameters, found.gradients(parameters))
         else:
-            found.accumulate(_leaves(found) if parameters is None else parameters)
+            found.accumulate(
+                _leaves(found)
+                if parameters is None or not isinstance(critic, nn.Module)
+                else [*parameters, *_unlisted(critic)]
+            )
     if group is not None and parameters is not None:
         averaged = average([p.grad for p in parameters], parameters, group, len(real))
         for p, gradient in zip(parameters, averaged, strict=True):
@@ -348,6 +353,32 @@ def _leaves(found: Found) -> list[Tensor]:
     """Return what the loss depends on besides samples: a function has no list of parameters."""
     samples = {id(s.x) for s in found.terms.scores.values()}
     return [leaf for leaf in leaves_of(found.roots) if id(leaf) not in samples]
+
+
+_OWN = frozenset(vars(nn.Module()))
+"""What every module has."""
+
+
+def _unlisted(critic: nn.Module) -> list[Tensor]:
+    """Return what a module learns with and does not list, such as layers in a plain list.
+
+    ``backward()`` reaches it; what is not used is passed over.
+    """
+    found: dict[Tensor, None] = {}
+    own = [m for m in modules_of(critic) if not type(m).__module__.startswith("torch.nn.")]
+    left = [value for m in own for key, value in vars(m).items() if key not in _OWN]
+    while left:
+        match left.pop():
+            case Tensor() as t if t.is_leaf and t.requires_grad:
+                found[t] = None
+            case nn.Module() as module:
+                found |= dict.fromkeys(_trainable(module))
+            case list() | tuple() as several:
+                left += several
+            case dict() as named:
+                left += named.values()
+    listed = set(critic.parameters()) if found else ()
+    return [t for t in found if t not in listed]
 
 
 def _trainable(critic: nn.Module) -> list[Tensor]:

@@ -317,6 +317,11 @@ def _chosen(critic: Critic, looks: Sequence[Look], dtype: torch.dtype) -> Step:
             f"the penalty's gradient by differences over two steps differs by {apart:.0e} of it at"
             " the best step: the critic's derivatives jump, or rounding is as large as what is left"
         )
+    if slip > AGREED:
+        raise NotExact(
+            f"its slopes are {slip:.0e} from what its values say, as where a function scales"
+            " gradients or turns them round"
+        )
     step = Step(first * 4.0**-best / 2, dtype, slip, sides)
     if math.isfinite(apart):
         _steps[critic] = step
@@ -332,7 +337,7 @@ def _flat(pairs: Sequence[tuple[Tensor | None, Tensor | None]], looks: Sequence[
     (roots, cotangents), samples = _rooted(pairs), {id(look.x) for look in looks}
     leaves = [leaf for leaf in leaves_of(roots) if id(leaf) not in samples]
     found = torch.autograd.grad(roots, leaves, cotangents, retain_graph=True) if leaves else ()
-    return torch.cat([torch.zeros(1), *(g.flatten() for g in found)])
+    return torch.cat([torch.zeros(1, device=looks[0].x.device), *(g.flatten() for g in found)])
 
 
 def _rooted(

@@ -168,7 +168,10 @@ def merged(
         for names, sloped in groups_of(game, points):
             box = Box() if sloped else None
             slopes = AUTOGRAD if box is None else Merging(box)
-            scores |= game.look(critic, _together(points, names), at=at, slopes=slopes)
+            # Merging sees for itself whether samples see each other.
+            unseen = box is None and len(names) > 1
+            seen = _watched(critic, game.outputs.reading) if unseen else critic
+            scores |= game.look(seen, _together(points, names), at=at, slopes=slopes)
             boxes.append((names, box))
     scores = {name: scores[name] for name in points}
     if any(s.outputs for s in scores.values()):
@@ -293,7 +296,7 @@ def cotangent_of(loss: Tensor, scale: Tensor | float) -> Tensor | None:
     """Return what a loss is pulled back with."""
     if isinstance(scale, float) and scale == 1.0:
         return None  # which torch takes for 1, without looking
-    return torch.as_tensor(scale, dtype=loss.dtype, device=loss.device)
+    return torch.as_tensor(scale, dtype=loss.dtype, device=loss.device).reshape(loss.shape)
 
 
 def rooted(
