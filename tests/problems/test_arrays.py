@@ -110,6 +110,8 @@ def test_numbers_that_could_mean_two_things_are_asked_about(tmp_path):
             "holds the arrays left, right; expected",
         ),
         ({"images": np.array([{}, {}])}, "without unpickling"),
+        ({"samples": noise(5, 6, 6) / 255, "range": np.array([1.0, -1.0])}, "black and a larger"),
+        ({"samples": noise(5, 6, 6) / 255, "range": np.array([0, np.nan])}, "black and a larger"),
         ({"images": np.zeros(3, [("a", "u1"), ("b", "f4")])}, "no plain numbers"),
     ],
 )

@@ -278,6 +278,9 @@ def test_a_table_over_the_limit_is_not_read(tmp_path):
         load_images(path, 4, limit=100 / 2**30)
 
 
+TWICE = b"file_name,label\ncat/0.png,a\ncat/0.png,z\ncat/1.png,b\ndog/0.png,c\n"
+
+
 def test_a_metadata_table_of_the_hub_has_labels_by_its_column(tmp_path):
     files = {f"{i}.png": png(noise(4, 4, seed=i)) for i in range(4)}
     rows = [{"file_name": f"{i}.png", "label": "ba"[i % 2], "size": i // 2} for i in range(4)]
@@ -303,6 +306,8 @@ def test_a_metadata_table_of_the_hub_has_labels_by_its_column(tmp_path):
         ("metadata.csv", b"file_name,label\ncat/0.png,\xff\n", "cannot be understood"),
         ("metadata.csv", b"file_name,label\ncat/0.png,a\n", "no label for 2 of 3 images"),
         ("metadata.jsonl", b'{"file_name": [', "cannot be understood"),
+        ("metadata.csv", TWICE, "two labels for cat/0.png"),
+        ("metadata.csv", TWICE.replace(b"z", b" "), "no label for 1 of its images, such as cat/0"),
     ):
         path = write(tmp_path / word[:9], some | {name: text})
         with pytest.warns(DataWarning, match=rf"{name}.*{word}"):

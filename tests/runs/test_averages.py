@@ -72,6 +72,12 @@ def test_exponents_are_those_of_the_paper(sigma, g):
     assert abs(exponent(sigma) - g) < 5e-3
 
 
+@pytest.mark.parametrize("sigma", [0.0, 1e-300, 0.3, float("nan")])
+def test_a_width_that_no_profile_has_is_refused(sigma):
+    with pytest.raises(SteadyganError, match="sigma is the width"):
+        exponent(sigma)
+
+
 def test_a_kept_profile_is_found_as_itself_and_one_between_by_both():
     held = [(t, sigma) for t in range(100, 1001, 100) for sigma in (0.05, 0.1)]
     x, gap = combined(held, (1000, 0.1))

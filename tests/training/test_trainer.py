@@ -20,6 +20,7 @@ from steadygan.runs import checkpoint
 from steadygan.runs.averages import Average, Decay
 from steadygan.runs.models import load_generator, load_sampler
 from steadygan.training import Config, Watcher, resume, train
+from steadygan.training.interrupt import Interrupt
 from steadygan.training.single import Single
 
 SMALL = Config(
@@ -139,6 +140,27 @@ def _interrupting_is_a_mixture(monkeypatch):
     from steadygan.core import registry
 
     monkeypatch.setitem(registry._where, Interrupting, ("problem", "mixture3d"))
+
+
+def test_a_signal_that_the_shell_had_ignored_stays_ignored():
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with Interrupt() as interrupt:
+            os.kill(os.getpid(), signal.SIGINT)
+        assert not interrupt.seen and signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_a_second_interruption_within_a_step_is_no_failure(tmp_path):
+    class Impatient(Watcher):
+        def stepped(self, training):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(Mixture3D(), SMALL, tmp_path / "run", watchers=[Impatient()], show=False)
+    status = json.loads((tmp_path / "run/status.json").read_text())
+    assert (status["state"], status["reason"]) == ("interrupted", "interrupted by a second signal")
 
 
 def test_kill_9_in_the_middle_and_resume_has_the_same_bits(tmp_path):

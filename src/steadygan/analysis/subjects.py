@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -140,7 +141,7 @@ def load_run(path: Path | str, member: int | None = None, step: int | None = Non
     config = about.config if member is None else about.config_of(member)
     here = checkpoint.named(folder.path, None if step is None else str(step))
     oldest = checkpoint.checkpoints(folder.path)[0]
-    tree = _of_member(checkpoint.load(here), member)
+    tree = _of_member(here, member, config.network)
     problem = about.problem()
     generator, critic = build_networks(config, about.event, about.classes)
     optimizers: dict[Name, torch.optim.Optimizer] = {}
@@ -155,11 +156,24 @@ def load_run(path: Path | str, member: int | None = None, step: int | None = Non
         memory = dict(tree["memory"])
     earlier = build_networks(config, about.event, about.classes)
     if oldest != here:
-        before = _of_member(checkpoint.load(oldest), member)
+        before = _of_member(oldest, member, config.network)
         with checkpoint.fitting(oldest, config.network):
             for name, network in zip(PLAYERS, earlier, strict=True):
                 network.load_state_dict(before[name])
     problem.load()
+    if problem.classes != about.classes:
+        raise SteadyganError(
+            f"{path} was trained on {about.classes} classes, and its data have {problem.classes}"
+            " now: put back what was there."
+        )
+    with about.sound("what it says of its data"):
+        changes = problem.changes(about.data) if about.data else []
+    if changes:
+        warnings.warn(
+            f"the data of {path} have changed, and the doctor looks at what is there now:"
+            f" {'; '.join(changes)}",
+            stacklevel=2,
+        )
     stream = problem.stream(stream_seed(config.seed, "diagnosis"))
     n = min(config.batch or 1, SAMPLES)
     x, y = stream.draw(n)
@@ -189,11 +203,11 @@ POOL, POOL_SIZE = 2048, 2**24
 """How many real samples of a run a trial draws from, and how many numbers they are at most."""
 
 
-def _of_member(tree: checkpoint.Tree, member: int | None) -> checkpoint.Tree:
-    """Return what a checkpoint of many GANs holds of one of them."""
+def _of_member(path: Path, member: int | None, network: str | None) -> checkpoint.Tree:
+    """Return what a checkpoint holds, of many GANs what it holds of one of them."""
+    tree = checkpoint.load(path)
     if member is None:
         return tree
-    count = len(tree["alive"])
 
     def own(node: Any) -> Any:
         if isinstance(node, Mapping):
@@ -202,7 +216,9 @@ def _of_member(tree: checkpoint.Tree, member: int | None) -> checkpoint.Tree:
         return node[member] if stacked else node
 
     kept = ("generator", "critic", "optimizer", "memory")
-    return {**tree, **{key: own(tree[key]) for key in kept}}
+    with checkpoint.fitting(path, network):
+        count = len(tree["alive"])
+        return {**tree, **{key: own(tree[key]) for key in kept}}
 
 
 def load_user_gan(path: Path | str) -> Subject:

@@ -129,6 +129,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def entry() -> None:
     """Start the command line as a program."""
+    # A program that is started with >&- has none.
+    sys.stdout, sys.stderr = (
+        stream if stream is not None else open(os.devnull, "w")  # noqa: SIM115 - for good
+        for stream in (sys.stdout, sys.stderr)
+    )
     # Where standard output is not Unicode, an arrow is spelled, as on standard error.
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")

@@ -66,6 +66,9 @@ class Crosstest:
         from ..runs.format import CROSSTEST, is_run
         from ..runs.models import describe, load_critic, load_sampler
 
+        if not 0 <= self.seed < 2**63:
+            raise SteadyganError(f"--seed is a whole number in [0, 2^63), not {self.seed}.")
+
         if self.picture:
             from ..report.portraits import ending
 

@@ -89,6 +89,8 @@ class Evaluate:
         from ..evaluation.extractors.inception import download
         from ..problems.readers import Reading
 
+        if not 0 <= self.seed < 2**63:
+            raise SteadyganError(f"--seed is a whole number in [0, 2^63), not {self.seed}.")
         if self.download and not self.features.startswith("inception-2015"):
             raise SteadyganError(
                 "--download fetches the weights of inception-2015, and the features are"

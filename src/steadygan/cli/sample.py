@@ -104,8 +104,8 @@ class Sample:
 
     def _checked(self) -> list[int] | None:
         """Return the seeds, and refuse what makes no sense before anything is read."""
-        if self.n < 1:
-            raise SteadyganError(f"--n must be at least 1, not {self.n}.")
+        if not 1 <= self.n < 2**63:
+            raise SteadyganError(f"--n must be at least 1 and below 2^63, not {self.n}.")
         if not 0 <= self.truncation <= 1:
             raise SteadyganError(
                 f"--truncation must be between 0, the mean latent, and 1, latents as they were in"

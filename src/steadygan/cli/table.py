@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from ..core.errors import SteadyganError
+from ..core.errors import SteadyganError, printable
 from .arguments import arg, flag
 from .show import fits, say
 from .show import table as show
@@ -154,8 +154,10 @@ def _csv(records: Sequence[dict[str, Any]]) -> bytes:
 
 
 def _harmless(value: Any) -> Any:
-    """Return a cell that no spreadsheet takes for a formula."""
-    return f"'{value}" if isinstance(value, str) and value[:1] in tuple("=+-@\t\r") else value
+    """Return a cell that no spreadsheet takes for a formula, and no terminal for a command."""
+    if not isinstance(value, str):
+        return value
+    return printable(f"'{value}" if value[:1] in tuple("=+-@\t\r") else value)
 
 
 def _json(records: Sequence[dict[str, Any]]) -> bytes:

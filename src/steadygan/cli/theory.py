@@ -227,11 +227,12 @@ class Diagnose:
         """Return the exit status."""
         from ..analysis.subjects import load_subjects
         from ..analysis.trials import seconds_of
+        from ..core.registry import build
 
         if self.trial is not None:
             seconds_of(self.trial)  # refused before any work is done
-        found = []
-        subjects = load_subjects(self.subject, self.member)
+        _ = [build("regularizer", each) for each in self.regularizer]
+        found, subjects = [], load_subjects(self.subject, self.member)
         for subject in subjects:
             if len(subjects) > 1:
                 say(f"{subject.name}:", stderr=self.json)

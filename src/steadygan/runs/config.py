@@ -213,8 +213,10 @@ def _check(given: Mapping[str, Any]) -> None:
         "checkpoint_every": 0,
     }
     for name, least in counts.items():
-        if given[name] < least:
-            raise SteadyganError(f"{name} must be a whole number >= {least}, not {given[name]}.")
+        if not least <= given[name] < 2**63:
+            raise SteadyganError(
+                f"{name} must be a whole number >= {least} and below 2^63, not {given[name]}."
+            )
     if given["keep_checkpoints"] < 1:
         raise SteadyganError(
             "keep_checkpoints must be at least 1, so that a run can be resumed, not"

@@ -5,6 +5,7 @@ Its format is in format.py, and who reads it afterwards uses reading.py.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,14 @@ class RunFolder:
 
         What a run leaves that was killed before its configuration was written does not count.
         """
+        try:
+            os.fsencode(path.absolute()).decode()
+        except UnicodeDecodeError:
+            # Of such a path safetensors reads no file.
+            raise SteadyganError(
+                f"{path} is no name in UTF-8, and no checkpoint below it could be read: choose"
+                " another folder with --out."
+            ) from None
         if is_run(path):
             raise SteadyganError(
                 f"{path} exists and is not empty: continue it with 'steadygan resume {path}', or"

@@ -37,6 +37,8 @@ def grid(config: Config, seeds: int | Iterable[int] = 1) -> list[Config]:
     >>> [(m.seed, m.regularizer) for m in grid(Config(regularizer=("js:gamma={0.1,1}",)), seeds=2)]
     [(0, ('js:gamma=0.1',)), (1, ('js:gamma=0.1',)), (0, ('js:gamma=1',)), (1, ('js:gamma=1',))]
     """
+    if isinstance(seeds, int) and seeds > MOST:
+        raise SteadyganError(f"a fleet has at most {MOST:,} members, not {seeds} seeds.")
     chosen = range(config.seed, config.seed + seeds) if isinstance(seeds, int) else list(seeds)
     if not len(chosen):
         raise SteadyganError("a fleet needs at least one seed.")

@@ -24,6 +24,9 @@ from ..core.errors import SteadyganError
 from . import checkpoint
 from .format import AVERAGES, by_step
 
+_LEAST = 1e-6
+"""Width below which a profile is the last step's weights alone."""
+
 WORST = 0.05
 """How far a profile may be from the wanted one, relative to its norm."""
 
@@ -38,10 +41,10 @@ def exponent(sigma: float) -> float:
     >>> round(((g + 1) / (g + 2) ** 2 / (g + 3)) ** 0.5, 12)
     0.1
     """
-    if not 0 < sigma <= 12**-0.5:
+    if not _LEAST <= sigma <= 12**-0.5:
         raise SteadyganError(
             f"sigma is the width of a power function's weights relative to the training's length,"
-            f" above 0 and at most 0.2886, where all steps count the same, not {sigma:g}"
+            f" from {_LEAST:g} to 0.2886, where all steps count the same, not {sigma:g}"
         )
     # It falls in g: bisection in its logarithm, to the last bit that counts.
     low, high = 0.0, 2 / sigma

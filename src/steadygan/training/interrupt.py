@@ -29,7 +29,8 @@ class Interrupt:
             self._before = {
                 number: signal.signal(number, self._note)
                 for number in _SIGNALS
-                if number != _HANGUP or signal.getsignal(number) is not signal.SIG_IGN  # nohup
+                # Ignored by nohup, and Ctrl-C by a shell's script for what it starts with &.
+                if signal.getsignal(number) is not signal.SIG_IGN
             }
         return self
 

@@ -73,6 +73,9 @@ class Training:
                 for watcher in self.watchers:
                     watcher.began(self)
                 ending = self._train()
+        except KeyboardInterrupt:
+            ending = Ending("interrupted", "interrupted by a second signal")
+            raise
         except BaseException as error:
             ending = Ending("failed", str(error) or type(error).__name__)
             raise

@@ -126,9 +126,19 @@ def _npz(path: Path, reading: Reading) -> Source:
     if labels is not None and reading.classes != "none":
         classes = to_classes(str(path), load_array(path, reading, labels))
     if images == "samples" and RANGE in names:
-        low, high = load_array(path, reading, RANGE).astype(float)
-        limits = low, high
+        limits = _range(path, load_array(path, reading, RANGE))
     return from_array(str(path), load_array(path, reading, images), classes, limits)
+
+
+def _range(path: Path, given: np.ndarray) -> tuple[float, float]:
+    """Return the values that are black and white, as a file says."""
+    low, high = given.astype(float) if given.shape == (2,) else (np.nan, np.nan)
+    if not -np.inf < low < high < np.inf:
+        raise SteadyganError(
+            f"{path} says under {RANGE!r} that its values go from {given.tolist()}: expected the"
+            " value that is black and a larger one that is white, or no such array."
+        )
+    return float(low), float(high)
 
 
 def array_names(path: Path) -> list[str]:

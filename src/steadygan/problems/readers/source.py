@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -77,7 +78,7 @@ class Reading:
     @property
     def bytes(self) -> int:
         """The limit in bytes."""
-        return int(self.limit * GIB)
+        return int(min(self.limit * GIB, sys.maxsize))
 
     def bound(self, size: int, what: str) -> None:
         """Refuse, before it is unpacked, what would take more than the limit.

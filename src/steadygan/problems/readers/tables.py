@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -78,7 +78,7 @@ def _collect(
     names: Sequence[str],
     tables: Sequence[str],
     read: Read,
-    parse: Callable[[str, str], Mapping[str, Any]],
+    parse: Callable[[str, str], Iterable[tuple[str, Any]]],
 ) -> Classes:
     """Return the classes of tables that are joined; each knows its own folder and below."""
     labels: dict[str, Any] = {}
@@ -86,9 +86,11 @@ def _collect(
         for table in tables:
             inside = table.rpartition("/")[0]
             text = read(table).decode("utf-8-sig")
-            for name, label in parse(text, table).items():
+            for name, label in parse(text, table):
                 tidy = name.replace("\\", "/").removeprefix("./")
-                labels[f"{inside}/{tidy}" if inside else tidy] = label
+                image = f"{inside}/{tidy}" if inside else tidy
+                if labels.setdefault(image, label) != label:
+                    raise _NoLabels(f"it has two labels for {image}, which is of one class")
     except _NoLabels as reason:
         return Classes(why=f"{table}: {reason}; {_ELSE}")
     except SteadyganError:
@@ -107,7 +109,7 @@ def _collect(
     return Classes.of([labels[name] for name in names])
 
 
-def _dataset(text: str, name: str) -> Mapping[str, Any]:
+def _dataset(text: str, name: str) -> Iterable[tuple[str, Any]]:
     """Return the labels of StyleGAN's {"labels": [[name, label], ...]}, see ``_number``."""
     content = json.loads(text)
     if not isinstance(content, dict):
@@ -117,7 +119,7 @@ def _dataset(text: str, name: str) -> Mapping[str, Any]:
         raise _NoLabels("it says that there are no labels")
     if not isinstance(labels, list):
         raise _NoLabels("it is none of StyleGAN's, which has a list of 'labels'")
-    return {str(image): _number(label) for image, label in labels}
+    return [(str(image), _number(label)) for image, label in labels]
 
 
 def _number(label: Any) -> int | str:
@@ -133,7 +135,7 @@ def _number(label: Any) -> int | str:
     return int(label)
 
 
-def _metadata(text: str, name: str, column: str) -> Mapping[str, Any]:
+def _metadata(text: str, name: str, column: str) -> Iterable[tuple[str, Any]]:
     """Return the labels of a table with a column file_name, as Hugging Face's image folders."""
     # Spreadsheets separate by what their country does not use in numbers.
     separator = max(",;\t", key=text.partition("\n")[0].count)
@@ -149,7 +151,9 @@ def _metadata(text: str, name: str, column: str) -> Mapping[str, Any]:
         raise _NoLabels(
             f"of its columns ({', '.join(map(str, rows[0]))}) none is {column or 'label'}"
         )
-    return {str(row["file_name"]): _number(_plain(row[chosen])) for row in rows}
+    if blank := [row["file_name"] for row in rows if str(row[chosen]).strip() == ""]:
+        raise _NoLabels(f"it has no label for {len(blank)} of its images, such as {blank[0]}")
+    return [(str(row["file_name"]), _number(_plain(row[chosen]))) for row in rows]
 
 
 def _plain(value: Any) -> Any:

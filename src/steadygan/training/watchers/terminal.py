@@ -24,6 +24,7 @@ from rich.progress import (
 from rich.table import Column
 from rich.text import Text
 
+from ...core.errors import printable
 from ...problems.problem import Problem
 from ...runs.monitor import MOVED, Warning
 from . import Ending, Record, Watcher
@@ -56,7 +57,7 @@ class TerminalWatcher(Watcher):
     """
 
     def __init__(self, name: str, show: Show = True) -> None:
-        self._name, self._console = name, console(show)
+        self._name, self._console = printable(name), console(show)
         self._bar = _Bar(self._console, show)
         self._task: TaskID | None = None
         self._metrics: dict[str, float] = {}
