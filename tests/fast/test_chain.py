@@ -298,3 +298,23 @@ def test_a_fleet_that_was_begun_by_vmap_goes_on_by_it(tmp_path):
         told[kind] = told[kind], json.loads((path / "config.json").read_text())["critic_gradient"]
     assert told["new"][0] == told["new"][1]["path"] == "chain"
     assert told["old"][1]["path"] == "separate"
+
+
+class Gained(nn.Linear):
+    """A layer with a forward of its own, as those of equalized learning rates."""
+
+    gain = 2.0
+
+    def forward(self, x):
+        return nn.functional.linear(x, self.weight * self.gain, self.bias)
+
+
+def test_a_parametrized_layer_with_a_forward_of_its_own_is_no_link():
+    critic = mlp(spectral_norm(Gained(6, 6)), nn.Tanh()).eval()
+    found, mine = gradient(GAMES["js"], critic, "auto", data())
+    assert found.path == "joined"
+    slow = gradient(GAMES["js"], critic, "separate", data())[1]
+    torch.testing.assert_close(mine, slow, rtol=1e-11, atol=1e-12)
+    critic[2].gain = 1.0  # what a class does may hang on what no check of a copy has seen
+    with pytest.raises(SteadyganError, match="ParametrizedGained has a forward of its own"):
+        critic_backward(GAMES["js"], critic, *data(), path="chain")

@@ -93,6 +93,8 @@ def chained(module: nn.Module, ndim: int = 2) -> Chained:
         if kind is nn.Linear or parametrize.is_parametrized(part):
             if shape is not None or ndim != 2 or not isinstance(part, nn.Linear):
                 raise NoChain(f"{kind.__name__} gets no vectors")
+            if kind.forward is not nn.Linear.forward:  # a parametrized class inherits the user's
+                raise NoChain(f"{kind.__name__} has a forward of its own")
             layers.append(Layer(part, path, STRAIGHT))
         elif kind in CURVES:
             curve = CURVES[kind](part)
