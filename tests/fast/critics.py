@@ -75,6 +75,24 @@ class Scripted(nn.Module):
         return scripted_branch(x)
 
 
+@torch.jit.script
+def deviation(h: Tensor) -> Tensor:
+    return h.std(0).mean()
+
+
+class Gated(nn.Module):
+    """Minibatch standard deviation in a scripted function, which a buffer turns on later."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.head = nn.Linear(192, 16), nn.Linear(17, 1)
+        self.register_buffer("alpha", torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = torch.tanh(self.a(x.flatten(1)))
+        return self.head(torch.cat([h, (self.alpha * deviation(h)).expand(len(h), 1)], 1))
+
+
 def _residual(self, x):
     h = F.leaky_relu(self.a(x), 0.1)
     return self.head((h + 0.3 * F.relu(self.b(h))).mean((2, 3)))
@@ -249,6 +267,7 @@ SEPARATE = {
     "activation as a weight": lambda: Of(_hyper, a=conv(3), w=nn.Linear(384, 384)),
     "scripted branch": lambda: body(conv(), Scripted(), nn.ReLU()),
     "scripted head": lambda: nn.Sequential(nn.Flatten(), nn.Linear(192, 1), Scripted()),
+    "scripted coupling, off": Gated,
     "samples as channels": lambda: Of(_crossed, a=nn.Conv2d(5, 5, 1), head=nn.Linear(192, 1)),
     "every pair": lambda: Of(_pairs, head=nn.Linear(192, 1), other=nn.Linear(192, 1)),
 }

@@ -6,7 +6,7 @@ import weakref
 
 import pytest
 import torch
-from critics import ALL, CHAIN, EVENT, JOINED, MERGED, SEPARATE, Of, body, conv
+from critics import ALL, CHAIN, EVENT, JOINED, MERGED, SEPARATE, Gated, Of, body, conv
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -245,6 +245,36 @@ def test_a_critic_that_takes_another_way_later_falls_back_and_says_so():
     assert found.path == "joined" and "tanh" in found.why
     mine = torch.cat([p.grad.flatten() for p in critic.parameters()])
     torch.testing.assert_close(mine, gradient(GAMES["js"], critic, "separate")[1])
+
+
+@pytest.mark.parametrize("game", ["js", "none"])
+def test_a_coupling_that_no_mode_sees_is_not_forgotten_when_it_begins(game):
+    torch.manual_seed(1)
+    critic = Gated().double()
+    first = critic_backward(GAMES[game], critic, *batch())
+    assert first.path == "separate" and "cat joins activations with what something" in first.why
+    critic.alpha.fill_(1.0)
+    critic.zero_grad()
+    critic_backward(GAMES[game], critic, *batch())
+    mine = torch.cat([p.grad.flatten() for p in critic.parameters()])
+    critic.zero_grad()
+    GAMES[game].critic_loss(critic, *batch()).backward()
+    slow = torch.cat([p.grad.flatten() for p in critic.parameters()])
+    torch.testing.assert_close(mine, slow, rtol=1e-9, atol=1e-11)
+
+
+def test_scripted_weights_are_no_coupling():
+    scripted = torch.jit.script(normalized)
+    critic = Of(
+        lambda self, x: self.head(torch.tanh(F.linear(x.flatten(1), scripted(self.w)))),
+        w=nn.Parameter(torch.randn(6, 192, dtype=torch.float64) / 14),
+        head=nn.Linear(6, 1).double(),
+    )
+    assert gradient(GAMES["js"], critic, "auto")[0].path == "joined"
+
+
+def normalized(w: torch.Tensor) -> torch.Tensor:
+    return w / w.norm()
 
 
 def test_decisions_die_with_the_critic():

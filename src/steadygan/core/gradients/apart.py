@@ -3,8 +3,8 @@
 ``Watch`` sees each call of a critic's forward by name and keeps the chain of custody: a tensor is
 an activation if known operations made it from x, row by row. Everything else may let samples see
 each other. Scripted functions and custom Functions are invisible to it: what they return is an
-activation only where known operations returned it, and a critic whose logits are none is not
-followed at all.
+activation only where known operations returned it. What else autograd's graph leads back to
+activations may not be joined with them, and a critic whose logits are none is not followed at all.
 """
 
 from __future__ import annotations
@@ -15,8 +15,11 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import Node
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
+
+from ..slopes import nodes
 
 Out = TypeVar("Out")
 
@@ -36,7 +39,12 @@ class Watch(TorchFunctionMode):
         super().__init__()
         self.couples, self.attends, self._rows = "", False, len(x)
         self._activations: dict[int, weakref.ref[Tensor]] = {}
+        self._nodes = set[Node | None]()
         self._mark(x)
+
+    def __exit__(self, *error: Any) -> None:
+        self._nodes.clear()  # which keep what backward would have freed
+        super().__exit__(*error)
 
     def __torch_function__(
         self, f: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
@@ -47,12 +55,12 @@ class Watch(TorchFunctionMode):
         self.attends |= f in ATTENTION
         if self.couples or not self._touched(args, kwargs):
             return f(*args, **kwargs)
+        if any(map(self._unseen, tensors((*args, *kwargs.values())))):
+            self.couples = f"{named(f)} joins activations with what something unseen made of them"
+            return f(*args, **kwargs)
         out = self.follow(f, args, kwargs)
-        if isinstance(out, Tensor):
-            self._mark(out)
-        else:
-            for tensor in tensors((out,)):
-                self._mark(tensor)
+        for tensor in (out,) if isinstance(out, Tensor) else tensors((out,)):
+            self._mark(tensor)
         return out
 
     def follow(self, f: Any, args: Any, kwargs: Mapping[str, Any]) -> Any:
@@ -68,7 +76,7 @@ class Watch(TorchFunctionMode):
             self.couples = f"{named(f)} is called in a way that is not known"
         return f(*args, **kwargs)
 
-    def active(self, tensor: Tensor) -> bool:
+    def active(self, tensor: Tensor | None) -> bool:
         """Return whether a tensor is an activation: it follows from x by known operations."""
         known = self._activations.get(id(tensor))
         return known is not None and known() is tensor
@@ -93,8 +101,16 @@ class Watch(TorchFunctionMode):
             return True
         return any(map(self.active, tensors((*args, *kwargs.values()))))
 
+    def _unseen(self, tensor: Tensor) -> bool:
+        """Return whether a tensor follows from activations by what no mode sees."""
+        if tensor.grad_fn is None or self.active(tensor):
+            return False
+        met = ((node, getattr(node, "variable", None)) for node in nodes(tensor))
+        return any(node in self._nodes or self.active(leaf) for node, leaf in met)
+
     def _mark(self, tensor: Tensor) -> None:
         self._activations[id(tensor)] = weakref.ref(tensor)
+        self._nodes.add(tensor.grad_fn)
 
 
 def tensors(values: Iterable[Any]) -> Iterator[Tensor]:
