@@ -432,3 +432,74 @@ def test_a_fallback_is_remembered_until_the_critic_changes(monkeypatch):
     told = gradients.Decision("separate", "as a run decided before")
     gradients.remember(game, critic, points, told)
     assert gradients.decide(game, critic, points) is told and len(looked) == 2
+
+
+@pytest.mark.parametrize("when", ["forward", "forward_pre", "full_backward"])
+def test_hooks_of_a_user_run_on_no_copy(when):
+    """They fill what belongs to the user, which a copy of the critic shares with it."""
+    seen = []
+    critic = nn.Sequential(nn.Flatten(), nn.Linear(192, 6), nn.Tanh(), nn.Linear(6, 1)).double()
+    handle = getattr(critic[1], f"register_{when}_hook")(lambda *given: seen.append(given[0]))
+    found = critic_backward(GAMES["js"], critic, *batch())
+    assert found.path == "separate" and "its layer 1 has a hook" in found.why
+    assert seen and all(module is critic[1] for module in seen)
+    assert when == "full_backward" or len(seen) == 2  # each batch once
+    handle.remove()
+    assert critic_backward(GAMES["js"], critic, *batch()).path == "chain"
+
+
+def test_taps_that_hooks_fill_reach_their_heads():
+    class Taps(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = nn.ModuleList([nn.Linear(192, 8), nn.Linear(8, 8)])
+            self.heads, self.taps = nn.ModuleList([nn.Linear(8, 1), nn.Linear(8, 1)]), []
+            for layer in self.body:
+                layer.register_forward_hook(lambda module, inputs, out: self.taps.append(out))
+
+        def forward(self, x):
+            h = x.flatten(1)
+            for layer in self.body:
+                h = torch.tanh(layer(h))
+            taps, self.taps = self.taps, []
+            return sum(head(tap) for head, tap in zip(self.heads, taps, strict=True))
+
+    critic = Taps()
+    x, y = batch(dtype=torch.float32)
+    critic_backward(GAMES["js"], critic, x, y)
+    mine = torch.cat([p.grad.flatten() for p in critic.parameters()])
+    critic.zero_grad()
+    GAMES["js"].critic_loss(critic, x, y).backward()
+    slow = torch.cat([p.grad.flatten() for p in critic.parameters()])
+    torch.testing.assert_close(mine, slow, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("by", ["parameters", "buffers"])
+def test_a_layer_that_is_its_own_copy_keeps_its_precision(by):
+    class Shared(nn.BatchNorm1d if by == "buffers" else nn.Linear):
+        def __deepcopy__(self, memo):
+            return self
+
+    layer = Shared(192, affine=False).eval() if by == "buffers" else Shared(192, 192)
+    critic = nn.Sequential(nn.Flatten(), layer, nn.Tanh(), nn.Linear(192, 1))
+    found = critic_backward(GAMES["js"], critic, *batch(dtype=torch.float32))
+    assert found.path == "separate" and "its copy shares 1." in found.why
+    kept = [t.dtype for t in (*critic.parameters(), *critic.buffers()) if t.is_floating_point()]
+    assert set(kept) == {torch.float32}
+
+
+def test_labels_that_are_no_tensor_go_as_they_are():
+    critic = Of(
+        lambda self, x, c: self.b(torch.tanh(self.a(x.flatten(1)) + self.e(c["text"]))),
+        a=nn.Linear(192, 8),
+        e=nn.Linear(3, 8),
+        b=nn.Linear(8, 1),
+    ).double()
+    labels = tuple({"text": t[:, :3]} for t in batch(event=(3,), seed=1))
+    found = critic_backward(GAMES["js"], critic, *batch(), labels=labels)
+    assert found.path == "separate" and "its labels are a dict" in found.why
+    mine = torch.cat([p.grad.flatten() for p in critic.parameters()])
+    critic.zero_grad()
+    GAMES["js"].critic_loss(critic, *batch(), labels=labels).backward()
+    slow = torch.cat([p.grad.flatten() for p in critic.parameters()])
+    torch.testing.assert_close(mine, slow, rtol=1e-9, atol=1e-11)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import warnings
 import weakref
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
+from types import FunctionType, ModuleType
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -106,6 +108,8 @@ def key_of(game: Game, critic: nn.Module, points: Points) -> Hashable:
         (
             *(id(module), type(module), module.training),
             *((id(p), p.requires_grad) for p in module._parameters.values() if p is not None),
+            sum(map(len, (module._forward_hooks, module._forward_pre_hooks))),
+            sum(map(len, (module._backward_hooks, module._backward_pre_hooks))),
         )
         for module in modules_of(critic)
     )
@@ -123,6 +127,8 @@ def _decide(game: Game, critic: nn.Module, points: Points, at: Context) -> Decis
     if any(isinstance(module, WholeBatchNorm) for module in critic.modules()):
         # What a process would try on its own, others would have to try with it.
         return Decision("separate", coupled(critic))
+    if why := _uncopied(critic, points):
+        return Decision("separate", why)
     for dtype, tolerance in TOLERANCES.items():
         few = {
             name: Samples(
@@ -154,6 +160,32 @@ def _decide(game: Game, critic: nn.Module, points: Points, at: Context) -> Decis
             why = f"the {path} path differs from the separate one by {difference:.0e}"
         break
     return Decision("separate", why)
+
+
+def _uncopied(critic: nn.Module, points: Points) -> str:
+    """Return why a copy would not be the critic on a few samples, or not leave all else alone."""
+    for samples in points.values():
+        if not isinstance(samples.labels, (Tensor, type(None))):
+            kind = type(samples.labels).__name__
+            return f"its labels are a {kind}, and only tensors are known to be one a sample"
+    for path, module in critic.named_modules():
+        kinds = "_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks"
+        for hook in (hook for kind in kinds for hook in getattr(module, kind).values()):
+            if not _stateless(hook):
+                of = f"its layer {path}" if path else "it"
+                return f"{of} has a hook, which may fill what a copy shares with the critic"
+    return ""
+
+
+def _stateless(hook: Any) -> bool:
+    """Return whether a hook on a copy changes nothing but the copy."""
+    # Those of normalisation and pruning are copied with their module.
+    if getattr(hook, "__module__", "").startswith("torch.nn.utils."):
+        return True
+    if not isinstance(hook, FunctionType) or hook.__defaults__ or hook.__kwdefaults__:
+        return False
+    free = inspect.getclosurevars(hook)
+    return not free.nonlocals and all(isinstance(v, ModuleType) for v in free.globals.values())
 
 
 def _by_differences(
@@ -295,7 +327,12 @@ def _held(critic: nn.Module, dtype: torch.dtype) -> Iterator[nn.Module]:
         for t in vars(module).values()
         if isinstance(t, Tensor) and not t.is_leaf
     }
-    held = copy.deepcopy(critic, computed).to(dtype)
+    held = copy.deepcopy(critic, computed)
+    own = {id(t) for t in (*critic.parameters(), *critic.buffers())}
+    for path, t in (*held.named_parameters(), *held.named_buffers()):
+        if id(t) in own:
+            raise SteadyganError(f"its copy shares {path} with it: let __deepcopy__ copy its layer")
+    held.to(dtype)
     device = next((p.device for p in critic.parameters()), torch.device("cpu"))
     with (
         torch.random.fork_rng([device] if device.type == "cuda" else []),
