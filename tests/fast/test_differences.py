@@ -423,6 +423,20 @@ def test_auto_takes_them_where_nothing_exact_is_possible(kind):
     assert gradient(Game("hinge"), critic, "auto", batch())[0].path != "differences"
 
 
+class Named(dict):
+    """A dict of a kind that torch's pytree knows nothing of."""
+
+
+@pytest.mark.parametrize("out", [Named, lambda **named: [Named(**named)]])
+def test_outputs_in_a_dict_of_any_kind_get_their_loss_everywhere(out):
+    critic = seeded(IMPOSSIBLE["once"][0])
+    whole_out = Of(lambda self, x: out(logits=self.d(x)), d=critic)
+    found = critic_backward(GAMES["r1"], whole_out, *batch())
+    mine = torch.cat([p.grad.flatten() for p in critic.parameters()]).double()
+    _, whole, penalty = true(GAMES["r1"], seeded(IMPOSSIBLE["once"][1]))
+    assert found.path == "differences" and (mine - whole).norm() < 1e-3 * penalty.norm()
+
+
 def test_a_function_is_served_by_them_too():
     critic = seeded(IMPOSSIBLE["once"][0])
     found = critic_backward(GAMES["r1"], lambda x: critic(x), *batch())

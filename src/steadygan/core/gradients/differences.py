@@ -19,14 +19,13 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.utils import _pytree as pytree
 
 from ..context import Context
 from ..game import Game
@@ -370,15 +369,17 @@ def _cut(critic: Critic, pairs: list[tuple[Tensor, Tensor]]) -> Critic:
     """Return the critic with leaves for its outputs, and add outputs and leaves to the pairs."""
 
     def leafed(out: Any) -> Any:
+        # Not by torch's pytree, which takes a dict of a kind that nobody registered for a leaf.
+        if isinstance(out, Mapping):
+            return {key: leafed(value) for key, value in out.items()}
+        if isinstance(out, (list, tuple)):
+            return [*map(leafed, out)]
         if not (isinstance(out, Tensor) and out.requires_grad):
             return out
         pairs.append((out, leaf_of(out)))
         return pairs[-1][1]
 
-    def cut(*x: Tensor) -> Any:
-        return pytree.tree_map(leafed, critic(*x))
-
-    return cut
+    return lambda *x: leafed(critic(*x))
 
 
 def _single(critic: Critic, x: Tensor) -> Tensor:
