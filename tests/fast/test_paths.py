@@ -308,6 +308,28 @@ def test_a_path_by_name_is_refused_where_it_is_wrong(kind, path, why):
         critic_backward(GAMES["js"], ALL[kind]().double(), *batch(), path="merge")
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda h: h.mul_(2**0.5),
+        lambda h: h.flatten(1).add_(0.3).view_as(h),
+        lambda h: F.relu(h, inplace=True),
+    ],
+)
+def test_slopes_are_not_read_from_what_was_changed(change):
+    critic = Of(
+        lambda self, x: self.head(change(F.leaky_relu(self.a(x), 0.2)).flatten(1)),
+        a=conv(3),
+        head=nn.Linear(384, 1),
+    ).double()
+    with pytest.raises(SteadyganError, match="in place what a slope is read from"):
+        critic_backward(GAMES["js"], critic, *batch(), path="merged")
+    found, mine = gradient(GAMES["js"], critic, "auto")
+    assert found.path == "joined"
+    slow = gradient(GAMES["js"], critic, "separate")[1]
+    torch.testing.assert_close(mine, slow, rtol=1e-9, atol=1e-11)
+
+
 def test_a_compiled_module_is_looked_into():
     critic = MERGED["plain"]().double()
     found = critic_backward(GAMES["js"], torch.compile(critic), *batch())

@@ -363,6 +363,12 @@ LAYER, MAP = _Layer._backward_cls, _Map._backward_cls
 """The autograd nodes of this file."""
 
 
+def slope_of(tensor: Tensor) -> bool:
+    """Return whether the slope of an activation is read from a tensor, or from what it views."""
+    made = (t.grad_fn for t in (tensor, tensor._base) if t is not None)
+    return any(isinstance(n, MAP) and isinstance(n.kind, _Rectifier) for n in made)  # type: ignore[attr-defined]
+
+
 def convolved(
     x: Tensor, w: Tensor, b: Tensor | None, box: Box, dims: int, **geometry: Any
 ) -> Tensor:

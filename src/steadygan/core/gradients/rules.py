@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .apart import STRUCTURE, Refused, Watch, named, together
+from .apart import STRUCTURE, Refused, Watch, named, tensors, together
 from .merged import (
     Box,
     aten,
@@ -26,6 +26,7 @@ from .merged import (
     rectified,
     scaled,
     shifted,
+    slope_of,
 )
 
 
@@ -51,7 +52,12 @@ class Merge(Watch):
                     raise Refused(
                         f"{named(f)} is not on the list of operations whose penalty can be merged"
                     )
-                return rule(self, f, *args, **kwargs)
+                read = [t for t in tensors(args) if slope_of(t)]
+                before = [t._version for t in read]
+                out = rule(self, f, *args, **kwargs)
+                if before != [t._version for t in read]:
+                    self.why = f"{named(f)} changes in place what a slope is read from"
+                return out
             except Refused as refusal:
                 self.why = str(refusal)
             except TypeError:
