@@ -44,7 +44,7 @@ class Watch(TorchFunctionMode):
 
     def __exit__(self, *error: Any) -> None:
         self._nodes.clear()  # which keep what backward would have freed
-        super().__exit__(*error)
+        super().__exit__(*error)  # type: ignore[no-untyped-call]
 
     def __torch_function__(
         self, f: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None

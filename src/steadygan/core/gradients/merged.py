@@ -366,7 +366,7 @@ LAYER, MAP = _Layer._backward_cls, _Map._backward_cls
 def slope_of(tensor: Tensor) -> bool:
     """Return whether the slope of an activation is read from a tensor, or from what it views."""
     made = (t.grad_fn for t in (tensor, tensor._base) if t is not None)
-    return any(isinstance(n, MAP) and isinstance(n.kind, _Rectifier) for n in made)  # type: ignore[attr-defined]
+    return any(isinstance(n, MAP) and isinstance(n.kind, _Rectifier) for n in made)  # type: ignore[union-attr]
 
 
 def convolved(
