@@ -43,13 +43,15 @@ class Backward:
     """One backward: the loss's mark, whom it gave gradients, and its pull on logits by kind of row.
 
     A pull is the mean of the loss's gradient in the logits: positive where the loss wants them
-    smaller. purpose: whose loss it was, known once somebody stepped.
+    smaller. purpose: whose loss it was, known once somebody stepped. weighed: whether it was given
+    cotangents, so that nothing is known of its scale.
     """
 
     mark: Mark
     wrote: set[Name] = field(default_factory=set)
     pulls: dict[str, list[float]] = field(default_factory=dict)
     purpose: Name | None = None
+    weighed: bool = False
 
     def pull(self, kind: str) -> float:
         """Return the whole pull on a kind of rows."""

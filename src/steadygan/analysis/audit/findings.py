@@ -191,7 +191,7 @@ def _gradients(trace: Trace, name: Name) -> Iterator[Finding]:
 
 def _scaling(trace: Trace) -> Iterator[Finding]:
     for step in trace.steps:
-        used = [trace.backwards[b] for b in step.used]
+        used = [trace.backwards[b] for b in step.used if not trace.backwards[b].weighed]
         factors = {b.mark.scale for b in used if b.mark.calls or b.mark.scale != 1.0}
         if step.unscaled and 1.0 in factors:
             yield Finding(

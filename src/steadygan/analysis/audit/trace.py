@@ -116,6 +116,10 @@ class Trace(TorchFunctionMode):
         while self._unhook:
             self._unhook.pop()()
 
+    def __deepcopy__(self, memo: Any) -> Trace:
+        """Return a trace of nothing: the hooks of a copied network have nobody to tell."""
+        return Trace({}, {})
+
     def _into(self, module: nn.Module, args: Any) -> None:
         self._inside += 1
 
@@ -149,7 +153,9 @@ class Trace(TorchFunctionMode):
             )
         for t in logits:
             if t.requires_grad:
-                t.register_hook(self._puller(rows))
+                # Unseen by those that follow the critic's operations: this hook changes nothing.
+                with torch._C.DisableTorchFunction():
+                    t.register_hook(self._puller(rows))
 
     def _puller(self, rows: tuple[tuple[str, int], ...]) -> Callable[[Tensor], None]:
         def hook(gradient: Tensor) -> None:
@@ -256,7 +262,9 @@ class Trace(TorchFunctionMode):
 
     def _backward(self, func: Any, args: Any, kwargs: Mapping[str, Any]) -> Any:
         mark = self.marks.of(args[0] if args else kwargs.get("tensors", ())) or Mark()
-        outer, self._now = self._now, Backward(mark)
+        named = (kwargs.get(name) for name in ("gradient", "grad_tensors"))
+        cotangents = [*tensors(args[1:2]), *tensors(tuple(named))]
+        outer, self._now = self._now, Backward(mark, weighed=bool(cotangents))
         self.backwards.append(self._now)
         try:
             return func(*args, **kwargs)

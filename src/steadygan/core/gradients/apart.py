@@ -324,6 +324,10 @@ def _extreme(watch: Watch, f: Any, /, input: Tensor, *args: Any, **kwargs: Any) 
     return _along(None)(watch, f, input, *args, **kwargs)
 
 
+def _hooked(watch: Watch, f: Any, /, *args: Any, **kwargs: Any) -> Any:
+    raise Refused(f"{named(f)} hands out, or changes, the gradient of each batch on its own")
+
+
 def _transformed(watch: Watch, f: Any, /, input: Tensor, *args: Any, **kwargs: Any) -> Any:
     if input.ndim < 2:
         raise Refused(f"{named(f)} runs over the batch")
@@ -389,6 +393,7 @@ ROWWISE: dict[Any, Callable[..., Any]] = {
     F.normalize: _normalized,
     **dict.fromkeys(_called([torch, _T], "max min"), _extreme),
     **dict.fromkeys(_called([torch, _T], "stft"), _transformed),
+    **dict.fromkeys([_T.register_hook, _T.retain_grad], _hooked),
     torch.view_as_real: _layer(lambda n: n > 1),
     F.scaled_dot_product_attention: _attention,
     **dict.fromkeys(
@@ -408,7 +413,8 @@ LOOKS: set[Any] = {
     *_called(
         [_T],
         """size dim numel nelement stride is_contiguous __len__ is_floating_point is_complex
-        get_device element_size storage_offset new_zeros new_ones new_full new_empty""",
+        get_device element_size storage_offset new_zeros new_ones new_full new_empty
+        requires_grad_""",
     ),
     *_called(
         [torch],

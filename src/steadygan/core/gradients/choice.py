@@ -107,6 +107,7 @@ def key_of(game: Game, critic: nn.Module, points: Points) -> Hashable:
     structure = tuple(
         (
             *(id(module), type(module), module.training),
+            not (module._forward_hooks or module._forward_pre_hooks or module._backward_hooks),
             *((id(p), p.requires_grad) for p in module._parameters.values() if p is not None),
             sum(map(len, (module._forward_hooks, module._forward_pre_hooks))),
             sum(map(len, (module._backward_hooks, module._backward_pre_hooks))),
