@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -318,15 +318,56 @@ def leaves_of(roots: Sequence[Tensor]) -> Iterator[Tensor]:
 @contextmanager
 def precise(device: torch.device) -> Iterator[None]:
     """Let products be as exact as single precision is: no autocast, nor what GPUs shorten."""
-    products, convolutions = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
-    torch.set_float32_matmul_precision("highest")
-    torch.backends.cudnn.allow_tf32 = False
+    no_autocast = torch.autocast(device.type, enabled=False)
+    with _unshortened(), _unshortened_by_operation(), no_autocast:
+        yield
+
+
+@contextmanager
+def _unshortened() -> Iterator[None]:
+    """Let no product be shortened by torch's settings of old, which return as they were."""
+    products, convolutions = "highest", False
+    # Where somebody has used torch's newer settings, the older ones refuse to be read.
+    with suppress(RuntimeError):
+        products = torch.get_float32_matmul_precision()
+    # Setting what came from a more general one would cut it off from that; so would setting what is
+    # whole already.
+    if getattr(torch.backends.cudnn, "fp32_precision", "none") == "none":
+        with suppress(RuntimeError):
+            convolutions = torch.backends.cudnn.allow_tf32
+    if products != "highest":
+        torch.set_float32_matmul_precision("highest")
+    if convolutions:
+        torch.backends.cudnn.allow_tf32 = False
     try:
-        with torch.autocast(device.type, enabled=False):
-            yield
+        yield
     finally:
-        torch.set_float32_matmul_precision(products)
-        torch.backends.cudnn.allow_tf32 = convolutions
+        if products != "highest":
+            torch.set_float32_matmul_precision(products)
+        if convolutions:
+            torch.backends.cudnn.allow_tf32 = True
+
+
+@contextmanager
+def _unshortened_by_operation() -> Iterator[None]:
+    """Let no product be shortened by ``fp32_precision``, which torch has from 2.9 on."""
+    backends: Any = torch.backends
+    short: list[tuple[Any, str]] = []
+    if hasattr(backends, "fp32_precision"):
+        cuda = backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn
+        cpu = backends.mkldnn.matmul, backends.mkldnn.conv, backends.mkldnn.rnn
+        found = [(operation, operation.fp32_precision) for operation in (*cuda, *cpu)]
+        short = [(op, precision) for op, precision in found if precision not in ("ieee", "none")]
+    for operation, _ in short:
+        operation.fp32_precision = "ieee"
+    try:
+        yield
+    finally:
+        for operation, precision in short:
+            operation.fp32_precision = "none"
+            # Else it had come from a more general setting, and does again.
+            if operation.fp32_precision != precision:
+                operation.fp32_precision = precision
 
 
 def groups_of(game: Game, points: Iterable[str]) -> list[tuple[tuple[str, ...], bool]]:
