@@ -85,6 +85,12 @@ def adaptive_weight(
     norms = []
     for name, loss in (("reconstruction", reconstruction), ("adversarial", adversarial)):
         slope = _slope(f"the {name} loss", loss, last_layer)
+        if slope is None and not last_layer.is_leaf:
+            raise SteadyganError(
+                f"the {name} loss does not depend on this tensor, which was computed from others: a"
+                " weight under weight_norm or the like is computed anew whenever it is asked for."
+                " Pass the parameter behind it, such as layer.parametrizations.weight.original1"
+            )
         if slope is None:
             raise SteadyganError(
                 f"the {name} loss does not depend on the last layer: pass a weight of the"

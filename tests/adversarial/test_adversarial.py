@@ -252,3 +252,12 @@ def test_the_generators_output_may_be_numbers():
 
 def balanced(x):
     return lambda loss: Balancer({"a": 1}).backward({"a": loss}, x)
+
+
+def test_a_weight_that_is_computed_anew_gives_way_to_the_parameter_behind_it():
+    layer = torch.nn.utils.parametrizations.weight_norm(torch.nn.Linear(4, 2))
+    made = layer(torch.randn(3, 4))
+    with pytest.raises(SteadyganError, match=r"layer\.parametrizations\.weight\.original1"):
+        adaptive_weight(made.abs().mean(), made.mean(), layer.weight)
+    parameter = layer.parametrizations.weight.original1
+    assert adaptive_weight(made.abs().mean(), made.mean(), parameter) > 0
