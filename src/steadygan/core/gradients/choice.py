@@ -107,7 +107,6 @@ def key_of(game: Game, critic: nn.Module, points: Points) -> Hashable:
     structure = tuple(
         (
             *(id(module), type(module), module.training),
-            not (module._forward_hooks or module._forward_pre_hooks or module._backward_hooks),
             *((id(p), p.requires_grad) for p in module._parameters.values() if p is not None),
             sum(map(len, (module._forward_hooks, module._forward_pre_hooks))),
             sum(map(len, (module._backward_hooks, module._backward_pre_hooks))),
@@ -180,8 +179,8 @@ def _uncopied(critic: nn.Module, points: Points) -> str:
 
 def _stateless(hook: Any) -> bool:
     """Return whether a hook on a copy changes nothing but the copy."""
-    # Those of normalisation and pruning are copied with their module.
-    if getattr(hook, "__module__", "").startswith("torch.nn.utils."):
+    # Those of normalisation and pruning are copied with their module, the auditor's not at all.
+    if getattr(hook, "__module__", "").startswith(("torch.nn.utils.", "steadygan.")):
         return True
     if not isinstance(hook, FunctionType) or hook.__defaults__ or hook.__kwdefaults__:
         return False
