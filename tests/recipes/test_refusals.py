@@ -155,6 +155,7 @@ BAD_VALUES = {
     "sample run --n -4": "--n",
     "sample run --n 999999999999": "not enough memory",
     "sample run --n 99999999999999999999": "--n must be",
+    "sample run --out newdir/a.gif": "ends in",
     "sample run --checkpoint file": "file",
     "sample run --member 3": "member",
     "evaluate run --data data.npz --samples -4 --features pixels": "samples",

@@ -38,6 +38,7 @@ def refused(argv, word, capsys):
 CONFIG = [
     ("config.keep_checkpoints", [1, 2], "keep_checkpoints"),
     ("config.steps", "many", "steps"),
+    ("config.steps", None, "does not say its steps"),
     ("config.device", {}, "device"),
     ("config.regularizer", [3], "regularizer"),
     ("config.ema", "often", "ema"),

@@ -72,7 +72,6 @@ class Sample:
         """Return the exit status."""
         import torch
 
-        from ..runs.files import make_folder
         from ..runs.models import Which, labels
         from ..runs.sampling import Sampler
 
@@ -95,7 +94,6 @@ class Sample:
             self._write_each(sampler, z, y, seeds, asked or [])
             return 0
         out = self.out or self._usual(sampler)
-        make_folder(out.parent)
         x = sampler(z, y, alone=seeds is not None)
         columns = rows if asked is not None and len(asked) > 1 else None  # a row a class
         _write(out, x, sampler, columns)
@@ -264,6 +262,7 @@ class Walk:
 
 def _write(out: Path, x: Tensor, sampler: Sampler, columns: int | None) -> None:
     """Write samples into one file: of vectors also a picture of points."""
+    from ..runs.files import make_folder
     from ..runs.samples import write_samples
 
     if out.suffix != ".png" or sampler.makes_images:
@@ -277,6 +276,7 @@ def _write(out: Path, x: Tensor, sampler: Sampler, columns: int | None) -> None:
     from ..report.portraits import save_figure
     from ..report.views import View, scatter
 
+    make_folder(out.parent)
     real = sampler.about.problem().stream(0).draw(2000).x.double().numpy()
     points = x.double().numpy()
     save_figure(scatter(points, View.of(real, [points]), colours(1)[0]), out)

@@ -176,6 +176,8 @@ class Description:
                 raise self._damaged(f"there is no setting {name!r}")
             if not _suits(value, hints[name]):
                 raise self._damaged(f"its {name} is {value!r}")
+        if "steps" in settings and settings["steps"] is None:
+            raise self._damaged("it does not say its steps")
 
     def sound(self, what: str) -> AbstractContextManager[None]:
         """Return a context in which what stands there, and makes no sense, is refused."""

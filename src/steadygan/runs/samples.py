@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..core.errors import SteadyganError
 from ..problems.readers.arrays import RANGE
-from .files import whole
+from .files import make_folder, whole
 
 
 def write_samples(path: Path, x: Tensor, *, columns: int | None = None) -> None:
@@ -34,6 +34,7 @@ def write_samples(path: Path, x: Tensor, *, columns: int | None = None) -> None:
         raise SteadyganError(
             f"{path}: these samples are written to a file that ends in {' or '.join(endings)}."
         )
+    make_folder(path.parent)
     with whole(path) as file:
         if path.suffix == ".npz":
             # What reads them must not guess which values are black and white.
