@@ -10,6 +10,7 @@ newer = pytest.mark.skipif(
     not hasattr(torch.backends, "fp32_precision"), reason="torch has it from 2.9 on"
 )
 LOOK = """
+import os
 import torch
 from steadygan.core.gradients.paths import precise
 
@@ -30,12 +31,21 @@ def look():
     return [op.fp32_precision for op in OPERATIONS], more, [old(read) for read in ways]
 
 
-SETTING
-before = look()
-with precise(torch.device("cpu")):
-    assert not {"tf32", "bf16"} & set(look()[0]), look()
-assert look() == before, (look(), before)
-AFTERWARDS
+def tried(setting, afterwards):
+    exec(setting, globals())
+    before = look()
+    with precise(torch.device("cpu")):
+        assert not {"tf32", "bf16"} & set(look()[0]), look()
+    assert look() == before, (look(), before)
+    exec(afterwards, globals())
+
+
+for case in CASES:
+    # Settings are a process's own.
+    if not (child := os.fork()):
+        tried(*case)
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0, case
 """
 SETTINGS = [
     "",
@@ -51,29 +61,23 @@ SETTINGS = [
 ]
 
 
-def run(setting, afterwards=""):
-    code = LOOK.replace("SETTING", setting).replace("AFTERWARDS", afterwards)
+def run(cases):
+    code = LOOK.replace("CASES", repr(cases))
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 
 @newer
-@pytest.mark.parametrize("setting", SETTINGS)
-def test_products_are_whole_inside_and_settings_as_before_afterwards(setting):
-    run(setting)
+def test_products_are_whole_inside_and_settings_as_before_afterwards():
+    run([(setting, "") for setting in SETTINGS])
 
 
 @newer
-@pytest.mark.parametrize(
-    ("setting", "name"),
-    [
-        ("", "cuda.matmul"),
-        ("b.fp32_precision = 'ieee'", "cuda.matmul"),
-        ("b.fp32_precision = 'tf32'", "cuda.matmul"),
-        ("b.fp32_precision = 'ieee'", "cudnn.conv"),
-        ("b.fp32_precision = 'tf32'", "cudnn.conv"),
-    ],
-)
-def test_products_still_follow_torchs_general_setting_afterwards(setting, name):
-    change = f"b.fp32_precision = 'tf32'\nassert b.{name}.fp32_precision == 'tf32'\n"
-    run(setting, change + change.replace("tf32", "ieee"))
+def test_products_still_follow_torchs_general_setting_afterwards():
+    cases = []
+    for name in ("cuda.matmul", "cudnn.conv"):
+        change = f"b.fp32_precision = 'tf32'\nassert b.{name}.fp32_precision == 'tf32'\n"
+        settings = ["b.fp32_precision = 'ieee'", "b.fp32_precision = 'tf32'"]
+        settings += [""] if name == "cuda.matmul" else []
+        cases += [(setting, change + change.replace("tf32", "ieee")) for setting in settings]
+    run(cases)

@@ -214,8 +214,9 @@ def _check(given: Mapping[str, Any]) -> None:
     }
     for name, least in counts.items():
         if not least <= given[name] < 2**63:
+            most = "" if given[name] < least else " and below 2^63"
             raise SteadyganError(
-                f"{name} must be a whole number >= {least} and below 2^63, not {given[name]}."
+                f"{name} must be a whole number >= {least}{most}, not {given[name]}."
             )
     if given["keep_checkpoints"] < 1:
         raise SteadyganError(

@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from ..slopes import nodes
+from .looks import LOOKS, called
 
 Out = TypeVar("Out")
 
@@ -225,19 +226,13 @@ def together(watch: Watch, f: Any, /, input: Any, other: Any, **kwargs: Any) -> 
 
 
 _T = torch.Tensor
-
-
-def _called(kinds: Sequence[Any], names: str) -> list[Any]:
-    return [getattr(kind, name) for kind in kinds for name in names.split() if hasattr(kind, name)]
-
-
 _NATIVE = [
-    *_called(
+    *called(
         [_T, torch],
         """flatten reshape unflatten contiguous clone squeeze unsqueeze view_as reshape_as type_as
         neg __neg__ float double half bfloat16 to""",
     ),
-    *_called([F], "dropout dropout1d dropout2d dropout3d"),
+    *called([F], "dropout dropout1d dropout2d dropout3d"),
 ]
 STRUCTURE: dict[Any, Callable[..., Any]] = {
     _T.__getitem__: _indexed,
@@ -365,10 +360,10 @@ _ACTIVATIONS = """silu gelu elu selu celu mish softplus sigmoid tanh tanhshrink 
     hardswish hardsigmoid prelu relu relu6 leaky_relu hardtanh threshold softshrink hardshrink
     rrelu"""
 ROWWISE: dict[Any, Callable[..., Any]] = {
-    **dict.fromkeys(_called([torch, _T], _CURVES) + _called([F], _ACTIVATIONS), _elementwise),
+    **dict.fromkeys(called([torch, _T], _CURVES) + called([F], _ACTIVATIONS), _elementwise),
     **dict.fromkeys(
-        _called([torch, _T], "var std amax amin logsumexp softmax log_softmax cumsum argmax")
-        + _called([F], "softmax log_softmax"),
+        called([torch, _T], "var std amax amin logsumexp softmax log_softmax cumsum argmax")
+        + called([F], "softmax log_softmax"),
         _along(None),
     ),
     **{
@@ -391,8 +386,8 @@ ROWWISE: dict[Any, Callable[..., Any]] = {
     F.batch_norm: _batch_norm,
     F.instance_norm: _instance_norm,
     F.normalize: _normalized,
-    **dict.fromkeys(_called([torch, _T], "max min"), _extreme),
-    **dict.fromkeys(_called([torch, _T], "stft"), _transformed),
+    **dict.fromkeys(called([torch, _T], "max min"), _extreme),
+    **dict.fromkeys(called([torch, _T], "stft"), _transformed),
     **dict.fromkeys([_T.register_hook, _T.retain_grad], _hooked),
     torch.view_as_real: _layer(lambda n: n > 1),
     F.scaled_dot_product_attention: _attention,
@@ -402,23 +397,3 @@ ROWWISE: dict[Any, Callable[..., Any]] = {
 }
 """What cannot be followed by autograd's own rules alone, yet keeps samples apart."""
 ATTENTION = {F.scaled_dot_product_attention, F.multi_head_attention_forward}
-_VALUES = {"data", "T", "mT", "H", "mH", "real", "imag", "grad", "_grad", "_base"}
-LOOKS: set[Any] = {
-    *(
-        what.__get__
-        for kind in (torch._C.TensorBase, _T)
-        for name, what in vars(kind).items()
-        if hasattr(type(what), "__set__") and hasattr(what, "__get__") and name not in _VALUES
-    ),
-    *_called(
-        [_T],
-        """size dim numel nelement stride is_contiguous __len__ is_floating_point is_complex
-        get_device element_size storage_offset new_zeros new_ones new_full new_empty
-        requires_grad_""",
-    ),
-    *_called(
-        [torch],
-        "is_floating_point is_complex numel is_tensor zeros_like ones_like full_like empty_like",
-    ),
-}
-"""What looks at an activation without touching its values."""
