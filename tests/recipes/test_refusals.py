@@ -127,6 +127,10 @@ BAD_VALUES = {
     "table run --csv --json": "two formats",
     "table run --out x.csv": "--csv",
     "table run --csv --out file/x.csv": "file",
+    # what a training made is not written over
+    "report run --out run/config.json": "made by its training",
+    "sample run --out run/samples/real.png": "made by its training",
+    "diagnose run --out run/metrics.jsonl": "made by its training",
     # impossible values
     "train images --data data.npz --resolution 8 --batch 0": "batch",
     "train images --data data.npz --resolution 8 --steps -3": "steps",

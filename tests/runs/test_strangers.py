@@ -98,6 +98,31 @@ def test_a_checkpoint_without_sense_is_refused(run, capsys, place, value):
     refused(["resume", str(run), "--steps", "3"], str(newest), capsys)
 
 
+@pytest.mark.parametrize(
+    ("missing", "command"),
+    [
+        ("step", "sample {}"),
+        ("step", "sample {} --ema sigma=0.15"),
+        ("step", "train line2d --network mlp:width=4 --steps 2 --batch 2 --init {} --out other"),
+        (
+            "generator",
+            "train line2d --network mlp:width=4 --steps 2 --batch 2 --init {} --out other",
+        ),
+        ("generator", "sample {}"),
+        ("critic", "diagnose {}"),
+        ("optimizer", "export {} --to exported"),
+    ],
+)
+def test_a_checkpoint_without_a_part_is_refused(run, capsys, monkeypatch, missing, command):
+    newest = checkpoint.latest(run)
+    tree = checkpoint.load(newest)
+    del tree[missing]
+    checkpoint.save(newest, tree)
+    monkeypatch.chdir(run.parent)
+    refused(command.format(run).split(), f"{newest.name} does not fit", capsys)
+    assert not (run.parent / "exported").exists()
+
+
 @pytest.mark.parametrize("value", [10**400, [1, 2], "x", {"a": 1}], ids=repr)
 def test_a_log_without_sense_is_refused(run, capsys, value):
     with (run / "metrics.jsonl").open("a") as file:

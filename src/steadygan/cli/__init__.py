@@ -21,6 +21,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from os.path import expanduser
+from pathlib import Path
 from typing import Any, Protocol
 
 import tyro
@@ -28,6 +29,7 @@ import tyro
 from .. import __version__
 from ..core.errors import SteadyganError, nearest, unknown
 from ..core.modules import import_module
+from ..runs.format import trained
 from .arguments import options
 from .audit import Audit
 from .crosstest import Crosstest
@@ -196,6 +198,11 @@ def _run(argv: Sequence[str]) -> int:
         import_module(module)
     if isinstance(command, Train) and (command.config_file or command.preset):
         command = parse(argv, begun(command, argv[1:]))
+    out: Path | None = getattr(command, "out", None)
+    if out is not None and trained(out):
+        raise SteadyganError(
+            f"--out {out} is a file of a run, made by its training: choose another."
+        )
     with _plain_warnings():
         return command.run()
 

@@ -113,7 +113,9 @@ class Reproduce:
         from ..report.numbers import numbers, to_csv
         from ..report.reproduction import draw, save_small
         from ..runs.files import make_folder, write_text
+        from ..training.allocator import keep_memory
 
+        keep_memory()
         spec = experiment(name)
         settings = spec.settings(self.scale, self.data, self.steps, self.only)
         seeds = spec.seeds(self.scale, self.seeds)

@@ -63,6 +63,8 @@ def export(
         raise SteadyganError(f"{run} is exported already: copy it.")
     tree = checkpoint.load(loaded.checkpoint)
     about, read = _about(loaded, tree, which), Run.read(Path(run))
+    with checkpoint.fitting(loaded.checkpoint, loaded.config.network):
+        optimizers = tree["optimizer"]
     notes = []
     with whole_folder(to) as folder:
         write_json(folder / exported.ABOUT, about)
@@ -71,7 +73,7 @@ def export(
         if member is None:
             if about["averaged"]:
                 checkpoint.save(folder / exported.UNAVERAGED, tree["generator"])
-            checkpoint.save(folder / exported.OPTIMIZERS, tree["optimizer"])
+            checkpoint.save(folder / exported.OPTIMIZERS, optimizers)
         else:
             notes.append("of many GANs the optimizers, which they share, are left out")
         traced = program.traced(loaded)

@@ -98,3 +98,10 @@ def checkpoint_path(folder: Path, step: int) -> Path:
 def is_run(folder: Path) -> bool:
     """Return whether a folder is a run's."""
     return (folder / CONFIG).is_file()
+
+
+def trained(path: Path) -> bool:
+    """Return whether a file that is there is one of those that a run's training made."""
+    return path.is_file() and any(
+        is_run(folder) and path.relative_to(folder).parts[0] in TRAINED for folder in path.parents
+    )

@@ -294,11 +294,11 @@ def load(
             )
         file = checkpoint.named(folder, path)
         tree = checkpoint.load(file)
-        if sigma is not None:
-            tree["ema"] = reconstructed(folder, sigma, tree["step"])
     config = about.config if member is None else about.config_of(member)
     networks = build_networks(config, about.event, about.classes)
     with checkpoint.fitting(file or folder, config.network):
+        if sigma is not None:
+            tree["ema"] = reconstructed(folder, sigma, tree["step"])
         states = ((averaged and tree.get("ema")) or tree["generator"], tree["critic"])
         for network, values in zip(networks, states, strict=True):
             network.load_state_dict(

@@ -14,6 +14,7 @@ from ..runs.files import Unwritable
 from ..runs.format import is_run
 from ..runs.reading import Run
 from ..training import Watcher, resume, train, train_fleet
+from ..training.allocator import keep_memory
 from ..training.loop import Training
 from .plan import Task
 
@@ -59,6 +60,7 @@ def work(task: Task) -> Ended:
     Returns:
         How it ended; whatever goes wrong with the run is its ending, so that the others go on.
     """
+    keep_memory()
     try:
         with _ONE:
             return _worked(task)

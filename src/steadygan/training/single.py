@@ -109,18 +109,20 @@ class Single(Trained):
         """
         path = checkpoint.latest(RunFolder.open(run).path)
         tree = checkpoint.load(path)
-        for name in PLAYERS:
-            try:
-                getattr(self, name).load_state_dict(tree[name])
-            except RuntimeError as error:
-                raise SteadyganError(
-                    f"The {name} of {run} is another network than this run's"
-                    f" {self.config.network}: {str(error).splitlines()[-1].strip()} Choose the same"
-                    " --network, samples of the same shape and as many classes."
-                ) from error
+        with checkpoint.fitting(path, self.config.network):
+            for name in PLAYERS:
+                try:
+                    getattr(self, name).load_state_dict(tree[name])
+                except RuntimeError as error:
+                    raise SteadyganError(
+                        f"The {name} of {run} is another network than this run's"
+                        f" {self.config.network}: {str(error).splitlines()[-1].strip()} Choose the"
+                        " same --network, samples of the same shape and as many classes."
+                    ) from error
+            step = int(tree["step"])
         if self.average:
             self.average.begin(self.generator)
-        return {"run": str(run.resolve()), "step": tree["step"]}
+        return {"run": str(run.resolve()), "step": step}
 
     def fallen(self, logged: bool) -> dict[int, str]:
         """Return the losses that are not finite.
