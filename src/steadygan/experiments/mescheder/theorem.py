@@ -259,9 +259,10 @@ def run(settings: Mapping[str, Any], seeds: int, out: Path) -> Findings:
             penalty = f"{name}:gamma={settings['gamma']}"
             seen, radius, neutral = course(small, penalty, lr, steps)
             lines[f"{name.upper()}{', a point' if small is POINT else ''}"] = seen
+            which = f"{small.what}, {name.upper()}"
             rows += [
                 fact(
-                    f"{name.upper()}: eigenvalues 1 along the two manifolds, all others inside",
+                    f"{which}: eigenvalues 1 along the two manifolds, all others inside",
                     THEOREM,
                     "2 of 4, and a radius below 1",
                     "where the run ended",
@@ -269,7 +270,7 @@ def run(settings: Mapping[str, Any], seeds: int, out: Path) -> Findings:
                     neutral == 2 and radius < 1,
                 ),
                 number(
-                    f"{name.upper()}: the distance shrinks at that rate, the logarithm of a step's",
+                    f"{which}: the distance shrinks at that rate, the logarithm of a step's",
                     THEOREM,
                     math.log(radius),
                     math.log(rate(seen)),
