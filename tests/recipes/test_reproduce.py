@@ -89,6 +89,8 @@ def test_every_experiment_runs_from_end_to_end(here, capsys, name):
     assert result["verdict"] == verdict(result["rows"])
     assert all(row["rule"] in RULES and row["known"] in get_args(Known) for row in result["rows"])
     assert {row["whose"] for row in result["rows"]} <= {*get_args(Whose)}
+    claims = [row["claim"] for row in result["rows"]]
+    assert len(set(claims)) == len(claims)
     picture = Image.open("out/figure.png")
     assert (
         picture.format == "PNG"
