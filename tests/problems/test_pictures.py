@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
 
 from pictures import PETS, encoded, noise, png, write, zipped
 from steadygan.core.errors import SteadyganError
@@ -189,13 +189,21 @@ def test_of_several_frames_the_first_counts(tmp_path):
         np.testing.assert_array_equal(load_images(path, 8).pixels[0], first)
 
 
-@pytest.mark.parametrize("mode", ["CMYK", "YCbCr", "HSV", "1", "PA", "RGBa", "RGBX"])
-def test_every_mode_becomes_colour(mode):
+@pytest.mark.parametrize("mode", ["CMYK", "YCbCr", "HSV", "LAB", "1", "PA", "RGBa", "RGBX"])
+def test_every_mode_becomes_colour_and_grey(mode):
     image = Image.new("RGBA", (6, 6), (200, 40, 40, 255))
     by_way_of = {"1": "L", "PA": "P", "RGBa": "RGBA"}.get(mode, "RGB")
-    found = to_pixels(image.convert(by_way_of).convert(mode), (6, 6), 3)[:, 0, 0].astype(int)
+    image = image.convert(by_way_of)
+    if mode == "LAB":
+        image = ImageCms.profileToProfile(
+            image, ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB"), outputMode="LAB"
+        )
+    image = image.convert(mode)
+    found = to_pixels(image, (6, 6), 3)[:, 0, 0].astype(int)
     truth = 0 if mode == "1" else np.array([200, 40, 40])
     assert abs(found - truth).max() < (45 if mode == "PA" else 4)
+    grey = found @ (0.299, 0.587, 0.114)
+    assert to_pixels(image, (6, 6), 1)[0, 0, 0] == pytest.approx(grey, abs=2)
 
 
 # --- more than 8 bits
