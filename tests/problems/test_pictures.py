@@ -83,6 +83,12 @@ def test_transparency_is_composited_on_white(tmp_path, mode, transparent):
     assert (one(tmp_path, Image.new(mode, (6, 6), transparent), 6, **options) == 255).all()
 
 
+def test_the_transparent_level_of_16_bits_of_grey_is_white(tmp_path):
+    levels = np.arange(64, dtype=np.uint16).reshape(8, 8) * 1000
+    pixels = one(tmp_path, Image.fromarray(levels), 8, channels=1, transparency=3000)[0]
+    assert pixels[0, 3] == 255 and pixels[0, 0] == 0 and pixels[7, 7] == 63000 >> 8
+
+
 def test_half_transparent_red_on_white_is_pink(tmp_path):
     np.testing.assert_allclose(
         one(tmp_path, Image.new("RGBA", (4, 4), (255, 0, 0, 128)), 4)[:, 0, 0],

@@ -104,15 +104,24 @@ class _Decoder:
                 return
             cut = is_cut(image)
             decoded = turned(image)
-            values = deep_values(decoded) if is_deep(decoded) else decoded
-            self._put(i, values, size, kind, seen)
+            if is_deep(decoded):
+                values, clear = deep_values(decoded), decoded.info.get("transparency")
+                self._put(i, values, size, kind, seen, None if clear is None else values == clear)
+            else:
+                self._put(i, decoded, size, kind, seen)
             if cut:
                 seen.brightest_cut = max(seen.brightest_cut, int(self.pixels[i].max()))
 
     def _put(
-        self, i: int, image: Image.Image | np.ndarray, size: tuple[int, int], kind: str, seen: Seen
+        self,
+        i: int,
+        image: Image.Image | np.ndarray,
+        size: tuple[int, int],
+        kind: str,
+        seen: Seen,
+        clear: np.ndarray | None = None,
     ) -> None:
-        """Write one image's pixels, or note that it waits for the scale of all."""
+        """Write one image's pixels, white where it is clear, or note that it waits for a scale."""
         if min(size) < 2:
             raise ValueError(f"it measures {size[0]} x {size[1]} pixels")
         if isinstance(image, np.ndarray):
@@ -124,6 +133,8 @@ class _Decoder:
                     seen.waiting.append(i)
                     return
                 image = self.scales[floats](image)
+                if clear is not None:
+                    image[clear] = 255
             image = Image.fromarray(image)
         self.pixels[i] = to_pixels(image, (self.sides[0], self.sides[1]), self.channels)
         seen.sizes.add(size)
