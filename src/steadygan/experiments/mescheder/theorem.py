@@ -297,7 +297,7 @@ def run(settings: Mapping[str, Any], seeds: int, out: Path) -> Findings:
         " quantiles of a normal; the non-saturating loss; nothing is random.",
         "Across: orthogonal to the tangents of {ψ: h(ψ) = 0} and of {θ: p_θ = p_D}; h(ψ) = E[D² +"
         " ‖∇D‖²] on the data and g(θ) = E[∇_ψ D] on the samples. D and its penalty are in double"
-        " precision.",
+        " precision. Near the equilibrium R1 and R2 are one, and the lines of R1 lie below R2's.",
     )
     return Findings(tuple(rows), "lines", {"panels": panels}, notes)
 
