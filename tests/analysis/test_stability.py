@@ -105,6 +105,14 @@ def test_no_eigenvalue_of_a_complete_spectrum_is_dropped(seed):
 LINEAR = nn.Linear(3, 1)
 
 
+class Of(nn.Module):
+    """A function as a module."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.forward = function
+
+
 @pytest.mark.parametrize(
     ("end", "words"),
     [
@@ -114,6 +122,26 @@ LINEAR = nn.Linear(3, 1)
         (nn.ReLU(), "Relu: never below 0"),
         (nn.Hardtanh(), "Hardtanh: between two bounds"),
         (nn.LogSigmoid(), "LogSigmoid: never above 0"),
+        (nn.Softsign(), "Softsign: between -1 and 1"),
+        (Of(lambda x: F.normalize(x, dim=1)), "Normalize: between -1 and 1"),
+        (Of(torch.sin), "Sin: between -1 and 1"),
+        (Of(torch.atan), "Atan: between -pi/2 and pi/2"),
+        (nn.ELU(), "Elu: above a bound"),
+        (nn.SELU(), "Elu: above a bound"),
+        (nn.CELU(), "Celu: above a bound"),
+        (nn.GELU(), "Gelu: above a bound"),
+        (nn.SiLU(), "Silu: above a bound"),
+        (nn.Hardswish(), "Hardswish: above a bound"),
+        (nn.Threshold(0.1, 0.0), "Threshold: above a bound"),
+        (Of(torch.square), "Square: never below 0"),
+        (Of(lambda x: x * x), "Square: never below 0"),
+        (Of(lambda x: 3 - x**4), "Square: never below 0, stretched"),
+        (Of(lambda x: x.norm(dim=1, keepdim=True)), "LinalgVectorNorm: never below 0"),
+        (Of(lambda x: x.sigmoid().sum(1)), "Sigmoid: between 0 and 1, stretched"),
+        (Of(lambda x: x**3), None),
+        (Of(lambda x: x * (x + 1)), None),
+        (Of(lambda x: x / (x[:1].abs() + 1)), None),
+        (Of(lambda x: x / (x.exp() + 1)), None),
         (nn.Sequential(nn.Sigmoid(), nn.Flatten(), nn.Identity()), "Sigmoid: between 0 and 1"),
         (nn.Identity(), None),
         (nn.LeakyReLU(0.2), None),

@@ -10,27 +10,29 @@ from torch import Tensor, nn
 from ..core.context import Samples
 from ..core.scores import score
 
-# What an operation can return; autograd knows each by this name.
+# What an operation can return; autograd knows each by this name, but for those of _composed.
 RANGES = {
     "Sigmoid": "between 0 and 1",
     "Softmax": "between 0 and 1",
     "Hardsigmoid": "between 0 and 1",
-    "Tanh": "between -1 and 1",
+    **dict.fromkeys(("Tanh", "Sin", "Cos", "Erf", "Softsign", "Normalize"), "between -1 and 1"),
+    "Atan": "between -pi/2 and pi/2",
     "Hardtanh": "between two bounds",
     "Clamp": "between two bounds",
-    "ClampMin": "above a bound",
+    **dict.fromkeys(("ClampMin", "Threshold"), "above a bound"),
+    **dict.fromkeys(("Elu", "Celu", "Gelu", "Silu", "Mish", "Hardswish"), "above a bound"),
     "ClampMax": "below a bound",
-    "Relu": "never below 0",
-    "Softplus": "never below 0",
-    "Exp": "never below 0",
-    "Abs": "never below 0",
+    **dict.fromkeys(("Relu", "Softplus", "Exp", "Abs", "Square"), "never below 0"),
+    **dict.fromkeys(("Sqrt", "Norm", "LinalgVectorNorm"), "never below 0"),
     "LogSigmoid": "never above 0",
     "LogSoftmax": "never above 0",
 }
 # What moves numbers about, or averages them.
 _PASSES = """View UnsafeView Reshape ReshapeAlias Squeeze Unsqueeze Select Slice Alias Clone ToCopy
 Permute Transpose T Expand Mean AsStrided Flatten Split Unbind""".split()
-_STRETCHES = ("Add", "Sub", "Rsub", "Mul", "Div", "Neg")
+_STRETCHES = ("Add", "Sub", "Rsub", "Mul", "Div", "Neg", "Sum")
+_SIZES = {"Abs": "Softsign", "Norm": "Normalize", "LinalgVectorNorm": "Normalize"}
+"""What a number is divided by its own size with, by what the size is."""
 
 
 def bounded(critic: nn.Module, samples: Samples) -> str | None:
@@ -52,7 +54,7 @@ def last_range(out: Tensor) -> str | None:
     node: Any = out.grad_fn
     stretched = ""
     while node is not None:
-        name = type(node).__name__.partition("Backward")[0]
+        name = _composed(node) or _name(node)
         if name in RANGES:
             return f"{name}: {RANGES[name]}{stretched}"
         # Adding or multiplying constants moves and stretches a range.
@@ -62,6 +64,30 @@ def last_range(out: Tensor) -> str | None:
         if name in _STRETCHES:
             stretched = ", stretched"
         node = follow[0]
+    return None
+
+
+def _name(node: Any) -> str:
+    return type(node).__name__.partition("Backward")[0]
+
+
+def _composed(node: Any) -> str | None:
+    """Return what an operation is that autograd records by its parts; None for none of them."""
+    name, inputs = _name(node), node.next_functions
+    if name == "Pow":
+        exponent = getattr(node, "_saved_exponent", None)
+        return "Square" if isinstance(exponent, int | float) and exponent % 2 == 0 else None
+    if len(inputs) != 2 or None in (inputs[0][0], inputs[1][0]):
+        return None
+    if name == "Mul":
+        return "Square" if inputs[0] == inputs[1] else None
+    below = inputs[1][0] if name == "Div" else None
+    while below is not None:
+        follow = [before for before in below.next_functions if before[0] is not None]
+        if (found := _SIZES.get(_name(below))) is not None:
+            return found if follow == [inputs[0]] else None
+        passes = len(follow) == 1 and _name(below) in (*_PASSES, "Add", "ClampMin")
+        below = follow[0][0] if passes else None
     return None
 
 

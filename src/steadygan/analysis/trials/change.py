@@ -29,6 +29,15 @@ ENDS = (
     nn.Hardsigmoid,
     nn.LogSigmoid,
     nn.LogSoftmax,
+    nn.Softsign,
+    nn.ELU,
+    nn.SELU,
+    nn.CELU,
+    nn.GELU,
+    nn.SiLU,
+    nn.Mish,
+    nn.Hardswish,
+    nn.Threshold,
 )
 
 
