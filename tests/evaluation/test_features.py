@@ -12,7 +12,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from safetensors.torch import save_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from steadygan.core import SteadyganError, build
@@ -509,6 +510,38 @@ def test_the_cache_is_used_and_knows_what_it_depends_on(monkeypatch):
     assert (
         fingerprint(PIXELS) != fingerprint(PIXELS.reshape(11, 3, 8, 32)) != fingerprint(PIXELS[:10])
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("features", torch.zeros(11, 5)),
+        ("features", torch.zeros(3, 5)),
+        ("features", torch.zeros(())),
+        ("features", torch.full((11, 5), torch.nan)),
+        ("features", torch.zeros(11, 7, dtype=torch.int32)),
+        ("mean", torch.zeros(2)),
+        ("scatter", None),
+        ("probabilities", None),
+    ],
+)
+def test_features_that_were_damaged_in_the_cache_are_taken_again(
+    tmp_path, monkeypatch, name, value
+):
+    monkeypatch.setenv("STEADYGAN_CACHE", str(tmp_path))
+    first = cached(PIXELS, Counting())
+    (file,) = (tmp_path / "features").iterdir()
+    with safe_open(file, "pt") as held:
+        label = held.metadata()
+    tensors = load_file(file) | {name: value}
+    save_file({k: t for k, t in tensors.items() if t is not None}, file, label)
+    for asked in (11, 0):  # and made good
+        features = Counting()
+        again = cached(PIXELS, features)
+        assert features.asked == asked
+        assert torch.equal(first.features, again.features)
+        assert torch.equal(first.probabilities, again.probabilities)
+        assert torch.equal(first.statistics.mean, again.statistics.mean)
 
 
 def test_a_cache_that_cannot_be_written_costs_time_only(tmp_path, monkeypatch):

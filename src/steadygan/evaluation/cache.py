@@ -6,6 +6,7 @@ They lie under the hash of the images and of the extractor.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -44,22 +45,24 @@ def cached(pixels: np.ndarray, features: Features, progress: Progress | None = N
     """Return the features and statistics of images (N, C, H, W) uint8, from the cache or for it.
 
     The file is named after the SHA-256 of the images (order and shape included), of the extractor's
-    spec and of its weights. A file that cannot be read is made again; a cache that cannot be
-    written costs time only.
+    spec and of its weights. A file that is damaged is made again; a cache that cannot be written
+    costs time only.
     """
     key = f"{features.identity}|{features.preparation}|{fingerprint(pixels)}"
     path = cache_folder() / "features" / f"{hashlib.sha256(key.encode()).hexdigest()}.safetensors"
-    held = _read(path)
+    held = _read(path, key)
     if held is None:
         held = measure(pixels, features, progress)
         _write(path, held, key)
     return held
 
 
-def _read(path: Path) -> Measured | None:
+def _read(path: Path, key: str) -> Measured | None:
     try:
         with safe_open(path, "pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - the file is no mapping
+            if file.metadata() != _label(key, tensors):
+                return None
         statistics = Statistics(len(tensors["features"]), tensors["mean"], tensors["scatter"])
         return Measured(tensors["features"], tensors.get("probabilities"), statistics)
     except (OSError, SafetensorError, KeyError):
@@ -74,10 +77,19 @@ def _write(path: Path, held: Measured, key: str) -> None:
     }
     if held.probabilities is not None:
         tensors["probabilities"] = held.probabilities
-    content = save(
-        {name: tensor.contiguous() for name, tensor in tensors.items()}, metadata={"of": key}
-    )
+    tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    content = save(tensors, metadata=_label(key, tensors))
     with suppress(Unwritable):
         make_folder(path.parent)
         with whole(path) as file:
             file.write(content)
+
+
+def _label(key: str, tensors: Mapping[str, Tensor]) -> dict[str, str]:
+    """Return what a file says of itself: whose features it holds, and a sum of all its numbers."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        numbers = tensors[name].numpy()
+        digest.update(f"{name} {numbers.dtype} {numbers.shape} ".encode())
+        digest.update(memoryview(np.ascontiguousarray(numbers)))  # type: ignore[arg-type]
+    return {"of": key, "sum": digest.hexdigest()}
