@@ -83,6 +83,27 @@ def test_a_file_of_the_same_size_and_age_with_another_content_is_seen(tmp_path):
         load_images(path, 8)
 
 
+def test_an_array_of_the_same_size_and_age_with_another_content_is_seen(tmp_path):
+    pixels = np.zeros((3, 1024, 1024), np.uint8)
+    idx = bytes([0, 0, 8, 3]) + b"".join(n.to_bytes(4, "big") for n in pixels.shape)
+    for name, header in (("a.npy", None), ("a-images-idx3-ubyte", idx)):
+        path = tmp_path / name
+
+        def save(value, path=path, header=header):
+            pixels[1] = value  # neither at the beginning of the file nor at its end
+            if header is None:
+                np.save(path, pixels)
+            else:
+                path.write_bytes(header + pixels.tobytes())
+
+        save(0)
+        before = path.stat()
+        assert load_images(path, 8, channels=1).pixels[1].max() == 0
+        save(255)
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+        assert load_images(path, 8, channels=1).pixels[1].min() == 255
+
+
 def test_arrays_that_fit_are_mapped_where_they_lie_and_others_are_kept(tmp_path, kept, decoded):
     pixels = noise(9, 6, 6, 3)
     for name, save in (("npy", np.save), ("npz", np.savez), ("packed.npz", np.savez_compressed)):
@@ -133,15 +154,23 @@ def test_what_is_damaged_in_the_cache_is_made_again(tmp_path, kept, decoded):
     truth = np.array(load_images(path, 8).pixels)
     (entry,) = kept.iterdir()
     about = (entry / "about.json").read_text()
-    damaged = ("", "{}", "[1]", about[:-9], about.replace('"shape": [9', '"shape": [10'))
+    damaged = (
+        *("", "{}", "[1]", about[:-9], '{"sum": 1, "about": 2}', '{"shape": null}'),
+        *(about.replace('"shape": [9', f'"shape": [{n}') for n in ("10", "-1", "3")),
+        about.replace('"numbers": [0', '"numbers": ["x"'),
+        about.replace('"notes": []', '"notes": 3'),
+        about.replace('"numbers": [0, ', '"numbers": ['),
+    )
+    assert len(set(damaged) - {about}) == 12
     for text in damaged:
         (entry / "about.json").write_text(text)
         np.testing.assert_array_equal(load_images(path, 8).pixels, truth)
         # And made good.
         np.testing.assert_array_equal(load_images(path, 8).pixels, truth)
     assert len(decoded) == 1 + len(damaged)
-    os.truncate(entry / "pixels", 100)
-    np.testing.assert_array_equal(load_images(path, 8).pixels, truth)
+    for size in (100, 0, truth.size + 1):
+        os.truncate(entry / "pixels", size)
+        np.testing.assert_array_equal(load_images(path, 8).pixels, truth)
 
 
 def test_two_at_once_both_get_the_images_and_leave_one_entry(tmp_path, kept):

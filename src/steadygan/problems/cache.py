@@ -50,10 +50,10 @@ class Entry:
         The pixels are None where only what is known about them was kept.
         """
         try:
-            about = json.loads((self._path / _ABOUT).read_text())
+            about = _opened((self._path / _ABOUT).read_text())
             pixels = None
             if (shape := about["shape"]) is not None:
-                pixels = np.memmap(self._path / _PIXELS, np.uint8, "r", shape=tuple(shape))
+                pixels = np.memmap(self._path / _PIXELS, np.uint8, "r").reshape(shape)
             with suppress(OSError):
                 os.utime(self._path)
             return pixels, about
@@ -90,7 +90,7 @@ class Entry:
                 os.truncate(self._aside / _PIXELS, pixels.size)
                 _sync(self._aside / _PIXELS)
             shape = None if pixels is None else pixels.shape
-            (self._aside / _ABOUT).write_text(json.dumps(about | {"shape": shape}))
+            (self._aside / _ABOUT).write_text(_sealed(about | {"shape": shape}))
             _sync(self._aside / _ABOUT)
             os.rename(self._aside, self._path)
         except OSError:
@@ -101,7 +101,7 @@ class Entry:
         """Replace what is known about pixels that are kept."""
         aside = self._path / f"{self._aside.name}.json"
         try:
-            aside.write_text(json.dumps(about))
+            aside.write_text(_sealed(about))
             os.replace(aside, self._path / _ABOUT)
         except OSError:
             with suppress(OSError):
@@ -115,6 +115,28 @@ class Entry:
         self._aside.parent.mkdir(parents=True, exist_ok=True)
         _tidy(self._aside.parent)
         self._aside.mkdir()
+
+
+def _sealed(about: dict[str, Any]) -> str:
+    """Return what is known as text, with a sum by which damage shows."""
+    return json.dumps({"sum": _sum(about), "about": about})
+
+
+def _opened(text: str) -> dict[str, Any]:
+    """Return what a text of ``_sealed`` holds.
+
+    Raises:
+        ValueError: For one that is damaged, as do KeyError and TypeError.
+    """
+    held = json.loads(text)
+    about: dict[str, Any] = held["about"]
+    if held["sum"] != _sum(about):
+        raise ValueError("the sum is another one")
+    return about
+
+
+def _sum(about: Any) -> str:
+    return hashlib.sha256(json.dumps(about).encode()).hexdigest()
 
 
 def _sync(path: Path) -> None:

@@ -196,14 +196,15 @@ def readable(spelled: str) -> Iterator[None]:
 def identity(*paths: Path) -> str:
     """Return a digest of files that changes when they change, without reading them whole.
 
-    Size, time of the last change, and the first and the last MiB, where archives hold the
-    checksums of what is in them.
+    Size and age, and the first and the last MiB, where archives hold the checksums of what is in
+    them. Of the two ages the system's own is for arrays, which have none: no program sets it back.
     """
     digest = hashlib.sha256()
     for path in paths:
         with path.open("rb") as file:
             there = os.fstat(file.fileno())
-            digest.update(f"{path.name} {there.st_size} {there.st_mtime_ns} ".encode())
+            ages = f"{there.st_mtime_ns} {there.st_ctime_ns}"
+            digest.update(os.fsencode(f"{path.name} {there.st_size} {ages} "))
             digest.update(file.read(2**20))
             file.seek(max(0, there.st_size - 2**20))
             digest.update(file.read(2**20))
