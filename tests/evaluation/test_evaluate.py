@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -317,14 +318,23 @@ def test_images_that_are_not_square_are_compared_with_such_parts_of_real_ones(
     assert found["event"] == [3, 8, 16] and abs(found["numbers"]["fd"]["value"]) < 1e-6
 
 
-def test_a_damaged_record_is_refused(data, tmp_path, capsys):
-    path = Path(data["run"]) / "evaluation.json"
-    before = path.read_bytes() if path.exists() else None
-    path.write_text("{")
-    assert "remove it and evaluate again" in refused(
-        capsys, data["run"], "--data", data["test"], *SHORT, "--metrics", "fd"
-    )
-    path.unlink() if before is None else path.write_bytes(before)
+def test_a_damaged_record_is_refused_before_anything_is_measured(data, tmp_path, capsys):
+    run = shutil.copytree(data["run"], tmp_path / "run")
+    (run / "evaluation.json").write_text("{")
+    # Neither the real samples nor anybody else's are looked at first.
+    for runs in ([run], [data["test"], run]):
+        said = refused(capsys, *map(str, runs), "--data", "no-such.zip", *SHORT, "--metrics", "fd")
+        assert "remove it and evaluate again" in said
+
+
+def test_numbers_that_cannot_be_kept_are_shown_all_the_same(data, tmp_path, capsys):
+    run = shutil.copytree(data["run"], tmp_path / "run")
+    (run / "evaluation.json").unlink(missing_ok=True)
+    (run / "evaluation.json").mkdir()
+    argv = ["--data", data["test"], *SHORT, "--metrics", "fd"]
+    first, second = evaluated(capsys, str(run), data["run"], *argv)
+    assert first["numbers"] == second["numbers"] and not second["notes"]
+    assert "not kept" in first["notes"][0] and "evaluation.json cannot be" in first["notes"][0]
 
 
 # ------------------------------------------------------------ samples and results

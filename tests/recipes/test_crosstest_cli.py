@@ -55,6 +55,18 @@ def test_the_same_run_twice_is_undecided(runs, capsys):
     assert "undecided: long ≈ again" in capsys.readouterr().out
 
 
+def test_what_cannot_be_kept_is_shown_all_the_same(runs, tmp_path, capsys):
+    pair = [str(shutil.copytree(runs / name, tmp_path / name)) for name in ("short", "long")]
+    (tmp_path / "short" / "crosstest.json").unlink(missing_ok=True)
+    (tmp_path / "short" / "crosstest.json").mkdir()
+    capsys.readouterr()
+    assert main(["crosstest", *pair, "--samples", "50", "--json"]) == 0
+    said = capsys.readouterr()
+    assert "short/crosstest.json cannot be written" in said.err and "Traceback" not in said.err
+    kept = json.loads((tmp_path / "long" / "crosstest.json").read_text())
+    assert json.loads(said.out) == kept
+
+
 def test_the_critic_is_the_checkpoints_own(runs):
     described = json.loads((runs / "long" / "config.json").read_text())
     _, critic = build_networks(Config.from_json(described["config"]), (2,), 0)

@@ -62,6 +62,7 @@ class Crosstest:
         """Return the exit status."""
         from ..evaluation.crosstest import cross_test, judged
         from ..evaluation.judging import enough
+        from ..runs.files import Unwritable
         from ..runs.folder import RunFolder
         from ..runs.format import CROSSTEST, is_run
         from ..runs.models import describe, load_critic, load_sampler
@@ -90,17 +91,20 @@ class Crosstest:
             logits = judged(critics, real, samples, tell)
         found = cross_test(names, *logits, self.seed)
         kept = {"data": self.data or "the problem's own", "seed": self.seed, **found.to_json()}
+        if self.json:
+            print(json.dumps(kept, indent=2))
+        else:
+            _show(found)
         for run in filter(is_run, self.runs):
-            RunFolder.open(run).write(CROSSTEST, kept)
+            try:
+                RunFolder.open(run).write(CROSSTEST, kept)
+            except Unwritable as error:  # somebody else's run, or a full disk
+                say(f"steadygan: the result is not kept in {run}: {error}", stderr=True)
         if self.picture:
             from ..report.crosstest import picture
             from ..report.portraits import save_figure
 
             save_figure(picture(kept), self.picture)
-        if self.json:
-            print(json.dumps(kept, indent=2))
-        else:
-            _show(found)
         return 0
 
     def _real(self, described: Description) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -15,9 +16,11 @@ from ..problems.problem import Problem
 from ..problems.readers import Reading
 from ..runs import checkpoint, exported
 from ..runs.config import Config
+from ..runs.files import Unwritable
 from ..runs.folder import RunFolder
-from ..runs.format import CHECKPOINTS, is_run
+from ..runs.format import CHECKPOINTS, EVALUATION, is_run
 from ..runs.models import Which, describe, load_sampler
+from ..runs.reading import read_evaluations
 from .cache import Measured
 from .evaluator import Evaluator
 from .features import Features, Progress, build_features, fingerprint, to_bytes
@@ -72,7 +75,7 @@ def evaluate(
     """Measure how good samples are: each number with its 95 % interval.
 
     What is compared is taken of equally many samples. Features of real images are kept in the
-    cache, the results of a run in its evaluation.json.
+    cache, the results of a run in its evaluation.json, or a note says why they are not.
 
     Args:
         runs: Run folders, exported ones, ``hub:USER/NAME``, or generated samples: a folder or zip
@@ -223,6 +226,7 @@ def _subjects(
         return
     about = RunFolder.open(folder).describe()
     about.check_alone()
+    read_evaluations(folder / EVALUATION)  # refused while nothing is lost by it
     event, name = about.event, folder.resolve().name
     if checkpoints == "all":
         chosen = checkpoint.checkpoints(folder)
@@ -287,7 +291,10 @@ def _one(
         subject.name, subject.step, protocol, numbers, plain, notes, subject.average
     )
     if subject.folder is not None:
-        store(subject.folder, evaluation)
+        try:
+            store(subject.folder, evaluation)
+        except Unwritable as error:  # somebody else's run, or a full disk
+            return replace(evaluation, notes=(*notes, f"the numbers are not kept: {error}"))
     return evaluation
 
 
