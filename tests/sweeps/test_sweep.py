@@ -100,6 +100,39 @@ def test_halving_keeps_the_best_with_the_bits_of_a_whole_run_and_says_who_was_st
     assert before == {folder: (folder / "status.json").read_bytes() for folder in before}
 
 
+def test_two_at_once_do_not_decide_who_is_stopped(place, capsys):
+    halved = ["--optimizer", "sgd:lr={1e-4,0.01}", "--halving", "2", "--by", "sw1"]
+    with held(place / "out"):
+        assert sweep(*halved) == 2
+    assert "out is being written to by process" in capsys.readouterr().err
+    assert not runs_below(place / "out") and sweep(*halved) == 0
+
+
+def test_what_cannot_hold_runs_is_refused_before_anything_is_trained(place, capsys):
+    (place / "file").write_text("x")
+    assert main(["train", "--config", "sweep.yaml", "--out", "run"]) == 0
+    before = {path: path.read_bytes() for path in place.rglob("*") if path.is_file()}
+    for out, why in (("file", "file is no folder"), ("run", "run is a run itself")):
+        capsys.readouterr()
+        assert sweep(out=out) == 2
+        said = capsys.readouterr()
+        assert why in said.err and "choose another with --out" in said.err and not said.out
+    assert before == {path: path.read_bytes() for path in place.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("status", [{"state": 7}, {"step": "x"}, {"step": [1]}, {"step": math.inf}])
+def test_a_run_whose_status_is_damaged_fails_with_a_sentence(place, capsys, status):
+    assert sweep() == 0
+    (run,) = runs_below(place / "out")
+    (run / "status.json").write_text(json.dumps(status))
+    capsys.readouterr()
+    assert sweep() == 1
+    said = capsys.readouterr().err
+    assert f"status.json: {next(iter(status))} must be" in said and "remove it" in said
+    (run / "status.json").unlink()
+    assert main(["resume", str(run), "--steps", "14"]) == 0
+
+
 @pytest.fixture
 def ranked(place):
     """Learning rates, the best ones at the first rung first, and the runs that never waited."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -131,6 +132,8 @@ class Sweep:
     def run(self) -> int:
         """Return the exit status."""
         from ..report.sweep import write_sweep
+        from ..runs.format import is_run
+        from ..runs.lock import held
         from ..runs.table import better
         from ..sweeps import Cluster, halve, plan
         from ..sweeps.plan import TOGETHER
@@ -138,6 +141,12 @@ class Sweep:
         told, settings = self._told()
         wanted = told._wanted(settings)
         out = told.out or Path("runs") / told.file.stem
+        if is_run(out) or (out.exists() and not out.is_dir()):
+            what = "a run itself" if is_run(out) else "no folder"
+            raise SteadyganError(
+                f"{out} is {what}, and a sweep needs a folder to hold its runs: choose another"
+                " with --out."
+            )
         if told.halving is not None and (told.halving < 2 or told.by is None):
             raise SteadyganError("--halving K, at least 2, needs --by METRIC, such as --by sw1.")
         if told.by is not None and better(told.by) is None:
@@ -164,8 +173,10 @@ class Sweep:
             endings = halve(tasks, cluster.train, keep=told.halving, by=told.by or "")
         states: Counter[str] = Counter()
         try:
-            for ended in follow(endings, len(tasks)):
-                states[ended.state] += 1
+            # Runs have locks of their own, but who is stopped is decided by looking at all of them.
+            with nullcontext() if told.halving is None else held(out):
+                for ended in follow(endings, len(tasks)):
+                    states[ended.state] += 1
         except KeyboardInterrupt:
             say("steadygan: interrupted; the same command goes on from here.", stderr=True)
             raise

@@ -332,6 +332,12 @@ def _members(config: Mapping[str, Any], folder: Path) -> tuple[dict[str, Any], .
 
 def _status(folder: Path, config: Mapping[str, Any]) -> dict[str, Any]:
     status = read_json(folder / STATUS) if (folder / STATUS).is_file() else {}
+    for name, kind in (("state", str), ("step", int)):
+        if not isinstance(status.get(name), kind | None):
+            raise SteadyganError(
+                f"{folder / STATUS}: {name} must be {'a text' if kind is str else 'a whole number'}"
+                f", not {status[name]!r}: restore the file, or remove it."
+            )
     steps = part(config, "config").get("steps")
     if (
         status.get("state") == "running"
