@@ -1,10 +1,14 @@
 """Files are written whole or not at all, by one way; lines are read whatever a crash cut off."""
 
 import errno
+import fcntl
 import json
 import os
 import pickle
+import re
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -55,6 +59,48 @@ def test_a_kill_while_writing_leaves_what_was_there_and_nothing_in_the_way(tmp_p
     folder.rewind(2)
     left = {path.name for path in folder.path.rglob("*") if path.is_file()}
     assert left == {"config.json", "step-00000002.npz"}
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from steadygan.runs import files
+with files.{name}(Path(sys.argv[1])) as made:
+    (made / "half").write_text("x") if {folder} else made.write(b"half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize("name", ["whole", "whole_folder"])
+def test_what_a_killed_process_had_not_finished_goes_when_it_is_written_again(tmp_path, name):
+    code = KILLED.format(name=name, folder=name == "whole_folder")
+    for target in ("made", "made", "made.too"):
+        subprocess.run([sys.executable, "-c", code, str(tmp_path / target)])
+    # Each of the two names has left its last one.
+    left = sorted(path.name for path in tmp_path.iterdir())
+    assert [re.fullmatch(r"(.+)\.\d+\.partial", path)[1] for path in left] == ["made", "made.too"]
+    # That of a process that lives stays, and what is merely called so.
+    alive = tmp_path / f"made.{os.getppid()}.partial"
+    (tmp_path / "made.partial").write_text("x")
+    alive.write_text("x")
+    with getattr(files, name)(tmp_path / "made") as made:
+        (made / "all").write_text("x") if name == "whole_folder" else made.write(b"all")
+    left = {path.name for path in tmp_path.iterdir()}
+    assert {"made", "made.partial", alive.name} < left and len(left) == 4
+    files.clear(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"made", "made.partial", alive.name}
+
+
+def test_what_another_machine_writes_stays_whatever_the_number_of_its_process(tmp_path):
+    code = "import os; print(os.getpid())"
+    gone = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout
+    theirs = tmp_path / f"a.txt.{int(gone)}.partial"
+    with theirs.open("wb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        files.write_text(tmp_path / "a.txt", "ours")
+        assert theirs.exists()
+    files.write_text(tmp_path / "a.txt", "ours")
+    assert not theirs.exists() and (tmp_path / "a.txt").read_text() == "ours"
 
 
 def test_a_folder_where_a_run_was_killed_before_it_was_described_is_free(tmp_path):

@@ -17,7 +17,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from ..problems.cache import cache_folder
-from ..runs.files import Unwritable, make_folder, whole
+from ..runs.files import Unwritable, clear, make_folder, whole
 from .features import Features, Progress, extract, fingerprint
 from .statistics import Statistics
 
@@ -81,6 +81,7 @@ def _write(path: Path, held: Measured, key: str) -> None:
     content = save(tensors, metadata=_label(key, tensors))
     with suppress(Unwritable):
         make_folder(path.parent)
+        clear(path.parent)
         with whole(path) as file:
             file.write(content)
 

@@ -10,6 +10,7 @@ import errno
 import json
 import math
 import os
+import re
 import shutil
 import stat
 from collections.abc import Callable, Iterator
@@ -18,6 +19,11 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from ..core.errors import SteadyganError
+
+try:
+    import fcntl
+except ImportError:  # Windows has none of these locks
+    fcntl = None  # type: ignore[assignment]
 
 PARTIAL = ".partial"
 """How the name of a file ends that is not whole yet."""
@@ -59,11 +65,64 @@ class Unwritable(SteadyganError):
 
 
 def _aside(path: Path) -> Path:
-    """Return where a file or a folder is made before it takes its place."""
+    """Return where a file or a folder is made before it takes its place.
+
+    What killed processes left there is removed.
+    """
     path = path.absolute()  # the folder that one is in has a name, and "." has none
     if not path.name:
         raise Unwritable(path, OSError(errno.EINVAL, _NO_FILE))
+    clear(path.parent, path.name)
+    # Of this process only, so that two that write the same do not write into each other.
     return path.with_name(f"{path.name}.{os.getpid()}{PARTIAL}")
+
+
+def clear(folder: Path, name: str | None = None) -> None:
+    """Remove what killed processes had not finished writing in a folder that others write to too.
+
+    Args:
+        folder: May be missing.
+        name: Of the file or folder that was written; None for all.
+    """
+    if fcntl is None:  # where there are no such locks, to ask a process would end it
+        return
+    with suppress(OSError):
+        for path in folder.iterdir():
+            found = re.fullmatch(r"(.+)\.(\d{1,9})" + re.escape(PARTIAL), path.name, re.DOTALL)
+            if found and name in (None, found[1]) and _left(path, int(found[2])):
+                if path.is_dir():
+                    shutil.rmtree(path, ignore_errors=True)
+                else:
+                    path.unlink(missing_ok=True)
+
+
+def _left(path: Path, writer: int) -> bool:
+    """Return whether nobody writes any more, here or on another machine that has such a process."""
+    try:
+        os.kill(writer, 0)  # asks, and sends nothing
+    except ProcessLookupError:
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except OSError:
+            return False
+        try:
+            return _locked(descriptor)
+        finally:
+            os.close(descriptor)
+    except (OSError, OverflowError):
+        return False
+    return False
+
+
+def _locked(descriptor: int) -> bool:
+    """Return whether an open file or folder could be locked, until it is closed."""
+    if fcntl is None:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 @contextmanager
@@ -80,13 +139,13 @@ def whole(path: Path) -> Iterator[IO[bytes]]:
     >>> path.read_bytes(), [each.name for each in path.parent.iterdir()]
     (b'all of it', ['a.txt'])
     """
-    # Of this process only, so that two that write the same file do not write into each other.
     aside = _aside(path)
     try:
         # A rename would put a file where a device or the like is.
         if (path.exists() and not path.is_file()) or path.parent.resolve() == Path("/dev"):
             raise OSError(errno.EINVAL, _NO_FILE, str(path))
         with open(aside, "wb", opener=plain) as file:
+            _locked(file.fileno())
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -110,9 +169,10 @@ def whole_folder(path: Path) -> Iterator[Path]:
     if path.absolute() == Path.cwd():
         raise SteadyganError(f"{path} is the folder that you are in: give the name of a new one.")
     aside = _aside(path)
-    make_folder(aside)
     try:
-        yield aside
+        aside.mkdir(parents=True, exist_ok=True)
+        with _held(aside):
+            yield aside
         os.replace(aside, path)
         _sync_folder(path.parent)
     except BaseException as error:
@@ -120,6 +180,20 @@ def whole_folder(path: Path) -> Iterator[Path]:
         if isinstance(error, OSError):
             raise Unwritable(path, error) from error
         raise
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """Have a folder known as one that somebody writes to."""
+    if fcntl is None:  # which opens no folders either
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        _locked(descriptor)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def write_text(path: Path, text: str) -> None:
