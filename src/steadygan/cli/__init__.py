@@ -238,11 +238,14 @@ def _plain_warnings() -> Iterator[None]:
         usual = warnings.showwarning
 
         def show(message: Warning | str, kind: type[Warning], *where: Any) -> None:
+            from PIL.Image import DecompressionBombWarning
+
             from ..problems.readers import DataWarning
 
             if issubclass(kind, DataWarning):
                 say(f"steadygan: {message}", stderr=True)
-            else:
+            # A large picture is no attack: what one may take in memory is --limit's to say.
+            elif not issubclass(kind, DecompressionBombWarning):
                 usual(message, kind, *where)
 
         warnings.showwarning = show  # type: ignore[assignment]

@@ -13,12 +13,18 @@ def files(folder: Path) -> dict[str, int]:
     """Return what is pushed, and its size in bytes: what an export wrote, and nothing else.
 
     Raises:
-        SteadyganError: For a folder that is no exported one.
+        SteadyganError: For a folder that is no exported one, and for links, which could lead to
+            what nobody means to publish.
     """
     if not is_exported(folder):
         raise SteadyganError(
             f"{folder} is no exported folder (it has no {ABOUT}): make one with 'steadygan export"
             " RUN --to DIR'."
+        )
+    if link := next((name for name in FILES if (folder / name).is_symlink()), None):
+        raise SteadyganError(
+            f"{folder / link} is a link, and what it leads to is not pushed: export the run again,"
+            " or put the file there."
         )
     return {name: (folder / name).stat().st_size for name in FILES if (folder / name).is_file()}
 

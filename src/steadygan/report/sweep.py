@@ -51,7 +51,9 @@ def write_sweep(
         raise SteadyganError(f"{path} is a folder; give the file to write, such as {path / REPORT}")
     found = read_table([place])
     if by is not None and by not in found.metrics:
-        raise SteadyganError(f"The runs have no {by}, only {', '.join(found.metrics) or 'none'}.")
+        if not found.metrics:
+            raise SteadyganError(f"The runs below {place} have no {by} yet, nor any other metric.")
+        raise SteadyganError(f"The runs have no {by}, only {', '.join(found.metrics)}.")
     metric = by or _measure(found)
     drawn = [] if metric is None else list(marginals(found, metric).items())
     fallen = [row for row in found.rows if row.state != "finished"]

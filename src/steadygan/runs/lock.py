@@ -35,7 +35,8 @@ def held(folder: Path, name: str = LOCK, *, wait: bool = False) -> Iterator[None
     make_folder(folder)
     with ExitStack() as stack:
         try:
-            file = stack.enter_context(open(folder / name, "a+", encoding="utf-8", opener=plain))
+            # Unbuffered: on a full disk what is left in a buffer fails again where it is closed.
+            file = stack.enter_context(open(folder / name, "ab+", buffering=0, opener=plain))
         except OSError as error:
             raise Unwritable(folder / name, error) from error
         if fcntl is not None:
@@ -50,16 +51,12 @@ def held(folder: Path, name: str = LOCK, *, wait: bool = False) -> Iterator[None
                 pass  # a file system without locks: as before there were any
         try:
             file.truncate(0)
-            file.write(
-                json.dumps(
-                    {
-                        "pid": os.getpid(),
-                        "host": socket.gethostname(),
-                        "since": datetime.now(UTC).isoformat(timespec="seconds"),
-                    }
-                )
-            )
-            file.flush()
+            told = {
+                "pid": os.getpid(),
+                "host": socket.gethostname(),
+                "since": datetime.now(UTC).isoformat(timespec="seconds"),
+            }
+            file.write(json.dumps(told).encode())
         except OSError as error:
             raise Unwritable(folder / name, error) from error
         yield

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from ..core.context import Context
 from ..core.couples import BATCH_NORM, couples_in, couples_of
 from ..core.dynamics import Dynamics
-from ..core.errors import SteadyganError
+from ..core.errors import SteadyganError, foreign
 from ..core.game import Game
 from ..core.players import Batch, Name, OptimizerPlayers
 from ..core.players.base import Values
@@ -158,14 +158,19 @@ def here() -> Ranks:
     """Return the processes that ``torchrun`` started, joined into a group; one where it did not.
 
     The group is made once, with gloo, on GPUs with nccl, a process on each.
+
+    Raises:
+        SteadyganError: Where the environment names processes that cannot be joined.
     """
-    count = int(os.environ.get("WORLD_SIZE", "1"))
-    if count > 1 and not dist.is_initialized():
-        cuda = torch.cuda.is_available()
-        if cuda:
-            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-        dist.init_process_group("nccl" if cuda else "gloo", timeout=PATIENCE)
-        atexit.register(dist.destroy_process_group)
+    told = os.environ.get("WORLD_SIZE", "1")
+    mend = "start all of them with torchrun, or unset WORLD_SIZE to train in this one alone"
+    with foreign(f"The processes of which WORLD_SIZE says {told!r} cannot be joined", mend):
+        if int(told) > 1 and not dist.is_initialized():
+            cuda = torch.cuda.is_available()
+            if cuda:
+                torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+            dist.init_process_group("nccl" if cuda else "gloo", timeout=PATIENCE)
+            atexit.register(dist.destroy_process_group)
     if not (dist.is_available() and dist.is_initialized()):
         return Ranks()
     return Ranks(dist.get_rank(), dist.get_world_size())

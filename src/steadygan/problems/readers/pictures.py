@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from functools import cache
 from pathlib import Path
 
@@ -61,6 +62,9 @@ def why_broken(error: Exception) -> str:
     """Return in words why a picture could not be opened or decoded."""
     if isinstance(error, UnidentifiedImageError):
         return f"it is none of the formats {', '.join(formats())}"
+    if isinstance(error, Image.DecompressionBombError):
+        size = re.search(r"\d+ pixels", str(error))
+        return f"with {size[0] if size else 'so many pixels'} it is too large; make it smaller"
     return str(error).removesuffix(".") or type(error).__name__
 
 
