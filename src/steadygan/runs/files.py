@@ -255,8 +255,12 @@ def remove(path: Path) -> None:
 def sweep(folder: Path) -> None:
     """Remove what a process that was killed had not finished writing in a folder."""
     for path in folder.iterdir() if folder.is_dir() and not folder.is_symlink() else ():
+        if path.is_dir() and not path.is_symlink():
+            # Of an export into the run; any other is somebody's.
+            if path.name.endswith(PARTIAL):
+                shutil.rmtree(path, ignore_errors=True)
         # safetensors wrote its own files aside until version 0.1.0 of this package.
-        if path.name.endswith(PARTIAL) or path.name.startswith(".tmp"):
+        elif path.name.endswith(PARTIAL) or path.name.startswith(".tmp"):
             remove(path)
 
 
