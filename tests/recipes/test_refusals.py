@@ -131,6 +131,8 @@ BAD_VALUES = {
     "report run --out run/config.json": "made by its training",
     "sample run --out run/samples/real.png": "made by its training",
     "diagnose run --out run/metrics.jsonl": "made by its training",
+    "crosstest run run --picture run/samples/real.png": "made by its training",
+    "analyze dirac --plot run/samples/real.png": "made by its training",
     # impossible values
     "train images --data data.npz --resolution 8 --batch 0": "batch",
     "train images --data data.npz --resolution 8 --steps -3": "steps",

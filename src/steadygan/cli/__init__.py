@@ -198,11 +198,12 @@ def _run(argv: Sequence[str]) -> int:
         import_module(module)
     if isinstance(command, Train) and (command.config_file or command.preset):
         command = parse(argv, begun(command, argv[1:]))
-    out: Path | None = getattr(command, "out", None)
-    if out is not None and trained(out):
-        raise SteadyganError(
-            f"--out {out} is a file of a run, made by its training: choose another."
-        )
+    for option in ("out", "picture", "plot"):
+        path: Path | None = getattr(command, option, None)
+        if path is not None and trained(path):
+            raise SteadyganError(
+                f"--{option} {path} is a file of a run, made by its training: choose another."
+            )
     with _plain_warnings():
         return command.run()
 
