@@ -118,6 +118,7 @@ BAD_VALUES = {
     "sweep sweep.yaml --init run": "init",
     "sweep sweep.yaml --slurm slurm.yaml --dry-run": "line 3: there is no option 'quueue'",
     "sweep sweep.yaml --slurm bare.yaml --dry-run": "cores and memory",
+    "sweep sweep.yaml --points 2 --draw-seed -1 --batch {1..9}": "--draw-seed must be",
     "sweep sweep.yaml --slurm bare.yaml --scheduler tcp://a:1": "two places",
     "sweep sweep.yaml --scheduler nonsense://a:1": "scheduler",
     # tables

@@ -136,6 +136,7 @@ class Sweep:
         from ..runs.lock import held
         from ..runs.table import better
         from ..sweeps import Cluster, halve, plan
+        from ..sweeps.halving import rungs
         from ..sweeps.plan import TOGETHER
 
         told, settings = self._told()
@@ -170,6 +171,7 @@ class Sweep:
         if told.halving is None:
             endings = cluster.train(tasks)
         else:
+            rungs(tasks, told.halving)  # what it refuses leaves no folder
             endings = halve(tasks, cluster.train, keep=told.halving, by=told.by or "")
         states: Counter[str] = Counter()
         try:

@@ -106,6 +106,8 @@ def _drawn(
 ) -> Iterator[dict[str, tuple[str, ...]]]:
     if count < 1:
         raise SteadyganError(f"--draw {draw} needs --points N: how many are drawn.")
+    if seed < 0:
+        raise SteadyganError(f"--draw-seed must be at least 0, not {seed}.")
     # An axis takes a coordinate for its choice, and one for each range of the choice.
     ranges = {
         name: max(sum(len(_HELD.findall(text)) for text in choice) for choice in axis)
