@@ -195,6 +195,10 @@ BAD_VALUES = {
     "analyze dirac --plot file/x.png": "file",
     "reproduce roth-fig5 --scale tiny --out file/x": "file",
     "reproduce --index file/x": "file",
+    "reproduce roth-fig5 --scale tiny --out run": "run is a run itself",
+    "reproduce roth-fig5 --scale tiny --out file": "file is no folder",
+    "demo --steps 2 --out run": "run is a run itself",
+    "demo --steps 2 --out file": "file is no folder",
 }
 
 

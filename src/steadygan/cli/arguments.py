@@ -162,6 +162,23 @@ def number_list(option: str, text: str) -> list[int]:
     return found
 
 
+def house(out: Path) -> Path:
+    """Return a folder that several runs are to lie in.
+
+    Raises:
+        SteadyganError: For a file, and for a run, whose own files would lie among theirs.
+    """
+    from ..runs.format import is_run
+
+    if is_run(out) or (out.exists() and not out.is_dir()):
+        what = "a run itself" if is_run(out) else "no folder"
+        raise SteadyganError(
+            f"{out} is {what}, and a folder is needed that several runs lie in: choose another with"
+            " --out."
+        )
+    return out
+
+
 def whereabouts(data: str) -> str:
     """Return where data lie, as a run can find them again from another folder."""
     path = Path(os.path.expanduser(data))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from ..core.errors import SteadyganError
-from .arguments import Json, Modules, arg, flag, whole
+from .arguments import Json, Modules, arg, flag, house, whole
 from .show import say, table
 from .sweep import follow
 
@@ -121,7 +121,7 @@ class Reproduce:
         seeds = spec.seeds(self.scale, self.seeds)
         # A part has its own result, and its trainings lie with those of the rest.
         out = self.out or RUNS / folder_name(name, self.scale, spec.part(self.scale, settings))
-        fleets = self.out or RUNS / folder_name(name, self.scale)
+        fleets = house(self.out or RUNS / folder_name(name, self.scale))
         start = time.perf_counter()
         with self._workers():
             findings = spec.run(settings, seeds, fleets / "fleets")

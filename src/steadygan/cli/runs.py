@@ -9,7 +9,7 @@ from typing import Annotated
 import tyro
 
 from ..core.errors import SteadyganError
-from .arguments import arg, fresh
+from .arguments import arg, fresh, house
 from .show import say, table
 
 
@@ -75,7 +75,7 @@ class Demo:
 
         if self.steps < 1:
             raise SteadyganError(f"--steps must be at least 1, not {self.steps}.")
-        out = self.out or fresh(Path("runs"), "demo")
+        out = house(self.out or fresh(Path("runs"), "demo"))
         heads = {
             "modes": "modes of 7",
             "hq10": "high-quality share",

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from ..core.errors import SteadyganError
-from .arguments import Modules, arg, flag, whole
+from .arguments import Modules, arg, flag, house, whole
 from .show import bar, say
 from .written import WRITTEN, options, trained, typed
 
@@ -132,7 +132,6 @@ class Sweep:
     def run(self) -> int:
         """Return the exit status."""
         from ..report.sweep import write_sweep
-        from ..runs.format import is_run
         from ..runs.lock import held
         from ..runs.table import better
         from ..sweeps import Cluster, halve, plan
@@ -141,13 +140,7 @@ class Sweep:
 
         told, settings = self._told()
         wanted = told._wanted(settings)
-        out = told.out or Path("runs") / told.file.stem
-        if is_run(out) or (out.exists() and not out.is_dir()):
-            what = "a run itself" if is_run(out) else "no folder"
-            raise SteadyganError(
-                f"{out} is {what}, and a sweep needs a folder to hold its runs: choose another"
-                " with --out."
-            )
+        out = house(told.out or Path("runs") / told.file.stem)
         if told.halving is not None and (told.halving < 2 or told.by is None):
             raise SteadyganError("--halving K, at least 2, needs --by METRIC, such as --by sw1.")
         if told.by is not None and better(told.by) is None:
