@@ -328,6 +328,17 @@ def test_links_and_sparse_files_in_a_tar_are_passed_over(tmp_path):
         load_images(path, 32)
 
 
+def test_the_batches_of_two_sets_are_not_mixed(tmp_path):
+    batch = pickle.dumps({b"data": noise(4, 3072), b"labels": [0, 1, 2, 3]}, 2)
+    with tarfile.open(tmp_path / "cifar.tar", "w") as archive:
+        for name in ("one/data_batch_1", "two/data_batch_1"):
+            member = tarfile.TarInfo(name)
+            member.size = len(batch)
+            archive.addfile(member, io.BytesIO(batch))
+    with pytest.raises(SteadyganError, match=r"several folders \(one, two\)"):
+        load_images(tmp_path / "cifar.tar", 8)
+
+
 def test_a_tar_without_cifar_says_what_to_do(tmp_path):
     with pytest.raises(SteadyganError, match=r"no CIFAR batches.*repack"):
         load_images(tarred(tmp_path / "photos.tar.gz", {"a.png": png(noise(4, 4))}), 8)

@@ -52,16 +52,23 @@ def cifar_archive(path: Path, reading: Reading) -> Place:
         file.seek(0)
         plain = gzip.GzipFile(fileobj=file) if packed else file
         files: dict[str, bytes] = {}
+        folders: set[str] = set()
         # A stream, so that no header can make it go back, and bounded, so that none can make it
         # unpack without end.
         stream: Any = _Bounded(plain, reading, path)
         with tarfile.open(fileobj=stream, mode="r|") as archive:
             for member in archive:
-                name = member.name.rpartition("/")[2]
+                within, _, name = member.name.rpartition("/")
                 # No links, which may lead anywhere, and no sparse files, which hold any size.
                 if _FILE.fullmatch(name) and member.isreg() and not member.issparse():
+                    folders.add(within)
                     content = archive.extractfile(member)
                     files[name] = content.read() if content else b""
+        if len(folders) > 1:
+            raise SteadyganError(
+                f"{path} holds CIFAR's files in several folders ({', '.join(sorted(folders))}): they"
+                " would be mixed; unpack it, and name one of them."
+            )
         if not _is_cifar(files):
             raise SteadyganError(
                 f"{path} holds no CIFAR batches (data_batch_1, ...; train and meta). Other images"
