@@ -66,8 +66,8 @@ def cifar_archive(path: Path, reading: Reading) -> Place:
                     files[name] = content.read() if content else b""
         if len(folders) > 1:
             raise SteadyganError(
-                f"{path} holds CIFAR's files in several folders ({', '.join(sorted(folders))}): they"
-                " would be mixed; unpack it, and name one of them."
+                f"{path} holds CIFAR's files in several folders ({', '.join(sorted(folders))}):"
+                " unpack it, and name one of them, so that they are not mixed."
             )
         if not _is_cifar(files):
             raise SteadyganError(
