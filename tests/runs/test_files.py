@@ -115,6 +115,24 @@ def test_a_folder_that_is_called_as_if_it_were_not_whole_is_not_in_the_way(tmp_p
     assert not (samples / "exported.71.partial").exists()
 
 
+@pytest.mark.parametrize("state", ["finished", "interrupted", "running"])
+def test_a_run_whose_checkpoints_are_gone_does_not_begin_again(tmp_path, state):
+    config = Config(network="mlp:width=4", batch=4, steps=6, log_every=1, checkpoint_every=2)
+    train(build("problem", "ring2d"), config, tmp_path / "run", show=False)
+    folder, log = RunFolder.open(tmp_path / "run"), tmp_path / "run" / "metrics.jsonl"
+    folder.write_status({"state": state, "step": 0 if state == "running" else 6})
+    before = log.read_bytes()
+    (tmp_path / "run" / "checkpoints").rename(tmp_path / "elsewhere")
+    with pytest.raises(SteadyganError, match="made 6 steps, and its checkpoints are gone"):
+        resume(tmp_path / "run", steps=8, show=False)
+    assert log.read_bytes() == before
+    # One that was killed before its first checkpoint goes on from its beginning.
+    folder.write_status({"state": "running", "step": 0})
+    log.write_bytes(b"".join(before.splitlines(keepends=True)[:2]))
+    assert resume(tmp_path / "run", steps=8, show=False).state == "finished"
+    assert len(rows(log)) == 8
+
+
 def test_a_folder_where_a_run_was_killed_before_it_was_described_is_free(tmp_path):
     path = tmp_path / "run"
     (path / "samples").mkdir(parents=True)

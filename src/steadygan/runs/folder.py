@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,24 @@ class RunFolder:
             SteadyganError: Where that is damaged.
         """
         return Description(self.path, self.read(CONFIG))
+
+    def check_unbegun(self) -> None:
+        """Raise SteadyganError where a run without checkpoints had some, and would begin again."""
+        status = self.read(STATUS) if (self.path / STATUS).is_file() else {}
+        done = status.get("step") if status.get("state") in ("finished", "interrupted") else 0
+        made = done if isinstance(done, int) else 0
+        with suppress(SteadyganError):  # a damaged line tells of no step
+            steps = [row.get("step") for row in files.read_lines(self.path / METRICS).rows]
+            logged = max((at for at in steps if isinstance(at, int)), default=0)
+            # What is logged up to the first one may be all that a process came to that was killed.
+            if logged > (self.describe().config.checkpoint_every or logged):
+                made = max(made, logged)
+        if made:
+            raise SteadyganError(
+                f"{self.path} has made {made} steps, and its checkpoints are gone: it would begin"
+                " again, and drop what is logged. Put them back, or train anew: steadygan train"
+                f" --config {self.path} --out DIR"
+            )
 
     def write(self, name: str, data: Any) -> None:
         """Write one JSON file."""

@@ -249,6 +249,7 @@ def _held(folder: Path, start: Path | str | None) -> tuple[Path, checkpoint.Tree
             raise SteadyganError(f"{start} is no checkpoint of {folder}; there are {there}.")
         return Path(start), checkpoint.load(Path(start))
     if not known:
+        RunFolder(folder).check_unbegun()
         return folder, None
     try:
         return known[-1], checkpoint.load(known[-1])
