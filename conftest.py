@@ -1,5 +1,6 @@
 """What every docstring example may take for granted."""
 
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -11,6 +12,9 @@ from steadygan import core
 # The networks of the tests are small: a second thread costs more than it brings, and one thread
 # gives the same bits everywhere.
 torch.set_num_threads(1)
+# Started in the background of a script SIGINT is ignored, which runs respect, also where tests
+# interrupt them.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True, scope="session")
