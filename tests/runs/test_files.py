@@ -103,6 +103,14 @@ def test_what_another_machine_writes_stays_whatever_the_number_of_its_process(tm
     assert not theirs.exists() and (tmp_path / "a.txt").read_text() == "ours"
 
 
+def test_a_folder_is_listed_once_however_many_files_are_written_to_it(tmp_path, monkeypatch):
+    listed, iterdir = [], Path.iterdir
+    monkeypatch.setattr(Path, "iterdir", lambda path: listed.append(path) or iterdir(path))
+    for i in range(20):
+        files.write_text(tmp_path / f"{i}.txt", "x")
+    assert listed == [tmp_path]
+
+
 def test_a_folder_that_is_called_as_if_it_were_not_whole_is_not_in_the_way(tmp_path):
     config = Config(network="mlp:width=4", batch=4, steps=2)
     train(build("problem", "ring2d"), config, tmp_path / "run", show=False)

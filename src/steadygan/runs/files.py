@@ -15,6 +15,7 @@ import shutil
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -27,6 +28,8 @@ except ImportError:  # Windows has none of these locks
 
 PARTIAL = ".partial"
 """How the name of a file ends that is not whole yet."""
+
+_BEGUN = re.compile(r"(.+)\.(\d{1,9})" + re.escape(PARTIAL), re.DOTALL)
 
 _DIGITS = 300  # of a whole number, so that it can be a float too
 
@@ -72,28 +75,46 @@ def _aside(path: Path) -> Path:
     path = path.absolute()  # the folder that one is in has a name, and "." has none
     if not path.name:
         raise Unwritable(path, OSError(errno.EINVAL, _NO_FILE))
-    clear(path.parent, path.name)
+    for each in _begun_before(path.parent):
+        _drop(each, path.name)
     # Of this process only, so that two that write the same do not write into each other.
     return path.with_name(f"{path.name}.{os.getpid()}{PARTIAL}")
 
 
-def clear(folder: Path, name: str | None = None) -> None:
+def clear(folder: Path) -> None:
     """Remove what killed processes had not finished writing in a folder that others write to too.
 
     Args:
         folder: May be missing.
-        name: Of the file or folder that was written; None for all.
     """
-    if fcntl is None:  # where there are no such locks, to ask a process would end it
-        return
+    for path in _begun(folder):
+        _drop(path)
+
+
+def _begun(folder: Path) -> list[Path]:
+    """Return what is called in a folder as if somebody were writing it."""
     with suppress(OSError):
-        for path in folder.iterdir():
-            found = re.fullmatch(r"(.+)\.(\d{1,9})" + re.escape(PARTIAL), path.name, re.DOTALL)
-            if found and name in (None, found[1]) and _left(path, int(found[2])):
-                if path.is_dir():
-                    shutil.rmtree(path, ignore_errors=True)
-                else:
-                    path.unlink(missing_ok=True)
+        return [path for path in folder.iterdir() if _BEGUN.fullmatch(path.name)]
+    return []
+
+
+# As it was when this process first wrote there: to list a folder of many files for each of them
+# would take longer than to write them.
+_begun_before = lru_cache(maxsize=256)(_begun)
+
+
+def _drop(path: Path, name: str | None = None) -> None:
+    """Remove what a killed process had begun to write, if it is of a name, or of any."""
+    found = _BEGUN.fullmatch(path.name)
+    # Where there are no such locks, to ask a process would end it.
+    if fcntl is None or found is None or name not in (None, found[1]):
+        return
+    if _left(path, int(found[2])):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
 
 
 def _left(path: Path, writer: int) -> bool:
