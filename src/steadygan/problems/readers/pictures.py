@@ -117,8 +117,8 @@ def to_pixels(image: Image.Image, sides: tuple[int, int], channels: int) -> np.n
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    # By way of colours, where Pillow does not make grey of a mode at once (LAB).
-    image = image if is_grey(image) else image.convert("RGB")
+    if image.mode == "LAB":  # of which Pillow makes no grey at once
+        image = image.convert("RGB")
     image = image.convert("RGB" if channels == 3 else "L")
     height, width = sides
     if image.size != (width, height):
