@@ -1,5 +1,7 @@
 """Every eigenvalue of a dense Jacobian, defective ones too, and what a critic's last layer does."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,7 @@ from torch.nn import functional as F
 
 from steadygan import Game, SteadyganError
 from steadygan.analysis.doctor import diagnose
-from steadygan.analysis.ends import bounded
+from steadygan.analysis.ends import bounded, last_range, reach
 from steadygan.analysis.stability import modes
 from steadygan.core import Batch
 from steadygan.core.context import Samples
@@ -120,18 +122,19 @@ class Of(nn.Module):
         (nn.Softmax(1), "Softmax: between 0 and 1"),
         (nn.Tanh(), "Tanh: between -1 and 1"),
         (nn.ReLU(), "Relu: never below 0"),
-        (nn.Hardtanh(), "Hardtanh: between two bounds"),
+        (nn.Hardtanh(), "Hardtanh: between -1 and 1"),
         (nn.LogSigmoid(), "LogSigmoid: never above 0"),
         (nn.Softsign(), "Softsign: between -1 and 1"),
         (Of(lambda x: F.normalize(x, dim=1)), "Normalize: between -1 and 1"),
         (Of(torch.sin), "Sin: between -1 and 1"),
-        (Of(torch.atan), "Atan: between -pi/2 and pi/2"),
-        (nn.ELU(), "Elu: above a bound"),
-        (nn.SELU(), "Elu: above a bound"),
-        (nn.CELU(), "Celu: above a bound"),
-        (nn.GELU(), "Gelu: above a bound"),
-        (nn.SiLU(), "Silu: above a bound"),
-        (nn.Hardswish(), "Hardswish: above a bound"),
+        (Of(torch.atan), "Atan: between -1.57 and 1.57"),
+        (nn.ELU(), "Elu: never below -1"),
+        (nn.SELU(), "Elu: never below -1.7581"),
+        (nn.CELU(0.7), "Celu: never below -0.7"),
+        (nn.GELU(), "Gelu: never below -0.169971"),
+        (nn.SiLU(), "Silu: never below -0.278465"),
+        (nn.Mish(), "Mish: never below -0.308843"),
+        (nn.Hardswish(), "Hardswish: never below -0.375"),
         (nn.Threshold(0.1, 0.0), "Threshold: above a bound"),
         (Of(torch.square), "Square: never below 0"),
         (Of(lambda x: x * x), "Square: never below 0"),
@@ -143,6 +146,7 @@ class Of(nn.Module):
         (Of(lambda x: x / (x[:1].abs() + 1)), None),
         (Of(lambda x: x / (x.exp() + 1)), None),
         (nn.Sequential(nn.Sigmoid(), nn.Flatten(), nn.Identity()), "Sigmoid: between 0 and 1"),
+        (nn.Tanhshrink(), None),
         (nn.Identity(), None),
         (nn.LeakyReLU(0.2), None),
         (nn.Sequential(nn.Sigmoid(), nn.Linear(1, 1)), None),
@@ -151,6 +155,68 @@ class Of(nn.Module):
 def test_what_bounds_the_logits(end, words):
     samples = Samples(torch.randn(5, 3))
     assert bounded(nn.Sequential(LINEAR, end), samples) == words
+
+
+X = torch.linspace(-9, 9, 12).view(4, 3).requires_grad_()
+
+
+@pytest.mark.parametrize(
+    ("function", "words"),
+    [
+        (lambda x: F.cosine_similarity(x, x.flip(1)), "Normalize: between -1 and 1, stretched"),
+        (lambda x: 1 / (1 + torch.exp(-x)), "Reciprocal: between 0 and 1, stretched"),
+        (lambda x: torch.log(torch.sigmoid(x) + 1e-8), "Log: below a bound"),
+        (lambda x: torch.log1p(torch.exp(x)), "Log1P: never below 0"),
+        (lambda x: torch.maximum(x, torch.zeros(())), "Maximum: above a bound"),
+        (lambda x: x.clamp(min=-1), "Clamp: never below -1"),
+        (lambda x: torch.sigmoid(x).sum(1), "Sigmoid: between 0 and 1, stretched"),
+        (lambda x: torch.cat([torch.sigmoid(x), torch.tanh(x)]), "Sigmoid: between -1 and 1"),
+        (lambda x: torch.sigmoid(x) + torch.tanh(x), "Sigmoid: between 0 and 1, stretched"),
+        (lambda x: torch.relu(x) - 3 * torch.sigmoid(x), "Relu: never below 0, stretched"),
+        (lambda x: 2 - 3 * torch.relu(x), "Relu: never below 0, stretched"),
+        (lambda x: torch.minimum(torch.relu(x), torch.ones(())), "Minimum: between two bounds"),
+        (lambda x: torch.where(x > 0, torch.sigmoid(x), torch.ones(())), "Sigmoid: between two bounds"),
+        (lambda x: torch.maximum(0.2 * x, x), None),
+        (lambda x: torch.relu(x) - 2 * torch.relu(-x), None),
+        (lambda x: torch.relu(x) + -2 * torch.relu(-x), None),
+        (lambda x: torch.relu(x) * torch.tensor([1.0, -1.0, 2.0]), None),
+        (lambda x: torch.sigmoid(x) / torch.sigmoid(-x), None),
+        (lambda x: torch.ones(4, 3) / torch.sigmoid(x), "Div: above a bound"),
+        (lambda x: 1 / (torch.exp(x) - 5), None),
+        (lambda x: torch.log1p(torch.exp(x) - 1), None),
+        (lambda x: torch.cat([torch.sigmoid(x), x]), None),
+        (lambda x: torch.relu(x) - torch.relu(-x), None),
+        (lambda x: torch.sigmoid(x) * x, None),
+        (lambda x: torch.log(torch.exp(x)), None),
+        (lambda x: x / (1 + x.flip(0).abs()), None),
+        (lambda x: x**3, None),
+    ],
+)
+def test_what_functions_at_the_end_leave(function, words):
+    X.grad = None
+    assert last_range(function(X)) == words
+
+
+@pytest.mark.parametrize(
+    ("function", "ends"),
+    [
+        (torch.tanh, (-1, 1)),
+        (lambda x: (torch.tanh(x) + 1) / 2, (0, 1)),
+        (lambda x: 127.5 - 127.5 * torch.tanh(x), (0, 255)),
+        (lambda x: (3 * torch.sigmoid(x) - 1).view(2, 6), (-1, 2)),
+        (torch.relu, (0, math.inf)),
+        (lambda x: 2 - torch.relu(x), (-math.inf, 2)),
+        (lambda x: x.clamp(-2, 5), (-2, 5)),
+        (lambda x: torch.tanh(x) * torch.linspace(1, 2, 3), (-math.inf, math.inf)),
+        (lambda x: 1 / (1 + torch.exp(-x)), (0, 1)),
+        (lambda x: torch.cat([torch.sigmoid(x), torch.tanh(x)]), (-1, 1)),
+        (lambda x: torch.sigmoid(x) + torch.tanh(x), (-math.inf, math.inf)),
+        (F.elu, (-1, math.inf)),
+        (lambda x: x, (-math.inf, math.inf)),
+    ],
+)
+def test_how_far_a_stretched_end_reaches(function, ends):
+    assert reach(function(X * 1.0)) == pytest.approx(ends)
 
 
 def test_a_function_at_the_end_is_seen_too():

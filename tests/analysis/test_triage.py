@@ -52,6 +52,13 @@ def facts(patient):
     return {fact.name: fact for fact in triage(patient)}
 
 
+class Half(nn.Module):
+    """(tanh + 1)/2, which makes numbers from 0 to 1."""
+
+    def forward(self, x):
+        return (torch.tanh(x) + 1) / 2
+
+
 def hurt(network, what):
     with torch.no_grad():
         what(network)
@@ -121,6 +128,14 @@ class Slope(nn.Module):
 
     def forward(self, x):
         return self.w * x[:, 0] + 0 * self.rest.sum()
+
+
+@pytest.mark.parametrize("end", [nn.Tanh(), nn.ReLU(), Half(), nn.Softplus()])
+def test_data_that_the_generator_cannot_make_are_named(end):
+    fits, beyond = (torch.rand(256, 2) * 0.9 + least for least in (0.05, -1.4))
+    assert not facts(gan(mlp(end), data=fits))["scale"].wrong
+    found = facts(gan(mlp(end), data=beyond))["scale"]
+    assert found.wrong and "outside of what the generator makes" in found.sentence
 
 
 @pytest.mark.parametrize("w", [1.0, 1e-3])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from ..trials.change import Change
 from .fact import Fact
 from .seen import Seen
@@ -31,17 +33,16 @@ def scale(seen: Seen) -> Fact:
     real = seen.batch.real.double()
     size = float((real - real.mean(0)).square().mean().sqrt())
     middle = float(real.mean())
-    reach = (seen.end or "").partition(":")[0]
-    low, high = {"Tanh": (-1, 1), "Sigmoid": (0, 1), "Hardtanh": (-1, 1)}.get(reach, (-1e9, 1e9))
-    if "stretched" in (seen.end or ""):
-        low, high = -1e9, 1e9
-    width = 1e-3 * max(high - low, 1) if high < 1e9 else 0.0
+    low, high = seen.reach
+    width = 1e-3 * max(high - low, 1) if math.isfinite(high - low) else 1e-3
     outside = float(((real < low - width) | (real > high + width)).double().mean())
     figure = max(size / LARGE, SMALL / max(size, 1e-12), abs(middle) / (20 * max(size, 1e-12)))
     figure = max(figure, outside / 0.01)
     said = f"data have a spread of {size:.3g} around {middle:.3g}"
     if outside > 0.01:
-        said += f"; {outside:.0%} of their values lie outside of the generator's {low} to {high}"
+        least, most = (f"{what} {end:g}" for what, end in (("at least", low), ("at most", high)))
+        ends = most if low == -math.inf else least if high == math.inf else f"{low:g} to {high:g}"
+        said += f"; {outside:.0%} of their values lie outside of what the generator makes, {ends}"
     shift, factor = _to(float(real.min()), float(real.max()), low, high, middle, size)
     cure = Change(
         f"bring the data to the networks' scale: (x - {shift:.3g})/{factor:.3g}",
@@ -54,7 +55,11 @@ def _to(
     least: float, most: float, low: float, high: float, middle: float, size: float
 ) -> tuple[float, float]:
     """Return (shift, factor) that bring data into the range, or to mean 0 and spread 1."""
-    if high < 1e9:
+    if math.isfinite(high - low):
         factor = (most - least) / (high - low) or 1.0
         return least - low * factor, factor
+    if math.isfinite(low):
+        return least - low * size, size or 1.0
+    if math.isfinite(high):
+        return most - high * size, size or 1.0
     return middle, size or 1.0

@@ -17,7 +17,7 @@ from ...core.players import PLAYERS, Batch, Name
 from ...core.players.base import generate
 from ...core.scores import score
 from ...problems.measures import sliced_wasserstein, spread
-from ..ends import last_range
+from ..ends import last_range, reach
 from ..gan import Gan
 
 LOOKED = 256
@@ -179,11 +179,21 @@ class Seen:
                 return None
             return torch.autograd.grad(logits.sum(), x, allow_unused=True)[0]
 
-    @cached_property
+    @property
     def end(self) -> str | None:
-        """What bounds the generator's samples: its last operation, in words."""
+        """What bounds the generator's samples: its last operations, in words."""
+        return self._ends[0]
+
+    @property
+    def reach(self) -> tuple[float, float]:
+        """The least and the most that the generator can make, ±inf where nothing bounds it."""
+        return self._ends[1]
+
+    @cached_property
+    def _ends(self) -> tuple[str | None, tuple[float, float]]:
         with torch.enable_grad():
-            return last_range(generate(self.networks["generator"], self.batch))
+            out = generate(self.networks["generator"], self.batch)
+        return last_range(out), reach(out)
 
     @cached_property
     def first_moves(self) -> dict[Name, float]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -179,11 +181,11 @@ def deaf(seen: Seen) -> Fact:
 
 
 def saturated(seen: Seen) -> Fact | None:
-    """Return the fact of samples that stick to the ends of a tanh or a sigmoid."""
-    end = (seen.end or "").partition(":")[0]
-    if end not in ("Tanh", "Sigmoid") or "stretched" in (seen.end or ""):
+    """Return the fact of samples that stick to the ends of what the generator can make."""
+    low, high = seen.reach
+    if not math.isfinite(high - low):
         return None
-    low, high = (-1.0, 1.0) if end == "Tanh" else (0.0, 1.0)
+    end = (seen.end or "").partition(":")[0]
 
     def stuck(x: Tensor) -> float:
         edge = 1e-3 * (high - low)
