@@ -2,12 +2,13 @@
 of the caller's changed."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import nn
 
-from steadygan import Batch, Game
+from steadygan import Batch, Game, SteadyganError
 from steadygan.analysis.doctor import diagnose
 from steadygan.analysis.gan import Gan
 from steadygan.analysis.triage import cause, to_try, triage
@@ -96,7 +97,8 @@ def test_a_fault_is_named_and_no_other_cause(name):
 
 
 ORDER = [
-    *("non-finite", "bounded-logits", "frozen", "eval-mode", "detached", "data-variety"),
+    *("non-finite", "bounded-logits", "optimizers", "frozen", "eval-mode", "detached"),
+    "data-variety",
     *(
         "swapped",
         "scale",
@@ -128,6 +130,241 @@ class Slope(nn.Module):
 
     def forward(self, x):
         return self.w * x[:, 0] + 0 * self.rest.sum()
+
+
+def adam(*networks, lr=3e-3, **more):
+    return torch.optim.Adam([p for net in networks for p in net.parameters()], lr, **more)
+
+
+def moved_by(generator, critic, **more):
+    """A GAN with optimizers of its own: functions of (generator, critic)."""
+    patient = gan(mlp(), **more)
+    players = patient.generator, patient.critic
+    made = {"generator": generator(*players), "critic": critic(*players)}
+    return replace(patient, optimizers=made)
+
+
+def stuck(G, D):
+    optimizer = adam(D)
+    for p in D.parameters():
+        p.grad = torch.full_like(p, 1e15)
+    before = [p.detach().clone() for p in D.parameters()]
+    optimizer.step(), optimizer.zero_grad()
+    for p, b in zip(D.parameters(), before, strict=True):
+        p.data.copy_(b)
+    for state in optimizer.state.values():
+        state["exp_avg"].zero_()
+    return optimizer
+
+
+def sharing():
+    critic = mlp(n=2, out=1)
+    return gan(nn.Sequential(nn.Linear(4, 2), critic[0], nn.Linear(24, 2)), critic)
+
+
+OPTIMIZERS = {
+    "holds the generator's generator.0.weight": lambda: moved_by(
+        lambda G, D: adam(G), lambda G, D: adam(G)
+    ),
+    "holds the critic's critic.0.weight": lambda: moved_by(
+        lambda G, D: adam(G, D), lambda G, D: adam(D)
+    ),
+    "both networks hold critic.0.weight": sharing,
+    "the critic's optimizer climbs": lambda: moved_by(
+        lambda G, D: adam(G), lambda G, D: adam(D, maximize=True)
+    ),
+    "the critic stands still": lambda: moved_by(lambda G, D: adam(G), stuck),
+}
+
+
+@pytest.mark.parametrize("words", OPTIMIZERS)
+def test_what_optimizers_move_wrongly_is_the_cause(words):
+    patient = OPTIMIZERS[words]()
+    named = cause(triage(patient))
+    assert named.name == "optimizers" and words in named.sentence
+    assert not facts(gan(mlp()))["optimizers"].wrong
+
+
+def test_one_optimizer_of_both_players_is_no_fault():
+    patient = gan(mlp())
+    both = adam(patient.generator, patient.critic)
+    patient = replace(patient, optimizers={"generator": both, "critic": both})
+    assert not facts(patient)["optimizers"].wrong
+
+
+def seen_by(patient, **more):
+    return diagnose(
+        patient.game,
+        patient.generator,
+        patient.critic,
+        patient.data,
+        alternatives=(),
+        critic_steps=0,
+        budget=2,
+        **({"optimizers": patient.optimizers} | more),
+    )
+
+
+@pytest.mark.parametrize("name", PLAYERS)
+def test_a_player_at_a_rate_of_0_is_frozen_and_not_refused(name):
+    patient = gan(mlp(), lr={**dict.fromkeys(PLAYERS, 3e-3), name: 0.0})
+    found = seen_by(patient)
+    assert found.cause == "frozen" and f"the {name} cannot move" in " ".join(found.words()).lower()
+    with pytest.raises(SteadyganError, match="learning rate is a finite number > 0"):
+        seen_by(patient, optimizers=None, lr=patient.lr)
+
+
+def test_a_first_group_at_a_rate_of_0_is_a_frozen_part():
+    patient = gan(mlp())
+    last = list(patient.critic[2].parameters())
+    groups = [{"params": patient.critic[0].parameters(), "lr": 0.0}, {"params": last}]
+    optimizers = {"generator": adam(patient.generator), "critic": torch.optim.Adam(groups, 3e-3)}
+    found = seen_by(patient, optimizers=optimizers)
+    assert found.cause == "frozen" and found.lr["critic"] == 3e-3
+
+
+class Bare(nn.Module):
+    """A player without parameters."""
+
+    def forward(self, x):
+        return x[:, :2] if x.shape[1] == 4 else x.sum(1)
+
+
+@pytest.mark.parametrize("name", PLAYERS)
+def test_a_player_without_parameters_is_named_and_no_trial_is_made(name):
+    patient = replace(gan(mlp()), **{name: Bare()})
+    found = seen_by(patient, optimizers=None, lr=1e-3, trial=1)
+    assert found.cause == "frozen" and f"the {name} has no parameters" in found.words()[0].lower()
+    assert found.trial is None
+
+
+@pytest.mark.parametrize("which", ["data", "latents"])
+def test_what_is_given_and_not_finite_is_told_from_a_training_that_diverged(which):
+    patient = gan(mlp())
+    patient.data[which == "latents"][3, 0] = math.nan
+    found = seen_by(patient, trial=1)
+    assert found.cause == "non-finite" and which in found.change.words and found.trial is None
+    assert "lr" not in found.change.settings
+
+
+class Steep(nn.Module):
+    """A root at 0, whose value is finite and whose derivative is not."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = mlp(n=2, out=1)
+
+    def forward(self, x):
+        return self.net(x) + (0 * self.net(x)).abs().sqrt()
+
+
+def test_gradients_and_losses_that_are_not_finite_are_named():
+    patient = gan(mlp(), Steep(), game=Game("nonsaturating"))
+    found = cause(triage(patient))
+    # All eight: the generator's come through the critic.
+    assert found.figure == 8 and "the gradient of generator.0.weight" in found.sentence
+    huge = hurt(mlp(n=2, out=1), lambda d: d[2].bias.fill_(1e4))
+    found = cause(triage(gan(mlp(), huge, game=Game("f-gan:divergence=kl"))))
+    assert found.name == "non-finite" and "the critic's loss" in found.sentence
+
+
+DEAD = {
+    "start again": lambda: hurt(mlp(n=2, out=1), lambda d: d[0].bias.fill_(-99.0)),
+    "take away what makes": lambda: mlp(nn.LayerNorm(1), n=2, out=1),
+}
+
+
+@pytest.mark.parametrize("cure", DEAD)
+def test_a_dead_critic_is_no_dead_generator(cure):
+    found = triage(gan(mlp(), DEAD[cure]()))
+    assert cause(found).name == "detached" and "the same for every sample" in cause(found).sentence
+    assert cause(found).cures[0].words.startswith(cure)
+    assert not {f.name: f for f in found}["dead-generator"].wrong
+
+
+def test_a_critic_that_starts_flat_is_not_dead():
+    flat = hurt(mlp(n=2, out=1), lambda d: d[2].weight.zero_())
+    found = facts(gan(mlp(), flat))
+    assert not found["detached"].wrong and not found["dead-generator"].wrong
+
+
+class Round(nn.Module):
+    def forward(self, x):
+        return (127 * x).round() / 127
+
+
+def test_rounding_is_not_cured_by_another_start():
+    found = cause(triage(gan(mlp(Round()))))
+    assert found.name == "dead-generator" and "no derivative" in found.cures[0].words
+
+
+@pytest.mark.parametrize("kind", [torch.optim.AdamW, torch.optim.NAdam, torch.optim.LBFGS])
+def test_a_first_step_is_that_of_the_optimizer_s_own_kind(kind):
+    patient = gan(mlp(), fresh=lambda seed: (mlp(), mlp(n=2, out=1)))
+    networks = patient.generator, patient.critic
+    made = {n: kind(net.parameters(), lr=1e-3) for n, net in zip(PLAYERS, networks, strict=True)}
+    moves = Seen.of(replace(patient, optimizers=made, lr=dict.fromkeys(PLAYERS, 1e-3))).first_moves
+    weights = torch.cat([p.detach().flatten() for p in mlp().parameters() if p.ndim > 1])
+    like_adam = 1e-3 * math.sqrt(len(weights)) / weights.norm().item()
+    if kind is torch.optim.LBFGS:  # its steps need a closure: gradient descent is assumed
+        assert 0 < moves["generator"] < 0.1 * like_adam
+    else:
+        assert moves["generator"] == pytest.approx(like_adam, rel=0.25)
+
+
+def test_a_rate_below_all_rounding_is_small_and_said_to_be():
+    found = facts(gan(mlp(), lr={"generator": 3e-3, "critic": 1e-21}))["rates"]
+    assert found.wrong and 1e-22 < found.figure < 1e-18
+    assert found.cures[0].settings["lr"]["critic"] == pytest.approx(0.01, rel=0.9)
+
+
+def test_half_precision_moves_as_single_does():
+    single, half = gan(mlp(), lr=1e-5), gan(mlp().half(), mlp(n=2, out=1).half(), lr=1e-5)
+    half = replace(half, data=Batch(*(t.half() for t in half.data[:2])))
+    assert facts(half)["rates"].figure == pytest.approx(facts(single)["rates"].figure, rel=0.3)
+
+
+@pytest.mark.parametrize(
+    ("data", "latents", "words"),
+    [
+        (
+            torch.randn(64, 3),
+            torch.randn(64, 4),
+            r"critic fails on real samples of shape \(64, 3\)",
+        ),
+        (torch.ones(64, 2, dtype=torch.uint8), torch.randn(64, 4), "torch.uint8"),
+        (torch.randn(64, 2), torch.randn(64, 5), "generator fails on latents"),
+        (torch.randn(64, 2), torch.randn(64, 4).double(), "torch.float64"),
+    ],
+)
+def test_a_batch_that_does_not_fit_is_refused_in_a_sentence(data, latents, words):
+    patient = replace(gan(mlp()), data=Batch(data, latents))
+    with pytest.raises(SteadyganError, match=words):
+        seen_by(patient)
+
+
+@pytest.mark.parametrize("what", ["lr", "optimizers"])
+def test_a_player_that_is_left_out_is_named(what):
+    patient = gan(mlp())
+    given = {"lr": {"generator": 0.1}, "optimizers": {"generator": adam(patient.generator)}}
+    with pytest.raises(SteadyganError, match=f"{what} names both players.* lacks critic"):
+        seen_by(patient, **({"optimizers": None} | {what: given[what]}))
+
+
+def test_a_critic_whose_loss_is_undecided_has_not_won():
+    patient = gan(mlp(), hurt(Slope(1e-3), lambda d: None))
+    found = facts(patient)
+    assert found["critic-won"].figure > 0.985 and found["critic-weak"].wrong
+    assert not found["critic-won"].wrong
+
+
+def test_instance_normalisation_in_evaluation_mode_is_looked_at():
+    norm = nn.InstanceNorm1d(6, track_running_stats=True)
+    generator = mlp(nn.Unflatten(1, (6, 4)), norm, nn.Flatten(), nn.Linear(24, 2), out=24)
+    hurt(generator, lambda g: g[2].weight.mul_(30.0))
+    found = facts(gan(generator.eval()))["eval-mode"]
+    assert found.wrong and "generator.4" in found.sentence
+    assert not facts(gan(generator.train()))["eval-mode"].wrong
 
 
 @pytest.mark.parametrize("end", [nn.Tanh(), nn.ReLU(), Half(), nn.Softplus()])

@@ -31,7 +31,7 @@ from .linearize import System, copied
 from .optimizers import not_a_map, preconditioner
 from .spectra import DENSE
 from .spectral import Spectral, spectral
-from .triage import LOOKED, Fact, quiet, to_try, triage
+from .triage import LOOKED, Fact, quiet, to_try, triable, triage
 from .trials import ROUNDS, SEEDS, Tell, Trial
 from .trials.change import Change
 
@@ -230,7 +230,7 @@ def diagnose(
     facts = triage(gan, LOOKED if size < MANY else SAMPLES)
     wrong = any(fact.wrong for fact in facts)
     tried = None
-    if trial is not None:
+    if trial is not None and triable(gan):
         changes = to_try(gan, facts, alternatives or ())
         tried = trials.trial(gan, changes, trial, steps=trial_steps, seeds=trial_seeds, tell=tell)
     batch = first(batch, SAMPLES if size < MANY else FEW)
@@ -277,8 +277,8 @@ def diagnose(
                 with suppress(np.linalg.LinAlgError):  # its products are not finite numbers here
                     alternative[name], spent = spectral(system(added), others, alone=True)
                     products += spent
-    except (SteadyganError, np.linalg.LinAlgError) as error:
-        if not wrong and isinstance(error, SteadyganError):
+    except (SteadyganError, RuntimeError, np.linalg.LinAlgError) as error:
+        if not wrong and not isinstance(error, np.linalg.LinAlgError):
             raise
         # What the networks show is told all the same.
         spectrum, refused = None, f"the networks as they are have none ({str(error).rstrip('.')})."
@@ -296,7 +296,9 @@ def diagnose(
             for name, network in copies.items()
         },
         samples=len(batch.real),
-        precision=str(next(critic.parameters()).dtype).removeprefix("torch."),
+        precision=str(next((p.dtype for p in critic.parameters()), batch.real.dtype)).removeprefix(
+            "torch."
+        ),
         preconditioner=said,
         spectrum=spectrum,
         refused=refused,
@@ -326,7 +328,7 @@ def diagnose(
 LEAST = 6
 """Products with which the ends of a spectrum can be looked at."""
 
-NO_SPECTRUM = ("non-finite", "detached", "frozen")
+NO_SPECTRUM = ("non-finite", "optimizers", "detached", "frozen")
 """Facts with which there is no step whose Jacobian would tell anything."""
 
 NEAR = 0.05
@@ -348,13 +350,24 @@ def _rates(
             "Whether a step is stable depends on its size: give lr=, or optimizers=, whose"
             " learning rates then count."
         )
+    for what, by in (("lr", lr), ("optimizers", optimizers)):
+        lacks = [name for name in PLAYERS if isinstance(by, Mapping) and by and name not in by]
+        if lacks:
+            raise SteadyganError(
+                f"{what} names both players, 'generator' and 'critic': it lacks"
+                f" {' and '.join(lacks)}."
+            )
     rates: dict[Name, float] = {}
     for name in PLAYERS:
         if lr is not None:
             rates[name] = float(lr[name] if isinstance(lr, Mapping) else lr)
         elif optimizers:
-            rates[name] = float(optimizers[name].param_groups[0]["lr"])
-        if not (math.isfinite(rates[name]) and rates[name] > 0):
+            # Groups at a rate of 0 are frozen parts, which the facts name.
+            given = [float(group["lr"]) for group in optimizers[name].param_groups]
+            rates[name] = next((rate for rate in given if rate), 0.0)
+        if not (math.isfinite(rates[name]) and rates[name] >= 0) or (
+            lr is not None and not rates[name]
+        ):
             raise SteadyganError(
                 f"The {name}'s learning rate is a finite number > 0, not {rates[name]:g}."
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -80,7 +81,7 @@ class Gan:
         With its state or new; gradient descent where it is not known.
         """
         own = list(network.parameters())
-        if self.optimizers is None:
+        if not self.optimizers:
             return torch.optim.SGD(own, self.lr[name])
         given = self.optimizers[name]
         held = sum(len(group["params"]) for group in given.param_groups)
@@ -94,10 +95,16 @@ def moved_to(
 ) -> torch.optim.Optimizer | None:
     """Return the same optimizer over other parameters, with its state or new.
 
-    None where it holds others than those.
+    None where it holds others than those, and where its steps need a closure.
     """
+    closure = inspect.signature(type(given).step).parameters.get("closure")
+    if closure is not None and closure.default is closure.empty:
+        return None
     try:
-        optimizer = type(given)(trainable, **given.defaults)
+        # Defaults hold more than can be given: AdamW's say that its decay is decoupled.
+        taken = inspect.signature(type(given)).parameters
+        settings = {k: v for k, v in given.defaults.items() if k in taken}
+        optimizer = type(given)(trainable, **settings)
         state = given.state_dict()
         if new:
             settings = {k: v for k, v in state["param_groups"][0].items() if k != "params"}

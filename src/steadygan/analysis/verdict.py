@@ -175,6 +175,8 @@ def _by_spectrum(found: Diagnosis) -> str:
                 "more critic steps (alternating:critic_steps=5): something grows, and the"
                 " critic is far from its optimum."
             )
+        if not found.alternatives:
+            return "a larger gamma: something grows, and no regularizer was asked for or looked at."
         return (
             "a larger gamma: something grows, and none of the regularizers that were added"
             " here stops it."

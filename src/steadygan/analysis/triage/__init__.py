@@ -89,10 +89,16 @@ def to_try(gan: Gan, facts: Sequence[Fact], asked: Sequence[str] = ()) -> list[C
     return [change for change in unique.values() if change.can_be_tried][:MOST]
 
 
+def triable(gan: Gan) -> bool:
+    """Return whether copies of a GAN can train at all: on finite data, and with parameters."""
+    whole = all(t.isfinite().all() for t in gan.data[:2])
+    return whole and all(any(True for _ in net.parameters()) for net in gan.networks.values())
+
+
 LOST = {"no-spread", "gradients"}
 """Facts after which going on from the networks as they are seldom helps."""
 
 MOST = 7
 """How many changes a trial compares at most."""
 
-__all__ = ["LOOKED", "Fact", "cause", "quiet", "to_try", "triage"]
+__all__ = ["LOOKED", "Fact", "cause", "quiet", "to_try", "triable", "triage"]

@@ -59,7 +59,10 @@ def swapped(seen: Seen) -> Fact:
 
 def critic_won(seen: Seen) -> Fact:
     """Return the fact of a critic that tells real from generated almost perfectly."""
-    wrong = seen.order > WON and seen.off > OFF
+    # One whose loss is that of a critic that cannot tell says nothing yet, whatever its order.
+    floor = seen.game.objective.indifferent
+    silent = floor > 0 and abs(1 - seen.terms[0] / floor) < WEAK and seen.off > PLAINLY
+    wrong = seen.order > WON and seen.off > OFF and not silent
     said = (
         f"the critic has won: in {seen.order:.1%} of the pairs its logit is larger on the real"
         f" sample, and its loss is {seen.terms[0]:.3g}"

@@ -24,6 +24,8 @@ def data_variety(seen: Seen) -> Fact:
     said = f"{share:.0%} of the real samples are different ones"
     if varied < 1e-3:
         said = f"the real samples hardly differ: by {varied:.1g} of their size"
+    if len(rows) < 2:
+        said = "there is only one real sample: nothing can be said of how they differ"
     cure = Change("look at the loader: shuffle it, and let it pass all the data", {"data": "all"})
     return Fact("data-variety", figure, 0.5, wrong, said, True, (cure,))
 

@@ -13,6 +13,7 @@ from .balance import (
 )
 from .data import data_variety, scale
 from .fact import Look
+from .movers import movers
 from .structure import (
     bounded_logits,
     deaf,
@@ -26,6 +27,7 @@ from .structure import (
 FACTS: tuple[Look, ...] = (
     non_finite,
     bounded_logits,
+    movers,
     frozen,
     evaluation_mode,
     detached,

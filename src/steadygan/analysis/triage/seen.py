@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ...core.context import Context, Samples
+from ...core.errors import SteadyganError
 from ...core.game import Game
 from ...core.players import PLAYERS, Batch, Name
 from ...core.players.base import generate
@@ -19,9 +21,13 @@ from ...core.scores import score
 from ...problems.measures import sliced_wasserstein, spread
 from ..ends import last_range, reach
 from ..gan import Gan
+from ..linearize import copied
 
 LOOKED = 256
 """How many samples are looked at."""
+
+LEAST_RATE = 1e-6
+"""Learning rates below this one are not tried themselves."""
 
 Layers = dict[str, Tensor | None]
 """A loss's gradient by a parameter's name; None where no path leads to the parameter."""
@@ -53,7 +59,7 @@ class Seen:
         if labels is not None:
             fake = labels[1][torch.arange(n) % len(labels[1])]
             labels = labels[0][:n], fake
-        networks = {name: copy.deepcopy(network) for name, network in gan.networks.items()}
+        networks = {name: copied(network) for name, network in gan.networks.items()}
         return Seen(gan, Batch(data.real[:n], latent, labels), networks)
 
     @property
@@ -69,21 +75,26 @@ class Seen:
     @cached_property
     def fake(self) -> Tensor:
         """Generated samples (B, *event)."""
-        with torch.no_grad():
+        with torch.no_grad(), called("generator", "latents", self.batch.latent):
             return generate(self.networks["generator"], self.batch)
 
     @cached_property
     def logits(self) -> tuple[Tensor, Tensor]:
         """The critic's logits on real and on generated samples, in double precision."""
         y_real, y_fake = self.batch.labels or (None, None)
-        sides = Samples(self.batch.real, y_real), Samples(self.fake, y_fake)
-        with torch.no_grad():
-            real, fake = (score(self.networks["critic"], side).logits for side in sides)
-        return real.double().flatten(), fake.double().flatten()
+        sides = {
+            "real samples": Samples(self.batch.real, y_real),
+            "generated samples": Samples(self.fake, y_fake),
+        }
+        found = []
+        for what, side in sides.items():
+            with torch.no_grad(), called("critic", what, side.x):
+                found.append(score(self.networks["critic"], side).logits.double().flatten())
+        return found[0], found[1]
 
     @cached_property
     def lost(self) -> list[str]:
-        """What is no finite number: parameters, optimizers' memories, samples, logits."""
+        """What is no finite number: parameters, memories, samples, logits, losses, gradients."""
         found = [
             f"{name}.{key}"
             for name, net in self.networks.items()
@@ -99,10 +110,23 @@ class Seen:
             ]
             if not all(value.isfinite().all() for value in memory):
                 found.append(f"the memory of the {name}'s optimizer")
-        looks = {"the data": self.batch.real, "the samples": self.fake}
+        given = {DATA: self.batch.real, LATENTS: self.batch.latent}
+        found += [what for what, x in given.items() if not x.isfinite().all()]
+        # What follows from what is lost already tells nothing more.
+        if not found and not self.fake.isfinite().all():
+            found.append("the samples")
+        sides = ("logits on data", "logits on samples")
         if not found:
-            looks |= dict(zip(("logits on data", "logits on samples"), self.logits, strict=True))
-        return found + [what for what, x in looks.items() if not x.isfinite().all()]
+            found += [w for w, x in zip(sides, self.logits, strict=True) if not x.isfinite().all()]
+        if not found:
+            losses = self.losses.items()
+            found += [f"the {name}'s loss" for name, loss in losses if not math.isfinite(loss)]
+        return found or [
+            f"the gradient of {name}.{key}"
+            for name, layers in self.pulls.items()
+            for key, g in layers.items()
+            if g is not None and not g.isfinite().all()
+        ]
 
     @cached_property
     def terms(self) -> tuple[float, float]:
@@ -152,10 +176,19 @@ class Seen:
                 shares.append((spread(fake) / spread(real), int(y)))
         return min(shares) if shares else None
 
-    @cached_property
+    @property
+    def losses(self) -> dict[Name, float]:
+        """Each player's loss."""
+        return {name: loss for name, (loss, _) in self._taken.items()}
+
+    @property
     def pulls(self) -> dict[Name, Layers]:
         """The gradient of each player's loss by parameter."""
-        found: dict[Name, Layers] = {}
+        return {name: layers for name, (_, layers) in self._taken.items()}
+
+    @cached_property
+    def _taken(self) -> dict[Name, tuple[float, Layers]]:
+        found: dict[Name, tuple[float, Layers]] = {}
         for name, network in self.networks.items():
             own = {key: p for key, p in network.named_parameters() if p.requires_grad}
             with torch.enable_grad():
@@ -165,7 +198,8 @@ class Seen:
                 if own and loss.requires_grad
                 else [None] * len(own)
             )
-            found[name] = dict(zip(own, gradients, strict=True))
+            layers = dict(zip(own, gradients, strict=True))
+            found[name] = float(loss.detach()), layers
         return found
 
     @cached_property
@@ -205,28 +239,42 @@ class Seen:
         for name, network in begun.items():
             network.train(self.networks[name].training)
         fresh = Seen(self.gan, self.batch, begun)
-        pulls, found = fresh.pulls, dict[Name, float]()
+        return {name: fresh._stepped(name, new=True) for name in PLAYERS}
+
+    @cached_property
+    def kept_pace(self) -> dict[Name, float]:
+        """How far a step goes by what a player's optimizer remembers, beside a new optimizer's.
+
+        1 where that cannot be told.
+        """
+        found = {}
         for name in PLAYERS:
-            optimizer = self.gan.optimizer(name, begun[name], new=True)
-            weights = [
-                p for p in begun[name].parameters() if p.requires_grad and p.ndim > 1
-            ] or list(begun[name].parameters())
-            before = [p.detach().clone() for p in weights]
-            for group in optimizer.param_groups:
-                group["lr"] = self.gan.lr[name]
-            for key, p in begun[name].named_parameters():
-                p.grad = pulls[name].get(key)
-            optimizer.step()
-            moved = math.sqrt(
-                sum(
-                    float((p.detach() - b).square().sum())
-                    for p, b in zip(weights, before, strict=True)
-                )
-            )
-            found[name] = moved / max(
-                math.sqrt(sum(float(b.square().sum()) for b in before)), 1e-12
-            )
+            without = self._stepped(name, new=True)
+            found[name] = self._stepped(name, new=False) / without if without else 1.0
         return found
+
+    def _stepped(self, name: Name, *, new: bool) -> float:
+        """Return by how much of their size one step, by a new optimizer or not, moves weights."""
+        # A small step would be lost in the rounding of single precision.
+        network = copy.deepcopy(self.networks[name]).double()
+        named = {key: p for key, p in network.named_parameters() if p.requires_grad}
+        if not named:
+            return 0.0
+        optimizer = self.gan.optimizer(name, network, new=new)
+        weights = [p for p in named.values() if p.ndim > 1] or list(named.values())
+        before = [p.detach().clone() for p in weights]
+        # Moves grow with the rate; what one far below rounding makes is told from a larger one.
+        rate = max(self.gan.lr[name], LEAST_RATE)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        for key, p in named.items():
+            pull = self.pulls[name].get(key)
+            p.grad = None if pull is None else pull.double()
+        optimizer.step()
+        pairs = zip(weights, before, strict=True)
+        moved = math.sqrt(sum(float((p.detach() - b).square().sum()) for p, b in pairs))
+        size = math.sqrt(sum(float(b.square().sum()) for b in before))
+        return moved * (self.gan.lr[name] / rate) / max(size, 1e-12)
 
     def _context(self) -> Context:
         rng = torch.Generator(self.batch.real.device).manual_seed(0)
@@ -239,6 +287,34 @@ class Seen:
         if name == "critic":
             fake = fake.detach()
         return take(critic, self.batch.real, fake, labels=labels, at=self._context())
+
+
+DATA, LATENTS = "the data", "the latents"
+
+
+@contextmanager
+def called(player: Name, what: str, given: Tensor) -> Iterator[None]:
+    """Say of which samples a network that cannot be called was given.
+
+    Args:
+        player: Whose network it is.
+        what: Of what kind the samples are.
+        given: Those.
+
+    Raises:
+        SteadyganError: Where the call fails.
+    """
+    try:
+        yield
+    except (SteadyganError, torch.OutOfMemoryError):
+        raise
+    except (RuntimeError, TypeError, ValueError, IndexError, AttributeError) as error:
+        lines = str(error).strip().splitlines()
+        raise SteadyganError(
+            f"The {player} fails on {what} of shape {tuple(given.shape)} and {given.dtype}"
+            f" ({lines[0] if lines else type(error).__name__}). Give the batch as training gives"
+            " it: of the shape and precision that the networks take, and on their device."
+        ) from error
 
 
 def silent(network: nn.Module, run: Mapping[str, Tensor]) -> tuple[str, float]:
@@ -277,4 +353,4 @@ def activations(seen: Seen, name: Name) -> dict[str, Tensor]:
     return found
 
 
-__all__ = ["LOOKED", "Seen", "activations", "silent"]
+__all__ = ["DATA", "LATENTS", "LOOKED", "Seen", "activations", "silent"]

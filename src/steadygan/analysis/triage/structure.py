@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -14,8 +15,9 @@ from ...core.scores import score
 from ...problems.measures import spread
 from ..ends import bounded
 from ..trials.change import START_AGAIN, Change, rates
+from .balance import OFF
 from .fact import Fact
-from .seen import Seen, activations, silent
+from .seen import DATA, LATENTS, Seen, activations, silent
 
 STALE, UNSEEN = 1.0, 1e6
 """By how many standard deviations remembered statistics may be off; what counts as that where there
@@ -32,8 +34,10 @@ def non_finite(seen: Seen) -> Fact:
     if lost:
         more = f" and {len(lost) - 3} more" if len(lost) > 3 else ""
         said = f"not finite: {', '.join(lost[:3])}{more}"
-    slower = rates(seen.gan, 0.1).and_anew()
-    return Fact("non-finite", len(lost), 0, bool(lost), said, True, (slower,))
+    cure = rates(seen.gan, 0.1).and_anew()
+    if given := [what for what in (DATA, LATENTS) if what in lost]:
+        cure = Change(f"keep what is not finite out of {' and '.join(given)}", {"given": "finite"})
+    return Fact("non-finite", len(lost), 0, bool(lost), said, True, (cure,))
 
 
 def bounded_logits(seen: Seen) -> Fact:
@@ -60,11 +64,15 @@ def bounded_logits(seen: Seen) -> Fact:
 def frozen(seen: Seen) -> Fact:
     """Return the fact of parameters that no optimizer moves."""
     still, total = 0, 0
-    where = []
+    where, stopped, empty = [], list[Name](), list[Name]()
     for name, network in seen.gan.networks.items():
+        if not any(True for _ in network.parameters()):
+            empty.append(name)
         moved = None
         if seen.gan.optimizers:
             groups = seen.gan.optimizers[name].param_groups
+            if not any(group["lr"] for group in groups):
+                stopped.append(name)
             moved = {id(p) for group in groups for p in group["params"] if group["lr"]}
         for key, p in network.named_parameters():
             total += p.numel()
@@ -77,27 +85,36 @@ def frozen(seen: Seen) -> Fact:
         more = f" and {len(where) - 2} more" if len(where) > 2 else ""
         said = (
             f"{share:.0%} of the parameters do not move: {', '.join(where[:2])}{more} need no"
-            " gradient, or are in no optimizer"
+            " gradient, are in no optimizer, or in a group of it with a learning rate of 0"
         )
-    cure = Change(
-        "let all layers train (requires_grad, and the optimizer's list)", {"unfreeze": True}
+    cures = _with_start(
+        Change("let all layers train (requires_grad, and the optimizer's list)", {"unfreeze": True})
     )
-    return Fact("frozen", share, 0.0, bool(where), said, True, _with_start(cure))
+    if stopped:
+        said = f"the {' and the '.join(stopped)} cannot move: the learning rate is 0"
+        cures = (Change("give every player a learning rate above 0", {"rates": "positive"}),)
+    if empty:
+        share = 1.0
+        said = f"the {' and the '.join(empty)} has no parameters: nothing of it can learn"
+        cures = (Change("give both players a module with parameters", {"parameters": "some"}),)
+    return Fact("frozen", share, 0.0, bool(where or empty), said, True, cures)
 
 
 def evaluation_mode(seen: Seen) -> Fact | None:
-    """Return the fact of batch normalisation whose statistics are not the batch's."""
+    """Return the fact of batch or instance normalisation whose statistics are not the batch's."""
     worst, where = 0.0, ""
     norms = 0
     for name, network in seen.networks.items():
         for key, module in network.named_modules():
-            if not isinstance(module, nn.modules.batchnorm._BatchNorm):
+            if not isinstance(module, nn.modules.batchnorm._NormBase):
                 continue
             norms += 1
             if module.training or module.running_var is None:
                 continue
             # Never in training mode, it holds the statistics of nothing.
             batches = module.num_batches_tracked
+            if isinstance(module, nn.modules.instancenorm._InstanceNorm):
+                batches = None  # torch does not count them
             gap = UNSEEN if batches is not None and not batches else _stale(seen, name, module)
             if gap > worst:
                 worst, where = gap, f"{name}.{key}"
@@ -135,15 +152,27 @@ def detached(seen: Seen) -> Fact:
             f"no gradient reaches {', '.join(cut[:2])}{more}: something cuts the graph (detach,"
             " no_grad, argmax), or they are not used"
         )
+    elif _flat(seen):
+        share = 1.0
+        said = (
+            "the critic's logit is the same for every sample, and no gradient reaches its weights:"
+            " its units are dead, or its end is constant (a normalisation or a softmax of one"
+            " number)"
+        )
     elif name := _never_moved(seen):
         share = 1.0
         said = (
             f"the {name} never got a gradient while the other player did: its loss was taken on"
             " samples that are detached, or its optimizer is not stepped"
         )
-    cure = Change("let the gradient through: take the detach (or no_grad) away", {"detach": False})
+    cures: tuple[Change, ...] = (
+        Change("let the gradient through: take the detach (or no_grad) away", {"detach": False}),
+    )
     wrong = share > 0
-    return Fact("detached", share, 0.0, wrong, said, True, (cure,))
+    if wrong and seen.input_pull is not None and not cut and _flat(seen):
+        words = "take away what makes the critic's logit constant"
+        cures = (START_AGAIN,) if _pulled_anew(seen, "critic") else (Change(words, {"end": None}),)
+    return Fact("detached", share, 0.0, wrong, said, True, cures)
 
 
 def deaf(seen: Seen) -> Fact:
@@ -157,7 +186,9 @@ def deaf(seen: Seen) -> Fact:
         and len(latent) > 1
         and float(latent.double().std(0).max()) < 1e-6
     )
-    still = all(g is None or float(g.abs().max()) == 0 for g in seen.pulls["generator"].values())
+    # Where the critic is flat that is no fault of the generator's.
+    steep = seen.input_pull is not None and bool(seen.input_pull.any())
+    still = steep and not _pulled(seen, "generator")
     certain = share > 0.95 or alike or still or fake < 1e-12
     dead = certain or figure < DEAF
     said = f"samples change with the latent: they spread {figure:.2g} times as widely as data"
@@ -169,7 +200,7 @@ def deaf(seen: Seen) -> Fact:
         said = f"the generator makes the same whatever its latent is ({figure:.1g} of the data's"
         said += " spread)"
     elif still:
-        said = "the generator's gradient is exactly 0"
+        said = "the generator's gradient is exactly 0, and the critic's slope is not"
     cures: tuple[Change, ...] = (
         START_AGAIN,
         Change("start the generator again", {"anew": ["generator"]}),
@@ -177,6 +208,9 @@ def deaf(seen: Seen) -> Fact:
     if alike or (dead and not _hears(seen)):
         # Nor do networks that start again hear it.
         cures = (Change("let the latents differ, and reach the samples", {"latents": "varied"}),)
+    elif still and not _pulled_anew(seen, "generator"):
+        words = "take away what has no derivative (rounding, sign, comparisons) from the generator"
+        cures = (Change(words, {"detach": False}),)
     return Fact("dead-generator", figure, DEAF, dead, said, certain, cures)
 
 
@@ -197,6 +231,26 @@ def saturated(seen: Seen) -> Fact | None:
     return Fact(
         "saturated", figure, 0.5, wrong, said, False, (START_AGAIN, rates(seen.gan, 0.1).and_anew())
     )
+
+
+def _pulled(seen: Seen, name: Name) -> bool:
+    """Return whether any of a player's weights gets a gradient other than 0."""
+    weights = [g for g in seen.pulls[name].values() if g is not None and g.ndim > 1]
+    layers = weights if name == "critic" and weights else seen.pulls[name].values()
+    return any(g is not None and bool(g.any()) for g in layers)
+
+
+def _pulled_anew(seen: Seen, name: Name) -> bool:
+    """Return whether networks that start again get a gradient; True where none can be made."""
+    begun = seen.gan.anew(0)
+    return begun is None or _pulled(replace(seen, networks=begun), name)
+
+
+def _flat(seen: Seen) -> bool:
+    """Return whether the critic is constant, and will stay so, far from the data."""
+    slope = seen.input_pull
+    constant = slope is not None and slope.numel() > 0 and not bool(slope.any())
+    return constant and not _pulled(seen, "critic") and seen.off > OFF
 
 
 def _with_start(change: Change) -> tuple[Change, ...]:
