@@ -11,6 +11,7 @@ import torch
 
 from steadygan import SteadyganError
 from steadygan.cli import main
+from steadygan.core.players import PLAYERS
 from steadygan.problems.toys import Dirac
 from steadygan.runs import checkpoint, lock
 from steadygan.runs.config import Config
@@ -156,13 +157,16 @@ def test_an_overflowed_optimizer_ends_the_run_and_resume_is_not_the_advice(tmp_p
         assert all(v.isfinite().all() for s in state.values() for v in s.values())
 
 
-def test_a_critic_that_stands_while_the_generator_moves_is_named(tmp_path):
+@pytest.mark.parametrize("still", PLAYERS)
+def test_a_player_that_stands_while_the_other_moves_is_named(tmp_path, still):
+    rates = {**dict.fromkeys(PLAYERS, "sgd:lr=0.1"), still: "sgd:lr=1e-30"}
     config = Config(
         steps=8,
         batch=2,
-        optimizer="sgd:lr=0.1",
-        critic_optimizer="sgd:lr=1e-30",
+        optimizer=rates["generator"],
+        critic_optimizer=rates["critic"],
         checkpoint_every=2,
     )
     outcome = train(Dirac(), config, tmp_path / "run", show=False)
-    assert (outcome.state, outcome.step) == ("stopped", 2) and "standstill" in outcome.reason
+    assert (outcome.state, outcome.step) == ("stopped", 2)
+    assert f"standstill: the {still} did not move" in outcome.reason

@@ -12,8 +12,8 @@ _PENALTY = f"a gradient penalty ({' or '.join(PENALTIES)})"
 
 CURES: dict[str, str] = {
     "non-finite": "start again with a tenth of the learning rates, or of gamma",
-    "standstill": "start again with a weaker penalty, so that the memory of the critic's optimizer"
-    " does not overflow",
+    "standstill": "start again with a learning rate above rounding, and a penalty so weak that the"
+    " memory of the critic's optimizer does not overflow",
     "flat-critic": "start again with a tenth of the learning rates, or of gamma",
     "exploding-gradient": f"{_PENALTY}, or a tenth of the learning rates",
     "critic-won": f"{_PENALTY}, a tenth of the critic's learning rate or no more critic steps than"

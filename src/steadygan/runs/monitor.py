@@ -16,7 +16,7 @@ MOVED = "gamma-moved"
 
 KINDS: dict[str, str] = {
     NON_FINITE: "a loss or a parameter is no longer a finite number; the run always stops there",
-    STANDSTILL: "the critic does not move any more while the generator does; the run stops there",
+    STANDSTILL: "one player does not move any more while the other does; the run stops there",
     "flat-critic": "the critic's input gradient is 0 at every sample: it tells the generator"
     " nothing, and is told nothing by a penalty on it",
     "exploding-gradient": "the critic's input gradient is far above what it was: often seen just"

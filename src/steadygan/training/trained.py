@@ -132,8 +132,8 @@ class Trained(ABC):
         """Return the members that cannot train on, each with a kind of trouble and what was seen.
 
         Looked at before a checkpoint, which would keep it: a parameter or an optimizer's memory
-        that is no longer finite (an overflowed second moment makes every step 0), and a critic that
-        has not moved since the last look while the generator has.
+        that is no longer finite (an overflowed second moment makes every step 0), and a player that
+        has not moved since the last look while the other one has.
         """
         found: dict[int, tuple[str, str]] = {}
         count = len(self.members)
@@ -159,9 +159,11 @@ class Trained(ABC):
             sums[name] = torch.cat(each) if each else torch.zeros(1, count)
         if self._sums and self.step:
             same = {name: (sums[name] == self._sums[name]).all(0) for name in PLAYERS}
-            still = same["critic"] & ~same["generator"]
-            for i in still.nonzero().flatten().tolist():
-                found.setdefault(i, (STANDSTILL, "the critic did not move since the last look"))
+            for name, other in (PLAYERS, PLAYERS[::-1]):
+                still = same[name] & ~same[other]
+                for i in still.nonzero().flatten().tolist():
+                    said = f"the {name} did not move since the last look"
+                    found.setdefault(i, (STANDSTILL, said))
         self._sums = sums
         return {i: ill for i, ill in found.items() if i not in self.stopped}
 
