@@ -6,9 +6,10 @@ import socket
 
 import pytest
 import torch
+from torch.nn import functional as F
 
 from audit.clean import CLEAN, lazy_r1_in_a_step_of_its_own, least_squares
-from audit.loops import AMP_ONLY, MUTATIONS, STYLES, networks, run
+from audit.loops import AMP_ONLY, MUTATIONS, STYLES, data, latents, networks, run
 from steadygan.analysis.audit import audit
 
 
@@ -76,3 +77,114 @@ def test_a_moving_average_is_found_without_being_named():
         least_squares(G, D, opt_G, opt_D)
         ema.load_state_dict(G.state_dict())
     assert not list(found)
+
+
+def bce_free(D, real, fake):
+    return F.softplus(-D(real)).mean() + F.softplus(D(fake)).mean()
+
+
+def fools(D, fake):
+    return F.softplus(-D(fake)).mean()
+
+
+def turns(G, D, opt_G, opt_D, on_critic=bce_free, on_generator=fools, after=lambda i: None):
+    for i in range(6):
+        fake = G(latents())
+        opt_D.zero_grad()
+        loss = on_critic(D, data(), fake.detach())
+        if loss.requires_grad:
+            loss.backward()
+        opt_D.step()
+        after(i)
+        opt_G.zero_grad()
+        on_generator(D, fake).backward()
+        opt_G.step()
+
+
+def apart(G, D):
+    return torch.optim.SGD(G.parameters(), lr=1e-3), torch.optim.SGD(D.parameters(), lr=1e-3)
+
+
+def named(loop, optimizers=apart):
+    G, D = networks()
+    both = optimizers(G, D)
+    with audit(G, D, *both, ema={}) as found:
+        loop(G, D, *both)
+    return [f.name for f in found]
+
+
+@pytest.mark.parametrize("offset", [-0.6, -0.3, 0.0, 0.5, 1.3])
+def test_least_squares_with_all_outputs_on_one_side_of_both_labels_is_no_fault(offset):
+    """(D - 1)^2 and D^2 pull the same way wherever D < 0 or D > 1, the first one harder or less."""
+
+    def loop(G, D, *both):
+        torch.nn.init.constant_(D[-1].bias, offset)
+        torch.nn.init.constant_(D[-1].weight, 1e-3)
+        turns(
+            G,
+            D,
+            *both,
+            lambda D, r, f: ((D(r) - 1) ** 2).mean() + (D(f) ** 2).mean(),
+            lambda D, f: (D(f) - 1).square().mean(),
+        )
+
+    assert named(loop) == []
+
+
+@pytest.mark.parametrize("offset", [-0.6, 0.0, 0.5])
+def test_least_squares_with_one_label_for_both_is_named(offset):
+    def loop(G, D, *both):
+        torch.nn.init.constant_(D[-1].bias, offset)
+        turns(G, D, *both, lambda D, r, f: ((D(r) - 1) ** 2).mean() + ((D(f) - 1) ** 2).mean())
+
+    assert named(loop) == ["real-and-fake-on-one-side"]
+
+
+def test_an_optimizer_that_climbs_turns_the_sides():
+    def climbing(G, D):
+        return torch.optim.SGD(G.parameters(), 1e-3), torch.optim.SGD(
+            D.parameters(), 1e-3, maximize=True
+        )
+
+    def of_value(*all_):
+        turns(*all_, lambda D, r, f: -bce_free(D, r, f))
+
+    assert named(of_value, climbing) == []
+    assert named(turns, climbing) == ["real-and-fake-swapped"]
+
+
+@pytest.mark.parametrize("who", [0, 1])
+def test_an_optimizer_that_holds_both_players_is_named_unless_it_is_the_only_one(who):
+    def greedy(G, D):
+        both = [*G.parameters(), *D.parameters()]
+        made = list(apart(G, D))
+        made[who] = torch.optim.SGD(both, lr=1e-3)
+        return made
+
+    assert named(turns, greedy) == ["optimizer-holds-the-other-player"]
+
+
+def test_a_critic_that_is_shown_no_real_samples_is_named():
+    def loop(*all_):
+        turns(*all_, lambda D, r, f: F.softplus(D(f)).mean())
+
+    assert named(loop) == ["critic-sees-no-real"]
+
+
+def test_a_critic_that_is_frozen_once_and_for_all_is_named():
+    def loop(G, D, *both):
+        turns(G, D, *both, after=lambda i: D.requires_grad_(False))
+
+    assert named(loop) == ["critic-gets-no-gradient"]
+
+
+def test_a_player_that_leaves_the_finite_numbers_is_named():
+    def loop(G, D, *both):
+        turns(
+            G,
+            D,
+            *both,
+            after=lambda i: G[0].weight.data[0, 0].fill_(float("nan")) if i == 5 else None,
+        )
+
+    assert named(loop) == ["generator-not-finite"]

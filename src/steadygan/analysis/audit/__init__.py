@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ...core.players import Name
-from .findings import Finding, findings
+from .findings import Finding, findings, lost
 from .kept import Averages, Saved, ranks
 from .marks import checksum
 from .trace import Trace
@@ -77,6 +77,7 @@ class audit:
         end = self._sums()
         moved = {name: end[name] != self._start[name] for name in self.networks}
         self._found = [
+            *lost(self._start, end),
             *findings(self._trace, moved),
             *self._averages.findings(moved["generator"]),
             *self._saved.findings(self.networks, self.optimizers, self._averages.kept),

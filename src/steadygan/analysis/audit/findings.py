@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -10,6 +11,9 @@ from .events import Backward, Step
 from .trace import Trace
 
 OTHER: dict[Name, Name] = {"generator": "critic", "critic": "generator"}
+EVEN = 0.5
+"""Pulls on real and on generated samples that are so near each other, as a share, are alike."""
+
 _PATIENCE = 12
 """So many critic steps without one of the generator are more than any usual schedule has."""
 
@@ -38,6 +42,8 @@ def findings(trace: Trace, moved: dict[Name, bool]) -> Iterator[Finding]:
     """
     _attribute(trace)
     yield from _standing(trace, moved)
+    yield from _held(trace)
+    yield from _unseen(trace)
     for name in ("critic", "generator"):
         yield from _gradients(trace, name)
     yield from _scaling(trace)
@@ -52,6 +58,20 @@ def findings(trace: Trace, moved: dict[Name, bool]) -> Iterator[Finding]:
             " (0, 1) as logits, so that it can never be sure.",
             "remove the sigmoid at the end of the critic, or before the loss.",
         )
+
+
+def lost(
+    start: dict[Name, tuple[float, ...]], end: dict[Name, tuple[float, ...]]
+) -> Iterator[Finding]:
+    """Yield players whose parameters left the finite numbers, by their sums before and after."""
+    for name in start:
+        if all(map(math.isfinite, start[name])) and not all(map(math.isfinite, end[name])):
+            yield Finding(
+                f"{name}-not-finite",
+                f"the {name}'s parameters were finite numbers at the start and are not any more.",
+                "look at its loss and gradients before each step: a root or a norm at 0, a"
+                " logarithm of 0, or a learning rate that is too high.",
+            )
 
 
 def _attribute(trace: Trace) -> None:
@@ -129,6 +149,13 @@ def _standing(trace: Trace, moved: dict[Name, bool]) -> Iterator[Finding]:
                 else "take the critic's loss outside of no_grad, with requires_grad on its"
                 " parameters.",
             )
+        elif late := _without(real):
+            yield Finding(
+                f"{name}-gets-no-gradient",
+                f"in the last {late} of {len(real)} steps no gradient had reached any of the"
+                f" {name}'s parameters, and before one had.",
+                f"switch the {name}'s requires_grad on again before its own loss.",
+            )
         elif len(real) > 1 and not moved[name]:
             yield Finding(
                 f"{name}-never-moves",
@@ -136,6 +163,43 @@ def _standing(trace: Trace, moved: dict[Name, bool]) -> Iterator[Finding]:
                 "look at its learning rate, and whether its optimizer was built before the"
                 " parameters were replaced.",
             )
+
+
+def _without(steps: list[Step]) -> int:
+    """Return how many of the last steps had no gradient, where those are all but the first few."""
+    last = next((i for i in reversed(range(len(steps))) if steps[i].used), -1)
+    count = len(steps) - 1 - last
+    return count if count > 2 and count >= 2 * len(steps) / 3 else 0
+
+
+def _held(trace: Trace) -> Iterator[Finding]:
+    """Yield optimizers that hold parameters of the other player."""
+    first, second = trace.optimizers.values()
+    if first is second:
+        return  # one for both, by gradients that the loop puts together
+    for name, optimizer in trace.optimizers.items():
+        held = [trace.owner.get(id(p)) for group in optimizer.param_groups for p in group["params"]]
+        theirs = held.count(OTHER[name])
+        if theirs and name in held and _steps(trace, name):
+            yield Finding(
+                "optimizer-holds-the-other-player",
+                f"the {name}'s optimizer holds {theirs} of the {OTHER[name]}'s parameters too, and"
+                f" its steps move them the {name}'s way.",
+                f"build it from the {name}'s parameters() alone.",
+            )
+
+
+def _unseen(trace: Trace) -> Iterator[Finding]:
+    """Yield a critic that trains on generated samples only, where it was called."""
+    steps = [s for s in _steps(trace, "critic") if s.used]
+    kinds = {kind for call in trace.calls for kind, _ in call.rows}
+    if len(steps) > 1 and kinds == {"fake"}:
+        yield Finding(
+            "critic-sees-no-real",
+            f"in {len(steps)} steps of the critic every sample that it was shown came from the"
+            " generator.",
+            "add the loss on real samples to the critic's.",
+        )
 
 
 def _gradients(trace: Trace, name: Name) -> Iterator[Finding]:
@@ -212,19 +276,39 @@ def _scaling(trace: Trace) -> Iterator[Finding]:
             return
 
 
+def _as_real(pull: float, pulls: dict[str, float], steps: int) -> bool:
+    """Return whether a pull is nearer to the critic's mean one on real samples than on others.
+
+    Least squares pull outputs down that are above both labels, on real samples too.
+    """
+    real, fake = pulls["real"] / steps, pulls["fake"] / steps
+    return real * fake > 0 and abs(pull - real) < abs(pull - fake)
+
+
+def _climbs(trace: Trace, name: Name) -> bool:
+    return any(group.get("maximize") for group in trace.optimizers[name].param_groups)
+
+
 def _sides(trace: Trace) -> Iterator[Finding]:
     """Yield a swap of real and fake, by the directions in which the losses pull logits."""
-    same = apart = helps = fights = 0
-    for step in _steps(trace, "critic"):
+    same = apart = helps = fights = direction = 0
+    pulls = {"real": 0.0, "fake": 0.0}
+    way = {name: -1 if _climbs(trace, name) else 1 for name in ("critic", "generator")}
+    steps = _steps(trace, "critic")
+    for step in steps:
         mine = [b for b in trace.backwards[step.since : step.until] if b.purpose == "critic"]
-        real, fake = (sum(b.pull(kind) for b in mine) for kind in ("real", "fake"))
+        real, fake = (way["critic"] * sum(b.pull(kind) for b in mine) for kind in ("real", "fake"))
         if real * fake:
-            same, apart = same + (real * fake > 0), apart + (real * fake < 0)
-    on_fake = [b.pull("fake") for b in trace.backwards if b.purpose == "critic" and b.pull("fake")]
-    direction = sum(1 if pull > 0 else -1 for pull in on_fake)
+            # Least squares pull both up where all outputs lie below both labels, one of them less.
+            even = min(abs(real), abs(fake)) > EVEN * max(abs(real), abs(fake))
+            same, apart = same + (real * fake > 0 and even), apart + (real * fake < 0)
+        pulls = {"real": pulls["real"] + real, "fake": pulls["fake"] + fake}
+        if fake - real and fake:
+            direction += 1 if fake > real else -1
     for b in trace.backwards:
         if b.purpose == "generator" and b.pull("fake") and direction:
-            agrees = b.pull("fake") * direction > 0
+            pull = way["generator"] * b.pull("fake")
+            agrees = pull * direction > 0 and not _as_real(pull, pulls, len(steps))
             helps, fights = helps + agrees, fights + (not agrees)
     if same > apart:
         yield Finding(
