@@ -343,6 +343,14 @@ def test_a_batch_that_does_not_fit_is_refused_in_a_sentence(data, latents, words
         seen_by(patient)
 
 
+@pytest.mark.parametrize("counts", [(64,), (10, 64), (64, 0), (64, 64, 64)])
+def test_labels_that_are_not_those_of_the_samples_are_refused(counts):
+    labels = tuple(torch.zeros(count, dtype=torch.long) for count in counts)
+    data = Batch(torch.randn(64, 2), torch.randn(64, 4), labels)
+    with pytest.raises(SteadyganError, match="Labels are two tensors, those of the 64 real"):
+        seen_by(replace(gan(mlp()), data=data))
+
+
 @pytest.mark.parametrize("what", ["lr", "optimizers"])
 def test_a_player_that_is_left_out_is_named(what):
     patient = gan(mlp())

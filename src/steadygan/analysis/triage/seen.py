@@ -57,6 +57,12 @@ class Seen:
             latent = gan.latents(n, torch.Generator().manual_seed(0))
         labels = data.labels
         if labels is not None:
+            counts = [len(y) if y.ndim else 0 for y in labels]
+            if len(counts) != 2 or counts[0] != len(data.real) or not counts[1]:
+                raise SteadyganError(
+                    f"Labels are two tensors, those of the {len(data.real)} real samples and those"
+                    f" of generated ones, not {len(counts)} of {counts} labels."
+                )
             fake = labels[1][torch.arange(n) % len(labels[1])]
             labels = labels[0][:n], fake
         networks = {name: copied(network) for name, network in gan.networks.items()}
@@ -313,7 +319,8 @@ def called(player: Name, what: str, given: Tensor) -> Iterator[None]:
         raise SteadyganError(
             f"The {player} fails on {what} of shape {tuple(given.shape)} and {given.dtype}"
             f" ({lines[0] if lines else type(error).__name__}). Give the batch as training gives"
-            " it: of the shape and precision that the networks take, and on their device."
+            " it: of the shape and precision that the networks take, on their device, and with"
+            " labels where they take some."
         ) from error
 
 
