@@ -17,6 +17,7 @@ from steadygan.analysis.trials import AS_IT_IS, Arm, Change, Trial, seconds_of, 
 from steadygan.analysis.trials.arms import Group, at_seed, grouped
 from steadygan.analysis.trials.change import rates, regularizer, without_end
 from steadygan.cli import main
+from steadygan.core.context import Samples
 from steadygan.core.players import PLAYERS
 from steadygan.runs import checkpoint
 
@@ -182,13 +183,34 @@ def test_a_budget_is_kept_and_makes_sense():
     assert 0 < found.steps < 1000 and not found.whole and found.seconds < 20
 
 
+class Half(nn.Module):
+    def forward(self, x):
+        return (torch.tanh(x) + 1) / 2
+
+
 def test_a_critic_without_its_end_gives_what_went_into_it():
     body, x = nn.Linear(2, 1), torch.randn(5, 2)
-    for end in (nn.Sigmoid(), nn.Tanh(), nn.ReLU()):
+    for end in (nn.Sigmoid(), nn.Tanh(), nn.ReLU(), nn.ReLU6(), Half()):
         critic = nn.Sequential(body, end, nn.Flatten(0))
-        torch.testing.assert_close(without_end(critic, x)(x), body(x).flatten())
-    with pytest.raises(SteadyganError, match="no module"):
-        without_end(nn.Sequential(body), x)
+        torch.testing.assert_close(without_end(critic, Samples(x))(x), body(x).flatten())
+    for critic in (body, nn.Sequential(body, nn.Sigmoid(), nn.Hardtanh())):
+        with pytest.raises(SteadyganError, match="no module"):
+            without_end(critic, Samples(x))
+        assert not any(m._forward_hooks for m in critic.modules())
+
+
+def test_the_end_of_a_critic_that_takes_labels_is_left_out_too():
+    class Critic(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.of, self.by, self.end = nn.Linear(2, 1), nn.Embedding(3, 1), nn.Sigmoid()
+
+        def forward(self, x, y):
+            return self.end(self.of(x) + self.by(y))
+
+    critic, samples = Critic(), Samples(torch.randn(5, 2), torch.tensor([0, 2, 1, 1, 0]))
+    before = torch.logit(critic(samples.x, samples.labels))
+    torch.testing.assert_close(without_end(critic, samples)(samples.x, samples.labels), before)
 
 
 def test_a_regularizer_takes_the_place_of_one_of_its_kind():

@@ -5,6 +5,7 @@ import os
 import struct
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ from steadygan.runs import checkpoint, lock
 from steadygan.runs.config import Config
 from steadygan.runs.folder import RunFolder
 from steadygan.runs.reading import Run
-from steadygan.training import resume, train
+from steadygan.training import resume, train, train_fleet
 
 SMALL = Config(
     steps=4, batch=2, log_every=1, checkpoint_every=2, optimizer="adam:lr=0.1", device="cpu"
@@ -157,16 +158,27 @@ def test_an_overflowed_optimizer_ends_the_run_and_resume_is_not_the_advice(tmp_p
         assert all(v.isfinite().all() for s in state.values() for v in s.values())
 
 
-@pytest.mark.parametrize("still", PLAYERS)
-def test_a_player_that_stands_while_the_other_moves_is_named(tmp_path, still):
+def still_for(still):
     rates = {**dict.fromkeys(PLAYERS, "sgd:lr=0.1"), still: "sgd:lr=1e-30"}
-    config = Config(
+    return Config(
         steps=8,
         batch=2,
         optimizer=rates["generator"],
         critic_optimizer=rates["critic"],
         checkpoint_every=2,
     )
-    outcome = train(Dirac(), config, tmp_path / "run", show=False)
+
+
+@pytest.mark.parametrize("still", PLAYERS)
+def test_a_player_that_stands_while_the_other_moves_is_named(tmp_path, still):
+    outcome = train(Dirac(), still_for(still), tmp_path / "run", show=False)
     assert (outcome.state, outcome.step) == ("stopped", 2)
     assert f"standstill: the {still} did not move" in outcome.reason
+
+
+def test_of_many_gans_those_that_stand_still_stop_alone(tmp_path):
+    members = [replace(still_for(name), log_every=1) for name in PLAYERS]
+    members.append(replace(members[0], optimizer="sgd:lr=0.1", critic_optimizer="sgd:lr=0.1"))
+    train_fleet(Dirac(), members, tmp_path / "fleet", show=False)
+    rows = [json.loads(line) for line in (tmp_path / "fleet" / "metrics.jsonl").open()]
+    assert [x is None for x in rows[-1]["generator_loss"]] == [True, True, False]

@@ -8,37 +8,19 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from ...core.context import Samples
 from ...core.errors import SteadyganError
 from ...core.game import Game
 from ...core.players import PLAYERS, Name
 from ...core.registry import build, spec
+from ...core.scores import score
+from ..ends import bounded
 from ..gan import Gan
 
 TRIED = ("lr", "regularizers", "dynamics", "ema", "anew", "unfreeze", "train", "logits", "scale")
 """What a trial can set; anything else is for the user's own code."""
-
-ENDS = (
-    nn.Sigmoid,
-    nn.Tanh,
-    nn.Softmax,
-    nn.ReLU,
-    nn.Softplus,
-    nn.Hardtanh,
-    nn.Hardsigmoid,
-    nn.LogSigmoid,
-    nn.LogSoftmax,
-    nn.Softsign,
-    nn.ELU,
-    nn.SELU,
-    nn.CELU,
-    nn.GELU,
-    nn.SiLU,
-    nn.Mish,
-    nn.Hardswish,
-    nn.Threshold,
-)
 
 
 @dataclass(frozen=True)
@@ -93,7 +75,9 @@ class Change:
             if s.get("train"):
                 networks[name].train()
         if s.get("logits"):
-            networks["critic"] = without_end(networks["critic"], gan.data.real[:2])
+            labels = gan.data.labels and gan.data.labels[0][:2]
+            samples = Samples(gan.data.real[:2], labels)
+            networks["critic"] = without_end(networks["critic"], samples)
         lr = dict(s.get("lr", gan.lr))
         for name, network in networks.items():
             if not any(p.requires_grad for p in network.parameters()):
@@ -163,26 +147,28 @@ def strengths(gan: Gan, factor: float) -> Change | None:
     return Change(f"a {size} gamma: {' and '.join(said)}", {"regularizers": said})
 
 
-def without_end(critic: nn.Module, x: Tensor) -> nn.Module:
-    """Return the critic without the operation at its end that bounds it.
+def without_end(critic: nn.Module, samples: Samples) -> nn.Module:
+    """Return the critic without the module at its end that bounds it.
 
     Raises:
-        SteadyganError: where that is no module.
+        SteadyganError: where that is no module, or others bound it too.
     """
     ran: list[nn.Module] = []
     leaves = [module for module in critic.modules() if not list(module.children())]
     hooks = [leaf.register_forward_hook(lambda m, a, out: ran.append(m)) for leaf in leaves]
     try:
         with torch.no_grad():
-            critic(x)
+            score(critic, samples)
     finally:
         for hook in hooks:
             hook.remove()
     last = next((m for m in reversed(ran) if not isinstance(m, nn.Flatten | nn.Identity)), None)
-    if not isinstance(last, ENDS):
-        raise SteadyganError("What bounds the critic is no module that could be left out.")
-    last.register_forward_hook(lambda module, given, out: given[0])
-    return critic
+    if last is not None and not list(last.parameters()):
+        hook = last.register_forward_hook(lambda module, given, out: given[0])
+        if bounded(critic, samples) is None:
+            return critic
+        hook.remove()
+    raise SteadyganError("What bounds the critic is no module that could be left out.")
 
 
 __all__ = ["START_AGAIN", "Change", "rates", "regularizer", "strengths", "without_end"]
