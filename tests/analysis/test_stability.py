@@ -175,7 +175,7 @@ X = torch.linspace(-9, 9, 12).view(4, 3).requires_grad_()
         (lambda x: torch.relu(x) - 3 * torch.sigmoid(x), "Relu: never below 0, stretched"),
         (lambda x: 2 - 3 * torch.relu(x), "Relu: never below 0, stretched"),
         (lambda x: torch.minimum(torch.relu(x), torch.ones(())), "Minimum: between two bounds"),
-        (lambda x: torch.where(x > 0, torch.sigmoid(x), torch.ones(())), "Sigmoid: between two bounds"),
+        (lambda x: torch.where(x > 0, x.sigmoid(), x.detach()), "Sigmoid: between two bounds"),
         (lambda x: torch.maximum(0.2 * x, x), None),
         (lambda x: torch.relu(x) - 2 * torch.relu(-x), None),
         (lambda x: torch.relu(x) + -2 * torch.relu(-x), None),

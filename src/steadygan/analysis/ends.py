@@ -253,7 +253,9 @@ def _numbers(name: str, node: Any) -> tuple[float, float]:
         return -math.prod(float(number) for number in given if number is not None), high
     bounds = [_saved(node, f"{end}{'_val' * (name == 'Hardtanh')}") for end in ("min", "max")]
     if name == "Clamp":  # of one bound and of two
-        low, high = (open_ if b is None else SOME for b, open_ in zip(bounds, (-math.inf, math.inf)))
+        low, high = (
+            open_ if b is None else SOME for b, open_ in zip(bounds, (-math.inf, math.inf))
+        )
     if math.isnan(low) and isinstance(bounds[0], int | float):
         low = float(bounds[0])
     if math.isnan(high) and isinstance(bounds[1], int | float):
