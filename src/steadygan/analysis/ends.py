@@ -251,15 +251,13 @@ def _numbers(name: str, node: Any) -> tuple[float, float]:
     if name in ("Elu", "Celu"):
         given = [_saved(node, what) for what in ("alpha", "scale")]
         return -math.prod(float(number) for number in given if number is not None), high
-    bounds = [_saved(node, f"{end}{'_val' * (name == 'Hardtanh')}") for end in ("min", "max")]
+    least, most = (_saved(node, end + "_val" * (name == "Hardtanh")) for end in ("min", "max"))
     if name == "Clamp":  # of one bound and of two
-        low, high = (
-            open_ if b is None else SOME for b, open_ in zip(bounds, (-math.inf, math.inf))
-        )
-    if math.isnan(low) and isinstance(bounds[0], int | float):
-        low = float(bounds[0])
-    if math.isnan(high) and isinstance(bounds[1], int | float):
-        high = float(bounds[1])
+        low, high = -math.inf if least is None else SOME, math.inf if most is None else SOME
+    if math.isnan(low) and isinstance(least, int | float):
+        low = float(least)
+    if math.isnan(high) and isinstance(most, int | float):
+        high = float(most)
     return low, high
 
 
