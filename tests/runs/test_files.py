@@ -25,6 +25,10 @@ from steadygan.runs.samples import read_picture, write_samples
 from steadygan.training import Config, resume, train
 
 
+GONE = 2**22 + 1
+"""The number of no process: Linux counts up to 2**22."""
+
+
 def rows(path):
     return [json.loads(line) for line in path.read_text().splitlines()]
 
@@ -52,7 +56,7 @@ def test_a_kill_while_writing_leaves_what_was_there_and_nothing_in_the_way(tmp_p
     folder.samples(2, torch.zeros(4, 2))
     samples, held = folder.path / "samples", folder.path / "checkpoints"
     # What a killed process leaves, of this version and of earlier ones.
-    for place in (samples / "step-00000004.npz.partial", samples / "step-00000004.npz.71.partial"):
+    for place in (samples / "step-00000004.npz.partial", samples / f"step-00000004.npz.{GONE}.partial"):
         place.write_bytes(b"half")
     (held / ".tmpAbCdEf").write_bytes(b"half")
     (folder.path / "metrics.jsonl.partial").write_bytes(b"half")
@@ -115,12 +119,15 @@ def test_a_folder_that_is_called_as_if_it_were_not_whole_is_not_in_the_way(tmp_p
     config = Config(network="mlp:width=4", batch=4, steps=2)
     train(build("problem", "ring2d"), config, tmp_path / "run", show=False)
     samples = tmp_path / "run" / "samples"
-    for name in (".tmp-mine", "exported.71.partial"):  # the latter of an export that was killed
+    # Of exports: one that was killed, one by a process that had the number of this one, one that
+    # another process is busy with.
+    killed, before, busy = (f"out.{n}.partial" for n in (GONE, os.getpid(), os.getppid()))
+    for name in (".tmp-mine", "mine.partial", killed, before, busy):
         (samples / name).mkdir()
         (samples / name / "file").write_text("x")
     assert resume(tmp_path / "run", steps=3, show=False).state == "finished"
-    assert (samples / ".tmp-mine" / "file").exists()
-    assert not (samples / "exported.71.partial").exists()
+    left = {path.name for path in samples.iterdir() if path.is_dir()}
+    assert left == {".tmp-mine", "mine.partial", busy}
 
 
 @pytest.mark.parametrize("state", ["finished", "interrupted", "running"])
@@ -144,7 +151,7 @@ def test_a_run_whose_checkpoints_are_gone_does_not_begin_again(tmp_path, state):
 def test_a_folder_where_a_run_was_killed_before_it_was_described_is_free(tmp_path):
     path = tmp_path / "run"
     (path / "samples").mkdir(parents=True)
-    (path / "config.json.71.partial").write_text("{")
+    (path / f"config.json.{GONE}.partial").write_text("{")
     RunFolder.create(path, {"a": 1})
     assert json.loads((path / "config.json").read_text()) == {"a": 1}
     assert sorted(each.name for each in path.iterdir()) == ["checkpoints", "config.json", "samples"]

@@ -120,19 +120,22 @@ def _drop(path: Path, name: str | None = None) -> None:
 def _left(path: Path, writer: int) -> bool:
     """Return whether nobody writes any more, here or on another machine that has such a process."""
     try:
-        os.kill(writer, 0)  # asks, and sends nothing
-    except ProcessLookupError:
-        try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-        except OSError:
+        # In a container the one that was killed had the number that this one has.
+        if writer != os.getpid():
+            os.kill(writer, 0)  # asks, and sends nothing
             return False
-        try:
-            return _locked(descriptor)
-        finally:
-            os.close(descriptor)
+    except ProcessLookupError:
+        pass
     except (OSError, OverflowError):
         return False
-    return False
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return False
+    try:
+        return _locked(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _locked(descriptor: int) -> bool:
@@ -274,15 +277,15 @@ def remove(path: Path) -> None:
 
 
 def sweep(folder: Path) -> None:
-    """Remove what a process that was killed had not finished writing in a folder."""
+    """Remove what processes that were killed had not finished writing in a folder of a run."""
     for path in folder.iterdir() if folder.is_dir() and not folder.is_symlink() else ():
-        if path.is_dir() and not path.is_symlink():
-            # Of an export into the run; any other is somebody's.
-            if path.name.endswith(PARTIAL):
-                shutil.rmtree(path, ignore_errors=True)
-        # safetensors wrote its own files aside until version 0.1.0 of this package.
+        if _BEGUN.fullmatch(path.name):
+            _drop(path)  # unless somebody exports into the run right now
+        # safetensors wrote its own files aside until version 0.1.0 of this package; folders that
+        # are called so are somebody's.
         elif path.name.endswith(PARTIAL) or path.name.startswith(".tmp"):
-            remove(path)
+            if path.is_symlink() or not path.is_dir():
+                remove(path)
 
 
 def read_json(path: Path) -> dict[str, Any]:
