@@ -244,6 +244,7 @@ def test_what_is_given_and_not_finite_is_told_from_a_training_that_diverged(whic
     patient.data[which == "latents"][3, 0] = math.nan
     found = seen_by(patient, trial=1)
     assert found.cause == "non-finite" and which in found.change.words and found.trial is None
+    assert not any(sentence.endswith("..") for sentence in found.words())
     assert "lr" not in found.change.settings
 
 

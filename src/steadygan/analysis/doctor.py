@@ -56,7 +56,7 @@ class Diagnosis(Shown):
         precision: of the networks.
         preconditioner: how the optimizers count, in words.
         spectrum: None where ``refused`` says why.
-        refused: why there is no spectrum, or None.
+        refused: why there is no spectrum, without a period at its end, or None.
         speed: Euclidean norm of each player's gradient, 0 at an equilibrium.
         logits: their range on real and generated samples, and what bounds them.
         slopes: mean and quartiles of ||grad D|| on real and on generated samples, in logits per
@@ -255,7 +255,7 @@ def diagnose(
     refused = next((r.not_smooth for r in game.regularizers if r.not_smooth), None)
     if any(fact.wrong for fact in facts if fact.name in NO_SPECTRUM):
         refused = (
-            "what the networks show comes first; there is no step whose spectrum would say more."
+            "what the networks show comes first; there is no step whose spectrum would say more"
         )
     spectrum = speed = None
     products, notes, near = 0, [], True
@@ -281,7 +281,7 @@ def diagnose(
         if not wrong and not isinstance(error, np.linalg.LinAlgError):
             raise
         # What the networks show is told all the same.
-        spectrum, refused = None, f"the networks as they are have none ({str(error).rstrip('.')})."
+        spectrum, refused = None, f"the networks as they are have none ({str(error).rstrip('.')})"
     return Diagnosis(
         game={
             "objective": spec(game.objective),
