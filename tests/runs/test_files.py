@@ -56,8 +56,8 @@ def test_a_kill_while_writing_leaves_what_was_there_and_nothing_in_the_way(tmp_p
     folder.samples(2, torch.zeros(4, 2))
     samples, held = folder.path / "samples", folder.path / "checkpoints"
     # What a killed process leaves, of this version and of earlier ones.
-    for place in (samples / "step-00000004.npz.partial", samples / f"step-00000004.npz.{GONE}.partial"):
-        place.write_bytes(b"half")
+    for place in ("step-00000004.npz.partial", f"step-00000004.npz.{GONE}.partial"):
+        (samples / place).write_bytes(b"half")
     (held / ".tmpAbCdEf").write_bytes(b"half")
     (folder.path / "metrics.jsonl.partial").write_bytes(b"half")
     folder.rewind(2)
