@@ -24,7 +24,6 @@ from steadygan.runs.reading import Run
 from steadygan.runs.samples import read_picture, write_samples
 from steadygan.training import Config, resume, train
 
-
 GONE = 2**22 + 1
 """The number of no process: Linux counts up to 2**22."""
 

@@ -279,13 +279,13 @@ def remove(path: Path) -> None:
 def sweep(folder: Path) -> None:
     """Remove what processes that were killed had not finished writing in a folder of a run."""
     for path in folder.iterdir() if folder.is_dir() and not folder.is_symlink() else ():
+        plain_file = path.is_symlink() or not path.is_dir()
         if _BEGUN.fullmatch(path.name):
             _drop(path)  # unless somebody exports into the run right now
         # safetensors wrote its own files aside until version 0.1.0 of this package; folders that
         # are called so are somebody's.
-        elif path.name.endswith(PARTIAL) or path.name.startswith(".tmp"):
-            if path.is_symlink() or not path.is_dir():
-                remove(path)
+        elif plain_file and (path.name.endswith(PARTIAL) or path.name.startswith(".tmp")):
+            remove(path)
 
 
 def read_json(path: Path) -> dict[str, Any]:
