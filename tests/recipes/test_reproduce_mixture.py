@@ -99,6 +99,11 @@ def test_who_never_learned_has_not_collapsed():
     assert mixture.learned(member(once, FAR)) is None
     assert rows(mixture.collapses, 84_000, NEVER, once, NEVER).holds is None
     assert rows(mixture.collapses, 84_000, FALLEN, FALLEN, FALLEN, NEVER).holds is True
+    early = [0, np.nan, np.nan, np.nan, np.nan, np.nan]
+    lost = [member(early, BLOWN, seed, last=84_000) for seed in range(2)]
+    found = mixture.collapses("js", [*lost, member(FALLEN, FAR, 2, last=84_000)], SOURCE)
+    said = "1 of 3 runs learned, 1 of these fell, 2 more blew up or lost to their critic before;"
+    assert found.holds is True and found.measured.startswith(said)
     slow = [0, 0, 7, 7, 7, 7]  # from 36,000 on
     assert rows(mixture.collapses, 72_000, FALLEN, FALLEN, FALLEN, slow).holds is None
 

@@ -149,9 +149,11 @@ def _seen(group: Sequence[Member]) -> str:
     fates = [course(m).fate for m in group]
     had = [fate for m, fate in zip(group, fates, strict=True) if learned(m) is not None]
     fallen, standing = sum(fate in FALLEN for fate in had), fates.count(Fate.STANDS)
+    lost = sum(fate in FALLEN for fate in fates) - fallen
+    more = f", {lost} more blew up or lost to their critic before" if lost else ""
     numbers = (f"{name} {spread([final(m, name) for m in group])}" for name in ("modes", "sw1"))
     return (
-        f"{len(had)} of {len(group)} runs learned, {fallen} of these fell;"
+        f"{len(had)} of {len(group)} runs learned, {fallen} of these fell{more};"
         f" {share(standing, len(group), 'runs')} hold all modes at the end; {', '.join(numbers)}"
     )
 

@@ -288,7 +288,7 @@ FIG6 = Experiment(
     },
     cost={
         "quick": "8 minutes of one core",
-        "long": "4 core-hours (estimated)",
+        "long": "4 core-hours",
         "tiny": "a second",
     },
     run=fig6,
