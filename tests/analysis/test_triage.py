@@ -185,6 +185,12 @@ def test_what_optimizers_move_wrongly_is_the_cause(words):
     assert not facts(gan(mlp()))["optimizers"].wrong
 
 
+def test_rates_that_overstep_are_the_cause_and_not_the_memory_that_they_fill():
+    fast = {"generator": 1.0, "critic": 3e-3}
+    found = triage(moved_by(lambda G, D: stuck(D, G), stuck, lr=fast))
+    assert cause(found).name == "rates"
+
+
 def test_one_optimizer_of_both_players_is_no_fault():
     patient = gan(mlp())
     both = adam(patient.generator, patient.critic)

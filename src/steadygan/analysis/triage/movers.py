@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ...core.players import PLAYERS, Name
 from ..trials.change import Change
-from .balance import OFF
+from .balance import FAST, OFF
 from .fact import Fact
 from .seen import Seen
 
@@ -79,6 +79,9 @@ def _climbing(seen: Seen) -> tuple[str, str] | None:
 def _stalled(seen: Seen) -> tuple[str, str] | None:
     # Where players have converged, gradients fade faster than the memory of their squares.
     if not seen.gan.optimizers or not seen.off > OFF:
+        return None
+    # Rates that overstep fill a memory, too, and are what is wrong then.
+    if any(move > FAST for move in seen.first_moves.values()):
         return None
     for name in PLAYERS:
         pace = seen.kept_pace[name]
