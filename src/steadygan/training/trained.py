@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ..core.auto import finds_gamma
 from ..core.dynamics import Dynamics
 from ..core.gradients import Decision
-from ..core.players import PLAYERS, Batch, Name, OptimizerPlayers
+from ..core.players import OTHER, PLAYERS, Batch, Name, OptimizerPlayers
 from ..core.registry import build
 from ..core.schedules import changes, ends
 from ..problems.problem import Problem
@@ -159,7 +159,7 @@ class Trained(ABC):
             sums[name] = torch.cat(each) if each else torch.zeros(1, count)
         if self._sums and self.step:
             same = {name: (sums[name] == self._sums[name]).all(0) for name in PLAYERS}
-            for name, other in (PLAYERS, PLAYERS[::-1]):
+            for name, other in OTHER.items():
                 still = same[name] & ~same[other]
                 for i in still.nonzero().flatten().tolist():
                     said = f"the {name} did not move since the last look"

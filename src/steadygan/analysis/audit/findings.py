@@ -6,11 +6,10 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ...core.players import Name
+from ...core.players import OTHER, Name
 from .events import Backward, Step
 from .trace import Trace
 
-OTHER: dict[Name, Name] = {"generator": "critic", "critic": "generator"}
 EVEN = 0.5
 """Pulls on real and on generated samples that are so near each other, as a share, are alike."""
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from ...core.players import PLAYERS, Name
+from ...core.players import OTHER, PLAYERS
 from ..trials.change import Change
 from .balance import FAST, OFF
-from .fact import Fact
+from .fact import Fact, some
 from .seen import Seen
 
 STALLED = 1e-4
 """The share of a new optimizer's step below which one stands still."""
-
-OTHER: dict[Name, Name] = {"generator": "critic", "critic": "generator"}
 
 
 def movers(seen: Seen) -> Fact:
@@ -38,8 +36,7 @@ def _shared(seen: Seen) -> tuple[str, str] | None:
     if not both:
         return None
     return (
-        f"both networks hold {', '.join(both[:2])}{_more(both)}: what one player learns, the other"
-        " undoes",
+        f"both networks hold {some(both)}: what one player learns, the other undoes",
         "give each network parameters of its own",
     )
 
@@ -56,8 +53,8 @@ def _foreign(seen: Seen) -> tuple[str, str] | None:
         theirs = [f"{other}.{key}" for key, p in named if id(p) in held]
         if theirs:
             return (
-                f"the {name}'s optimizer holds the {other}'s {', '.join(theirs[:2])}"
-                f"{_more(theirs)}: its steps move the {other} the {name}'s way",
+                f"the {name}'s optimizer holds the {other}'s {some(theirs)}: its steps move the"
+                f" {other} the {name}'s way",
                 f"build the {name}'s optimizer from the {name}'s parameters() alone",
             )
     return None
@@ -93,10 +90,6 @@ def _stalled(seen: Seen) -> tuple[str, str] | None:
                 f" new optimizer of the {name}",
             )
     return None
-
-
-def _more(names: list[str]) -> str:
-    return f" and {len(names) - 2} more" if len(names) > 2 else ""
 
 
 __all__ = ["movers"]

@@ -16,7 +16,7 @@ from ...problems.measures import spread
 from ..ends import bounded
 from ..trials.change import START_AGAIN, Change, rates
 from .balance import OFF
-from .fact import Fact
+from .fact import Fact, some
 from .seen import DATA, LATENTS, Seen, activations, silent
 
 STALE, UNSEEN = 1.0, 1e6
@@ -32,8 +32,7 @@ def non_finite(seen: Seen) -> Fact:
     lost = seen.lost
     said = "no number is infinite or nan"
     if lost:
-        more = f" and {len(lost) - 3} more" if len(lost) > 3 else ""
-        said = f"not finite: {', '.join(lost[:3])}{more}"
+        said = f"not finite: {some(lost, 3)}"
     cure = rates(seen.gan, 0.1).and_anew()
     if given := [what for what in (DATA, LATENTS) if what in lost]:
         cure = Change(f"keep what is not finite out of {' and '.join(given)}", {"given": "finite"})
@@ -82,9 +81,8 @@ def frozen(seen: Seen) -> Fact:
     share = still / max(total, 1)
     said = "every parameter is moved by an optimizer"
     if where:
-        more = f" and {len(where) - 2} more" if len(where) > 2 else ""
         said = (
-            f"{share:.0%} of the parameters do not move: {', '.join(where[:2])}{more} need no"
+            f"{share:.0%} of the parameters do not move: {some(where)} need no"
             " gradient, are in no optimizer, or in a group of it with a learning rate of 0"
         )
     cures = _with_start(
@@ -147,9 +145,8 @@ def detached(seen: Seen) -> Fact:
         share, said = 1.0, "the critic's logits do not depend on its input: the generator learns"
         said += " nothing from it (detach, no_grad or item in its forward)"
     elif cut:
-        more = f" and {len(cut) - 2} more" if len(cut) > 2 else ""
         said = (
-            f"no gradient reaches {', '.join(cut[:2])}{more}: something cuts the graph (detach,"
+            f"no gradient reaches {some(cut)}: something cuts the graph (detach,"
             " no_grad, argmax), or they are not used"
         )
     elif _flat(seen):

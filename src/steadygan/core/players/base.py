@@ -26,6 +26,9 @@ Name = Literal["generator", "critic"]
 PLAYERS: tuple[Name, Name] = ("generator", "critic")
 """Both, in the order of state vectors: (theta, psi)."""
 
+OTHER: dict[Name, Name] = {"generator": "critic", "critic": "generator"}
+"""Whom each plays against."""
+
 Values = dict[str, Tensor]
 """Parameters or gradients of one player, by parameter name."""
 
