@@ -246,7 +246,9 @@ def test_the_network_of_every_recipe_plays_its_problem(problem):
         torch.randn(30, problem.recipe.latent)
     )
     assert critic(samples).shape == (30,)
-    assert all(math.isfinite(value) for value in problem.measure(samples, critic).values())
+    found = problem.measure(samples, critic)
+    assert all(math.isfinite(value) for value in found.values())
+    assert tuple(found) == problem.numbers
 
 
 def test_what_is_known_is_declared():

@@ -1,6 +1,7 @@
 """The monitor names each trouble once, when the figures show it and not before."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -131,7 +132,9 @@ def test_real_images_spread_as_real_ones_do():
     within = DIGITS.measure(x, None, y)
     assert within["spread"] == pytest.approx(1, abs=0.02)
     assert 0.9 < within["least_spread"] <= within["spread"]
+    assert tuple(within) == DIGITS.numbers == ("spread", "least_spread")
     assert DIGITS.measure(x, None) == pytest.approx({"spread": 1}, abs=0.02)
+    assert replace(DIGITS, conditional=False).numbers == ("spread",)
     assert DIGITS.measure(x / 2, None, y)["spread"] == pytest.approx(within["spread"] / 2)
 
 

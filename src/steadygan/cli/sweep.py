@@ -148,6 +148,8 @@ class Sweep:
                 f"--by {told.by}: which side of it is better is not known. Take one of which it is,"
                 " such as sw1, or fd where runs have --metrics fd."
             )
+        if told.by is not None:
+            _check_by(told.by, wanted)
         if told.scheduler and told.slurm:
             raise SteadyganError("--scheduler and --slurm are two places: give one of them.")
         together = 1 if told.halving else TOGETHER if told.together is None else told.together
@@ -250,6 +252,24 @@ class Sweep:
             raise SteadyganError(f"--workers must be at least 1, not {self.workers}.")
         usual = (os.cpu_count() or 1) if available() else 1
         return self.workers or usual
+
+
+def _check_by(by: str, wanted: Iterable[Wanted]) -> None:
+    """Refuse a metric that some of the runs will not have, as far as their problems say."""
+    from ..evaluation.metrics import build_metrics
+
+    for each in wanted:
+        own = each.problem.numbers
+        chosen = build_metrics(each.config.metrics) if each.config.metrics else ()
+        have = [
+            *(own or ()),
+            *(key for metric in chosen for key in metric.while_training().numbers),
+        ]
+        if own is not None and by not in have:
+            raise SteadyganError(
+                f"--by {by}: the run {each.label} will have {', '.join(have) or 'no metric'}."
+                " Take one of these, or add to --metrics."
+            )
 
 
 def follow(endings: Iterable[Ended], count: int) -> Iterator[Ended]:

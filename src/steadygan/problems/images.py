@@ -112,6 +112,11 @@ class Images(Problem):
         found: ImageArray = self.__dict__["_loaded"]
         return found
 
+    @property
+    def numbers(self) -> tuple[str, ...]:
+        """Names of what ``measure`` returns at most."""
+        return ("spread", "least_spread") if self.conditional else ("spread",)
+
     def measure(
         self, samples: Tensor, critic: nn.Module, labels: Tensor | None = None
     ) -> dict[str, float]:

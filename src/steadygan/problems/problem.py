@@ -70,6 +70,11 @@ class Problem:
     recipe: Recipe
 
     @property
+    def numbers(self) -> tuple[str, ...] | None:
+        """Names of what ``measure`` returns at most; None where it does not say."""
+        return () if type(self).measure is Problem.measure else None
+
+    @property
     def event(self) -> tuple[int, ...]:
         """Shape of one sample."""
         raise NotImplementedError

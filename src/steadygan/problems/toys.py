@@ -71,6 +71,11 @@ class Mixture(Toy):
     plane: Tensor = torch.eye(2)
     radii: dict[str, float]
 
+    @property
+    def numbers(self) -> tuple[str, ...]:
+        """Names of what ``measure`` returns."""
+        return ("modes", *self.radii, "kl", "sw1")
+
     def sample(self, n: int, rng: torch.Generator) -> Tensor:
         """Return n independent samples (n, d) from ``rng``."""
         modes = torch.randint(len(self.centres), (n,), generator=rng)
@@ -210,6 +215,7 @@ class Gaussian2D(Toy):
     """
 
     event = (2,)
+    numbers = ("sw1",)
     recipe = _DENSITY2D
 
     def sample(self, n: int, rng: torch.Generator) -> Tensor:
@@ -230,6 +236,7 @@ class Curve(Toy):
     """
 
     event = (2,)
+    numbers = ("near", "coverage", "sw1")
     tolerance = 0.05
     recipe = _DENSITY2D
 
@@ -326,6 +333,7 @@ class PointGame(Toy):
     """Base of the games of a point against a linear critic: data delta_0, theta = psi = 0."""
 
     equilibrium = {"theta": 0.0, "psi": 0.0}
+    numbers = ("distance", "radius")
 
     def sample(self, n: int, rng: torch.Generator) -> Tensor:
         """Return n zeros (n, *event)."""
@@ -344,10 +352,8 @@ class PointGame(Toy):
         psi = getattr(critic, "psi", None)
         if psi is None:
             return {"distance": distance}
-        return {
-            "distance": distance,
-            "radius": math.hypot(distance, _mean_norm(psi.reshape(1, -1))),
-        }
+        radius = math.hypot(distance, _mean_norm(psi.reshape(1, -1)))
+        return {"distance": distance, "radius": radius}
 
 
 def _mean_norm(rows: Tensor) -> float:
