@@ -308,6 +308,14 @@ def test_a_wide_latent_is_in_every_fleet(tmp_path):
     assert {row.claim.split(",")[0] for row in found.rows} == {"1 critic step", "5 critic steps"}
 
 
+def test_of_a_wide_latent_one_step_without_a_regularizer_has_more_seeds(tmp_path):
+    settings = {**roth_mixture.LATENT15.settings("tiny"), "regularized_seeds": 1}
+    roth_mixture.latent15(settings, 2, tmp_path)
+    places = ("one/unregularized", "one/js", "five/unregularized", "five/js")
+    runs = [RunFolder.open(tmp_path / place / "shard-00") for place in places]
+    assert [len(run.describe().members) for run in runs] == [2, 3, 1, 3]
+
+
 def tiny(folder, **settings):
     settings = {**mixture.TINY, **settings}
     return mixture.trained(settings, mixture.members(settings, ["js:gamma=1"], 1, 2), folder)

@@ -48,6 +48,16 @@ LONG = {"batch": 512, "evaluate_every": 1000, "compiled": True, "together": 8}
 batch, and what they find is there sooner."""
 
 
+def regularized_seeds(settings: Mapping[str, Any], seeds: int) -> int:
+    """Return how many seeds a strength is trained with.
+
+    Fewer than without a regularizer where the settings say so: a claim that what has learned
+    collapses needs some that have.
+    """
+    some: int = settings.get("regularized_seeds", seeds)
+    return min(seeds, some)
+
+
 def trained(settings: Mapping[str, Any], members: Sequence[Config], folder: Path) -> list[Member]:
     """Train a fleet on the mixture, or continue it, compiled where the settings say so.
 

@@ -23,6 +23,7 @@ from ..mixture import (
     grouped,
     members,
     mixture_budget,
+    regularized_seeds,
     trained,
 )
 from ..rules import LATER
@@ -39,7 +40,7 @@ def survival(settings: Mapping[str, Any], seeds: int, out: Path) -> Findings:
     Returns:
         Which strengths learn sooner and stand longer than no regularizer, and what warns.
     """
-    some = min(seeds, settings.get("regularized_seeds", seeds))
+    some = regularized_seeds(settings, seeds)
     rows: list[Row] = []
     panels, early, notes, took = [], [], [], 0.0
     for batch in settings["batches"]:
