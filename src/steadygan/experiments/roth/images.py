@@ -247,8 +247,7 @@ FIG23 = Experiment(
     },
     cost={
         "quick": "70 minutes on one core",
-        "long": "14 core-hours (by timed iterations), 7 of them the ResNet; without it 8 minutes of"
-        " an H100",
+        "long": "14 hours of a busy core, 7 of them the ResNet; without it 8 minutes of an H100",
         "paper": "a GPU for days (not measured)",
         "tiny": "seconds",
     },
