@@ -68,6 +68,13 @@ def test_small_games_are_packed_and_a_second_call_trains_only_what_is_new(place,
     assert {r.settings["regularizer.gamma"] for r in rows} == {0.1, 1.0, 3.0}
 
 
+def test_of_several_problems_one_with_the_metric_is_enough_for_a_page(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("sweep.yaml").write_text("problem: [dirac, ring2d]\nsteps: 2\nbatch: 2\n")
+    assert sweep("--by", "sw1", "--dry-run") == 0
+    assert sweep("--by", "fid", "--dry-run") == 2
+
+
 def test_halving_keeps_the_best_with_the_bits_of_a_whole_run_and_says_who_was_stopped(
     place, capsys
 ):

@@ -149,7 +149,7 @@ class Sweep:
                 " such as sw1, or fd where runs have --metrics fd."
             )
         if told.by is not None:
-            _check_by(told.by, wanted)
+            _check_by(told.by, wanted, all_of_them=told.halving is not None)
         if told.scheduler and told.slurm:
             raise SteadyganError("--scheduler and --slurm are two places: give one of them.")
         together = 1 if told.halving else TOGETHER if told.together is None else told.together
@@ -254,22 +254,26 @@ class Sweep:
         return self.workers or usual
 
 
-def _check_by(by: str, wanted: Iterable[Wanted]) -> None:
-    """Refuse a metric that some of the runs will not have, as far as their problems say."""
+def _check_by(by: str, wanted: Sequence[Wanted], *, all_of_them: bool) -> None:
+    """Refuse a metric that all runs must have and some will not, or that none of them will have."""
+    without = [each for each in wanted if (have := _numbers(each)) is not None and by not in have]
+    if without and (all_of_them or len(without) == len(wanted)):
+        listed = ", ".join(_numbers(without[0]) or ()) or "no metric"
+        raise SteadyganError(
+            f"--by {by}: the run {without[0].label} will have {listed}. Take one of these, or add"
+            " to --metrics."
+        )
+
+
+def _numbers(wanted: Wanted) -> list[str] | None:
+    """Return the names of what a run will measure; None where its problem does not say."""
     from ..evaluation.metrics import build_metrics
 
-    for each in wanted:
-        own = each.problem.numbers
-        chosen = build_metrics(each.config.metrics) if each.config.metrics else ()
-        have = [
-            *(own or ()),
-            *(key for metric in chosen for key in metric.while_training().numbers),
-        ]
-        if own is not None and by not in have:
-            raise SteadyganError(
-                f"--by {by}: the run {each.label} will have {', '.join(have) or 'no metric'}."
-                " Take one of these, or add to --metrics."
-            )
+    own, metrics = wanted.problem.numbers, wanted.config.metrics
+    if own is None:
+        return None
+    chosen = build_metrics(metrics) if metrics else ()
+    return [*own, *(key for metric in chosen for key in metric.while_training().numbers)]
 
 
 def follow(endings: Iterable[Ended], count: int) -> Iterator[Ended]:

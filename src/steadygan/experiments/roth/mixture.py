@@ -208,10 +208,8 @@ def latent15(settings: Mapping[str, Any], seeds: int, out: Path) -> Findings:
     if 1 in settings["critic_updates"]:
         parts["1 critic step"] = _one_step(settings, seeds, out / "one", source)
     if 5 in settings["critic_updates"]:
-        five, some = (
-            {**settings, "steps": settings["five_steps"]},
-            regularized_seeds(settings, seeds),
-        )
+        five = {**settings, "steps": settings["five_steps"]}
+        some = regularized_seeds(settings, seeds)
         parts["5 critic steps"] = _five_steps(five, some, out / "five", source)
     rows = [
         replace(row, claim=f"{title}, {row.claim}")
