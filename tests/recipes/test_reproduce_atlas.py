@@ -1,15 +1,18 @@
 """The atlas of stability: how settings are drawn, what stands, and that a claim can fail."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from steadygan import build
+from steadygan.core.players.stacked import game_of
 from steadygan.experiments import atlas
 from steadygan.experiments.atlas import ALL, Method, drawn, methods, stands
 from steadygan.experiments.fleets import Member
+from steadygan.runs.members import alike
 
 TINY = atlas.EXPERIMENT.settings("tiny")
 
@@ -58,13 +61,34 @@ def test_a_method_changes_of_a_setting_what_it_says(name):
     assert "norm=batch" in found.network and found.seed == 7
     differs = {k for k, v in found.to_json().items() if v != plain.to_json()[k]}
     expected = {
-        "unregularized": set(),
         "WGAN-GP": {"regularizer", "objective", "network"},
         "spectral norm": {"network"},
     }
     assert differs == expected.get(name, {"regularizer"})
-    gammas = list(found.game().strengths().values())
-    assert gammas == {"unregularized": [], "spectral norm": [], "WGAN-GP": [20.0]}.get(name, [3.0])
+    gammas = {
+        "unregularized": [0, 0, 0],
+        "JS": [3, 0, 0],
+        "R1": [0, 3, 0],
+        "R1 + R2": [0, 3, 3],
+        "WGAN-GP": [20],
+        "spectral norm": [],
+    }
+    assert list(found.game().strengths().values()) == gammas[name]
+
+
+def test_a_structure_is_one_fleet():
+    """And as few as there can be: two of one structure would not have two names."""
+    problem, groups = build("problem", "ring2d"), {}
+    for kind in methods(1.0).values():
+        for setting in drawn(24):
+            found = atlas.config(TINY, setting, kind, 0)
+            groups.setdefault(atlas.structure(found), []).append(found)
+    shared = set()
+    for group in groups.values():
+        first = replace(alike(problem, group)[0], optimizer="", critic_optimizer="", regularizer=())
+        kinds = group[0].optimizer.partition(":")[0], repr(game_of([g.game() for g in group]))
+        shared.add((first, kinds))
+    assert len(shared) == len(groups) > 20
 
 
 def test_a_claim_can_hold_fail_and_stay_open():

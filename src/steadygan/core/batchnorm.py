@@ -58,7 +58,8 @@ class ExactBatchNorm(_BatchNorm):
             momentum = self.momentum  # None: the mean of all batches
             share = 1 / int(self.num_batches_tracked) if momentum is None else momentum
             for held, now in ((self.running_mean, mean), (self.running_var, var * n / (n - 1))):
-                held.lerp_(now.detach().to(held.dtype), share)
+                # vmap knows no lerp_
+                held.mul_(1 - share).add_(now.detach().to(held.dtype), alpha=share)
         found = centred * (var + self.eps).rsqrt().view(shape)
         if self.affine:
             found = found * self.weight.view(shape) + self.bias.view(shape)

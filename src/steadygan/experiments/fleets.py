@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -149,6 +149,33 @@ def fleet(
             tasks.append(task(problem, group, shard, fleet=True, compiled=compiled))
         workers.train(tasks)
     return [_read(m, *place[identity(problem, m)]) for m in resolved]
+
+
+def by_structure(
+    problem: Problem,
+    members: Sequence[Config],
+    folder: Path,
+    name: Callable[[Config], str],
+    *,
+    compiled: bool = False,
+) -> list[Member]:
+    """Return GANs of several structures, each structure a fleet in a folder of its own.
+
+    Args:
+        problem: What is played.
+        members: Their configurations; one that comes twice is trained once.
+        folder: Where the fleets' folders lie.
+        name: What the folder is called of a configuration, the same for those of one structure.
+        compiled: As in ``train_fleet``.
+    """
+    groups: dict[str, list[int]] = {}
+    for place, member in enumerate(members):
+        groups.setdefault(name(member), []).append(place)
+    found: dict[int, Member] = {}
+    for of, places in groups.items():
+        group = [members[i] for i in places]
+        found |= zip(places, fleet(problem, group, folder / of, compiled=compiled), strict=True)
+    return [found[place] for place in range(len(members))]
 
 
 def alone(problem: Problem, members: Mapping[str, Config], folder: Path) -> list[Member]:

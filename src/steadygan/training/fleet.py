@@ -92,6 +92,7 @@ class Fleet(Trained):
             rates=self._rates(),
             penalty_every=self.config.penalty_every,
             penalty_share=self.config.penalty_share,
+            keep_fakes=self.dynamics.share,
             compiled=compiled,
             chains=closed,
         )

@@ -14,12 +14,14 @@ from torch.func import functional_call, vmap
 from torch.utils import _pytree as pytree
 
 from ..context import Context
+from ..errors import SteadyganError
 from ..game import Game
 from ..gradients.chain import Chained, Looks, applied, mapped
 from ..gradients.paths import groups_of, leaf_of, parts_of, terms_of, value_of
 from ..gradients.tracing import Tree, to_terms, to_tree
-from ..scores import Scores
-from ..slopes import FUNC
+from ..reading import lifted
+from ..scores import Scores, heads_of, once
+from ..slopes import FUNC, explained, twice
 from .base import PLAYERS, Batch, Name, Values, generate
 from .values import FunctionalPlayers
 
@@ -95,6 +97,9 @@ class Members(FunctionalPlayers):
     given: everything that a gradient depends on, stacked. asked: where the draws that the game asks
     for are noted, instead of made. share: of each batch, the part that gradient penalties look at.
     chains: of the networks that are to be taken in closed form.
+    buffers: those of a player that passes change, None for all, of which the given ones stay as
+    they are: what they are after the passes so far is in ``buffers``. alone: whether the critic
+    takes its slopes outside of ``vmap``, as one must whose passes change it.
     """
 
     keeps_graph = False
@@ -109,10 +114,21 @@ class Members(FunctionalPlayers):
         asked: list[Asked] | None,
         share: float = 1.0,
         chains: Mapping[Name, Chained] | None = None,
+        buffers: Mapping[Name, Sequence[str]] | None = None,
+        alone: bool = False,
     ) -> None:
         real, latent, *labels = given["batch"]
         self.batch = Batch(real, latent, (labels[0], labels[1]) if labels else None)
-        self._rest: dict[Name, Values] = given["states"]
+        states = given["states"]
+        if buffers is None:
+            networks = zip(PLAYERS, (generator, critic), strict=True)
+            buffers = {name: list(dict(module.named_buffers())) for name, module in networks}
+        self.buffers: dict[Name, Values] = {
+            name: {key: states[name][key].clone() for key in keys} for name, keys in buffers.items()
+        }
+        self._rest: dict[Name, Values] = {
+            name: {**states[name], **self.buffers.get(name, {})} for name in PLAYERS
+        }
         point: dict[Name, Values] = {
             name: {key: self._rest[name][key].detach().requires_grad_() for key in trainable[name]}
             for name in PLAYERS
@@ -131,7 +147,7 @@ class Members(FunctionalPlayers):
             list(given.get("draws", [])),
             asked,
         )
-        self._share, self._chains = share, chains or {}
+        self._share, self._chains, self._alone = share, chains or {}, alone
         self._later: dict[str, Tensor] = {}
 
     def gradient(self, player: Name, batch: Batch) -> Values:
@@ -145,36 +161,24 @@ class Members(FunctionalPlayers):
     def _critic_in_closed_form(self, chain: Chained, batch: Batch) -> Values:
         critic = self._network("critic", self.point)
         fake = generate(self._network("generator", self.point), batch)
-
-        def points(network: Any, game: Game, context: Context, real: Tensor, fake: Tensor) -> Any:
-            found = parts_of(game, game.points(real, fake, at=context), self._share)
-            return {name: samples.x for name, samples in found.items()}
-
-        batches: Values = self._each(critic, points, batch.real, fake)
+        batches = self._points(critic, batch, fake)
         with torch.no_grad():
-            looks = Looks(chain.links(critic.values), batches, groups_of(self.game, batches))
-        leaves = {
-            kind: {name: leaf_of(t) for name, t in given.items()}
-            for kind, given in (("logits", looks.logits), ("gradient", looks.slopes))
-        }
-
-        def value(network: Any, game: Game, context: Context, given: Tree) -> Any:
-            scores = {
-                name: Scores(x, given["logits"][name], given["gradient"].get(name))
-                for name, x in given["x"].items()
-            }
-            terms = value_of(game, scores, context)
-            return to_tree(terms), game.observe(terms.scores, context.memory)
-
-        terms, self._later = self._each(critic, value, {"x": batches, **leaves})
-        self.terms = to_terms(terms)
-        ends = [t for given in leaves.values() for t in given.values()]
+            x = {name: given["x"] for name, given in batches.items()}
+            looks = Looks(chain.links(critic.values), x, groups_of(self.game, x))
+        logits, slopes = (
+            {name: leaf_of(t) for name, t in given.items()}
+            for given in (looks.logits, looks.slopes)
+        )
+        loss = self._valued(critic, batches, logits, slopes)
         pulls = iter(
             torch.autograd.grad(
-                self.terms.loss.sum(), ends, allow_unused=True, materialize_grads=True
+                loss,
+                [*logits.values(), *slopes.values()],
+                allow_unused=True,
+                materialize_grads=True,
             )
         )
-        c, v = ({name: next(pulls) for name in given} for given in leaves.values())
+        c, v = ({name: next(pulls) for name in given} for given in (logits, slopes))
         of: dict[int, Tensor] = {}
         with torch.no_grad():
             for t, g in looks.gradients(c, v):
@@ -182,6 +186,74 @@ class Members(FunctionalPlayers):
         self._observe()
         values = self.point["critic"]
         return {key: of.get(id(p), torch.zeros_like(p)) for key, p in values.items()}
+
+    def _points(self, critic: Stacked, batch: Batch, fake: Tensor) -> dict[str, Values]:
+        """Return the samples x at which the critics are looked at, and labels where there are."""
+
+        def points(
+            network: Any, game: Game, context: Context, real: Tensor, fake: Tensor, *labels: Any
+        ) -> Any:
+            points = game.points(real, fake, labels=labels or None, at=context)
+            return {
+                name: {"x": x} if y is None else {"x": x, "labels": y}
+                for name, (x, y) in parts_of(game, points, self._share).items()
+            }
+
+        found: dict[str, Values] = self._each(
+            critic, points, batch.real, fake, *(batch.labels or ())
+        )
+        return found
+
+    def _valued(
+        self, critic: Stacked, batches: Mapping[str, Values], logits: Values, slopes: Values
+    ) -> Tensor:
+        """Note the critics' terms, from logits and input gradients by point.
+
+        Returns:
+            The sum of their losses.
+        """
+
+        def value(network: Any, game: Game, context: Context, given: Tree) -> Any:
+            terms = value_of(game, {n: Scores(**each) for n, each in given.items()}, context)
+            return to_tree(terms), game.observe(terms.scores, context.memory)
+
+        given = {
+            name: {**each, "logits": logits[name]}
+            | ({"gradient": slopes[name]} if name in slopes else {})
+            for name, each in batches.items()
+        }
+        terms, self._later = self._each(critic, value, given)
+        self.terms = to_terms(terms)
+        return self.terms.loss.sum()
+
+    def _passed(self, critic: Stacked, batch: Batch, fake: Tensor) -> Tensor:
+        """Return the critics' loss, the slopes taken of all members' logits at once.
+
+        A pass that changes the critic, as batch normalisation does, cannot be differentiated by
+        torch.func; members do not see each other, so that the sum of all logits can.
+        """
+        batches = self._points(critic, batch, fake)
+        for name in self.game.where:
+            x = batches[name]["x"]
+            batches[name]["x"] = x if x.requires_grad else x.detach().requires_grad_()
+
+        def passes(network: Any, given: Tree) -> Any:
+            return {name: _logits(network, self.game, **each) for name, each in given.items()}
+
+        with twice(), once(self.critic):
+            logits: Values = critic.apply(passes, batches)
+        slopes: Values = {}
+        if where := self.game.where:
+            with explained():
+                found = torch.autograd.grad(
+                    torch.stack([logits[name].sum() for name in where]).sum(),
+                    [batches[name]["x"] for name in where],
+                    create_graph=True,
+                    allow_unused=True,
+                    materialize_grads=True,
+                )
+            slopes = {name: lifted(t) for name, t in zip(where, found, strict=True)}
+        return self._valued(critic, batches, logits, slopes)
 
     def _network(self, player: Name, point: Mapping[Name, Values]) -> Stacked:
         return Stacked(
@@ -191,6 +263,9 @@ class Members(FunctionalPlayers):
         )
 
     def _critic_loss(self, critic: Any, batch: Batch, fake: Tensor) -> Tensor:
+        if self._alone:
+            return self._passed(critic, batch, fake)
+
         def one(
             network: Any, game: Game, context: Context, real: Tensor, fake: Tensor, *labels: Any
         ) -> Any:
@@ -243,6 +318,16 @@ class Members(FunctionalPlayers):
             key: spread(rate, p) if isinstance(rate, Tensor) else rate for key, p in values.items()
         }
         return {key: p - rates[key] * gradient[key] for key, p in values.items()}
+
+
+def _logits(network: Any, game: Game, x: Tensor, labels: Tensor | None = None) -> Tensor:
+    heads = heads_of(network, x, labels, game.outputs.reading)
+    if not heads.single:
+        raise SteadyganError(
+            "A critic of many outputs that every pass changes, as batch normalisation does, is"
+            " not trained many at once: train the GANs one by one."
+        )
+    return heads.logits[0]
 
 
 def finite(found: Tree) -> Tensor:

@@ -19,14 +19,16 @@ from torch import Tensor, nn
 from torch.func import vmap
 from torch.utils import _pytree as pytree
 
-from ..context import Context, Samples
+from ..batchnorm import ExactBatchNorm
+from ..context import Context
 from ..errors import SteadyganError
 from ..game import Game
 from ..gradients.chain import Chained, NoChain, chained
 from ..gradients.tracing import Tree, to_terms, to_tree
+from ..reading import lifted
 from ..schedules import Strength, told
-from ..scores import score
-from ..slopes import FUNC
+from ..scores import logits_of
+from ..spectralnorm import StackedSpectralNorm
 from .base import PLAYERS, Batch, Name, Values
 from .members import Asked, Members, Stacked, finite, spread, state_of
 from .optimizers import OptimizerPlayers
@@ -45,6 +47,9 @@ def stack(modules: Sequence[nn.Module]) -> nn.Module:
     torch.Size([2, 3, 2])
     """
     whole = copy.deepcopy(modules[0])
+    # What torch's own do to their buffers vmap refuses, or it is lost where passes are traced.
+    ExactBatchNorm.replace(whole)
+    StackedSpectralNorm.replace(whole)
     states = [dict(state_of(module)) for module in modules]
     shapes = [{key: tuple(t.shape) for key, t in state.items()} for state in states]
     for i, shape in enumerate(shapes):
@@ -104,6 +109,7 @@ class FleetPlayers(OptimizerPlayers):
         rates: Mapping[Name, Sequence[float]],
         penalty_every: int = 1,
         penalty_share: float = 1.0,
+        keep_fakes: bool = False,
         compiled: bool = False,
         chains: bool = False,
     ) -> None:
@@ -116,8 +122,10 @@ class FleetPlayers(OptimizerPlayers):
             optimizers=optimizers,
             penalty_every=penalty_every,
             penalty_share=penalty_share,
+            keep_fakes=keep_fakes,
             chains=chains,
         )
+        self._seen: Batch | None = None
         self.rngs, self.compiled = rngs, compiled
         # Walking through modules at every look costs small networks a tenth of their time.
         self._states = {name: state_of(getattr(self, name)) for name in PLAYERS}
@@ -196,15 +204,19 @@ class FleetPlayers(OptimizerPlayers):
     def slopes(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
         """Return the input gradients (K, B, *event) of the critics, each at its own x."""
 
-        def one(critic: Callable[..., Tensor], x: Tensor, *labels: Tensor) -> Tensor:
-            slope = score(critic, Samples(x, *labels), gradient=True, slopes=FUNC).gradient
-            assert slope is not None
-            return slope
+        own = {name: t.clone() for name, t in self.critic.named_buffers()}  # passes change these
+        critic = Stacked(self.critic, {**state_of(self.critic), **own})
 
-        found: Tensor = Stacked(self.critic, state_of(self.critic)).apply(
-            one, x, *(() if labels is None else (labels,))
-        )
-        return found
+        def one(network: Callable[..., Tensor], x: Tensor, *labels: Tensor) -> Tensor:
+            return logits_of(network, x, labels[0] if labels else None)
+
+        x = x.detach().requires_grad_()
+        with torch.enable_grad():
+            logits: Tensor = critic.apply(one, x, *(() if labels is None else (labels,)))
+            (slope,) = torch.autograd.grad(
+                logits.sum(), x, allow_unused=True, materialize_grads=True
+            )
+        return lifted(slope)
 
     @torch.no_grad()
     def generate(self, values: Values, latents: Tensor, labels: Tensor | None = None) -> Tensor:
@@ -247,7 +259,21 @@ class FleetPlayers(OptimizerPlayers):
         self.generator_loss = found.get("generator_loss", self.generator_loss)
         self.context = Context(self.context.progress, None, found["memory"])
         self.alive = self.alive & found["finite"]  # the others end here, before they move
+        if method == "gradient":
+            # One GAN keeps the samples of a shared batch; here they are made again, and the same.
+            if settings[0] == "generator" and self._seen is batch:
+                found["buffers"].pop("generator", None)
+            self._seen = batch if self.keep_fakes and settings[0] == "critic" else None
+        self._keep(found["buffers"])
         return found["gradient"]
+
+    @torch.no_grad()
+    def _keep(self, buffers: Mapping[Name, Values]) -> None:
+        """Let the networks have the buffers that passes have left, those of the alive ones."""
+        for name, own in buffers.items():
+            for key, t in own.items():
+                held = self._states[name][key]
+                held.copy_(torch.where(spread(self.alive, t), t, held))
 
     def _planned(self, play: _Play, method: str, batch: Batch, *settings: Any) -> tuple[Plan, Tree]:
         tensors = (batch.real, batch.latent, *(batch.labels or ()))
@@ -269,6 +295,7 @@ class FleetPlayers(OptimizerPlayers):
         closed = self.chains and method == "gradient" and not game.regularize_generator
         chains = self._chained(given) if closed else {}
         asked: list[Asked] = []
+        changing: dict[Name, list[str]] | None = None
 
         def pure(given: Tree) -> Tree:
             members = Members(
@@ -280,6 +307,8 @@ class FleetPlayers(OptimizerPlayers):
                 None if "draws" in given else asked,
                 self.penalty_share if method == "gradient" else 1.0,
                 chains,
+                changing,
+                alone,
             )
             # The one method that is told the player before the batch.
             arguments = (
@@ -294,18 +323,18 @@ class FleetPlayers(OptimizerPlayers):
             if members.generator_loss is not None:
                 found["generator_loss"] = members.generator_loss
             found["finite"] = finite(found)
+            found["buffers"] = {
+                name: {key: t for key, t in own.items() if changing is not None or t._version}
+                for name, own in members.buffers.items()
+            }
             # Contiguous: torch's fused optimizers on the CPU read gradients as if they were,
             # whatever their strides (2.13).
             detached: Tree = pytree.tree_map(lambda t: t.detach().contiguous(), found)
             return detached
 
-        before = {
-            (name, key): t.clone()
-            for name in PLAYERS
-            for key, t in getattr(self, name).named_buffers()
-        }
         try:
-            pure(given)  # draws are noted instead of made, and what comes out is not used
+            alone = self._changed_by_a_pass(given)
+            found = pure(given)  # draws are noted instead of made
         except SteadyganError:
             raise
         except (RuntimeError, ValueError) as error:
@@ -314,17 +343,21 @@ class FleetPlayers(OptimizerPlayers):
                 f"These networks cannot be evaluated for many GANs at once ({reason}): train"
                 " them one by one."
             ) from error
-        for (name, key), t in before.items():
-            if not torch.equal(t, getattr(self, name).get_buffer(key)):
-                raise SteadyganError(
-                    f"The {name} changes its {key} at every pass, as batch normalisation does;"
-                    " many GANs at once cannot: choose a network"
-                    " without, or train them one by one."
-                )
+        changing = {name: list(own) for name, own in found["buffers"].items() if own}
         plan = Plan(asked, pure, at_once(given["batch"][0], chains))
         if self.compiled:
             plan.trace({**given, "draws": [self._like(*each) for each in asked]}, compiled=True)
         return plan
+
+    @torch.no_grad()
+    def _changed_by_a_pass(self, given: Tree) -> bool:
+        """Return whether the critic's buffers change as it looks, as batch normalisation's do."""
+        real, _, *labels = given["batch"]
+        buffers = {key: t.clone() for key, t in self.critic.named_buffers()}
+        if buffers:
+            critic = Stacked(self.critic, {**given["states"]["critic"], **buffers})
+            critic.apply(lambda network, *inputs: network(*inputs), real, *labels[:1])
+        return any(t._version for t in buffers.values())
 
     def _chained(self, given: Tree) -> dict[Name, Chained]:
         """Return the networks that are chains of one sample's vectors, by player."""

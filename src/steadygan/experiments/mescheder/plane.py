@@ -21,7 +21,7 @@ from ...problems.measures import wasserstein
 from ...problems.problem import Problem
 from ...runs.models import load_sampler
 from ...training import Config
-from ..fleets import Member, fleet, seconds, spread
+from ..fleets import Member, by_structure, seconds, spread
 from ..rules import BELOW, every
 from ..spec import Experiment, Findings, Row, Source
 from .grid import EMA, KINDS, METHODS, Cell, cells
@@ -50,20 +50,15 @@ def trained(
     Returns:
         The trained cells, in the order in which they were wanted.
     """
-    fleets: dict[str, list[tuple[Cell, Config]]] = {}
-    for cell, seed in wanted:
-        config = cell.config(settings, seed)
-        name = f"{cell.kind}-{config.objective}-{config.dynamics}".replace(":", "-").replace(
-            "=", "-"
-        )
-        fleets.setdefault(name, []).append((cell, config))
-    found: list[TrainedCell] = []
-    for name, group in fleets.items():
-        members = fleet(
-            problem, [config for _, config in group], out / name, compiled=settings["compiled"]
-        )
-        found += zip([cell for cell, _ in group], members, strict=True)
-    return found
+    configs = [cell.config(settings, seed) for cell, seed in wanted]
+    members = by_structure(problem, configs, out, _structure, compiled=settings["compiled"])
+    return list(zip([cell for cell, _ in wanted], members, strict=True))
+
+
+def _structure(config: Config) -> str:
+    kind = str(config.optimizer).partition(":")[0]
+    name = f"{kind}-{config.objective}-{config.dynamics}"
+    return name.replace(":", "-").replace("=", "-")
 
 
 def distance(problem: Problem, member: Member, n: int, draw: int, averaged: bool) -> float:
