@@ -97,14 +97,18 @@ def test_many_at_once_are_the_same_as_one_by_one(change):
         torch.testing.assert_close(x, one.samples()[0], rtol=1e-3, atol=1e-5)
 
 
-def test_batch_normalisation_is_tried_one_by_one_and_the_user_s_stays():
+def test_batch_normalisation_is_tried_at_once_and_the_user_s_stays():
     found = gan(norm=True)
     before = values(found.generator), found.generator[1].running_mean.clone()
-    groups = list(grouped([at_seed(found, 0, AS, s) for s in range(4)]))
-    assert len(groups) == 4
-    groups[0].advance()
+    (group,) = grouped([at_seed(found, 0, AS, s) for s in range(4)])
+    group.advance()
     assert torch.equal(before[0], values(found.generator))
     assert torch.equal(before[1], found.generator[1].running_mean)
+    moved = group.players.generator.get_buffer("1.running_mean")
+    assert all(not torch.equal(before[1], each) for each in moved)
+    alone = Group(group.members[2:3])
+    alone.advance()
+    torch.testing.assert_close(alone.players.generator[1].running_mean, moved[2])
 
 
 def test_a_learning_rate_that_is_too_high_is_mended_by_a_smaller_one():

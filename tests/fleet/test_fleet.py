@@ -386,11 +386,12 @@ def test_the_compiled_gradients_are_the_same(double):
     assert differences(fleet_of(members, compiled=True)) < 1e-10
 
 
-def test_conditional_images_too():
+@pytest.mark.parametrize("norms", ["norm=none,critic_norm=none", "norm=batch,critic_norm=batch"])
+def test_conditional_images_too(norms):
     problem = Images(data="digits", resolution=8, channels=1, flip=False, conditional=True)
     config = replace(
         SMALL,
-        network="dcgan:width=4,norm=none,critic_norm=none",
+        network=f"dcgan:width=4,{norms}",
         batch=4,
         latent=4,
         regularizer=("js:gamma={0.1,1}",),

@@ -98,7 +98,6 @@ def test_one_seed_without_braces_is_a_run_as_ever(here, capsys):
         (["--regularizer", "js:gamma={0.1"], "does not close"),
         (["--optimizer", "{adam,sgd}"], "more than the learning rate"),
         (["--seeds", "0"], "at least one seed"),
-        (["--seeds", "2", "--network", "mlp:norm=batch"], "batch normalisation"),
         (["--seeds", "2", "--smoothing", "explicit-noise:nsr=3"], "noise-to-signal ratio 3"),
         (["--compile"], "--compile is for many GANs at once"),
     ],

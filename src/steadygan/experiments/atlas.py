@@ -312,7 +312,7 @@ EXPERIMENT = Experiment(
         },
         "long": {
             "problems": ("ring2d", "mixture3d"),
-            "settings": 48,
+            "settings": 24,
             "seeds": 3,
             "steps": 10_000,
             "evaluate_every": 1000,
