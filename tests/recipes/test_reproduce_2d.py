@@ -246,6 +246,18 @@ def test_the_picture_with_cells_that_blew_up(tmp_path):
     assert path.stat().st_size < 300_000
 
 
+@pytest.mark.parametrize("panels", [1, 4])
+def test_the_caption_stays_within_the_picture(panels):
+    group = {"R1": {"interval": (0.2, 0.1, 0.3), "faint": [0.2]}}
+    one = {"title": "gaussian2d", "floor": 0.1, "groups": group}
+    data = mescheder_2d.picture({}) | {"panels": [one] * panels}
+    figure = draw("intervals", data)
+    figure.canvas.draw()
+    assert figure.get_supxlabel().replace("\n", " ") == data["caption"]
+    box, (width, height) = figure._supxlabel.get_window_extent(), figure.canvas.get_width_height()
+    assert 0 < box.x0 < box.x1 < width and 0 < box.y0 < box.y1 < height
+
+
 def test_a_fleet_that_fell_as_a_whole_counts_as_infinitely_far(tmp_path):
     member = fleets.Member("", 0, np.array([2]), {}, Path(tmp_path), 0)
     assert mescheder_2d.distance(build("problem", "line2d"), member, 8, 0, True) == math.inf

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -290,9 +291,10 @@ def _intervals(data: Mapping[str, Any]) -> Figure:
     """
     panels = data["panels"]
     rows = len(panels[0]["groups"])
-    figure = Figure(
-        figsize=(1.6 + 2.3 * len(panels), 0.9 + 0.26 * rows), dpi=150, layout="constrained"
-    )
+    width = 1.6 + 2.3 * len(panels)
+    caption = textwrap.wrap(data["caption"], int(21 * width))  # so many letters to the inch
+    height = 0.8 + 0.26 * rows + 0.1 * len(caption)
+    figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
     for i, (panel, axes) in enumerate(
         zip(panels, figure.subplots(1, len(panels), sharey=True, squeeze=False)[0], strict=True)
     ):
@@ -338,7 +340,7 @@ def _intervals(data: Mapping[str, Any]) -> Figure:
         if i == 0:
             axes.set_yticks(range(rows), panel["groups"])
             axes.tick_params(axis="y", labelcolor=INK)
-    figure.supxlabel(data["caption"], size=6, color=QUIET)
+    figure.supxlabel("\n".join(caption), size=6, color=QUIET)
     return figure
 
 
