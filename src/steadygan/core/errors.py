@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from difflib import SequenceMatcher
 from typing import Any
@@ -73,3 +73,13 @@ def nearest(given: str, choices: Iterable[str]) -> list[str]:
         return -SequenceMatcher(None, given.lower(), name.lower()).ratio(), name
 
     return sorted(choices, key=unlike)
+
+
+def some(names: Sequence[str], count: int = 2) -> str:
+    """Return the first few names, and how many more there are.
+
+    >>> some(["a", "b", "c", "d"])
+    'a, b and 2 more'
+    """
+    more = f" and {len(names) - count} more" if len(names) > count else ""
+    return ", ".join(names[:count]) + more

@@ -17,8 +17,8 @@ class StackedSpectralNorm(_SpectralNorm):
     """
 
     @classmethod
-    def replace(cls, *networks: nn.Module) -> None:
-        """Turn the spectral normalisation of networks into this one, in place.
+    def replace(cls, network: nn.Module) -> None:
+        """Turn the spectral normalisation of a network into this one, in place.
 
         >>> from torch.nn.utils.parametrizations import spectral_norm
         >>> net = spectral_norm(nn.Linear(2, 3))
@@ -26,10 +26,9 @@ class StackedSpectralNorm(_SpectralNorm):
         >>> type(net.parametrizations.weight[0]).__name__
         'StackedSpectralNorm'
         """
-        for network in networks:
-            for module in network.modules():
-                if type(module) is _SpectralNorm:
-                    module.__class__ = cls
+        for module in network.modules():
+            if type(module) is _SpectralNorm:
+                module.__class__ = cls
 
     @torch.no_grad()
     def _power_method(self, weight_mat: Tensor, n_power_iterations: int) -> None:

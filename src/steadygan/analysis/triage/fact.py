@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from ..trials.change import Change
@@ -32,17 +32,7 @@ class Fact:
     cures: tuple[Change, ...] = field(default=())
 
 
-def some(names: Sequence[str], count: int = 2) -> str:
-    """Return the first few names, and how many more there are.
-
-    >>> some(["a", "b", "c", "d"])
-    'a, b and 2 more'
-    """
-    more = f" and {len(names) - count} more" if len(names) > count else ""
-    return ", ".join(names[:count]) + more
-
-
 Look = Callable[[Seen], Fact | None]
 """Looks at what was seen and returns a fact, or None where there is nothing to look at."""
 
-__all__ = ["Fact", "Look", "some"]
+__all__ = ["Fact", "Look"]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from ...core.errors import some
 from ...core.players import OTHER, PLAYERS
 from ..trials.change import Change
 from .balance import FAST, OFF
-from .fact import Fact, some
+from .fact import Fact
 from .seen import Seen
 
 STALLED = 1e-4

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ...core.context import Samples
+from ...core.errors import some
 from ...core.players import PLAYERS, Name
 from ...core.players.base import generate
 from ...core.scores import score
@@ -16,7 +17,7 @@ from ...problems.measures import spread
 from ..ends import bounded
 from ..trials.change import START_AGAIN, Change, rates
 from .balance import OFF
-from .fact import Fact, some
+from .fact import Fact
 from .seen import DATA, LATENTS, Seen, activations, silent
 
 STALE, UNSEEN = 1.0, 1e6

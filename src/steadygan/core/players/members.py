@@ -98,7 +98,7 @@ class Members(FunctionalPlayers):
     for are noted, instead of made. share: of each batch, the part that gradient penalties look at.
     chains: of the networks that are to be taken in closed form.
     buffers: those of a player that passes change, None for all, of which the given ones stay as
-    they are: what they are after the passes so far is in ``buffers``. alone: whether the critic
+    they are: what they are after the passes so far is in ``buffers``. outside: whether the critic
     takes its slopes outside of ``vmap``, as one must whose passes change it.
     """
 
@@ -115,7 +115,7 @@ class Members(FunctionalPlayers):
         share: float = 1.0,
         chains: Mapping[Name, Chained] | None = None,
         buffers: Mapping[Name, Sequence[str]] | None = None,
-        alone: bool = False,
+        outside: bool = False,
     ) -> None:
         real, latent, *labels = given["batch"]
         self.batch = Batch(real, latent, (labels[0], labels[1]) if labels else None)
@@ -147,7 +147,7 @@ class Members(FunctionalPlayers):
             list(given.get("draws", [])),
             asked,
         )
-        self._share, self._chains, self._alone = share, chains or {}, alone
+        self._share, self._chains, self._outside = share, chains or {}, outside
         self._later: dict[str, Tensor] = {}
 
     def gradient(self, player: Name, batch: Batch) -> Values:
@@ -226,7 +226,7 @@ class Members(FunctionalPlayers):
         self.terms = to_terms(terms)
         return self.terms.loss.sum()
 
-    def _passed(self, critic: Stacked, batch: Batch, fake: Tensor) -> Tensor:
+    def _critic_loss_outside(self, critic: Stacked, batch: Batch, fake: Tensor) -> Tensor:
         """Return the critics' loss, the slopes taken of all members' logits at once.
 
         A pass that changes the critic, as batch normalisation does, cannot be differentiated by
@@ -263,8 +263,8 @@ class Members(FunctionalPlayers):
         )
 
     def _critic_loss(self, critic: Any, batch: Batch, fake: Tensor) -> Tensor:
-        if self._alone:
-            return self._passed(critic, batch, fake)
+        if self._outside:
+            return self._critic_loss_outside(critic, batch, fake)
 
         def one(
             network: Any, game: Game, context: Context, real: Tensor, fake: Tensor, *labels: Any

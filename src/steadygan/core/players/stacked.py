@@ -308,7 +308,7 @@ class FleetPlayers(OptimizerPlayers):
                 self.penalty_share if method == "gradient" else 1.0,
                 chains,
                 changing,
-                alone,
+                outside,
             )
             # The one method that is told the player before the batch.
             arguments = (
@@ -333,7 +333,7 @@ class FleetPlayers(OptimizerPlayers):
             return detached
 
         try:
-            alone = self._changed_by_a_pass(given)
+            outside = self._changed_by_a_pass(given)
             found = pure(given)  # draws are noted instead of made
         except SteadyganError:
             raise

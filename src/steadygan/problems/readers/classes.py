@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Literal
 
+from ...core.errors import some
 from .source import Classes
 
 _SPLITS = frozenset(
@@ -184,7 +185,5 @@ def _choices(levels: list[set[str]]) -> str:
     """Return what --classes may say, with what each level holds."""
     shown = []
     for k, values in enumerate(levels, start=1):
-        first = sorted(values)[:3]
-        more = f" and {len(values) - 3} more" if len(values) > 3 else ""
-        shown.append(f"level={k} ({', '.join(first)}{more})")
+        shown.append(f"level={k} ({some(sorted(values), 3)})")
     return f"choose with --classes {', '.join([*shown, 'dataset.json'])} or none"
