@@ -18,7 +18,7 @@ from ..evaluation.metrics import Pair, compute, take
 from ..evaluation.samples import load_samples
 from ..problems.images import Images
 from ..training import Config
-from .atlas import ALL, Method, Setting, chosen, drawn, more_often, panel
+from .atlas import ALL, SHOWN, Method, Setting, chosen, drawn, more_often, panel
 from .fleets import spread
 from .images import (
     LONG,
@@ -53,9 +53,6 @@ METHODS = {
 }
 """The README's strengths of JS and R1 for images, without annealing; R1 + R2 at that of R1, and
 WGAN-GP at its own."""
-
-SHOWN = 4
-"""Settings whose samples are shown, those that were drawn first."""
 
 
 def config(settings: Mapping[str, Any], setting: Setting, method: Method, seed: int) -> Config:
