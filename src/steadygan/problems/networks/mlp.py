@@ -25,9 +25,12 @@ class MLP:
     ``mlp:width=16,depth=4,activation=relu,init=torch`` are Mescheder et al.'s for 2-D densities
     (``init`` torch: PyTorch's own).
 
+    Batch normalisation leaves the critic's first layer out, as the DCGAN's authors do: with it a
+    batch a x + b had the logits of x for every a > 0 and b, and where samples lie would not matter.
+
     Raises:
-        SteadyganError: for width < 1, depth < 0, and layer normalisation of one unit, which is
-            constant.
+        SteadyganError: for width < 1, depth < 0, layer normalisation of one unit, which is
+            constant, and a critic whose batch normalisation has no second layer to stand in.
 
     >>> import torch
     >>> network = MLP(width=16, depth=4, activation="relu", init="torch")
@@ -53,11 +56,17 @@ class MLP:
             raise SteadyganError(
                 "layer normalisation over one unit is constant: take width >= 2 or another norm"
             )
+        if self.critic_norm == "batch" and self.depth < 2:
+            raise SteadyganError(
+                "batch normalisation in the critic's first layer hides where samples lie and how"
+                " large they are: take depth >= 2, where it begins in the second, or another"
+                " critic_norm"
+            )
 
     def generator(self, event: tuple[int, ...], latent: int, classes: int = 0) -> nn.Module:
         """Return G: (B, latent) -> (B, *event); with classes, called as G(z, y)."""
         blocks.check_event(event)
-        layers, size = self._hidden(blocks.latent_size(latent, classes), self.norm)
+        layers, size = self._hidden(blocks.latent_size(latent, classes), self.norm, self.norm)
         body = nn.Sequential(
             *layers, nn.Linear(size, math.prod(event)), nn.Unflatten(1, tuple(event))
         )
@@ -67,18 +76,21 @@ class MLP:
         """Return D: (B, *event) -> (B,) logits; with classes, called as D(x, y)."""
         blocks.check_event(event)
         blocks.check_count("classes", classes, 0)
-        layers, size = self._hidden(math.prod(event), self.critic_norm)
+        first = "none" if self.critic_norm == "batch" else self.critic_norm
+        layers, size = self._hidden(math.prod(event), self.critic_norm, first)
         critic = self._initialised(
             Critic(nn.Sequential(nn.Flatten(), *layers), size, event, classes)
         )
         return blocks.spectral(critic) if self.critic_norm == "spectral" else critic
 
-    def _hidden(self, size: int, norm: CriticNorm) -> tuple[list[nn.Module], int]:
+    def _hidden(
+        self, size: int, norm: CriticNorm, first: CriticNorm
+    ) -> tuple[list[nn.Module], int]:
         layers: list[nn.Module] = []
-        for _ in range(self.depth):
+        for here in [first, *[norm] * (self.depth - 1)][: self.depth]:
             # Batch normalisation subtracts the mean, and a bias with it: none is learned.
-            layers.append(nn.Linear(size, self.width, bias=norm != "batch"))
-            layers += [*blocks.vector_norm(norm, self.width), blocks.activation(self.activation)]
+            layers.append(nn.Linear(size, self.width, bias=here != "batch"))
+            layers += [*blocks.vector_norm(here, self.width), blocks.activation(self.activation)]
             size = self.width
         return layers, size
 
