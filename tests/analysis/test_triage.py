@@ -77,6 +77,11 @@ FAULTS = {
     "frozen": lambda: gan(critic=mlp(n=2, out=1).requires_grad_(False)),
     "eval-mode": lambda: gan(gan().generator.eval()),
     "detached": lambda: gan(critic=nn.Sequential(Cut(), *mlp(n=2, out=1))),
+    "blind-critic": lambda: gan(
+        critic=nn.Sequential(
+            nn.Linear(2, 24, bias=False), nn.BatchNorm1d(24), nn.LeakyReLU(0.2), nn.Linear(24, 1)
+        )
+    ),
     "data-variety": lambda: gan(data=torch.randn(8, 2).repeat(32, 1)),
     "scale": lambda: gan(scale=100.0),
     "rates": lambda: gan(lr=0.3),
@@ -98,7 +103,7 @@ def test_a_fault_is_named_and_no_other_cause(name):
 
 ORDER = [
     *("non-finite", "bounded-logits", "optimizers", "frozen", "eval-mode", "detached"),
-    "data-variety",
+    *("blind-critic", "data-variety"),
     *(
         "swapped",
         "scale",

@@ -10,6 +10,7 @@ from torch import nn
 
 from steadygan import Batch, Game, SteadyganError, diagnose
 from steadygan.analysis import trials
+from steadygan.analysis.blind import BLIND, seeing, sight
 from steadygan.analysis.doctor import first
 from steadygan.analysis.gan import Gan
 from steadygan.analysis.subjects import load_subjects
@@ -109,6 +110,65 @@ def test_batch_normalisation_is_tried_at_once_and_the_user_s_stays():
     alone = Group(group.members[2:3])
     alone.advance()
     torch.testing.assert_close(alone.players.generator[1].running_mean, moved[2])
+
+
+def test_a_critic_that_does_not_see_where_samples_lie_is_given_its_sight():
+    found = gan(steps=0)
+    critic = nn.Sequential(
+        *(nn.Linear(2, 24), nn.BatchNorm1d(24), nn.LeakyReLU(0.2)),
+        *(nn.Linear(24, 24), nn.BatchNorm1d(24), nn.LeakyReLU(0.2), nn.Linear(24, 1)),
+    )
+    rate = torch.optim.Adam(critic.parameters(), 2e-3, betas=(0.5, 0.9))
+    made = diagnose(
+        found.game,
+        found.generator,
+        critic,
+        found.data,
+        optimizers={"generator": found.optimizers["generator"], "critic": rate},
+        budget=2,
+        critic_steps=0,
+        trial=60,
+        trial_steps=200,
+        trial_seeds=2,
+    )
+    assert made.cause == "blind-critic" and "batch normalisation out" in made.advice()
+    assert "sight" in made.change.settings
+    assert isinstance(critic[1], nn.BatchNorm1d) and not critic[1]._forward_hooks
+    arm = next(a for a in made.trial.arms if a.settings == dict(made.change.settings))
+    assert arm.mean < 0.5 * made.trial.base.mean
+
+
+class _Standardized(nn.Module):
+    """Takes out mean and spread of each feature over the batch, by no module of torch's."""
+
+    def forward(self, x):
+        return (x - x.mean(0)) / x.std(0)
+
+
+def test_sight_is_of_the_whole_batch():
+    x = Samples(torch.randn(64, 2) * 0.3 + 1)
+    end = nn.Sequential(nn.LeakyReLU(0.2), nn.Linear(8, 1))
+    norms = {
+        "batch": (nn.Sequential(nn.Linear(2, 8), nn.BatchNorm1d(8), end), True),
+        "its own": (nn.Sequential(_Standardized(), nn.Linear(2, 8), end), True),
+        "evaluation": (nn.Sequential(nn.Linear(2, 8), nn.BatchNorm1d(8), end).eval(), False),
+        "of a sample": (nn.Sequential(nn.LayerNorm(2), nn.Linear(2, 8), end), False),
+        "later": (nn.Sequential(nn.Linear(2, 8), nn.Tanh(), nn.BatchNorm1d(8), end), False),
+    }
+    for norm, hides in norms.values():
+        torch.manual_seed(0)
+        assert (sight(norm, x) < BLIND) is hides
+    assert sight(nn.Sequential(nn.Linear(2, 1), nn.Flatten(0), Zero()), x) is None
+    assert sight(seeing(norms["batch"][0], x), x) > BLIND
+    with pytest.raises(SteadyganError, match="no module"):
+        seeing(norms["its own"][0], x)
+
+
+class Zero(nn.Module):
+    """The same logit for all."""
+
+    def forward(self, x):
+        return 0 * x
 
 
 def test_a_learning_rate_that_is_too_high_is_mended_by_a_smaller_one():

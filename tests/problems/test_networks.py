@@ -208,6 +208,22 @@ def test_the_first_layer_of_a_critic_and_the_last_of_a_generator_are_not_normali
 # Initial weights
 
 
+@pytest.mark.parametrize("norm", ["batch", "none", "layer", "spectral"])
+def test_the_critic_of_an_mlp_sees_where_a_batch_lies(norm):
+    torch.manual_seed(0)
+    critic = build("network", f"mlp:width=16,norm=batch,critic_norm={norm}").critic((2,))
+    x = torch.randn(64, 2)
+    logits, moved = critic(x), critic(2 * x + torch.tensor([3.0, -1.0]))
+    assert (moved - logits).abs().max() > 0.3 * logits.std()
+
+
+@pytest.mark.parametrize("depth", [0, 1])
+def test_batch_normalisation_has_a_layer_to_stand_in(depth):
+    with pytest.raises(SteadyganError, match="take depth >= 2"):
+        build("network", f"mlp:depth={depth},critic_norm=batch")
+    assert build("network", f"mlp:depth={depth},norm=batch").generator((2,), latent=3)
+
+
 def test_initial_weights_of_the_papers_mlp():
     layers = [
         layer for layer in MLP().generator((3,), 128).modules() if isinstance(layer, nn.Linear)

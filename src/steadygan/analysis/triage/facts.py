@@ -15,6 +15,7 @@ from .data import data_variety, scale
 from .fact import Look
 from .movers import movers
 from .structure import (
+    blind,
     bounded_logits,
     deaf,
     detached,
@@ -31,6 +32,7 @@ FACTS: tuple[Look, ...] = (
     frozen,
     evaluation_mode,
     detached,
+    blind,
     data_variety,
     swapped,
     scale,

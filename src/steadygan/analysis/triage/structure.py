@@ -14,6 +14,7 @@ from ...core.players import PLAYERS, Name
 from ...core.players.base import generate
 from ...core.scores import score
 from ...problems.measures import spread
+from ..blind import BLIND, sight
 from ..ends import bounded
 from ..trials.change import START_AGAIN, Change, rates
 from .balance import OFF
@@ -171,6 +172,24 @@ def detached(seen: Seen) -> Fact:
         words = "take away what makes the critic's logit constant"
         cures = (START_AGAIN,) if _pulled_anew(seen, "critic") else (Change(words, {"end": None}),)
     return Fact("detached", share, 0.0, wrong, said, True, cures)
+
+
+def blind(seen: Seen) -> Fact | None:
+    """Return the fact of a critic that sees neither where a batch lies nor how large it is."""
+    y = None if seen.batch.labels is None else seen.batch.labels[0]
+    figure = sight(seen.networks["critic"], Samples(seen.batch.real, y))
+    if figure is None:
+        return None
+    wrong = figure < BLIND
+    said = "the critic sees where a batch lies and how large it is"
+    if wrong:
+        said = (
+            "the critic normalises each batch before it has seen it: all samples moved and"
+            f" stretched at once have the same logits (to {figure:.1g} of their spread), so that"
+            " nothing tells the generator where to put them"
+        )
+    cure = Change("leave batch normalisation out of the critic", {"sight": True})
+    return Fact("blind-critic", figure, BLIND, wrong, said, True, _with_start(cure))
 
 
 def deaf(seen: Seen) -> Fact:

@@ -16,10 +16,14 @@ from ...core.game import Game
 from ...core.players import PLAYERS, Name
 from ...core.registry import build, spec
 from ...core.scores import score
+from ..blind import seeing
 from ..ends import bounded
 from ..gan import Gan
 
-TRIED = ("lr", "regularizers", "dynamics", "ema", "anew", "unfreeze", "train", "logits", "scale")
+TRIED = (
+    *("lr", "regularizers", "dynamics", "ema", "anew", "unfreeze", "train", "logits", "sight"),
+    "scale",
+)
 """What a trial can set; anything else is for the user's own code."""
 
 
@@ -32,7 +36,8 @@ class Change:
         settings: What it sets, by name. lr: each player's. regularizers: all of them, as specs.
             dynamics: a spec. ema: decay of the generator's moving average. anew: the players that
             start again. unfreeze, train: parameters move, modules are in training mode. logits: the
-            critic without its last operation. scale: (shift, factor); the networks see
+            critic without its last operation. sight: the critic without batch normalisation.
+            scale: (shift, factor); the networks see
             (x - shift)/factor. Other names are changes that only the user can make.
     """
 
@@ -78,6 +83,10 @@ class Change:
             labels = gan.data.labels and gan.data.labels[0][:2]
             samples = Samples(gan.data.real[:2], labels)
             networks["critic"] = without_end(networks["critic"], samples)
+        if s.get("sight"):
+            labels = gan.data.labels and gan.data.labels[0][: gan.batch]
+            samples = Samples(gan.data.real[: gan.batch], labels)
+            networks["critic"] = seeing(networks["critic"], samples)
         lr = dict(s.get("lr", gan.lr))
         for name, network in networks.items():
             if not any(p.requires_grad for p in network.parameters()):
