@@ -343,8 +343,8 @@ EXPERIMENT = Experiment(
         },
     },
     cost={
-        "quick": "100 minutes of a busy core",
-        "long": "8 core-hours (estimated)",
+        "quick": "25 minutes of one core (estimated)",
+        "long": "2 hours of a busy core for ring2d, as much for mixture3d (estimated)",
         "tiny": "seconds",
     },
     run=atlas,
