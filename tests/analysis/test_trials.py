@@ -112,6 +112,27 @@ def test_batch_normalisation_is_tried_at_once_and_the_user_s_stays():
     torch.testing.assert_close(alone.players.generator[1].running_mean, moved[2])
 
 
+def tried(found, steps):
+    """The diagnosis of a GAN whose trial takes so many steps of two seeds."""
+    return diagnose(
+        found.game,
+        found.generator,
+        found.critic,
+        found.data,
+        optimizers=found.optimizers,
+        budget=2,
+        critic_steps=0,
+        trial=60,
+        trial_steps=steps,
+        trial_seeds=2,
+    )
+
+
+def advised(made):
+    """The arm of the change that is advised."""
+    return next(a for a in made.trial.arms if a.settings == dict(made.change.settings))
+
+
 def test_a_critic_that_does_not_see_where_samples_lie_is_given_its_sight():
     found = gan(steps=0)
     critic = nn.Sequential(
@@ -119,23 +140,12 @@ def test_a_critic_that_does_not_see_where_samples_lie_is_given_its_sight():
         *(nn.Linear(24, 24), nn.BatchNorm1d(24), nn.LeakyReLU(0.2), nn.Linear(24, 1)),
     )
     rate = torch.optim.Adam(critic.parameters(), 2e-3, betas=(0.5, 0.9))
-    made = diagnose(
-        found.game,
-        found.generator,
-        critic,
-        found.data,
-        optimizers={"generator": found.optimizers["generator"], "critic": rate},
-        budget=2,
-        critic_steps=0,
-        trial=60,
-        trial_steps=200,
-        trial_seeds=2,
-    )
+    both = {"generator": found.optimizers["generator"], "critic": rate}
+    made = tried(replace(found, critic=critic, optimizers=both), steps=200)
     assert made.cause == "blind-critic" and "batch normalisation out" in made.advice()
     assert "sight" in made.change.settings
     assert isinstance(critic[1], nn.BatchNorm1d) and not critic[1]._forward_hooks
-    arm = next(a for a in made.trial.arms if a.settings == dict(made.change.settings))
-    assert arm.mean < 0.5 * made.trial.base.mean
+    assert advised(made).mean < 0.5 * made.trial.base.mean
 
 
 class _Standardized(nn.Module):
@@ -172,22 +182,13 @@ class Zero(nn.Module):
 
 
 def test_a_learning_rate_that_is_too_high_is_mended_by_a_smaller_one():
-    found = gan(lr=20.0, steps=40)
-    made = diagnose(
-        found.game,
-        found.generator,
-        found.critic,
-        found.data,
-        optimizers=found.optimizers,
-        budget=2,
-        critic_steps=0,
-        trial=60,
-        trial_steps=40,
-        trial_seeds=2,
-    )
+    made = tried(gan(lr=20.0, steps=40), steps=40)
     assert made.cause == "rates" and "smaller learning rates" in made.advice()
-    arm = next(a for a in made.trial.arms if a.settings == dict(made.change.settings))
-    assert arm.mean < 0.5 * made.trial.base.mean and made.trial.steps == 40 and made.trial.whole
+    assert (
+        advised(made).mean < 0.5 * made.trial.base.mean
+        and made.trial.steps == 40
+        and made.trial.whole
+    )
     data = json.dumps(made.to_json(), allow_nan=False)
     assert '"cause": "rates"' in data and '"distances"' in data
 

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -26,14 +25,12 @@ from ..runs.format import METRICS, REAL, SAMPLES, STATUS, by_step, is_run
 from ..runs.monitor import Monitor
 from ..runs.samples import read_points, read_samples
 from ..sweeps.plan import TOGETHER
-from ..training import Config, train, train_fleet
+from ..training import Config, train_fleet
 from .folders import (
     annealed,
-    by_workers,
     go_on,
     identity,
     identity_of,
-    make_or_continue,
     remove,
     unfinished,
 )
@@ -176,27 +173,6 @@ def by_structure(
         group = [members[i] for i in places]
         found |= zip(places, fleet(problem, group, folder / of, compiled=compiled), strict=True)
     return [found[place] for place in range(len(members))]
-
-
-def alone(problem: Problem, members: Mapping[str, Config], folder: Path) -> list[Member]:
-    """Return GANs that no fleet takes together, each trained or continued in a folder of its own.
-
-    Args:
-        problem: What is played.
-        members: Their configurations, by the names of their folders.
-        folder: Where these lie.
-
-    Raises:
-        SteadyganError: Where a folder holds another run.
-        KeyboardInterrupt: Where it was interrupted: the same call continues it.
-    """
-    found = []
-    by_workers(problem, {folder / name: member for name, member in members.items()})
-    for name, member in members.items():
-        place, config = folder / name, member.resolve(problem)
-        make_or_continue(problem, config, place, partial(train, problem, member, place))
-        found.append(_read(config, place, None))
-    return found
 
 
 def _shards(folder: Path) -> list[Path]:

@@ -21,7 +21,15 @@ from ..ends import bounded
 from ..gan import Gan
 
 TRIED = (
-    *("lr", "regularizers", "dynamics", "ema", "anew", "unfreeze", "train", "logits", "sight"),
+    "lr",
+    "regularizers",
+    "dynamics",
+    "ema",
+    "anew",
+    "unfreeze",
+    "train",
+    "logits",
+    "sight",
     "scale",
 )
 """What a trial can set; anything else is for the user's own code."""
@@ -37,8 +45,8 @@ class Change:
             dynamics: a spec. ema: decay of the generator's moving average. anew: the players that
             start again. unfreeze, train: parameters move, modules are in training mode. logits: the
             critic without its last operation. sight: the critic without batch normalisation.
-            scale: (shift, factor); the networks see
-            (x - shift)/factor. Other names are changes that only the user can make.
+            scale: (shift, factor); the networks see (x - shift)/factor. Other names are changes
+            that only the user can make.
     """
 
     words: str
@@ -80,13 +88,9 @@ class Change:
             if s.get("train"):
                 networks[name].train()
         if s.get("logits"):
-            labels = gan.data.labels and gan.data.labels[0][:2]
-            samples = Samples(gan.data.real[:2], labels)
-            networks["critic"] = without_end(networks["critic"], samples)
+            networks["critic"] = without_end(networks["critic"], _first(gan, 2))
         if s.get("sight"):
-            labels = gan.data.labels and gan.data.labels[0][: gan.batch]
-            samples = Samples(gan.data.real[: gan.batch], labels)
-            networks["critic"] = seeing(networks["critic"], samples)
+            networks["critic"] = seeing(networks["critic"], _first(gan, gan.batch))
         lr = dict(s.get("lr", gan.lr))
         for name, network in networks.items():
             if not any(p.requires_grad for p in network.parameters()):
@@ -104,6 +108,11 @@ class Change:
             lr=lr,
             dynamics=s.get("dynamics", gan.dynamics),
         )
+
+
+def _first(gan: Gan, count: int) -> Samples:
+    """Return the first so many real samples, with their labels."""
+    return Samples(gan.data.real[:count], gan.data.labels and gan.data.labels[0][:count])
 
 
 START_AGAIN = Change("start again", {"anew": list(PLAYERS)})
