@@ -21,7 +21,7 @@ def member(**late):
     steps = np.arange(1, 7)
     usual = {"modes": 8.0, "sw1": 0.1, "critic_loss": 1.3}
     metrics = {name: np.full(6, value) for name, value in {**usual, **late}.items()}
-    return Member("unregularized", 0, steps, metrics, Path("nowhere"), None, 2 * math.log(2))
+    return Member("unregularized", 0, steps, metrics, Path("nowhere"), 0, 2 * math.log(2))
 
 
 def test_the_settings_that_are_drawn_do_not_depend_on_how_many():

@@ -22,7 +22,7 @@ NAN = math.nan
 SOUND = 2 * math.log(2)
 
 
-def member(modes, loss=None, place=None, folder="nowhere", seed=0):
+def member(modes, loss=None, place=0, folder="nowhere", seed=0):
     metrics = {
         "modes": np.array(modes, dtype=float),
         "critic_loss": np.array(loss or [1.3] * len(modes)),

@@ -48,9 +48,8 @@ class Member:
 
     Its regularizers, its seed, its metrics (T,) by name at ``steps`` (T,), the critic's loss among
     them, and a moment's samples by step. Where it had stopped, metrics are NaN. Samples (N, d) are
-    of the steps that the fleet saved; a GAN that was trained alone has no ``place`` in a fleet.
-    ``indifferent`` is the loss of a critic that cannot tell real from generated, 0 where there is
-    none.
+    of the steps that the fleet saved, and ``place`` is which of the fleet it is. ``indifferent`` is
+    the loss of a critic that cannot tell real from generated, 0 where there is none.
     """
 
     setting: str
@@ -58,7 +57,7 @@ class Member:
     steps: np.ndarray
     metrics: dict[str, np.ndarray]
     folder: Path
-    place: int | None
+    place: int
     indifferent: float = 0.0
 
     @property
@@ -88,8 +87,8 @@ class Member:
         if path is None:
             real = read_points(self.folder / SAMPLES / f"{REAL}.npz")
             return np.full_like(real[:1], math.nan)
-        found: np.ndarray = read_samples(path)
-        return found if self.place is None else found[self.place]
+        found: np.ndarray = read_samples(path)[self.place]
+        return found
 
 
 def fleet(
@@ -243,7 +242,7 @@ def _held(
     return max((wanted[keys[i]].steps or 0 for i in here), default=None)
 
 
-def _read(config: Config, folder: Path, place: int | None) -> Member:
+def _read(config: Config, folder: Path, place: int) -> Member:
     """Return a member with its metrics and its critic's loss at every planned evaluation.
 
     An interruption neither adds nor takes any.
@@ -260,8 +259,8 @@ def _read(config: Config, folder: Path, place: int | None) -> Member:
 
     def column(name: str) -> np.ndarray:
         values = [there.get(int(step), {}).get(name) for step in steps]
-        found = [v if v is None or place is None else v[place] for v in values]
-        return np.array([math.nan if v is None else v for v in found], dtype=np.float64)
+        found = [math.nan if v is None or v[place] is None else v[place] for v in values]
+        return np.array(found, dtype=np.float64)
 
     return Member(
         " + ".join(config.regularizer) or "unregularized",

@@ -171,7 +171,7 @@ def warnings(group: Sequence[Member]) -> str:
         row["kind"]
         for member in group
         for row in read_lines(member.folder / WARNINGS).rows
-        if member.place is not None and concerns(row["message"], member.place)
+        if concerns(row["message"], member.place)
     )
     return ", ".join(f"{kind} in {count}" for kind, count in sorted(counts.items())) or "none"
 

@@ -96,7 +96,7 @@ def slopes(members: Sequence[Member], looks: Sequence[Looked]) -> list[np.ndarra
         logged = read(member.folder).logged
         steps = logged["gradient_norm_real"].steps
         norm = np.maximum(*(logged[f"gradient_norm_{x}"].values for x in ("real", "fake")))
-        own = norm if member.place is None else norm[:, member.place]
+        own = norm[:, member.place]
         since = [own[(steps > step - LOOKS) & (steps <= step)] for step in look.steps]
         found.append(np.array([each.max() for each in since]))
     return found
