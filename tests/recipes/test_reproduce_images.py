@@ -209,6 +209,7 @@ def test_who_is_sooner_is_judged_over_seeds():
 
     assert holds((1, 4), (2, 5), (3, 6)) is True and holds((4, 1), (5, 2), (6, 3)) is False
     assert holds((1, 4), (2, 5), (7, 6)) is None and holds((1, 4)) is None
+    assert holds(*[(2, 3)] * 8, *[(4, 4)] * 3, (5, 4)) is True, "at the same moment none is later"
 
 
 OURS = Config(regularizer=("js:gamma=1",), network="dcgan")

@@ -70,7 +70,7 @@ def test_a_strength_that_stands_longer_falls_sooner_or_neither():
     ):
         rows = survival.compared("JS", ours, plain)
         assert [row.holds for row in rows] == expected
-        assert [row.source.whose for row in rows] == ["ours", "papers"]
+        assert [row.source.whose for row in rows] == ["ours", "ours"]
 
 
 def test_the_picture_and_its_numbers():

@@ -17,12 +17,16 @@ from ..core.registry import build
 from ..problems.toys import Mixture3D
 from ..training import Config
 from .fleets import SAVED, Member, fleet, share, spread
-from .rules import COLLAPSES, FALLEN, KEEPS, LEARNS, Course, Fate, Rule
+from .rules import COLLAPSES, FALLEN, KEEPS, LEARNS, Course, Fate, Rule, last_third
 from .spec import Row, Source
 
 STANDS, FALLS = 7, 3
-"""Modes of seven, in the median over the last third of the evaluations: a run that holds all
-stands, one with at most three has fallen."""
+"""Modes of seven, in the median over the last third of the evaluations, or over those since it had
+learned where they are fewer: a run that holds all stands, one with at most three has fallen."""
+
+LOST = 10
+"""A run has fallen, too, that has at most three modes in the last tenth of its evaluations, and in
+the last two."""
 
 CLOSE = 0.06
 """Sliced Wasserstein-1 below which the samples are near the data: six times what fresh real samples
@@ -105,31 +109,35 @@ def members(
     ]
 
 
-def final(member: Member, metric: str) -> float:
-    """Return the median of a metric over the last third of the evaluations.
+def final(member: Member, metric: str, since: int = 0) -> float:
+    """Return the median of a metric over the last third of the evaluations, from an iteration on.
 
     As bad as can be where the run blew up.
     """
-    value = member.late(metric)
+    third = last_third(len(member.steps))
+    value = float(np.median(member.series(metric)[third][member.steps[third] >= since]))
     return value if math.isfinite(value) else (math.inf if metric == "sw1" else 0.0)
 
 
 def course(member: Member) -> Course:
     """Return how a run went: what it had learned at its end, and how long it stood.
 
-    The end is the median over the last third of the evaluations; it stood for 0 where it lies at
-    the very end, by whatever chance.
+    The end is the median over the last third of the evaluations, or over those since it had learned
+    where they are fewer; what it lost for good in the last tenth is lost, whatever that median
+    says. It stood for 0 where it lies at the very end, by whatever chance.
     """
-    start, made = learned(member), int(member.steps[-1])
-    stood = 0 if start is None or fell(member) else made - start
+    start, lost, made = learned(member), fell(member), int(member.steps[-1])
+    stood = 0 if start is None or lost else made - start
     if not math.isfinite(member.late("sw1")):
         return Course(Fate.BLEW_UP, made, stood)
-    if member.late("modes") > FALLS:
-        whole = member.late("modes") == STANDS and member.late("sw1") < CLOSE
-        return Course(Fate.STANDS if whole else Fate.PARTLY, made, stood)
-    if start is not None:
+    if start is None:
+        return Course(Fate.WON if member.won else Fate.UNLEARNED, made, stood)
+    modes, sw1 = (final(member, name, start) for name in ("modes", "sw1"))
+    without = 0 if lost is None else int((member.steps >= lost).sum())
+    if modes <= FALLS or (without > 1 and LOST * without >= len(member.steps)):
         return Course(Fate.FELL, made, stood)
-    return Course(Fate.WON if member.won else Fate.UNLEARNED, made, stood)
+    whole = modes == STANDS and sw1 < CLOSE
+    return Course(Fate.STANDS if whole else Fate.PARTLY, made, stood)
 
 
 def _judged(
@@ -140,7 +148,7 @@ def _judged(
     groups: Sequence[Sequence[Member]],
     holds: bool | None,
 ) -> Row:
-    """Return the row of a rule over single runs, with every run's fate where it is no yes."""
+    """Return the row of a rule over single runs, with every run's fate."""
     every = [m for group in groups for m in group]
     tolerance = f"{LENGTH:,} iterations; more than {FALLS} of 7 modes are learned, 7 are all"
     return Row(
@@ -151,7 +159,7 @@ def _judged(
         tolerance,
         _seen(every),
         holds,
-        "" if holds else _fates(groups),
+        _fates(groups),
     )
 
 
@@ -161,7 +169,10 @@ def _seen(group: Sequence[Member]) -> str:
     fallen, standing = sum(fate in FALLEN for fate in had), fates.count(Fate.STANDS)
     lost = sum(fate in FALLEN for fate in fates) - fallen
     more = f", {lost} more blew up or lost to their critic before" if lost else ""
-    numbers = (f"{name} {spread([final(m, name) for m in group])}" for name in ("modes", "sw1"))
+    numbers = (
+        f"{name} {spread([final(m, name, learned(m) or 0) for m in group])}"
+        for name in ("modes", "sw1")
+    )
     return (
         f"{len(had)} of {len(group)} runs learned, {fallen} of these fell{more};"
         f" {share(standing, len(group), 'runs')} hold all modes at the end; {', '.join(numbers)}"
@@ -187,9 +198,9 @@ def _fate(member: Member) -> str:
 
 
 def collapses(name: str, group: Sequence[Member], source: Source) -> Row:
-    """Return the row of the claim that every run that has learned loses its modes again."""
+    """Return the row of the claim that every run loses its modes again, or to its critic."""
     return _judged(
-        f"{name}: every run that has learned collapses",
+        f"{name}: every run collapses, from what it had learned or by its critic",
         source,
         COLLAPSES,
         f"at most {FALLS} of 7 modes at the end",
@@ -199,9 +210,9 @@ def collapses(name: str, group: Sequence[Member], source: Source) -> Row:
 
 
 def keeps(name: str, groups: Sequence[Sequence[Member]], source: Source) -> Row:
-    """Return the row of the claim that no run of any setting that has learned loses its modes."""
+    """Return the row of the claim that no run of any setting loses its modes, or to its critic."""
     return _judged(
-        f"{name}: no run that has learned collapses",
+        f"{name}: no run collapses, from what it had learned or by its critic",
         source,
         KEEPS,
         f"more than {FALLS} of 7 modes at the end, {LENGTH:,} iterations after having learned",

@@ -129,11 +129,7 @@ def _within(measured: float | None, expected: float, within: float) -> Verdict:
 
 def _learns(runs: Sequence[Course], enough: int) -> Verdict:
     return every(
-        True
-        if run.fate is Fate.STANDS
-        else False
-        if run.fate in FALLEN or run.made >= enough
-        else None
+        False if run.fate in FALLEN else None if run.made < enough else run.fate is Fate.STANDS
         for run in runs
     )
 
@@ -243,10 +239,11 @@ FACT = Rule(
 
 LEARNS = Rule(
     "learns",
-    "every run has learned all at its end, in the median over the last third",
-    "one run fell after it had learned, blew up, lost to its critic, or has not learned all by the"
-    " paper's length",
-    f"a run is still learning before that length, or there are fewer than {FEW} runs",
+    "every run has the length that is asked for and all at its end, in the median over the last"
+    " third, or over what followed its learning where that is less",
+    "one run fell after it had learned, blew up, lost to its critic, or has not learned all by that"
+    " length",
+    f"the runs are shorter and have not fallen, or there are fewer than {FEW}",
     FEW,
     _learns,
 )
@@ -273,17 +270,19 @@ UNSTABLE = Rule(
 
 COLLAPSES = Rule(
     "collapses",
-    "every run that has learned lost it again, blew up or lost to its critic",
+    "every run that came to anything lost what it had learned, blew up or lost to its critic",
     "one run still stands the length that is asked for after it had learned",
-    f"a run stands less long, or fewer than {FEW} learned; a run that has not learned says nothing",
+    f"a run stands less long, or fewer than {FEW} came to anything; a run that has not learned, and"
+    " not lost to its critic either, says nothing",
     FEW,
     _collapses,
 )
 
 KEEPS = Rule(
     "keeps",
-    "every run of every strength that has learned stands the length that is asked for after that",
-    "one run that had learned fell, blew up or lost to its critic",
+    "every run of every strength that came to anything stands the length that is asked for after"
+    " it had learned",
+    "one run lost what it had learned, blew up or lost to its critic",
     f"a run stands less long, or a strength has fewer than {FEW} runs that learned",
     FEW,
     _keeps,

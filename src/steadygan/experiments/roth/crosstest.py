@@ -291,4 +291,5 @@ EXPERIMENT = Experiment(
         "tiny": "seconds",
     },
     run=run,
+    papers={"widths": {"64": 1}},
 )

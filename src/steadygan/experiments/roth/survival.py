@@ -16,7 +16,6 @@ from ..fleets import Member, seconds, share
 from ..lifetimes import Lifetimes, kaplan_meier, log_rank
 from ..mixture import (
     FALLS,
-    PAPER,
     STANDS,
     STRENGTHS,
     TINIEST,
@@ -120,7 +119,7 @@ def compared(name: str, ours: Sequence[Life], plain: Sequence[Life]) -> list[Row
         ),
         Row(
             f"{name}: once it has learned, stands longer than unregularized",
-            Source(PAPER + "section 5.1, Figure 1"),
+            Source("survival curves of this project", "ours", "derived here"),
             LATER,
             "it collapses later, or not at all",
             "log-rank test of whole runs",
