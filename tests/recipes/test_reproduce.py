@@ -188,6 +188,9 @@ def test_what_a_whole_long_run_leaves_open_says_what_would_decide_it(holds):
     )
     assert "not yet" in before and experiment.rest not in before
     assert "all of it" in after and (experiment.rest in after) == (holds is None)
+    result["settings"]["steps"] -= 1000
+    (short,) = [x for x in _schedule({"roth-annealing-long": result}) if experiment.name in x]
+    assert "all of it at 4,000 of 5,000 iterations, 2026-11-26" in short
 
 
 @pytest.mark.parametrize(

@@ -305,6 +305,9 @@ def _done(experiment: Experiment, scale: str, results: Sequence[Mapping[str, Any
     there = set().union(*(experiment.about(result["settings"]) for result in results))
     if left := sorted(experiment.about(experiment.scales[scale]) - there):
         state += f" but {', '.join(left)}"
+    steps = experiment.scales[scale].get("steps", 0)
+    if (made := results[-1]["settings"].get("steps", steps)) < steps:
+        state += f" at {made:,} of {steps:,} iterations"
     return f"{state}, {max(result['date'] for result in results)[:10]}"
 
 
