@@ -76,6 +76,7 @@ def test_a_configuration_without_sense_is_refused(run, capsys, place, value, wor
     [
         ("step", "2"),
         ("stream", 3),
+        ("made", 3),
         ("optimizer/critic/groups", None),
         ("optimizer/critic/groups", [{"lr": "fast", "params": [0]}]),
         ("optimizer/critic/state/0", 7),

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from steadygan import SteadyganError
+from steadygan.analysis.subjects import load_run
 from steadygan.cli import main
 from steadygan.core.players import PLAYERS
 from steadygan.problems.toys import Dirac
@@ -19,6 +20,7 @@ from steadygan.runs.config import Config
 from steadygan.runs.folder import RunFolder
 from steadygan.runs.reading import Run
 from steadygan.training import resume, train, train_fleet
+from steadygan.training.watchers import Watcher
 
 SMALL = Config(
     steps=4, batch=2, log_every=1, checkpoint_every=2, optimizer="adam:lr=0.1", device="cpu"
@@ -76,6 +78,29 @@ def test_another_learning_rate_keeps_the_moments_and_another_kind_begins_anew(ru
     ]
     resume(run, steps=6, changes={"optimizer": "sgd:lr=0.01"}, show=False)
     assert len(json.loads((run / "config.json").read_text())["history"]) == 2
+
+
+class Dying(Watcher):
+    """Ends a resumed run before its first checkpoint."""
+
+    def stepped(self, training):
+        raise RuntimeError("killed")
+
+
+@pytest.mark.parametrize("optimizer", ["adam:lr=0.001", "sgd:lr=0.001"])
+def test_a_change_that_was_killed_before_it_was_saved_is_gone_on_with(run, optimizer):
+    with pytest.raises(RuntimeError, match="killed"):
+        changes = {"optimizer": optimizer}
+        resume(run, steps=6, changes=changes, show=False, watchers=[Dying()])
+    load_run(run)  # the doctor, too, takes the optimizer that the checkpoint was made with
+    resume(run, show=False)
+    after = checkpoint.load(checkpoint.latest(run))
+    assert after["step"] == 6
+    assert [after["optimizer"][name]["groups"][0]["lr"] for name in PLAYERS] == [0.001, 0.001]
+    # Made by the one before, which is told to go on by the one now.
+    resume(run, start=checkpoint.checkpoints(run)[0], show=False)
+    again = checkpoint.load(checkpoint.latest(run))["optimizer"]["critic"]["groups"][0]
+    assert again["lr"] == 0.001
 
 
 def test_a_regularizer_on_the_way_is_what_a_fresh_step_with_it_gives(run, tmp_path):

@@ -20,7 +20,7 @@ from ..core.game import Game
 from ..core.players import PLAYERS, Batch, Name
 from ..core.registry import build
 from ..runs import checkpoint
-from ..runs.config import stream_seed
+from ..runs.config import made, stream_seed
 from ..runs.folder import RunFolder, is_fleet
 from ..runs.format import CONFIG
 from ..runs.models import build_networks, latents
@@ -146,8 +146,10 @@ def load_run(path: Path | str, member: int | None = None, step: int | None = Non
     generator, critic = build_networks(config, about.event, about.classes)
     optimizers: dict[Name, torch.optim.Optimizer] = {}
     with checkpoint.fitting(here, config.network):
+        # Those of many GANs differ, and stay.
+        then = made(config, tree) if member is None else config
         for name, network, spelled in zip(
-            PLAYERS, (generator, critic), (config.optimizer, config.critic_optimizer), strict=True
+            PLAYERS, (generator, critic), (then.optimizer, then.critic_optimizer), strict=True
         ):
             optimizers[name] = build("optimizer", spelled)(network.parameters())
             network.load_state_dict(tree[name])

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, TypeVar, get_args
 
 import torch
@@ -257,6 +257,18 @@ def problem_from_json(data: dict[str, Any]) -> Problem:
     settings = {key: value for key, value in data.items() if key != "name"}
     problem: Problem = lookup("problem", data["name"])(**settings)
     return problem
+
+
+MADE = ("optimizer", "critic_optimizer", "device")
+"""What may change on a run's way and decides what a checkpoint's numbers are, so it holds them."""
+
+
+def made(config: Config, tree: Mapping[str, Any]) -> Config:
+    """Return a run's configuration as it was when a checkpoint was made, which may be earlier.
+
+    Folders of version 0.1.0 do not say it: there it is what the folder says.
+    """
+    return replace(config, **{name: tree["made"][name] for name in MADE} if "made" in tree else {})
 
 
 def stream_seed(seed: int, stream: str) -> int:

@@ -11,7 +11,7 @@ from ..core.players import PLAYERS
 from ..core.registry import build
 from ..problems.problem import Problem
 from ..runs import checkpoint
-from ..runs.config import Config
+from ..runs.config import Config, made
 from .trained import Trained
 
 CHANGEABLE = (
@@ -63,7 +63,7 @@ def changed(
     return after, seen
 
 
-def adapted(tree: checkpoint.Tree, trained: Trained, before: Config) -> checkpoint.Tree:
+def adapted(tree: checkpoint.Tree, trained: Trained, held: Config) -> checkpoint.Tree:
     """Return a checkpoint as what it is restored into needs it, after settings have changed.
 
     Moments stay where the optimizer is of the same kind; its learning rate and all else that it is
@@ -72,12 +72,13 @@ def adapted(tree: checkpoint.Tree, trained: Trained, before: Config) -> checkpoi
     Args:
         tree: The checkpoint.
         trained: What goes on, with the new settings.
-        before: The configuration that the checkpoint was made with.
+        held: The configuration that the folder holds; one that was killed before it saved has a
+            newer one than its checkpoint.
 
     Returns:
         A checkpoint; the given one stays as it was.
     """
-    after, optimizers = trained.config, dict(tree["optimizer"])
+    before, after, optimizers = made(held, tree), trained.config, dict(tree["optimizer"])
     for name, old, new in zip(
         PLAYERS,
         (before.optimizer, before.critic_optimizer),

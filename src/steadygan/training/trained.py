@@ -19,7 +19,7 @@ from ..core.schedules import changes, ends
 from ..problems.problem import Problem
 from ..runs import checkpoint
 from ..runs.averages import Average
-from ..runs.config import Config, stream_seed
+from ..runs.config import MADE, Config, stream_seed
 from ..runs.models import labels, latents
 from ..runs.monitor import DEAD, NON_FINITE, STANDSTILL
 from ..runs.optimizers import OptimizerSpec
@@ -283,6 +283,7 @@ class Trained(ABC):
         players = self.players
         return {
             "step": self.step,
+            "made": {name: getattr(self.config, name) for name in MADE},
             "generator": players.generator.state_dict(),
             "critic": players.critic.state_dict(),
             "ema": self.average.module.state_dict() if self.average else {},
