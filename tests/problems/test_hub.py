@@ -111,6 +111,17 @@ def test_configuration_split_and_columns_are_named(hub):
         load_images("hf:some/pets", 8)
 
 
+def test_each_column_of_images_is_kept_by_itself(hub, tmp_path, monkeypatch):
+    monkeypatch.setenv("STEADYGAN_CACHE", str(tmp_path))
+    monkeypatch.setattr(Rows, "_fingerprint", "5eed", raising=False)
+    masks = noise(4, 8, 8, 3, seed=1)
+    rows = [ROWS[i] | {"mask": {"bytes": png(masks[i]), "path": None}} for i in range(4)]
+    hub(rows, img=Feature(), mask=Feature())
+    for column, pixels in (("img", PIXELS), ("mask", masks)):
+        loaded = load_images(f"hf:some/pets:image={column}", 8)
+        np.testing.assert_array_equal(loaded.pixels, pixels.transpose(0, 3, 1, 2))
+
+
 def test_missing_images_and_labels(hub):
     rows = [dict(row) for row in ROWS]
     rows[2]["img"], rows[1]["kind"] = None, None

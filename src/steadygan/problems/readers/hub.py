@@ -61,7 +61,9 @@ def hub(spelled: str, reading: Reading) -> Place:
             forks=False,
         )
 
-    return Place(f"hf:{spelled}", getattr(rows, "_fingerprint", None), reader)
+    # The rows have one fingerprint, whichever of their columns is taken.
+    found = getattr(rows, "_fingerprint", None)
+    return Place(f"hf:{spelled}", found and f"{found} {column}", reader)
 
 
 def _parse(spelled: str) -> tuple[str, dict[str, str]]:
