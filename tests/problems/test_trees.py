@@ -3,6 +3,7 @@
 import json
 import os
 import socket
+import tracemalloc
 import zipfile
 
 import numpy as np
@@ -94,6 +95,36 @@ def test_links_and_archives_in_a_zip_are_passed_over_and_counted(tmp_path):
         archive.writestr(link, "/etc/passwd")
     with pytest.warns(DataWarning, match=r"1 \.zip, 1 \.cr2, 1 links or devices"):
         assert len(load_images(path, 4)) == 9
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_what_unpacks_in_one_piece_is_refused(tmp_path, method):
+    """However much it holds, a member of these is unpacked whole before it is cut."""
+    for name, member, content in (
+        ("a.zip", "0.png", png(noise(4, 4))),
+        ("b.zip", "dataset.json", b"{}"),
+        ("c.npz", "images.npy", b""),
+    ):
+        zipped(tmp_path / name, {"1.png": png(noise(4, 4)), "2.png": png(noise(4, 4))})
+        with zipfile.ZipFile(tmp_path / name, "a") as archive:
+            archive.writestr(member, content, method)
+        with pytest.raises(SteadyganError, match=rf"method {method}\).*again with deflate"):
+            load_images(tmp_path / name, 4)
+
+
+def test_a_member_that_lies_about_its_size_unpacks_to_no_more(tmp_path):
+    picture = png(noise(4, 4))
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for i in range(2):
+            archive.writestr(f"{i}.png", picture + bytes(2**25 * i))
+            archive.filelist[i].file_size = len(picture)
+    tracemalloc.start()
+    try:
+        with pytest.raises(SteadyganError, match=r"1\.png is broken.*CRC"):
+            load_images(tmp_path / "a.zip", 4)
+        assert tracemalloc.get_traced_memory()[1] < 2**24
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_folder_of_other_files_says_what_they_are(tmp_path):

@@ -17,7 +17,7 @@ from typing import IO, Any, Literal, NamedTuple
 import numpy as np
 
 from ...core.errors import SteadyganError
-from .source import Classes, Place, Reading, Source, identity
+from .source import Classes, Place, Reading, Source, check_packed, identity
 
 IDX_IMAGES = re.compile(r"images[-.]idx3-ubyte(\.gz)?$")
 _IMAGES = ("images", "x", "arr_0", "samples", "data")
@@ -199,6 +199,7 @@ def load_array(path: Path, reading: Reading, name: str | None = None) -> np.ndar
             return _mapped(path, header, 0, os.fstat(file.fileno()).st_size, where)
         with zipfile.ZipFile(file) as archive:
             info = archive.getinfo(f"{name}.npy")
+            check_packed(info, where)
             with archive.open(info) as member:
                 header = _header(member, where)
                 if info.compress_type != zipfile.ZIP_STORED:

@@ -6,6 +6,7 @@ import hashlib
 import os
 import sys
 import warnings
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -99,6 +100,19 @@ class Reading:
         return (
             f"would unpack to {much}, and the limit is {self.limit:g} GiB. If you trust it, raise"
             " the limit (--limit GIB)."
+        )
+
+
+def check_packed(member: zipfile.ZipInfo, what: str) -> None:
+    """Refuse a member of a zip that Python unpacks whole, however little of it is asked for.
+
+    Raises:
+        SteadyganError: for all ways of packing but deflate, and storing as it is.
+    """
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise SteadyganError(
+            f"{what} is packed in a way (zip's method {member.compress_type}) that cannot be"
+            " unpacked piece by piece: pack it again with deflate."
         )
 
 

@@ -19,10 +19,11 @@ from PIL import Image
 from ...core.errors import SteadyganError
 from .classes import splits
 from .pictures import is_picture, open_picture, suffixes
-from .source import Place, Reading, Source, identity
+from .source import Place, Reading, Source, check_packed, identity
 from .tables import find_classes, is_table
 
 _HIDDEN = "hidden"
+_PIECE = 2**20  # bytes that are unpacked at once
 
 
 @dataclass
@@ -192,11 +193,21 @@ def archive(path: Path, reading: Reading) -> Place:
                 members[name] = info
                 tree.add(name, info.file_size)
 
+        def unpacked(name: str, what: str) -> bytes:
+            check_packed(members[name], what)
+            content, left = bytearray(), members[name].file_size
+            with file.open(members[name]) as member:
+                # Asked for all of it, zipfile unpacks whatever is there and cuts it afterwards.
+                while left > 0 and (part := member.read(min(left, _PIECE))):
+                    content += part
+                    left -= len(part)
+            return bytes(content)
+
         def picture(name: str) -> Image.Image:
             reading.bound(members[name].file_size, "it")
-            return open_picture(io.BytesIO(file.read(members[name])), name)
+            return open_picture(io.BytesIO(unpacked(name, "it")), name)
 
-        return tree.source(path, reading, lambda name: file.read(members[name]), picture)
+        return tree.source(path, reading, lambda name: unpacked(name, f"{path}/{name}"), picture)
 
     return Place(str(path), identity(path), reader)
 
