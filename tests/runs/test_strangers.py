@@ -1,9 +1,12 @@
 """A run folder by a stranger, with any value in any place, is refused with a sentence."""
 
+import io
 import json
 import os
 import shutil
+import zipfile
 
+import numpy as np
 import pytest
 import torch
 
@@ -11,6 +14,7 @@ from steadygan.cli import main
 from steadygan.core.errors import SteadyganError
 from steadygan.problems.cache import cache_folder
 from steadygan.runs import checkpoint
+from steadygan.runs.samples import read_samples
 
 TINY = "--steps 2 --batch 2 --log-every 1 --evaluate-every 1 --checkpoint-every 1".split()
 
@@ -134,6 +138,22 @@ def test_a_log_without_sense_is_refused(run, capsys, value):
 def test_a_step_is_no_number_beyond_what_counts(run, capsys):
     (run / "warnings.jsonl").write_text(json.dumps({"step": 2**70, "kind": "collapse"}) + "\n")
     refused(["report", str(run)], "warnings.jsonl", capsys)
+
+
+@pytest.mark.parametrize(
+    ("descr", "word"), [("<f4", "would unpack to 1 GiB"), ("|u1", "holds uint8")]
+)
+def test_samples_that_would_unpack_to_more_than_samples_take_are_not_unpacked(run, descr, word):
+    path = run / "samples" / "step-00000002.npz"
+    header = io.BytesIO()
+    about = {"descr": descr, "fortran_order": False, "shape": (2**28 + 1, 1)}
+    np.lib.format.write_array_header_1_0(header, about)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("samples.npy", header.getvalue() + bytes(9))
+        archive.filelist[0].file_size = len(header.getvalue()) + 4 * (2**28 + 1)
+    with pytest.raises(SteadyganError, match=f"{path.name}.*{word}.*remove the file"):
+        read_samples(path)
+    assert main(["report", str(run)]) == 0
 
 
 def test_deep_json_in_a_checkpoint_is_refused(run):

@@ -13,7 +13,8 @@ from PIL import Image
 from torch import Tensor
 
 from ..core.errors import SteadyganError
-from ..problems.readers.arrays import RANGE
+from ..problems.readers.arrays import RANGE, announced, load_array
+from ..problems.readers.source import GIB, Reading
 from .files import make_folder, whole
 
 
@@ -84,11 +85,16 @@ def read_samples(path: Path) -> np.ndarray:
     """Return the samples of an NPZ, float64 of any shape.
 
     Raises:
-        SteadyganError: Where it holds none.
+        SteadyganError: Where it holds none, and before they are unpacked for more than a GiB.
     """
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as held:
-            samples = np.asarray(held["samples"], dtype=np.float64)
+        # Of small numbers a GiB would be several when they are large ones.
+        kind, size = announced(path, "samples")
+        if kind.kind != "f" or kind.itemsize < 4:
+            raise ValueError(f"it holds {kind} where samples are float32")
+        if size > GIB:
+            raise ValueError(f"it would unpack to {size / GIB:.3g} GiB, more than samples take")
+        samples = np.array(load_array(path, Reading(), "samples"), np.float64)
     except Exception as error:  # numpy, zipfile and the file system each have their own
         raise SteadyganError(
             f"{path} cannot be read as samples ({error}): remove the file to see the rest of the"

@@ -214,6 +214,16 @@ def load_array(path: Path, reading: Reading, name: str | None = None) -> np.ndar
     return _mapped(path, header, start, info.file_size, where)
 
 
+def announced(path: Path, name: str) -> tuple[np.dtype, int]:
+    """Return the kind of an array in an .npz, and how many bytes it would take; nothing is read."""
+    where = f"{path}, array {name}"
+    with zipfile.ZipFile(path) as archive:
+        check_packed(archive.getinfo(f"{name}.npy"), where)
+        with archive.open(f"{name}.npy") as member:
+            header = _header(member, where)
+    return header.dtype, header.size
+
+
 _LONGEST = 10_000  # bytes of a header, as NumPy itself takes at most
 
 
