@@ -1,5 +1,6 @@
 """Arrays: NumPy's files, IDX files, CIFAR's pickles."""
 
+import codecs
 import gzip
 import io
 import os
@@ -298,6 +299,16 @@ def test_a_malicious_pickle_is_refused_and_does_not_run(tmp_path):
             ):
                 load_images(tarred(tmp_path / "cifar-10-python.tar.gz", files), 32)
     assert not mark.exists()
+
+
+def test_a_pickle_that_multiplies_its_bytes_stays_within_the_limit(tmp_path):
+    text = "x" * 10_000
+    again = [Payload(codecs.encode, text, "latin1") for _ in range(100)]
+    batch = {b"data": noise(3, 3072), b"labels": [0, 0, 0], b"more": again}
+    path = write(tmp_path, cifar()[0] | {"data_batch_1": pickle.dumps(batch, 2)})
+    with pytest.raises(SteadyganError, match=r"would unpack to more.*--limit"):
+        load_images(path, 32, limit=1e-4)
+    assert len(load_images(path, 32)) == 6
 
 
 @pytest.mark.parametrize(

@@ -15,16 +15,11 @@ import numpy as np
 
 from ...core.errors import SteadyganError
 from .arrays import from_array, to_classes
-from .pickles import SafeUnpickler, arrays_of
+from .pickles import Allowed, SafeUnpickler, arrays_of
 from .source import Classes, Place, Reading, Source, identity
 
 _BATCH = re.compile(r"data_batch_\d+$")
 _FILE = re.compile(r"data_batch_\d+|batches\.meta|train|meta")
-_ALLOWED = {
-    **arrays_of("u1"),
-    # How Python 3 writes bytes in the pickles that Python 2 reads.
-    ("_codecs", "encode"): lambda text, _: text.encode("latin1"),
-}
 
 
 def cifar_files(names: Collection[str]) -> list[str]:
@@ -108,11 +103,12 @@ def _cifar(root: Path, files: dict[str, bytes], reading: Reading) -> Source:
     images: list[np.ndarray] = []
     labels: list[int] = []
     class_names: list[str] | None = None
+    allowed = _allowed(root, reading)
     for name in [*batches, *(meta for meta in ("batches.meta", "meta") if meta in files)]:
         try:
             content = {
                 key.decode() if isinstance(key, bytes) else key: value
-                for key, value in _unpickled(files[name]).items()
+                for key, value in _unpickled(files[name], allowed).items()
             }
             if name in batches:
                 images.append(content["data"].numbers.reshape(-1, 3, 32, 32))
@@ -122,6 +118,8 @@ def _cifar(root: Path, files: dict[str, bytes], reading: Reading) -> Source:
                     bytes(label).decode()
                     for label in content.get("label_names") or content["fine_label_names"]
                 ]
+        except SteadyganError:
+            raise
         # A stranger's pickle can be wrong in any way whatever, and each is answered alike.
         except Exception as error:
             raise SteadyganError(
@@ -141,5 +139,20 @@ def _cifar(root: Path, files: dict[str, bytes], reading: Reading) -> Source:
     return from_array(str(root), np.concatenate(images), found)
 
 
-def _unpickled(content: bytes) -> Any:
-    return SafeUnpickler(io.BytesIO(content), _ALLOWED, encoding="bytes").load()
+def _allowed(root: Path, reading: Reading) -> Allowed:
+    left = reading.bytes
+
+    def encode(text: str, _: object) -> bytes:
+        nonlocal left
+        # A pickle may ask for the same text as often as it likes.
+        left -= len(text)
+        if left < 0:
+            raise SteadyganError(f"{root} {reading.over()}")
+        return text.encode("latin1")
+
+    # How Python 3 writes bytes in the pickles that Python 2 reads.
+    return {**arrays_of("u1"), ("_codecs", "encode"): encode}
+
+
+def _unpickled(content: bytes, allowed: Allowed) -> Any:
+    return SafeUnpickler(io.BytesIO(content), allowed, encoding="bytes").load()
