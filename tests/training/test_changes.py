@@ -201,6 +201,14 @@ def test_a_player_that_stands_while_the_other_moves_is_named(tmp_path, still):
     assert f"standstill: the {still} did not move" in outcome.reason
 
 
+def test_a_resumed_run_knows_where_it_stood(run):
+    kept = checkpoint.checkpoints(run)
+    changes = {"critic_optimizer": "sgd:lr=1e-30"}
+    outcome = resume(run, steps=8, changes=changes, show=False)
+    assert (outcome.state, outcome.step) == ("stopped", 6) and "standstill" in outcome.reason
+    assert checkpoint.checkpoints(run) == kept
+
+
 def test_of_many_gans_those_that_stand_still_stop_alone(tmp_path):
     members = [replace(still_for(name), log_every=1) for name in PLAYERS]
     members.append(replace(members[0], optimizer="sgd:lr=0.1", critic_optimizer="sgd:lr=0.1"))

@@ -137,10 +137,9 @@ class Trained(ABC):
         """
         found: dict[int, tuple[str, str]] = {}
         count = len(self.members)
-        sums: dict[Name, Tensor] = {}
+        sums = self._totals()
         for name in PLAYERS:
-            module = getattr(self.players, name)
-            own = [self._each(p.detach()).reshape(count, -1) for p in module.parameters()]
+            own = self._own(name)
             states = self.players.optimizers[name].state.values()
             memory = [
                 self._each(value).reshape(count, -1)
@@ -155,8 +154,6 @@ class Trained(ABC):
                 bad = [~v.isfinite().all(1) for v in values]
                 for i in torch.stack(bad).any(0).nonzero().flatten().tolist() if bad else ():
                     found.setdefault(i, (NON_FINITE, what))
-            each = [torch.stack([v.double().sum(1), v.double().abs().sum(1)]) for v in own]
-            sums[name] = torch.cat(each) if each else torch.zeros(1, count)
         if self._sums and self.step:
             same = {name: (sums[name] == self._sums[name]).all(0) for name in PLAYERS}
             for name, other in OTHER.items():
@@ -166,6 +163,20 @@ class Trained(ABC):
                     found.setdefault(i, (STANDSTILL, said))
         self._sums = sums
         return {i: ill for i, ill in found.items() if i not in self.stopped}
+
+    def _totals(self) -> dict[Name, Tensor]:
+        """Return sums (2 P, K) of each player's P parameters, which stay where it stands."""
+        found = {}
+        for name in PLAYERS:
+            own = self._own(name)
+            each = [torch.stack([v.double().sum(1), v.double().abs().sum(1)]) for v in own]
+            found[name] = torch.cat(each) if each else torch.zeros(1, len(self.members))
+        return found
+
+    def _own(self, name: Name) -> list[Tensor]:
+        """Return a player's parameters, (K, numbers) each."""
+        parameters = getattr(self.players, name).parameters()
+        return [self._each(p.detach()).reshape(len(self.members), -1) for p in parameters]
 
     @abstractmethod
     def _each(self, t: Tensor) -> Tensor:
@@ -323,6 +334,7 @@ class Trained(ABC):
         ended = tree.get("stopped", {})
         self.stopped = {int(i): (step, reason) for i, (step, reason) in ended.items()}
         self._restore_streams(tree)
+        self._sums = self._totals()
 
     @abstractmethod
     def _streams(self) -> checkpoint.Tree:
