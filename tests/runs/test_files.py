@@ -182,6 +182,33 @@ def test_rewinding_drops_later_lines_and_a_torn_one_and_never_truncates(tmp_path
     assert metrics.stat().st_ino == before  # nothing to drop, nothing written
 
 
+def test_rewinding_that_is_killed_leaves_every_row_of_the_checkpoints_that_stay(
+    tmp_path, monkeypatch
+):
+    folder = RunFolder.create(tmp_path / "run", {})
+    for step in (1, 2, 3, 4):
+        folder.log({"step": step})
+        folder.samples(step, torch.zeros(2, 2))
+        folder.save_checkpoint(step, {"step": step, "x": torch.zeros(1)}, keep=9)
+    remove = files.remove
+
+    def dying(path):
+        remove(path)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(files, "remove", dying)
+    for _ in range(6):  # three checkpoints and three samples
+        with pytest.raises(KeyboardInterrupt):
+            folder.rewind(1)
+        newest = checkpoint.load(checkpoint.latest(folder.path))["step"]
+        assert [row["step"] for row in rows(folder.path / "metrics.jsonl")] == [1, 2, 3, 4]
+        assert {1, newest} <= set(by_step(folder.path / "samples", ".npz"))
+    monkeypatch.undo()
+    folder.rewind(1)
+    assert [row["step"] for row in rows(folder.path / "metrics.jsonl")] == [1]
+    assert list(by_step(folder.path / "samples", ".npz")) == [1]
+
+
 def test_steps_are_numbers_however_many_digits_they_have(tmp_path):
     folder = RunFolder.create(tmp_path / "run", {})
     steps = (99_999_998, 99_999_999, 100_000_000, 1_000_000_001)

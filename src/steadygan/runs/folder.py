@@ -159,16 +159,18 @@ class RunFolder:
             The members whose best is dropped.
         """
         self._tidy()
-        for name in (METRICS, WARNINGS):
-            files.keep_lines(self.path / name, lambda row: _not_after(row, step))
+        # The newest checkpoint first, and what it vouches for last: a process that is killed on the
+        # way leaves a run that can be gone on with.
         for place, endings in {
-            SAMPLES: (".png", ".npz"),
             CHECKPOINTS: (".safetensors",),
+            SAMPLES: (".png", ".npz"),
             AVERAGES: (".safetensors",),
         }.items():
-            for at, path in by_step(self.path / place, *endings).items():
+            for at, path in reversed(by_step(self.path / place, *endings).items()):
                 if at > step:
                     files.remove(path)
+        for name in (METRICS, WARNINGS):
+            files.keep_lines(self.path / name, lambda row: _not_after(row, step))
         return self._rewind_best(step, tree)
 
     def _rewind_best(self, step: int, tree: checkpoint.Tree | None) -> list[int]:
