@@ -271,6 +271,16 @@ def test_a_tracker_that_fails_is_named_once_and_training_goes_on(tmp_path, kept)
     assert kept[-1] == "closed True"
 
 
+def test_ctrl_c_while_a_tracker_closes_leaves_the_run_ended(tmp_path, kept, monkeypatch):
+    def impatient(board, well):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Kept, "close", impatient)
+    with pytest.raises(KeyboardInterrupt):
+        dirac(tmp_path / "a", "kept")
+    assert json.loads((tmp_path / "a/status.json").read_text())["state"] == "finished"
+
+
 def test_a_sweep_knows_its_runs_whoever_looks_on():
     plain = Config(steps=3)
     assert identity({}, plain) == identity({}, Config(steps=3, track=("tensorboard",)))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 
 from torch import Tensor
 
@@ -80,8 +81,10 @@ class Training:
             ending = Ending("failed", str(error) or type(error).__name__)
             raise
         finally:
-            for watcher in self.watchers:
-                watcher.ended(self, ending)
+            # Each is told, whatever one before it raises, such as a Ctrl-C while it uploads.
+            with ExitStack() as told:
+                for watcher in reversed(self.watchers):
+                    told.callback(watcher.ended, self, ending)
         return ending
 
     def warn(self, member: int, kind: str, message: str) -> None:
