@@ -44,16 +44,13 @@ class Entry:
         self._path = cache_folder() / "images" / name
         self._aside = self._path.with_name(f"{name}.{uuid4().hex[:8]}.partial")
 
-    def read(self) -> tuple[np.ndarray | None, dict[str, Any]] | None:
-        """Return the pixels, mapped, and what is known; None where nothing is kept.
-
-        The pixels are None where only what is known about them was kept.
-        """
+    def read(self) -> tuple[np.ndarray, dict[str, Any]] | None:
+        """Return the pixels, mapped, and what is known; None where nothing is kept."""
         try:
             about = _opened((self._path / _ABOUT).read_text())
-            pixels = None
-            if (shape := about["shape"]) is not None:
-                pixels = np.memmap(self._path / _PIXELS, np.uint8, "r").reshape(shape)
+            # Arrays were once not kept, and have none.
+            shape = tuple(about["shape"])
+            pixels = np.memmap(self._path / _PIXELS, np.uint8, "r").reshape(shape)
             with suppress(OSError):
                 os.utime(self._path)
             return pixels, about
@@ -81,16 +78,12 @@ class Entry:
             self.drop()
             return None
 
-    def keep(self, pixels: np.ndarray | None, about: dict[str, Any]) -> None:
+    def keep(self, pixels: np.ndarray, about: dict[str, Any]) -> None:
         """Keep what is known, and allocated pixels, of which some at the end may be left out."""
         try:
-            if pixels is None:
-                self._begin()
-            else:
-                os.truncate(self._aside / _PIXELS, pixels.size)
-                _sync(self._aside / _PIXELS)
-            shape = None if pixels is None else pixels.shape
-            (self._aside / _ABOUT).write_text(_sealed(about | {"shape": shape}))
+            os.truncate(self._aside / _PIXELS, pixels.size)
+            _sync(self._aside / _PIXELS)
+            (self._aside / _ABOUT).write_text(_sealed(about | {"shape": pixels.shape}))
             _sync(self._aside / _ABOUT)
             os.rename(self._aside, self._path)
         except OSError:

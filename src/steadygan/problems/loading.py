@@ -64,9 +64,9 @@ def load_images(
     Each image is turned as its EXIF data say, composited on white, cropped to its central part of
     these sides' ratio and resized with Pillow's LANCZOS filter, whose support grows with the
     reduction (antialiased); of an animation the first image counts. What was decoded is kept in the
-    cache (``STEADYGAN_CACHE``), and the same files are mapped from there the next time. Arrays that
-    fit as they are, in a file that is not compressed, are mapped where they lie. A word about what
-    could have been read otherwise is a ``DataWarning``.
+    cache (``STEADYGAN_CACHE``), and the same files are mapped from there the next time; arrays that
+    fit as they are, too, so that they stay what they are while a file is saved again. A word about
+    what could have been read otherwise is a ``DataWarning``.
 
     Args:
         path: a folder or zip of pictures, an ``.npz`` or ``.npy`` (N, H, W), (N, H, W, C) or
@@ -109,9 +109,8 @@ def load_images(
         shape = channels, height, width
         held = _decoded(place, shape, reading, entry, memory_limit, progress)
     pixels, about = held
-    if pixels is None or classes not in about["classes"]:
+    if classes not in about["classes"]:
         with place.open() as source:
-            pixels = source.whole if pixels is None else pixels
             about["classes"][classes] = _plain(source.classes)
         if entry is not None:
             entry.revise(about)
@@ -123,7 +122,6 @@ def load_images(
     if found["numbers"] is not None:
         bad = [int(i) for i in about["bad"]]
         labels = np.delete(np.array(found["numbers"], np.int64), bad)
-    assert pixels is not None
     return ImageArray(
         pixels,
         labels,
@@ -174,21 +172,15 @@ def _decoded(
         whole = source.whole
         if whole is not None and whole.shape[1:] != shape:
             whole = None
-        mapped = whole if isinstance(whole, np.memmap) else None
-        room: np.ndarray | None = None
-        if entry is not None and mapped is None:
-            room = entry.allocate((source.count, *shape))
+        room = None if entry is None else entry.allocate((source.count, *shape))
         try:
-            pixels = mapped if room is None else room
-            if pixels is None:
-                pixels = _allocate((source.count, *shape), memory_limit)
+            pixels = _allocate((source.count, *shape), memory_limit) if room is None else room
             if whole is None:
                 seen = decode(source, place.spelled, pixels, reading, progress)
             else:
                 seen = Seen(sizes={(shape[2], shape[1])})
                 seen.check_range(reading)
-                if pixels is not whole:
-                    pixels[:] = whole
+                pixels[:] = whole
             good = [i for i in range(source.count) if i not in seen.broken]
             if len(good) < 2:
                 first, reason = next(iter(seen.broken.items()))
@@ -214,8 +206,8 @@ def _decoded(
             if entry is not None:
                 entry.drop()
             raise
-    if entry is not None and (room is not None or mapped is not None):
-        entry.keep(pixels if mapped is None else None, about)
+    if entry is not None and room is not None:
+        entry.keep(pixels, about)
     return pixels, about
 
 

@@ -57,7 +57,7 @@ class EpochStream:
             flipped.append(self._flipped[start:stop])
             self._position += stop - start
         index = np.concatenate(chosen)
-        # Contiguous, because the pixels may be a view of a mapped file in another order.
+        # Contiguous, because the pixels may be a view of an array in another order.
         images = torch.from_numpy(np.ascontiguousarray(self._pixels[index]))
         mirror = torch.from_numpy(np.concatenate(flipped))
         images[mirror] = images[mirror].flip(-1)
