@@ -4,6 +4,7 @@ batches that do not show."""
 import pickle
 import shutil
 import urllib.request
+import zipfile
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -388,6 +389,15 @@ def test_damaged_files_are_answered(tmp_path):
         (tmp_path / name).write_bytes(damaged)
         with pytest.raises(SteadyganError, match=f"{name}"):
             read_weights(tmp_path / name)
+    torch.save({"w": torch.zeros(50)}, tmp_path / "new.pth")
+    with (
+        zipfile.ZipFile(tmp_path / "new.pth") as stored,
+        zipfile.ZipFile(tmp_path / "packed.pth", "w", zipfile.ZIP_BZIP2) as packed,
+    ):
+        for name in stored.namelist():
+            packed.writestr(name, stored.read(name))
+    with pytest.raises(SteadyganError, match="compressed, as torch never does"):
+        read_weights(tmp_path / "packed.pth")
     with pytest.raises(SteadyganError, match="cannot be read"):
         read_weights(tmp_path / "nowhere.pth")
     (tmp_path / "list.ckpt").write_bytes(pickle.dumps({"a": [1, 2]}))

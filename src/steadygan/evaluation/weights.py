@@ -132,6 +132,9 @@ class _Unpickler(SafeUnpickler):
 def _zipped(content: bytes) -> Any:
     """Return what torch's format since 1.6 holds: a zip of data.pkl and storages."""
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        # torch stores them as they are; what is packed could unpack to any size.
+        if any(each.compress_type != zipfile.ZIP_STORED for each in archive.infolist()):
+            raise ValueError("its members are compressed, as torch never does")
         (index,) = (name for name in archive.namelist() if name.endswith("data.pkl"))
         folder = index.removesuffix("data.pkl")
 
