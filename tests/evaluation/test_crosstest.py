@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import norm
+from torch import nn
 
 from steadygan import SteadyganError
-from steadygan.evaluation.crosstest import cross_test
+from steadygan.evaluation.crosstest import cross_test, judged
 
 RNG = np.random.default_rng(0)
 
@@ -70,6 +71,19 @@ def test_three_models_by_brute_force():
         )
     assert sum(s.value for s in found.scores) == pytest.approx(0, abs=1e-12)
     assert sorted(p.value for p in found.places) == [1, 2, 3]
+
+
+def test_batches_are_of_all_classes_though_a_file_has_them_one_after_the_other():
+    by_class = torch.tensor([0.0] * 32 + [1.0] * 32)[:, None] + torch.arange(64)[:, None] / 1000
+    norm = nn.BatchNorm1d(1)
+    critics = [
+        torch.flatten,
+        lambda x: torch.cat([norm(part) for part in x.split(16)]).flatten(),
+    ]
+    (alone, together), _ = judged(critics, by_class, [torch.zeros(2, 1)] * 2)
+    assert torch.equal(alone, by_class.flatten())  # in the file's order
+    # A batch of one class would have its mean at 0.
+    assert torch.equal(together > 0, by_class.flatten() >= 1)
 
 
 def test_a_bias_decides_the_threshold_and_not_the_area():

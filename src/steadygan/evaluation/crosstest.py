@@ -69,9 +69,12 @@ def judged(
 
     ``progress(done, total)`` is called after each critic.
     """
+    # A file may have them by class, and batch normalisation must see them mixed, as in training.
+    mixed = torch.randperm(len(real), generator=torch.Generator().manual_seed(0))
+    back = mixed.argsort()
     own, theirs = [], []
     for done, critic in enumerate(critics, start=1):
-        own.append(critic(real))
+        own.append(critic(real[mixed])[back])
         theirs.append(torch.stack([critic(x) for x in samples]))
         if progress is not None:
             progress(done, len(critics))
