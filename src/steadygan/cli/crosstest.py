@@ -146,14 +146,16 @@ def _comparable(runs: Sequence[Path], described: Sequence[Description]) -> None:
             )
         # The range of values has a default, since older runs lack it.
         theirs, ours = (
-            {"value_range": "auto"} | {k: v for k, v in d.setting.items() if k not in _HOW_READ}
+            {"value_range": "auto"}
+            | {k: v for k, v in d.setting.items() if k not in _HOW_READ}
+            | {"pixels": (d.data or {}).get("pixels")}
             for d in (other, first)
         )
-        pixels = [(d.data or {}).get("pixels") for d in (other, first)]
-        if pixels[0] and pixels[0] == pixels[1]:  # wherever they lay, which an export forgets
-            theirs = {**theirs, "data": ours.get("data")}
-        if theirs != ours:
-            differing = next(k for k in {**theirs, **ours} if theirs.get(k) != ours.get(k))
+        # Pixels count where both know them: a path is forgotten by an export, and what lies there
+        # may have been replaced.
+        passed = "data" if theirs["pixels"] and ours["pixels"] else "pixels"
+        keys = (k for k in {**theirs, **ours} if k != passed and theirs.get(k) != ours.get(k))
+        if differing := next(keys, None):
             raise SteadyganError(
                 f"{runs[0]} and {run} were trained on different data ({differing}:"
                 f" {ours.get(differing)!r} and {theirs.get(differing)!r}): "
