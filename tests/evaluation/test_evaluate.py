@@ -269,6 +269,21 @@ def test_a_toy_is_measured_against_its_own_samples(tmp_path, capsys):
     assert again[0]["numbers"]["sliced_wasserstein"]["value"] == 0
 
 
+def test_toys_of_other_problems_have_no_samples_that_are_real_to_both(tmp_path, capsys):
+    ring, grid = (str(tmp_path / name) for name in ("ring", "grid"))
+    small = ["--network", "mlp:width=4", "--batch", "8", "--steps", "1"]
+    for run in (ring, grid):
+        assert main(["train", f"{Path(run).name}2d", *small, "--out", run]) == 0
+    argv = ["--samples", "20", "--metrics", "energy"]
+    said = refused(capsys, ring, grid, *argv)
+    assert f"{ring} and {grid} have problems that differ (name: 'ring2d' and 'grid2d')" in said
+    assert "Give --data PATH, or evaluate them one by one" in said
+    real = str(tmp_path / "real.npz")
+    assert main(["sample", ring, "--n", "20", "--out", real]) == 0
+    evaluated(capsys, ring, grid, "--data", real, *argv)
+    evaluated(capsys, ring, real, *argv)
+
+
 def test_what_cannot_be_compared_is_refused(data, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("steadygan.evaluation.lpips.package_file", lambda *_: None)
     run, test = data["run"], data["test"]

@@ -135,7 +135,7 @@ def evaluate(
         if data is not None:
             loaded = read_samples(data, samples, event, seed, tell, reading)
         else:
-            loaded = Loaded(_own(Path(runs[0]), samples, event, seed), "")
+            loaded = Loaded(_own([str(run) for run in runs], samples, event, seed), "")
     with bar("features of the real samples") as tell:
         x = take(loaded.x, extractor, tell)
     protocol = Protocol(
@@ -250,16 +250,28 @@ def _generated(
     return Subject(name, step, None, event, draw, str(which))
 
 
-def _own(run: Path, samples: int, event: Event, seed: int) -> np.ndarray:
-    """Return real samples (n, D) of the problem of a run."""
-    folder = exported.locate(run)
-    if len(event) == 3 or not (is_run(folder) or exported.is_exported(folder)):
+def _own(runs: Sequence[str], samples: int, event: Event, seed: int) -> np.ndarray:
+    """Return real samples (n, D) of the problem that all runs share."""
+    described = {
+        run: describe(run)
+        for run, folder in ((run, exported.locate(run)) for run in runs)
+        if is_run(folder) or exported.is_exported(folder)
+    }
+    first = described.get(runs[0])
+    if len(event) == 3 or first is None:
         raise SteadyganError(
             "evaluate needs --data PATH: real samples to compare with, best some that the run was"
             " not trained on."
         )
-    problem = describe(run).problem()
-    return problem.stream(seed).draw(samples).x.double().numpy()
+    for run, other in described.items():
+        here, there = first.setting, other.setting
+        if differing := next((k for k in {**here, **there} if here.get(k) != there.get(k)), None):
+            raise SteadyganError(
+                f"{runs[0]} and {run} have problems that differ ({differing}:"
+                f" {here.get(differing)!r} and {there.get(differing)!r}), and neither's own samples"
+                " are real ones to both. Give --data PATH, or evaluate them one by one."
+            )
+    return first.problem().stream(seed).draw(samples).x.double().numpy()
 
 
 def _preparation(features: Features, real: Loaded, event: Event) -> str:
