@@ -14,6 +14,7 @@ from PIL import Image
 from steadygan.cli import main
 from steadygan.core import SteadyganError
 from steadygan.evaluation.estimate import Estimate
+from steadygan.evaluation.judging import called
 from steadygan.evaluation.result import Evaluation, Protocol, comparable, ranking, read, store
 from steadygan.evaluation.samples import load_samples, samples_event
 
@@ -282,6 +283,12 @@ def test_toys_of_other_problems_have_no_samples_that_are_real_to_both(tmp_path, 
     assert main(["sample", ring, "--n", "20", "--out", real]) == 0
     evaluated(capsys, ring, grid, "--data", real, *argv)
     evaluated(capsys, ring, real, *argv)
+
+
+def test_runs_of_one_name_are_told_apart_by_their_paths(tmp_path):
+    runs = [str(tmp_path / seed / "js") for seed in ("0", "1")]
+    assert called(runs) == runs
+    assert called([runs[0], "hub:me/js", str(tmp_path / "1")]) == ["js", "hub:me/js", "1"]
 
 
 def test_what_cannot_be_compared_is_refused(data, tmp_path, capsys, monkeypatch):

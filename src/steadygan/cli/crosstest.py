@@ -61,7 +61,7 @@ class Crosstest:
     def run(self) -> int:
         """Return the exit status."""
         from ..evaluation.crosstest import cross_test, judged
-        from ..evaluation.judging import enough
+        from ..evaluation.judging import called, enough
         from ..runs.files import Unwritable
         from ..runs.folder import RunFolder
         from ..runs.format import CROSSTEST, is_run
@@ -79,7 +79,7 @@ class Crosstest:
         enough(self.samples, "samples")
         described = [describe(run) for run in self.runs]
         _comparable(self.runs, described)
-        names = _names(self.runs)
+        names = called([str(run) for run in self.runs])
         real = self._real(described[0])
         critics = [load_critic(run, described[0].config.batch or 1) for run in self.runs]
         with bar("samples") as tell:
@@ -161,11 +161,6 @@ def _comparable(runs: Sequence[Path], described: Sequence[Description]) -> None:
                 f" {ours.get(differing)!r} and {theirs.get(differing)!r}): "
                 "their discriminators would tell the data sets apart, not the models."
             )
-
-
-def _names(runs: Sequence[Path]) -> list[str]:
-    names = [run.resolve().name for run in runs]
-    return names if len(set(names)) == len(names) else [str(run) for run in runs]
 
 
 def _show(found: CrossTest) -> None:

@@ -113,10 +113,11 @@ def evaluate(
     enough(samples, "samples")
     chosen = build_metrics(metrics)
     averages = dict.fromkeys(Which.of(each) for each in ([ema] if isinstance(ema, str) else ema))
+    places = [str(run) for run in runs]
     subjects = [
         each
-        for run in runs
-        for each in _subjects(str(run), checkpoints, list(averages), seed, reading, bar)
+        for run, name in zip(places, called(places), strict=True)
+        for each in _subjects(run, name, checkpoints, list(averages), seed, reading, bar)
     ]
     event = subjects[0].event
     for other in subjects[1:]:
@@ -135,7 +136,7 @@ def evaluate(
         if data is not None:
             loaded = read_samples(data, samples, event, seed, tell, reading)
         else:
-            loaded = Loaded(_own([str(run) for run in runs], samples, event, seed), "")
+            loaded = Loaded(_own(places, samples, event, seed), "")
     with bar("features of the real samples") as tell:
         x = take(loaded.x, extractor, tell)
     protocol = Protocol(
@@ -197,8 +198,22 @@ def enough(n: int, name: str) -> None:
         raise SteadyganError(f"{name} must be at least {FEWEST}, not {n}.")
 
 
+def called(runs: Sequence[str]) -> list[str]:
+    """Return what runs are called: the last names of their paths, or all where two share one."""
+    names = [
+        run
+        if run.startswith(exported.HUB)
+        else Path(run).stem
+        if Path(run).is_file()
+        else Path(run).resolve().name
+        for run in runs
+    ]
+    return names if len(set(names)) == len(names) else list(runs)
+
+
 def _subjects(
     run: str,
+    name: str,
     checkpoints: Literal["newest", "all", "best"],
     averages: Sequence[Which],
     seed: int,
@@ -208,7 +223,6 @@ def _subjects(
     folder = exported.locate(run)
     if exported.is_exported(folder):
         # Its results have no place there: what is pushed is what was exported.
-        name = run if run.startswith(exported.HUB) else folder.resolve().name
         for which in averages:
             yield _generated(run, None, name, exported.describe(folder).event, seed, which)
         return
@@ -216,7 +230,6 @@ def _subjects(
         if folder.is_dir() and (folder / CHECKPOINTS).is_dir():
             # Refuses it as a run that lost its configuration, rather than as images.
             RunFolder.open(folder)
-        name = folder.stem if folder.is_file() else folder.name
 
         def read(n: int) -> np.ndarray:
             with bar(f"reading {name}") as tell:
@@ -227,14 +240,13 @@ def _subjects(
     about = RunFolder.open(folder).describe()
     about.check_alone()
     read_evaluations(folder / EVALUATION)  # refused while nothing is lost by it
-    event, name = about.event, folder.resolve().name
     if checkpoints == "all":
         chosen = checkpoint.checkpoints(folder)
     else:
         chosen = [checkpoint.named(folder, "best" if checkpoints == "best" else None)]
     for path in chosen:
         for which in averages:
-            yield _generated(folder, path, name, event, seed, which)._replace(folder=folder)
+            yield _generated(folder, path, name, about.event, seed, which)._replace(folder=folder)
 
 
 def _generated(
