@@ -326,6 +326,27 @@ def test_the_metrics_table_has_last_median_and_best(pair):
     assert re.findall(r'<td class="value">(.*?)<', row)[:3] == ["0.002494", "0.003322", "0.002494 "]
 
 
+@pytest.mark.parametrize(
+    ("problem", "settings", "leads"),
+    [
+        ("mixture3d", {}, 2),  # of both metrics
+        ("grid2d", {}, 0),
+        ("mixture3d", {"features": "effnet-lite0"}, 0),
+        ("mixture3d", {"metrics_samples": 500}, 0),
+        ("mixture3d", {"metrics_data": "test.zip"}, 0),
+    ],
+)
+def test_a_median_leads_among_those_that_were_measured_alike(tmp_path, problem, settings, leads):
+    measured = {"features": "pixels", "metrics_samples": 2000, "metrics_data": None}
+    runs = [
+        make(tmp_path / "one", config(**measured), samples=[0]),
+        make(tmp_path / "other", config(problem, **{**measured, **settings}), samples=[0]),
+    ]
+    rows = [{"step": 0, "metrics": {"modes": 1, "sw1": 2}}]
+    lines(runs[1] / "metrics.jsonl", rows)
+    assert shown(write_report(runs)).count('class="value leads"') == leads
+
+
 def test_several_problems_stand_side_by_side(plain, tmp_path):
     dirac = make(
         tmp_path / "dirac", config("dirac"), sample=lambda rng: np.zeros((8, 1)), samples=[0, 100]

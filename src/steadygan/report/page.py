@@ -293,16 +293,18 @@ _SIDES: dict[Any, str] = {max: "higher is better", min: "lower is better"}
 def _metrics(runs: Sequence[Run]) -> list[dict[str, Any]]:
     """Return a row for each metric.
 
-    Which way is better, and for each run that has it the last, median and best value.
+    Which way is better, and for each run that has it the last, median and best value. A cell
+    ``leads`` where its median is the best, and all were measured alike.
     """
     rows = []
     for name in dict.fromkeys(name for run in runs for name in run.metrics):
         side = better(name)
-        cells = {
-            i: _cell(run.metrics[name], side) for i, run in enumerate(runs) if name in run.metrics
-        }
+        having = {i: run for i, run in enumerate(runs) if name in run.metrics}
+        cells = {i: _cell(run.metrics[name], side) for i, run in having.items()}
+        first, *others = map(_protocol, having.values())
+        alike = all(other == first for other in others)
         medians = [cell["median"] for cell in cells.values() if math.isfinite(cell["median"])]
-        leader = side(medians) if side and len(medians) > 1 else None
+        leader = side(medians) if side and alike and len(medians) > 1 else None
         for cell in cells.values():
             cell["leads"] = cell["median"] == leader
         rows.append(
@@ -313,6 +315,12 @@ def _metrics(runs: Sequence[Run]) -> list[dict[str, Any]]:
             }
         )
     return rows
+
+
+def _protocol(run: Run) -> dict[str, Any]:
+    """Return what a run's numbers depend on besides its networks."""
+    how = {name: run.settings.get(name) for name in ("features", "metrics_samples", "metrics_data")}
+    return {**part(run.config, "problem"), **how}
 
 
 def _cell(series: Series, better: Callable[[Iterable[float]], float] | None) -> dict[str, Any]:
