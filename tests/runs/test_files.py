@@ -15,12 +15,14 @@ import pytest
 import torch
 
 from steadygan import SteadyganError, build
+from steadygan.evaluation.estimate import Estimate
+from steadygan.evaluation.result import Evaluation, Protocol, store
 from steadygan.runs import checkpoint, files
 from steadygan.runs.files import Unwritable
 from steadygan.runs.folder import RunFolder
 from steadygan.runs.format import TRAINED, by_step
 from steadygan.runs.monitor import Warning
-from steadygan.runs.reading import Run
+from steadygan.runs.reading import Run, read_evaluations
 from steadygan.runs.samples import read_picture, write_samples
 from steadygan.training import Config, resume, train
 
@@ -207,6 +209,25 @@ def test_rewinding_that_is_killed_leaves_every_row_of_the_checkpoints_that_stay(
     folder.rewind(1)
     assert [row["step"] for row in rows(folder.path / "metrics.jsonl")] == [1]
     assert list(by_step(folder.path / "samples", ".npz")) == [1]
+
+
+def test_rewinding_drops_what_was_measured_of_later_checkpoints(tmp_path):
+    """Else numbers of two networks would stand under one step."""
+    folder, protocol = (
+        RunFolder.create(tmp_path / "run", {}),
+        Protocol("p", "", "", "f", (2,), 9, 0),
+    )
+    path = folder.path / "evaluation.json"
+    for step in (2, 4):
+        numbers = {"fd": Estimate(step, 0, 9)}
+        store(folder.path, Evaluation("run", step, protocol, numbers, {}))
+    folder.rewind(4)
+    assert [each["step"] for each in read_evaluations(path)] == [2, 4]
+    folder.rewind(2)
+    assert [each["step"] for each in read_evaluations(path)] == [2]
+    path.write_text('{"evaluations": [{}]}')
+    folder.rewind(1)
+    assert path.read_text() == '{"evaluations": [{}]}'
 
 
 def test_steps_are_numbers_however_many_digits_they_have(tmp_path):

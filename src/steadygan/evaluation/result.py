@@ -11,7 +11,7 @@ from typing import Any, Literal
 from ..core.errors import SteadyganError
 from ..runs import lock
 from ..runs.files import write_json
-from ..runs.format import EVALUATION
+from ..runs.format import EVALUATION, EVALUATION_LOCK
 from ..runs.reading import read_evaluations as read
 from .estimate import Estimate
 from .metrics import number
@@ -141,7 +141,7 @@ def store(folder: Path, evaluation: Evaluation) -> Path:
         The file.
     """
     path, new = folder / EVALUATION, evaluation.to_json()
-    with lock.held(folder, f".{EVALUATION}.lock", wait=True):  # others may measure the same run
+    with lock.held(folder, EVALUATION_LOCK, wait=True):  # others may measure the same run
         known = read(path)
         for old in known:
             if all(_plain(old.get(key)) == _plain(new[key]) for key in _SAME):

@@ -14,13 +14,15 @@ from typing import Any
 from torch import Tensor
 
 from ..core.errors import SteadyganError
-from . import checkpoint, files
+from . import checkpoint, files, lock
 from .description import Description
 from .format import (
     AVERAGES,
     BEST,
     CHECKPOINTS,
     CONFIG,
+    EVALUATION,
+    EVALUATION_LOCK,
     LOCK,
     METRICS,
     REAL,
@@ -33,6 +35,7 @@ from .format import (
     step_name,
 )
 from .monitor import Warning
+from .reading import read_evaluations
 from .samples import write_samples
 
 
@@ -171,7 +174,21 @@ class RunFolder:
                     files.remove(path)
         for name in (METRICS, WARNINGS):
             files.keep_lines(self.path / name, lambda row: _not_after(row, step))
+        self._rewind_evaluations(step)
         return self._rewind_best(step, tree)
+
+    def _rewind_evaluations(self, step: int) -> None:
+        path = self.path / EVALUATION
+        if not path.is_file():
+            return
+        with lock.held(self.path, EVALUATION_LOCK, wait=True):
+            try:
+                known = read_evaluations(path)
+            except SteadyganError:
+                return  # a damaged one is named by whoever needs it
+            kept = [each for each in known if each["step"] is None or each["step"] <= step]
+            if len(kept) < len(known):
+                self.write(EVALUATION, {"evaluations": kept})
 
     def _rewind_best(self, step: int, tree: checkpoint.Tree | None) -> list[int]:
         path = self.path / BEST

@@ -14,6 +14,7 @@
     tensorboard/, wandb/    theirs; of many GANs tensorboard-member-K/
     evaluation.json, crosstest.json, report.html    made afterwards, by commands of these names
     .lock           held by the process that writes, and who that is                     (lock.py)
+    .evaluation.json.lock    the same of evaluation.json, which others may bring up to date
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ METRICS, WARNINGS = "metrics.jsonl", "warnings.jsonl"
 SAMPLES, CHECKPOINTS, AVERAGES = "samples", "checkpoints", "averages"
 EVALUATION, CROSSTEST, REPORT = "evaluation.json", "crosstest.json", "report.html"
 LOCK, TRACKERS = ".lock", "trackers.json"
+EVALUATION_LOCK = f".{EVALUATION}.lock"
 REAL, BEST = "real", f"{CHECKPOINTS}/best.safetensors"
 
 TRAINED = (CONFIG, STATUS, METRICS, WARNINGS, SAMPLES, CHECKPOINTS, AVERAGES, LOCK)
