@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 
 import pytest
 
@@ -43,10 +44,16 @@ def place(tmp_path):
 def test_the_best_is_that_of_the_mean_over_seeds_and_its_neighbours_differ_in_one_option(place):
     best, *others = neighbours(read_table([place]), "sw1")
     assert (best["settings"]["regularizer.gamma"], best["settings"]["optimizer.lr"]) == (1, 0.01)
-    assert best["mean"] == pytest.approx(0.3) and best["interval"].seeds == 2
+    assert best["mean"] == pytest.approx(0.3) and best["interval"].seeds == 2 == best["seeds"]
     assert [other["changed"] for other in others] == [["regularizer"], ["optimizer"]]
     assert [other["mean"] for other in others] == pytest.approx([0.6, 0.1])
     assert [other["fallen"] for other in others] == [0, 1]  # lucky, and behind for what fell
+
+
+def test_a_seed_that_was_trained_again_counts_once(place):
+    shutil.copytree(place / "<b>2", place / "again")  # of the best: 0.2, and 0.4 by another seed
+    best, *_ = neighbours(read_table([place]), "sw1")
+    assert (best["seeds"], best["mean"]) == (2, pytest.approx(0.3)) and best["interval"].seeds == 2
 
 
 def test_the_page_shows_all_and_runs_nothing(place):

@@ -14,7 +14,7 @@ from steadygan.cli import main
 from steadygan.cli.table import _harmless
 from steadygan.runs import table
 from steadygan.runs.format import is_run
-from steadygan.runs.table import read_table, runs_below
+from steadygan.runs.table import Row, by_seed, read_table, runs_below
 
 RECORDED = {"objective": "nonsaturating", "optimizer": "adam:lr=0.001", "batch": 8, "steps": 40}
 
@@ -76,6 +76,22 @@ def test_intervals_over_seeds_are_students(place):
     assert (mean, count) == (pytest.approx(8 / 15), 3)
     pair = next(g for g in found.groups if len(g) == 2)
     assert found.interval(pair, "sw1") is None  # one of two has fallen
+
+
+def test_a_seed_that_was_trained_again_counts_once(place, capsys, monkeypatch):
+    many = place / "many"
+    once = read_table([many])
+    before = once.interval(once.rows, "sw1")
+    for name, value in (("again", 0.5), ("fell", None)):
+        run(many / name, {"sw1": value}, seed=1, regularizer=["r1:gamma=0.1"])
+    found = read_table([many])
+    (group,) = found.groups
+    assert len(group) == 5 and found.interval(group, "sw1") == pytest.approx(before)
+    run(many / "z", {"sw1": None}, seed=9, regularizer=["r1:gamma=0.1"])  # enters nothing
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main(["table", str(many)]) == 0
+    assert "all   3      0.533" in capsys.readouterr().out
+    assert len(by_seed([Row("a", many), Row("b", many), Row("c", many, seed=3)])) == 3
 
 
 def test_every_format_holds_the_same_rows(place, capsysbinary):

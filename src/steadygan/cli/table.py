@@ -87,6 +87,8 @@ def show_runs(found: Runs) -> None:
 
     In a narrow terminal without the numbers that are the same in all, then without the last ones.
     """
+    from ..runs.table import by_seed
+
     names = list(found.metrics)
     heads, cells = _runs(found, names)
     while len(names) > 1 and not fits(heads, cells):
@@ -100,7 +102,7 @@ def show_runs(found: Runs) -> None:
     left = [name for name in found.metrics if name not in names]
     if left:
         say(f"{', '.join(left)}: in a wider terminal, or by --csv or --json")
-    many = [group for group in found.groups if len(group) > 1]
+    many = [group for group in found.groups if len(by_seed(group)) > 1]
     if not many or not names:
         return
     say("")
@@ -109,7 +111,8 @@ def show_runs(found: Runs) -> None:
         settings = [_word(group[0].settings.get(name)) for name in found.differing]
         intervals = [found.interval(group, name) for name in names]
         said = [f"{i.mean:.3g}\n[{i.low:.3g}, {i.high:.3g}]" if i else "" for i in intervals]
-        rows.append([*(settings or ["all"]), str(len(group)), *said])
+        counts = sorted({i.seeds for i in intervals if i} or {len(by_seed(group))})
+        rows.append([*(settings or ["all"]), " or ".join(map(str, counts)), *said])
     show(
         [*(found.shown or ["runs"]), "seeds", *names],
         rows,

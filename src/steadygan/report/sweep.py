@@ -19,7 +19,7 @@ from matplotlib.ticker import MaxNLocator
 from ..core.errors import SteadyganError
 from ..runs.files import write_text
 from ..runs.format import REPORT
-from ..runs.table import Row, Table, better, read_table
+from ..runs.table import Row, Table, better, by_seed, over_seeds, read_table
 from .figures import png
 from .page import page, source
 from .views import FRAME, INK, QUIET, panel
@@ -87,8 +87,9 @@ def neighbours(found: Table, metric: str) -> list[dict[str, Any]]:
     sign = 1 if side is min else -1
 
     def score(group: Sequence[Row]) -> tuple[int, float]:
-        values = [v for row in group if math.isfinite(v := row.metrics.get(metric, math.nan))]
-        return len(group) - len(values), sign * fmean(values) if values else math.inf
+        fallen = sum(not math.isfinite(row.metrics.get(metric, math.nan)) for row in group)
+        values = over_seeds(group, metric)
+        return fallen, sign * fmean(values) if values else math.inf
 
     ranked = sorted((g for g in found.groups if g[0].state != "damaged"), key=score)
     if not ranked or math.isinf(score(ranked[0])[1]):
@@ -106,7 +107,7 @@ def neighbours(found: Table, metric: str) -> list[dict[str, Any]]:
         {
             "settings": group[0].settings,
             "changed": changed(group),
-            "seeds": len(group),
+            "seeds": len(by_seed(group)),
             "mean": score(group)[1] * sign,
             "interval": found.interval(group, metric),
             "fallen": score(group)[0],

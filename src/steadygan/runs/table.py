@@ -137,8 +137,8 @@ class Table(Shown):
         return list(found.values())
 
     def interval(self, group: Sequence[Row], name: str) -> Interval | None:
-        """Return a number over the seeds of a group, None for fewer than two finite ones."""
-        values = [v for row in group if math.isfinite(v := row.metrics.get(name, math.nan))]
+        """Return a number over the seeds of a group, None for fewer than two that have one."""
+        values = over_seeds(group, name)
         if len(values) < 2:
             return None
         mean, count = fmean(values), len(values)
@@ -152,7 +152,7 @@ class Table(Shown):
         ``NAME.seeds`` stand beside each number.
         """
         over = {id(row): group for group in self.groups for row in group}
-        many = any(len(group) > 1 for group in self.groups)
+        many = any(len(by_seed(group)) > 1 for group in self.groups)
         found = []
         for row in self.rows:
             record: dict[str, Any] = {name: getattr(row, name) for name in _ABOUT[:2]}
@@ -168,6 +168,20 @@ class Table(Shown):
                         record[f"{column}.{part}"] = None if interval is None else interval[i]
             found.append(record)
         return found
+
+
+def by_seed(group: Sequence[Row]) -> list[list[Row]]:
+    """Return the rows of each seed together, and those without one each for itself."""
+    found: dict[Any, list[Row]] = {}
+    for i, row in enumerate(group):
+        found.setdefault((i,) if row.seed is None else row.seed, []).append(row)
+    return list(found.values())
+
+
+def over_seeds(group: Sequence[Row], name: str) -> list[float]:
+    """Return a number of each seed that has a finite one; of one trained again, the mean."""
+    values = [[row.metrics.get(name, math.nan) for row in rows] for rows in by_seed(group)]
+    return [fmean(held) for each in values if (held := list(filter(math.isfinite, each)))]
 
 
 def read_table(places: Iterable[Path | str]) -> Table:
