@@ -291,16 +291,44 @@ def test_what_makes_no_sense_is_refused(run, folder, tmp_path, monkeypatch, caps
     assert why in capsys.readouterr().err and not [*tmp_path.iterdir()]
 
 
-def test_one_of_many_is_exported_without_the_optimizers_that_all_share(tmp_path, capsys):
-    many = tmp_path / "many"
-    line = "train ring2d --seeds 2 --network mlp:width=4 --steps 1 --batch 8 --out"
-    assert steadygan(line, many) == 0
+@pytest.fixture(scope="module")
+def many(tmp_path_factory):
+    out = tmp_path_factory.mktemp("many") / "rings"
+    line = "train ring2d --seeds 2 --network mlp:width=4 --metrics energy --metrics-samples 20"
+    assert steadygan(f"{line} {SMALL}", out) == 0
+    warned = [(0, "collapse"), (1, "critic-won"), (1, "gamma-moved"), (11, "mode-loss")]
+    rows = [{"step": 1, "kind": k, "message": f"member {i}: so it is"} for i, k in warned]
+    (out / "warnings.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return out
+
+
+def test_one_of_many_is_exported_without_the_optimizers_that_all_share(many, tmp_path, capsys):
     assert steadygan("export", many, "--to", tmp_path / "gan", "--member", "1") == 0
     assert "optimizers" in capsys.readouterr().out
     given = inputs(4, load_generator(many, member=1).latent, 0)
     found = made(own_loader(tmp_path / "gan"), given)
     assert torch.allclose(found, made(load_generator(many, member=1), given), atol=1e-6)
     assert not torch.allclose(found, made(load_generator(many, member=0), given), atol=1e-3)
+
+
+def test_one_of_many_has_its_own_unaveraged_generator_too(many, tmp_path):
+    export(many, tmp_path / "gan", member=1)
+    given = inputs(4, load_generator(many, member=1).latent, 0)
+    bare, kept = (made(load_generator(tmp_path / "gan", averaged=a), given) for a in (False, True))
+    assert torch.equal(bare, made(load_generator(many, member=1, averaged=False), given))
+    assert not torch.allclose(bare, kept, atol=1e-5)
+    (tmp_path / "gan" / exported.UNAVERAGED).unlink()
+    with pytest.raises(SteadyganError, match=r"moving average .* export the run again"):
+        load_generator(tmp_path / "gan", averaged=False)
+
+
+def test_the_card_of_one_of_many_is_about_that_one(many, tmp_path):
+    export(many, tmp_path / "gan", member=1)
+    text = (tmp_path / "gan" / exported.CARD).read_text()
+    row = json.loads((many / "metrics.jsonl").read_text().splitlines()[-1])
+    value, (low, high) = (row[held]["energy"][1] for held in ("metrics", "intervals"))
+    assert f"| energy | {value:.4g} [{low:.4g}, {high:.4g}] | while it trained |" in text
+    assert "warned of: critic-won (1 times)." in text
 
 
 @pytest.mark.slow

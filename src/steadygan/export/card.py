@@ -15,6 +15,7 @@ from ..runs import exported
 from ..runs.files import read_lines
 from ..runs.format import EVALUATION, METRICS
 from ..runs.models import Loaded
+from ..runs.monitor import MOVED, concerns
 from ..runs.reading import Run, read_evaluations
 from .program import call
 
@@ -31,7 +32,12 @@ _MOST = 40
 
 
 def card(
-    loaded: Loaded, about: Mapping[str, Any], run: Run, license: str, formats: Sequence[str]
+    loaded: Loaded,
+    about: Mapping[str, Any],
+    run: Run,
+    license: str,
+    formats: Sequence[str],
+    member: int | None = None,
 ) -> str:
     """Return the model card of what is exported.
 
@@ -41,6 +47,7 @@ def card(
         run: Whose they are.
         license: An identifier of the Hub's.
         formats: That the generator is written in besides.
+        member: Which of many GANs it is.
     """
     images = len(loaded.about.event) == 3
     picture = (f"![Samples of 64 latents, not chosen]({exported.PICTURE})", "") if images else ()
@@ -54,8 +61,8 @@ def card(
         *_loading(loaded, formats),
         *_data(about),
         *_settings(loaded, about),
-        *_metrics(run, about),
-        *_limits(loaded, run, images),
+        *_metrics(run, about, member),
+        *_limits(loaded, run, images, member),
     ]
     return "\n".join(parts).rstrip() + "\n"
 
@@ -196,7 +203,7 @@ def _gamma(loaded: Loaded) -> list[str]:
     return ["γ multiplies *one half* of E‖∇D‖² here, as it does in the papers:", "", *lines, ""]
 
 
-def _metrics(run: Run, about: Mapping[str, Any]) -> list[str]:
+def _metrics(run: Run, about: Mapping[str, Any], member: int | None) -> list[str]:
     config = about["config"]
     lines, rows, step = ["## Metrics", ""], [], about["step"]
     for found in read_evaluations(run.folder / EVALUATION):
@@ -211,9 +218,9 @@ def _metrics(run: Run, about: Mapping[str, Any]) -> list[str]:
         if row.get("step") == step and isinstance(row.get("metrics"), dict):
             ends = row.get("intervals") or {}
             rows += [
-                (_safe(name), _interval(value, *_ends(ends.get(name))), _MEANWHILE)
-                for name, value in row["metrics"].items()
-                if isinstance(value, int | float)
+                (_safe(name), _interval(value, *_ends(_of(ends.get(name), member))), _MEANWHILE)
+                for name, told in row["metrics"].items()
+                if isinstance(value := _of(told, member), int | float)
             ]
     if not rows:
         return [*lines, "It was not measured at this step.", ""]
@@ -227,6 +234,13 @@ def _metrics(run: Run, about: Mapping[str, Any]) -> list[str]:
     return [*lines, *_table(("metric", "value", "of"), rows), said, ""]
 
 
+def _of(told: Any, member: int | None) -> Any:
+    """Return what is told of one of many GANs, or of one GAN."""
+    if member is None:
+        return told
+    return told[member] if isinstance(told, list) and member < len(told) else None
+
+
 def _ends(interval: Any) -> tuple[Any, Any]:
     if isinstance(interval, Mapping):
         return interval.get("low"), interval.get("high")
@@ -238,7 +252,7 @@ def _interval(value: float, low: Any, high: Any) -> str:
     return f"{value:.4g}" + (f" [{low:.4g}, {high:.4g}]" if known else "")
 
 
-def _limits(loaded: Loaded, run: Run, images: bool) -> list[str]:
+def _limits(loaded: Loaded, run: Run, images: bool, member: int | None) -> list[str]:
     lines = ["## Limits", ""]
     if images:
         size = " x ".join(map(str, loaded.about.event[1:]))
@@ -256,7 +270,8 @@ def _limits(loaded: Loaded, run: Run, images: bool) -> list[str]:
         )
     named: dict[str, int] = {}
     for warning in run.warnings:
-        if warning.step <= loaded.step:
+        own = member is None or concerns(warning.message, member)
+        if own and warning.kind != MOVED and warning.step <= loaded.step:
             named[warning.kind] = named.get(warning.kind, 0) + 1
     if named:
         said = ", ".join(f"{_safe(kind)} ({n} times)" for kind, n in named.items())

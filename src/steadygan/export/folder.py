@@ -70,9 +70,12 @@ def export(
         write_json(folder / exported.ABOUT, about)
         checkpoint.save(folder / exported.GENERATOR, loaded.generator.state_dict())
         checkpoint.save(folder / exported.CRITIC, loaded.critic.state_dict())
+        if about["averaged"]:
+            own = tree["generator"]
+            if member is not None:
+                own = {key: values[member] for key, values in own.items()}
+            checkpoint.save(folder / exported.UNAVERAGED, own)
         if member is None:
-            if about["averaged"]:
-                checkpoint.save(folder / exported.UNAVERAGED, tree["generator"])
             checkpoint.save(folder / exported.OPTIMIZERS, optimizers)
         else:
             notes.append("of many GANs the optimizers, which they share, are left out")
@@ -83,7 +86,7 @@ def export(
         notes += program.write(folder, traced, loaded, formats)
         if len(loaded.about.event) == 3:
             write_samples(folder / exported.PICTURE, _shown(loaded))
-        write_text(folder / exported.CARD, card(loaded, about, read, license, formats))
+        write_text(folder / exported.CARD, card(loaded, about, read, license, formats, member))
     return notes
 
 

@@ -63,12 +63,17 @@ def read(folder: Path, averaged: bool = True) -> checkpoint.Tree:
     Raises:
         SteadyganError: For files that are missing or damaged.
     """
-    place = folder / UNAVERAGED
+    about, generator = describe(folder), folder / GENERATOR
+    if not averaged and about.raw.get("averaged"):
+        generator = folder / UNAVERAGED
+        if not generator.is_file():
+            raise SteadyganError(
+                f"{folder} has the moving average of its generator and nothing else of it: take"
+                " that (--ema kept), or export the run again."
+            )
     return {
-        "step": describe(folder).step,
-        "generator": checkpoint.load(
-            folder / GENERATOR if averaged or not place.is_file() else place
-        ),
+        "step": about.step,
+        "generator": checkpoint.load(generator),
         "critic": checkpoint.load(folder / CRITIC),
     }
 
