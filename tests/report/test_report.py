@@ -261,9 +261,12 @@ def test_a_run_without_metrics_and_pictures_for_samples(tmp_path):
         Image.new("RGB", (64, 64), "navy").save(folder / f"samples/{name}.png")
     page = shown(write_report(folder))
     assert "real samples" in page and "step 400" in page and "<h2>Metrics</h2>" not in page
-    (folder / "samples/step-00000000.png").write_bytes(b"no picture")
-    with pytest.raises(SteadyganError, match="cannot be read as a picture"):
-        write_report(folder)
+    for name in ("step-00000000", "real"):
+        picture = (folder / f"samples/{name}.png").read_bytes()
+        (folder / f"samples/{name}.png").write_bytes(b"no picture")
+        with pytest.raises(SteadyganError, match=f"{name}.png cannot be read as a picture"):
+            write_report(folder)
+        (folder / f"samples/{name}.png").write_bytes(picture)
 
 
 def test_everything_from_the_folder_is_escaped(tmp_path):

@@ -9,11 +9,13 @@ import zipfile
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from steadygan.cli import main
 from steadygan.core.errors import SteadyganError
 from steadygan.problems.cache import cache_folder
 from steadygan.runs import checkpoint
+from steadygan.runs.reading import Run
 from steadygan.runs.samples import read_samples
 
 TINY = "--steps 2 --batch 2 --log-every 1 --evaluate-every 1 --checkpoint-every 1".split()
@@ -183,6 +185,19 @@ def test_nothing_is_written_through_a_link(run, tmp_path, name):
     (run / name).symlink_to(dear)
     main(["resume", str(run), "--steps", "3"])
     assert dear.read_text() == '{"step": 1}\n'
+
+
+@pytest.mark.parametrize("link", ["samples", "samples/real.png", "samples/step-00000009.png"])
+def test_no_picture_of_the_readers_own_is_shown_for_a_link_to_it(run, tmp_path, link):
+    (tmp_path / "mine").mkdir()
+    for name in ("real", "step-00000009"):
+        Image.new("RGB", (8, 8)).save(tmp_path / "mine" / f"{name}.png")
+    shutil.rmtree(run / "samples")
+    if link != "samples":
+        (run / "samples").mkdir()
+    (run / link).symlink_to(tmp_path / "mine" / link.removeprefix("samples").removeprefix("/"))
+    found = Run.read(run)
+    assert (found.real, found.samples) == (None, ())
 
 
 @pytest.mark.parametrize(

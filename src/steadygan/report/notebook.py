@@ -14,7 +14,7 @@ from ..runs.table import Table
 from .diagnosis import eigenvalue_picture
 from .figures import colours, curves, png
 from .fleet import bands, multiples, summary
-from .page import number, page, source, verdict, words
+from .page import embedded, number, page, source, verdict, words
 from .views import View, scatter, views
 
 if TYPE_CHECKING:
@@ -139,10 +139,9 @@ def _single(run: Run) -> Iterable[tuple[str, str, str]]:
             view = views([run], [[last]])[0] or View.of(None, [shown])
             yield caption, source(png(scatter(shown, view, colours(1)[0]))), "points"
         else:
-            yield caption, source(last.path.read_bytes()), "pixels"
+            yield caption, embedded(last.path), "pixels"
     if run.real is not None and run.real.suffix == ".png":
-        read_shown(run.real)  # refuses what is no picture
-        yield "real", source(run.real.read_bytes()), "pixels"
+        yield "real", embedded(run.real), "pixels"
     for title, figure in curves([run]).items():
         yield title, source(png(figure)), "curve"
 

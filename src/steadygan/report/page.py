@@ -25,7 +25,7 @@ from ..runs.files import make_folder, write_text
 from ..runs.format import REPORT
 from ..runs.monitor import MOVED
 from ..runs.reading import Run, Series, part
-from ..runs.samples import read_shown
+from ..runs.samples import read_picture, read_shown
 from ..runs.table import better
 from .crosstest import crosstests, picture
 from .evaluation import evaluation_tables
@@ -99,9 +99,7 @@ def _page(runs: Sequence[Run], common: Path) -> str:
             "colour": colour,
             "title": run.title,
             "frames": row,
-            "real": source(run.real.read_bytes())
-            if run.real and run.real.suffix == ".png"
-            else None,
+            "real": embedded(run.real) if run.real and run.real.suffix == ".png" else None,
             "config": json.dumps(run.config, indent=2, ensure_ascii=False),
             "command": shlex.join(map(str, command))
             if isinstance(command := run.config.get("command"), list)
@@ -192,9 +190,8 @@ def _frames(runs: Sequence[Run]) -> tuple[list[list[dict[str, Any] | None]], str
             if held is None:
                 frames[-1].append(None)
             elif held.path.suffix == ".png":
-                read_shown(held.path)  # refuses what is no picture before it is embedded as one
                 frames[-1].append(
-                    {"step": held.step, "source": source(held.path.read_bytes()), "drawn": False}
+                    {"step": held.step, "source": embedded(held.path), "drawn": False}
                 )
             else:
                 shown = read_shown(held.path)
@@ -209,6 +206,16 @@ def _frames(runs: Sequence[Run]) -> tuple[list[list[dict[str, Any] | None]], str
 def source(picture: bytes) -> str:
     """Return a PNG as the source of an image on a page."""
     return "data:image/png;base64," + base64.b64encode(picture).decode()
+
+
+def embedded(path: Path) -> str:
+    """Return a PNG of a run folder as the source of an image on a page.
+
+    Raises:
+        SteadyganError: For what is no picture, whatever its name.
+    """
+    read_picture(path)
+    return source(path.read_bytes())
 
 
 def differing(runs: Sequence[Run]) -> dict[str, list[Any]]:

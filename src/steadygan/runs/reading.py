@@ -139,7 +139,7 @@ class Run(Shown):
         """Return what a run folder holds; parts that are not there yet are empty.
 
         What a crash has cut off, or is just being written, is left out: half a last line, an
-        unreadable last file of samples.
+        unreadable last file of samples. So are samples behind a link out of the folder.
 
         Args:
             folder: The run folder.
@@ -166,7 +166,8 @@ class Run(Shown):
         rows = read_lines(folder / METRICS).rows if lines else []
         written = {step_of(row, folder / METRICS): row for row in rows}
         by = {step: written[step] for step in sorted(written)}
-        samples = by_step(folder / SAMPLES, ".png", ".npz")
+        there = by_step(folder / SAMPLES, ".png", ".npz")
+        samples = {step: path for step, path in there.items() if _inside(path, folder)}
         if samples and not _readable(samples[max(samples)]):
             del samples[max(samples)]
         named = {
@@ -187,7 +188,7 @@ class Run(Shown):
                 for row in (read_lines(folder / WARNINGS).rows if lines else ())
             ),
             samples=tuple(Snapshot(step, path) for step, path in samples.items()),
-            real=next((path for path in real if path.is_file()), None),
+            real=next((path for path in real if path.is_file() and _inside(path, folder)), None),
         )
 
     @property
@@ -346,6 +347,11 @@ def _status(folder: Path, config: Mapping[str, Any]) -> dict[str, Any]:
     ):
         return {**status, "state": "finished", "step": steps}
     return status
+
+
+def _inside(path: Path, folder: Path) -> bool:
+    """Return whether a file lies in a folder; a link may be to a picture of the reader's own."""
+    return path.resolve().is_relative_to(folder.resolve())
 
 
 def _readable(path: Path) -> bool:
