@@ -101,6 +101,33 @@ def test_a_damaged_file_is_refused(tmp_path, text):
 
 
 @pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        *(("step", v) for v in ("9", [9], 0.5)),
+        *((name, [1]) for name in ("samples", "seed", "features", "data", "average", "records")),
+        ("fingerprint", {}),
+        ("preparation", None),
+        ("notes", "all of them"),
+        ("numbers.fd.better", ["less"]),
+        ("numbers.fd.name", 3),
+        ("numbers.fd.low", None),
+    ],
+)
+def test_a_value_of_another_kind_is_refused_by_its_name(tmp_path, place, value):
+    one = run(tmp_path, "one")
+    keep(one, 300, fd=(1.0, 0.5, 1.5))
+    held = json.loads((one / "evaluation.json").read_text())
+    *way, name = place.split(".")
+    at = held["evaluations"][0]
+    for part in way:
+        at = at[part]
+    at[name] = value
+    (one / "evaluation.json").write_text(json.dumps(held))
+    with pytest.raises(SteadyganError, match=rf"\({name} is .*remove it and evaluate again"):
+        write_report(one, tmp_path / "page.html")
+
+
+@pytest.mark.parametrize(
     ("key", "ours", "theirs", "leads"),
     [
         ("fd", (10, 9, 11), (13, 12, 14), (True, False)),

@@ -211,12 +211,17 @@ def test_many_gans_at_once_are_a_line_and_a_band_for_each_setting(tmp_path):
     assert page.curves[0, second, "critic_loss"]["mid"] == [20.0]
 
 
+def evaluated(run, *kept, **number):
+    about = dict.fromkeys(("features", "preparation", "fingerprint", "data"), "x") | {"seed": 0}
+    about |= {"samples": 10, "records": {}, "notes": []}
+    number = {"name": "FD", "better": "less", **number}
+    kept = [{**about, "numbers": {"fd": number}, **each} for each in kept]
+    (run / "evaluation.json").write_text(json.dumps({"evaluations": kept}))
+
+
 def test_evaluations_carry_their_intervals(tmp_path):
     run = make(tmp_path / "run")
-    about = ("features", "preparation", "fingerprint", "data", "seed", "records", "notes")
-    number = {"name": "FD", "better": "less", "value": 3.0, "low": 2.5, "high": 4.0}
-    kept = {**dict.fromkeys(about), "samples": 10, "step": 50, "numbers": {"fd": number}}
-    (run / "evaluation.json").write_text(json.dumps({"evaluations": [kept]}))
+    evaluated(run, {"step": 50}, low=2.5, value=3.0, high=4.0)
     log(run, [1], metrics={"kid": 2.0, "spread": 1.0}, intervals={"kid": [1.5, 2.25]})
     page = Follower(Hub([run]))
     page.hear()

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import UnionType
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -31,18 +32,18 @@ from .format import (
 from .monitor import Warning
 from .samples import read_picture, read_samples
 
-_EVALUATION = (
-    "features",
-    "preparation",
-    "fingerprint",
-    "data",
-    "samples",
-    "seed",
-    "step",
-    "numbers",
-    "records",
-    "notes",
-)
+_EVALUATION: dict[str, type | UnionType] = {
+    **dict.fromkeys(("features", "preparation", "fingerprint", "data", "average"), str),
+    **dict.fromkeys(("samples", "seed"), int),
+    **dict.fromkeys(("numbers", "records"), dict),
+    "step": int | None,
+    "notes": list,
+}
+_NUMBER: dict[str, type | UnionType] = {
+    **dict.fromkeys(("value", "low", "high"), int | float),
+    "name": str,
+    "better": str | None,
+}
 
 
 class Series(NamedTuple):
@@ -241,14 +242,10 @@ def read_evaluations(path: Path) -> list[dict[str, Any]]:
     try:
         found = read_json(path)["evaluations"]
         for evaluation in found:
-            _complete(evaluation, *_EVALUATION)
             evaluation.setdefault("average", "kept")  # once there was no other
+            _complete(evaluation, _EVALUATION)
             for number in evaluation["numbers"].values():
-                _complete(number, "name", "better")
-                if not all(
-                    isinstance(number[end], int | float) for end in ("value", "low", "high")
-                ):
-                    raise ValueError("a number is none")
+                _complete(number, _NUMBER)
     except (SteadyganError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise SteadyganError(
             f"{path} cannot be read as evaluations ({error}): remove it and evaluate again."
@@ -266,9 +263,10 @@ def crosstest(folder: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     matrices = ("confusion", "false_positives", "auc", "scores")
+    lists = ("names", "places", "samples", *matrices)
     try:
         kept = read_json(path)
-        _complete(kept, "names", "places", "verdict", "samples", "data", *matrices)
+        _complete(kept, {"verdict": str, "data": str, **dict.fromkeys(lists, list)})
         if any(len(kept[matrix]) != len(kept["names"]) for matrix in matrices):
             raise ValueError("a matrix is not complete")
     except (SteadyganError, ValueError, TypeError) as error:
@@ -310,9 +308,12 @@ def warning(row: Mapping[str, Any], place: Path) -> Warning:
     )
 
 
-def _complete(record: Mapping[str, Any], *wanted: str) -> None:
-    if missing := [name for name in wanted if name not in record]:
-        raise ValueError(f"there is no {', '.join(missing)}")
+def _complete(record: Mapping[str, Any], kinds: Mapping[str, type | UnionType]) -> None:
+    for name, kind in kinds.items():
+        if name not in record:
+            raise ValueError(f"there is no {name}")
+        if not isinstance(record[name], kind):
+            raise ValueError(f"{name} is {record[name]!r}")
 
 
 def _members(config: Mapping[str, Any], folder: Path) -> tuple[dict[str, Any], ...] | None:
