@@ -174,6 +174,7 @@ def test_the_card_says_what_a_reader_must_know(run, folder):
         'load_generator("hub:USER/NAME")',
     ):
         assert said in body, said
+    assert "| &lt;b&gt;\\|x | 1 |" in card._data({"problem": {"name": "ring2d", "<b>|x": 1}})
     assert card._safe("<b>a|b\n`c`") == "&lt;b&gt;a\\|b \\`c\\`"
 
 

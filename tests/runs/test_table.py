@@ -11,7 +11,7 @@ import pytest
 import scipy.stats
 
 from steadygan.cli import main
-from steadygan.cli.table import _harmless
+from steadygan.cli.table import _csv, _harmless
 from steadygan.runs import table
 from steadygan.runs.format import is_run
 from steadygan.runs.table import Row, by_seed, read_table, runs_below
@@ -110,6 +110,7 @@ def test_every_format_holds_the_same_rows(place, capsysbinary):
             k: v for k, v in line.items() if k != "reason"
         }
     assert lines[0]["reason"] == "'=collapse"  # no formula
+    assert _csv([{"=HYPERLINK()": 1, "-b": "+2"}]) == b"'=HYPERLINK(),'-b\n1,'+2\n"
     assert _harmless("\x1b[31mred") == "\\x1b[31mred" and _harmless(0.5) == 0.5
     assert plain[4]["sw1.seeds"] == 3 and plain[0]["sw1.mean"] is None
 

@@ -164,7 +164,7 @@ def _data(about: Mapping[str, Any]) -> list[str]:
     return [
         "## Data",
         "",
-        *_table(("setting", "value"), [(named.get(k, k), _value(v)) for k, v in rows]),
+        *_table(("setting", "value"), [(named.get(k, _safe(k)), _value(v)) for k, v in rows]),
     ]
 
 
