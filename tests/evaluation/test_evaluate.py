@@ -217,6 +217,7 @@ def test_features_of_ones_own(data, tmp_path, capsys):
         "fd",
     )
     assert found[0]["features"] == "mine.py:colours" and found[0]["numbers"]["fd"]["value"] > 0
+    assert re.fullmatch("mine.py:colours [0-9a-f]{64}", found[0]["identity"])
 
 
 def test_training_data_as_reference_is_remarked(data, capsys):
@@ -379,7 +380,7 @@ def test_samples_are_chosen_by_the_seed_in_their_order(data, tmp_path):
     assert load_samples(data["test"], 20, (1, 8, 8)).shape == (20, 1, 8, 8)
 
 
-PROTOCOL = Protocol("pixels", "none", "test.zip", "abc", (3, 16, 16), 100, 0)
+PROTOCOL = Protocol("pixels", "pixels", "none", "test.zip", "abc", (3, 16, 16), 100, 0)
 
 
 def outcome(name, low, high, **changes):
@@ -394,18 +395,19 @@ def test_rankings_say_what_intervals_allow():
 
 
 @pytest.mark.parametrize(
-    "change",
+    ("change", "why"),
     [
-        {"samples": 200},
-        {"features": "effnet-lite0"},
-        {"fingerprint": "xyz"},
-        {"seed": 1},
-        {"event": (3, 8, 8)},
+        ({"samples": 200}, "samples is 100 for one and 200"),
+        ({"features": "effnet-lite0"}, "features is"),
+        ({"identity": "pixels 1f"}, "the file of the features is 'pixels' for one and 'pixels 1f'"),
+        ({"fingerprint": "xyz"}, "fingerprint is"),
+        ({"seed": 1}, "seed is"),
+        ({"event": (3, 8, 8)}, "event is"),
     ],
 )
-def test_unequal_evaluations_are_not_compared(change):
+def test_unequal_evaluations_are_not_compared(change, why):
     pair = [outcome("a", 1, 2), outcome("b", 3, 4, **change)]
-    with pytest.raises(SteadyganError, match=f"a and b cannot be compared: {next(iter(change))}"):
+    with pytest.raises(SteadyganError, match=f"a and b cannot be compared: {why}"):
         comparable(pair)
     with pytest.raises(SteadyganError, match="in one command"):
         ranking(pair, "fd")
@@ -416,11 +418,21 @@ def test_results_of_other_protocols_stay_beside_each_other(tmp_path):
         {},
         {"samples": 50},
         {"seed": 1},
+        {"identity": "pixels 1f"},
         {"data": "the/same/by/another/path/test.zip"},
     ):
         store(tmp_path, outcome("a", 1, 2, **changes))
-    assert [(e["samples"], e["seed"]) for e in read(tmp_path / "evaluation.json")] in (
-        [(50, 0), (100, 1), (100, 0)],
-        [(50, 0), (100, 0), (100, 1)],
-    )
+    path = tmp_path / "evaluation.json"
+    kept = sorted((e["samples"], e["seed"], e["identity"]) for e in read(path))
+    assert kept == [
+        (50, 0, "pixels"),
+        (100, 0, "pixels"),
+        (100, 0, "pixels 1f"),
+        (100, 1, "pixels"),
+    ]
+    # Older files do not know it.
+    text = path.read_text().replace('"identity": "pixels",', "")
+    path.write_text(text)
+    store(tmp_path, outcome("a", 1, 2))
+    assert len(read(path)) == 4 and read(path)[0]["identity"] == "pixels"
     assert read(tmp_path / "nothing.json") == []

@@ -16,6 +16,7 @@ from steadygan.runs.reading import Run
 
 PROTOCOL = Protocol(
     "effnet-lite0",
+    "effnet-lite0 5e",
     "bilinear to 224 x 224, antialiased",
     "<b>test.zip</b>",
     "abc",
@@ -34,9 +35,9 @@ def run(folder, name):
     return path
 
 
-def keep(path, step, notes=(), samples=5000, **numbers):
+def keep(path, step, notes=(), how=PROTOCOL, **numbers):
     found = {key: Estimate(value, low, high) for key, (value, low, high) in numbers.items()}
-    store(path, Evaluation(path.name, step, replace(PROTOCOL, samples=samples), found, {}, notes))
+    store(path, Evaluation(path.name, step, how, found, {}, notes))
 
 
 def tables(page):
@@ -57,7 +58,9 @@ def test_a_table_for_each_protocol_and_a_lead_only_where_intervals_are_apart(tmp
         notes=("trained on these very images",),
     )
     keep(second, 300, fd=(20.0, 19.0, 21.0), recall=(0.65, 0.55, 0.75))
-    keep(second, 600, samples=1000, fd=(5.0, 4.0, 6.0), lpips=(0.2, 0.1, 0.3))
+    keep(
+        second, 600, how=replace(PROTOCOL, samples=1000), fd=(5.0, 4.0, 6.0), lpips=(0.2, 0.1, 0.3)
+    )
     page = write_report([first, second], tmp_path / "page.html").read_text()
     large, small = tables(page)
     assert (
@@ -77,6 +80,16 @@ def test_a_table_for_each_protocol_and_a_lead_only_where_intervals_are_apart(tmp
         and "1,000 samples each" in page
     )
     assert "bilinear to 224 x 224, antialiased" in page and "trained on these very images" in page
+
+
+def test_features_of_one_name_are_others_in_another_file(tmp_path):
+    one = run(tmp_path, "one")
+    for step, identity in ((300, "mine.py:f 5e"), (300, "mine.py:f 6f"), (600, "mine.py:f 5e")):
+        how = replace(PROTOCOL, features="mine.py:f", identity=identity)
+        keep(one, step, how=how, fd=(1.0, 0.5, 1.5))
+    first, second = evaluation_tables([Run.read(one)])
+    steps = [[row["step"] for row in table["rows"]] for table in (first, second)]
+    assert steps == [[300, 600], [300]]
 
 
 def test_numbers_that_were_not_taken_are_dashes_and_runs_without_evaluation_have_no_section(

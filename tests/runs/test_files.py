@@ -213,10 +213,8 @@ def test_rewinding_that_is_killed_leaves_every_row_of_the_checkpoints_that_stay(
 
 def test_rewinding_drops_what_was_measured_of_later_checkpoints(tmp_path):
     """Else numbers of two networks would stand under one step."""
-    folder, protocol = (
-        RunFolder.create(tmp_path / "run", {}),
-        Protocol("p", "", "", "f", (2,), 9, 0),
-    )
+    folder = RunFolder.create(tmp_path / "run", {})
+    protocol = Protocol("pixels", "pixels", "none", "test.zip", "abc", (3, 8, 8), 100, 0)
     path = folder.path / "evaluation.json"
     for step in (2, 4):
         numbers = {"fd": Estimate(step, 0, 9)}

@@ -141,6 +141,7 @@ def evaluate(
         x = take(loaded.x, extractor, tell)
     protocol = Protocol(
         features=extractor.name if len(event) == 3 else _VECTORS,
+        identity=extractor.identity if len(event) == 3 else _VECTORS,
         preparation=_preparation(extractor, loaded, event),
         data=data or "the problem's own",
         fingerprint=fingerprint(loaded.x),

@@ -23,10 +23,12 @@ class Protocol:
 
     Features and their preparation, the real samples, and the number of samples.
 
-    ``data`` is only where the real samples lay; their ``fingerprint`` is what counts.
+    ``data`` is only where the real samples lay; their ``fingerprint`` is what counts, as is the
+    ``identity`` of the features, which knows the content of their file.
     """
 
     features: str
+    identity: str
     preparation: str
     data: str = field(compare=False)
     fingerprint: str
@@ -37,6 +39,7 @@ class Protocol:
 
 _SHARED = tuple(f.name for f in fields(Protocol) if f.compare)
 _SAME = ("step", "average", *_SHARED)
+_SAID = {"identity": "the file of the features"}
 
 
 @dataclass(frozen=True)
@@ -104,8 +107,8 @@ def comparable(evaluations: Sequence[Evaluation]) -> None:
         for key in _SHARED:
             if (value := getattr(other.protocol, key)) != (there := getattr(first.protocol, key)):
                 raise SteadyganError(
-                    f"{first.name} and {other.name} cannot be compared: {key} is {there!r} for"
-                    f" one and {value!r} for the other. "
+                    f"{first.name} and {other.name} cannot be compared: {_SAID.get(key, key)} is"
+                    f" {there!r} for one and {value!r} for the other. "
                     "Evaluate both in one command."
                 )
 

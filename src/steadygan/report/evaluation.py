@@ -12,7 +12,7 @@ from typing import Any
 from ..runs.format import EVALUATION
 from ..runs.reading import Run, read_evaluations
 
-_PROTOCOL = ("features", "preparation", "fingerprint", "samples", "seed")
+_PROTOCOL = ("identity", "preparation", "fingerprint", "samples", "seed")
 _ARROWS = {"less": "↓", "more": "↑"}
 
 

@@ -33,7 +33,8 @@ from .monitor import Warning
 from .samples import read_picture, read_samples
 
 _EVALUATION: dict[str, type | UnionType] = {
-    **dict.fromkeys(("features", "preparation", "fingerprint", "data", "average"), str),
+    **dict.fromkeys(("features", "identity", "preparation", "fingerprint"), str),
+    **dict.fromkeys(("data", "average"), str),
     **dict.fromkeys(("samples", "seed"), int),
     **dict.fromkeys(("numbers", "records"), dict),
     "step": int | None,
@@ -243,6 +244,7 @@ def read_evaluations(path: Path) -> list[dict[str, Any]]:
         found = read_json(path)["evaluations"]
         for evaluation in found:
             evaluation.setdefault("average", "kept")  # once there was no other
+            evaluation.setdefault("identity", evaluation.get("features"))  # nor a word of its file
             _complete(evaluation, _EVALUATION)
             for number in evaluation["numbers"].values():
                 _complete(number, _NUMBER)
