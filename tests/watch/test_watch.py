@@ -234,6 +234,26 @@ def test_evaluations_carry_their_intervals(tmp_path):
     assert (told["step"], told["low"], told["mid"], told["high"]) == ([50], [2.5], [3.0], [4.0])
 
 
+def test_evaluations_by_other_protocols_are_other_curves(tmp_path):
+    run = make(tmp_path / "run")
+    test, more = {"data": "/far/test.zip"}, {"samples": 5000, "fingerprint": "y"}
+    here = [{**test, "step": 100}, {**test, "step": 50}, {**test, **more, "step": 50}]
+    number = {"low": 2.5, "value": 3.0, "high": 4.0}
+    told = {}
+    for kept in (here, [*here, {**more, "data": "train.zip", "fingerprint": "z", "step": 70}]):
+        evaluated(run, *kept, **number)
+        page = Follower(Hub([run]))
+        page.hear()
+        told |= {name: c["step"] for (*_, name), c in page.curves.items() if "evaluated" in name}
+    assert told == {
+        "evaluated FD, 10 samples": [50, 100],
+        "evaluated FD, 5,000 samples": [50],
+        "evaluated FD, 10 samples, test.zip": [50, 100],
+        "evaluated FD, 5,000 samples, test.zip": [50],
+        "evaluated FD, 5,000 samples, train.zip": [70],
+    }
+
+
 def test_a_run_whose_process_is_no_more_is_not_running(tmp_path):
     run = make(tmp_path / "run")
     dead = subprocess.Popen([sys.executable, "-c", ""])

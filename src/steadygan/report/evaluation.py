@@ -5,8 +5,7 @@ One table for those that may be compared, each number with its interval.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..runs.format import EVALUATION
@@ -26,11 +25,16 @@ def evaluation_tables(runs: Sequence[Run]) -> list[dict[str, Any]]:
     Raises:
         SteadyganError: For a damaged evaluation.json.
     """
-    groups: dict[str, list[tuple[int, dict[str, Any]]]] = {}
+    groups: dict[tuple[Any, ...], list[tuple[int, dict[str, Any]]]] = {}
     for i, run in enumerate(runs):
         for found in read_evaluations(run.folder / EVALUATION):
-            groups.setdefault(json.dumps([found[key] for key in _PROTOCOL]), []).append((i, found))
+            groups.setdefault(protocol(found), []).append((i, found))
     return [_table(group) for group in groups.values()]
+
+
+def protocol(found: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Return what evaluations must share to be compared."""
+    return tuple(found[key] for key in _PROTOCOL)
 
 
 def _table(group: Sequence[tuple[int, dict[str, Any]]]) -> dict[str, Any]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter, deque
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..core.errors import SteadyganError, foreign
+from ..report.evaluation import protocol
 from ..report.fleet import groups, quartiles
 from ..report.page import number
 from ..runs.cures import CURES
@@ -175,12 +177,17 @@ class Followed:
         for key in [key for key in self.curves if key[0].startswith(EVALUATED)]:
             del self.curves[key]
         read = read_evaluations(self.folder / EVALUATION)
-        found = {each["step"]: each for each in read if each["average"] == "kept"}
-        for step in sorted(step for step in found if isinstance(step, int)):
-            for held in found[step]["numbers"].values():
-                key = f"{EVALUATED}{held['name']}", self.lines[0]
+        kept = [each for each in read if each["average"] == "kept" and each["step"] is not None]
+        named: dict[str, list[tuple[dict[str, Any], dict[str, Any]]]] = {}
+        for each in sorted(kept, key=lambda each: each["step"]):
+            for held in each["numbers"].values():
+                named.setdefault(held["name"], []).append((each, held))
+        for name, found in named.items():
+            apart = _apart([each for each, _ in found])
+            for each, held in found:
+                key = f"{EVALUATED}{name}{apart[protocol(each)]}", self.lines[0]
                 curve = self.curves.setdefault(key, Curve(band=True))
-                curve.add(step, held["low"], held["value"], held["high"])
+                curve.add(each["step"], held["low"], held["value"], held["high"])
 
     @property
     def lines(self) -> list[str]:
@@ -289,6 +296,27 @@ def _advice(seen: Warning) -> str | None:
     """Return what to try, where the warning does not say it itself."""
     cure = CURES.get(seen.kind)
     return None if cure is None or cure in seen.message else cure
+
+
+def _apart(evaluations: Sequence[dict[str, Any]]) -> dict[tuple[Any, ...], str]:
+    """Return by protocol what tells it from the others, in as few words as do; '' for one alone."""
+    known = {protocol(each): each for each in evaluations}
+    said = [""] * len(known)
+    words = [
+        (
+            f"{each['samples']:,} samples",
+            Path(each["data"]).name,
+            f"seed {each['seed']}",
+            each["preparation"],
+            f"images {each['fingerprint'][:8]}",
+            f"features {each['identity'][-8:]}",
+        )
+        for each in known.values()
+    ]
+    for column in zip(*words, strict=True):
+        if len(set(said)) < len(said) and len(set(column)) > 1:
+            said = [f"{start}, {word}" for start, word in zip(said, column, strict=True)]
+    return dict(zip(known, said, strict=True))
 
 
 def _mark(path: Path) -> _Mark:
