@@ -12,9 +12,10 @@ import scipy.stats
 
 from steadygan.cli import main
 from steadygan.cli.table import _csv, _harmless
+from steadygan.core.registry import build, names
 from steadygan.runs import table
 from steadygan.runs.format import is_run
-from steadygan.runs.table import Row, by_seed, read_table, runs_below
+from steadygan.runs.table import Row, better, by_seed, read_table, runs_below
 
 RECORDED = {"objective": "nonsaturating", "optimizer": "adam:lr=0.001", "batch": 8, "steps": 40}
 
@@ -92,6 +93,13 @@ def test_a_seed_that_was_trained_again_counts_once(place, capsys, monkeypatch):
     assert main(["table", str(many)]) == 0
     assert "all   3      0.533" in capsys.readouterr().out
     assert len(by_seed([Row("a", many), Row("b", many), Row("c", many, seed=3)])) == 3
+
+
+def test_a_side_is_better_as_metrics_declare_it():
+    sides = {"more": max, "less": min, None: None}
+    for metric in names("metric"):
+        for key, number in build("metric", metric).numbers.items():
+            assert better(key) is sides[number.better], key
 
 
 def test_every_format_holds_the_same_rows(place, capsysbinary):

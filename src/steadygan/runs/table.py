@@ -40,7 +40,6 @@ _MORE = (
     "inception",
     "precision",
     "recall",
-    "density",
     "accuracy",
 )
 _LESS = ("sw1", "kl", "fid", "kid", "fd", "distance", "radius", "sliced", "energy", "copied")
