@@ -80,3 +80,47 @@ def test_what_cannot_be_audited_is_refused_in_a_sentence(text, words, tmp_path, 
         file.write_text(textwrap.dedent(text))
     assert main(["audit", str(file)]) == 2
     assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("zero", "seen"),
+    [("G.zero_grad()", "no silent bug was seen until"), ("pass", "gradients-not-cleared")],
+)
+def test_a_script_that_fails_under_the_audit_says_so_after_what_was_seen(
+    zero, seen, tmp_path, capsys
+):
+    file = tmp_path / "train.py"
+    fails = "if step == 4: raise ValueError('evaluation failed')\n    "
+    file.write_text(SCRIPT.replace("ZERO", fails + zero))
+    assert main(["audit", str(file), "--arguments=--epochs 3"]) == 2
+    out, error = capsys.readouterr()
+    assert seen in out
+    assert "train.py failed: ValueError: evaluation failed" in error
+
+
+def test_a_script_that_exits_with_an_error_failed(tmp_path, capsys):
+    file = tmp_path / "train.py"
+    leaves = "if step == 3: sys.exit('the disk is full')\n    G.zero_grad()"
+    file.write_text(SCRIPT.replace("ZERO", leaves))
+    assert main(["audit", str(file), "--arguments=--epochs 3"]) == 2
+    assert "the disk is full" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "seen", "words"),
+    [
+        ("    G, D =", "    raise ValueError('no data')\n    G, D =", "", "ValueError: no data"),
+        ("opt_D.step()", "raise ValueError('bad')", "until it failed", "ValueError: bad"),
+        ("Linear(2, 2)", "LazyLinear(2)", "", "call it once before the audit"),
+    ],
+)
+def test_an_offered_loop_that_fails_is_answered_in_a_sentence(
+    old, new, seen, words, tmp_path, capsys
+):
+    file = tmp_path / "loop.py"
+    file.write_text(OFFERED.replace(old, new, 1))
+    assert main(["audit", str(file)]) == 2
+    out, error = capsys.readouterr()
+    assert bool(out) == bool(seen)
+    assert seen in out
+    assert words in error

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
 from ..core.errors import SteadyganError
 from .arguments import Json, arg
 from .show import say
+
+if TYPE_CHECKING:
+    from ..analysis.audit import Finding
 
 
 @dataclass(frozen=True)
@@ -21,7 +25,8 @@ class Audit:
     FILE is run as "python FILE ARGUMENTS" would, and ended after some
     iterations; give only one that you trust. Where it offers make_loop(), that is called instead:
     a dict with generator, critic, optimizer_generator, optimizer_critic and step (one iteration).
-    Nothing that it computes is changed. Exit status: 0 where nothing was found, 1 otherwise.
+    Nothing that it computes is changed. Exit status: 0 where nothing was found, 1
+    where something was, 2 where the script fails, after what was seen until then.
 
     Examples:
       steadygan audit train.py
@@ -40,7 +45,7 @@ class Audit:
         """Return the exit status."""
         import shlex
 
-        from ..analysis.audit.script import audit_file
+        from ..analysis.audit.script import Failed, audit_file
 
         if self.iterations < 1:
             raise SteadyganError(f"--iterations must be at least 1, not {self.iterations}.")
@@ -51,11 +56,20 @@ class Audit:
                 f"--arguments {self.arguments!r} are no words of a command line ({error}): quote it"
                 " as a shell does, --arguments='--name \"two words\"'."
             ) from error
-        found = list(audit_file(self.file, words, self.iterations))
+        try:
+            found = audit_file(self.file, words, self.iterations)
+        except Failed as error:
+            if error.seen is not None:
+                self._show(error.seen, "no silent bug was seen until it failed")
+            raise
+        self._show(found, "no silent bug was seen")
+        return 1 if found else 0
+
+    def _show(self, found: Iterable[Finding], none: str) -> None:
+        found = list(found)
         if self.json:
             print(json.dumps([asdict(f) for f in found], indent=2))
         elif not found:
-            say("no silent bug was seen")
+            say(none)
         for each in [] if self.json else found:
             say(each.name, f"  {each.evidence}", f"  mend: {each.mend}")
-        return 1 if found else 0

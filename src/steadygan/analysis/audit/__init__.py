@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ...core.errors import SteadyganError
 from ...core.players import Name
 from .findings import Finding, findings, lost
 from .kept import Averages, Saved, ranks
@@ -65,6 +66,12 @@ class audit:
         self._found: list[Finding] = []
 
     def __enter__(self) -> audit:
+        for name, network in self.networks.items():
+            if any(nn.parameter.is_lazy(t) for t in (*network.parameters(), *network.buffers())):
+                raise SteadyganError(
+                    f"The {name} has layers that take their shape at its first call"
+                    " (nn.LazyLinear): call it once before the audit."
+                )
         self._averages.look()
         self._start = self._sums()
         self._saved.watch()

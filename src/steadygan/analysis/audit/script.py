@@ -7,6 +7,7 @@ import runpy
 import sys
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,12 @@ from .marks import tensors
 _MUST = ("generator", "critic", "optimizer_generator", "optimizer_critic", "step")
 _LOOK = 4
 """How many steps of optimizers are waited for before one knows who is who."""
+
+
+class Failed(SteadyganError):
+    """A script that raised; ``seen`` is the audit until then, None where it had not begun."""
+
+    seen: audit | None = None
 
 
 class _Enough(BaseException):
@@ -48,31 +55,24 @@ def audit_file(path: Path | str, argv: Sequence[str] = (), iterations: int = 5) 
         The audit, whose items are the findings.
 
     Raises:
-        SteadyganError: for a file that is not there, that fails, or that trains no two networks.
+        Failed: for a file that raises, or exits with an error, with what was seen until then.
+        SteadyganError: for a file that is not there, or that trains no two networks.
     """
     path = Path(path)
     if not path.is_file():
         raise SteadyganError(f"There is no file {path}.")
+    offers = "def make_loop(" in path.read_text(encoding="utf-8", errors="replace")
+    if offers:
+        with _running(path, argv):
+            made = runpy.run_path(str(path), run_name="steadygan_loop")["make_loop"]()
+        return _offered(path, argv, made, iterations)
     watching = _Watching(iterations)
-    before, sys.argv = sys.argv, [str(path), *argv]
-    sys.path.insert(0, str(path.parent))
     try:
-        offers = "def make_loop(" in path.read_text(encoding="utf-8", errors="replace")
-        with watching:
-            found = runpy.run_path(str(path), run_name="steadygan_loop" if offers else "__main__")
-    except _Enough:
-        pass
-    except SystemExit:
-        pass
-    except Exception as error:
-        if not watching.found:
-            raise SteadyganError(f"{path} failed: {type(error).__name__}: {error}.") from error
-    else:
-        if offers:
-            return _offered(path, found["make_loop"](), iterations)
-    finally:
-        sys.argv = before
-        sys.path.remove(str(path.parent))
+        with _running(path, argv), watching:
+            runpy.run_path(str(path), run_name="__main__")
+    except Failed as error:
+        error.seen = watching.audit
+        raise
     if watching.audit is None:
         raise SteadyganError(
             f"{path} came to its end, and no two networks were seen of which one feeds the other"
@@ -82,7 +82,25 @@ def audit_file(path: Path | str, argv: Sequence[str] = (), iterations: int = 5) 
     return watching.audit
 
 
-def _offered(path: Path, made: Any, iterations: int) -> audit:
+@contextmanager
+def _running(path: Path, argv: Sequence[str]) -> Iterator[None]:
+    """Give a script what it would have alone, and say in a sentence how it failed."""
+    before, sys.argv = sys.argv, [str(path), *argv]
+    sys.path.insert(0, str(path.parent))
+    try:
+        yield
+    except _Enough:
+        pass
+    except (Exception, SystemExit) as error:
+        if isinstance(error, SystemExit) and not error.code:
+            return
+        raise Failed(f"{path} failed: {type(error).__name__}: {error}") from error
+    finally:
+        sys.argv = before
+        sys.path.remove(str(path.parent))
+
+
+def _offered(path: Path, argv: Sequence[str], made: Any, iterations: int) -> audit:
     given = dict(made) if isinstance(made, Mapping) else {}
     missing = [key for key in _MUST if given.get(key) is None]
     if missing:
@@ -91,9 +109,14 @@ def _offered(path: Path, made: Any, iterations: int) -> audit:
             f" {', '.join(_MUST)} and, optionally, ema."
         )
     step, ema = given.pop("step"), given.pop("ema", None)
-    with audit(*(given[key] for key in _MUST[:-1]), ema=ema) as found:
-        for _ in range(iterations):
-            step()
+    found = audit(*(given[key] for key in _MUST[:-1]), ema=ema)
+    try:
+        with found, _running(path, argv):
+            for _ in range(iterations):
+                step()
+    except Failed as error:
+        error.seen = found
+        raise
     return found
 
 
@@ -109,11 +132,6 @@ class _Watching:
         self._made: dict[int, tuple[int, weakref.ref[Tensor]]] = {}
         self._single: dict[int, bool] = {}
         self._handles: list[Any] = []
-
-    @property
-    def found(self) -> bool:
-        """Whether the audit began."""
-        return self.audit is not None
 
     def __enter__(self) -> _Watching:
         self._handles = [
