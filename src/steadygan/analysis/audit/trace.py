@@ -13,52 +13,28 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from ...core.players import Name
 from .events import Backward, Call, Slope, Step, same
 from .marks import NOTHING, Mark, Marks, tensors, union
+from .operations import (
+    CAT,
+    GRAD,
+    NORM,
+    ON_LOGITS,
+    POWER,
+    PRODUCT,
+    QUOTIENT,
+    RANDOM,
+    READS,
+    ROOT,
+    SIGMOID,
+    ends_in_sigmoid,
+    logits_of,
+    number,
+)
 from .scalers import watch_scalers
-
-_SIGMOID = {torch.sigmoid, Tensor.sigmoid, F.sigmoid, torch.special.expit}
-_ON_LOGITS = {
-    F.binary_cross_entropy_with_logits,
-    torch.binary_cross_entropy_with_logits,
-    F.softplus,
-    F.logsigmoid,
-    *_SIGMOID,
-}
-_NORM = {
-    Tensor.norm,
-    torch.norm,
-    torch.linalg.vector_norm,
-    torch.linalg.norm,
-    torch.linalg.matrix_norm,
-}
-_ROOT = {torch.sqrt, Tensor.sqrt}
-_PRODUCT = {torch.mul, Tensor.mul, Tensor.__mul__, Tensor.__rmul__, Tensor.mul_, torch.multiply}
-_QUOTIENT = {torch.div, Tensor.div, Tensor.__truediv__, Tensor.div_, torch.true_divide}
-_POWER = {torch.pow, Tensor.pow, Tensor.__pow__, torch.square, Tensor.square}
-_CAT = {torch.cat, torch.concat, torch.concatenate}
-_RANDOM = {
-    torch.randn,
-    torch.rand,
-    torch.randn_like,
-    torch.rand_like,
-    torch.normal,
-    Tensor.normal_,
-    Tensor.uniform_,
-    torch.bernoulli,
-}
-_GRAD: Any = Tensor.grad
-_READS = {
-    _GRAD.__get__,
-    Tensor.item,
-    Tensor.size,
-    Tensor.dim,
-    *(getattr(Tensor, name).__get__ for name in ("shape", "dtype", "device")),
-}
 
 
 class Trace(TorchFunctionMode):
@@ -142,8 +118,8 @@ class Trace(TorchFunctionMode):
             if (known := self.marks.get(t)) and known.random:
                 self.marks.set(t, replace(known, random=False))  # data that the loop draws itself
         seen = self.marks.of(given) or Mark()
-        logits = _logits(out)
-        squashed = any(_ends_in_sigmoid(t) for t in logits)
+        logits = logits_of(out)
+        squashed = any(ends_in_sigmoid(t) for t in logits)
         self.calls.append(Call(rows, [weakref.ref(t) for t in given], seen.mixed))
         for t in tensors(out):
             one = frozenset({index})
@@ -229,9 +205,9 @@ class Trace(TorchFunctionMode):
         if func is torch.autograd.grad and not self._inside:
             return self._slope(args, kwargs)
         out = func(*args, **kwargs)
-        if self._stepping or self._inside or func in _READS:
+        if self._stepping or self._inside or func in READS:
             return out
-        if func == _GRAD.__set__:
+        if func == GRAD.__set__:
             self._assigned(args[0], args[1])
         elif func is Tensor.zero_ or func is torch._foreach_zero_:
             self._zeroed(args)
@@ -324,7 +300,7 @@ class Trace(TorchFunctionMode):
         given = [*tensors(args), *tensors(kwargs)]
         # What writes into its first argument and returns nothing, such as x[i] = y, made that one.
         made = [*tensors(args[:1] if out is None else out)]
-        if func in _RANDOM:
+        if func in RANDOM:
             for t in made:
                 self.marks.set(t, Mark(random=True))
             return
@@ -334,12 +310,12 @@ class Trace(TorchFunctionMode):
         before = mark = union(marks)
         foreign = [t for t in given if _is_sample(t, self.marks.get(t))]
         mark = replace(mark, random=mark.random and not foreign)
-        if func not in _CAT and any(m.generated for m in marks):
+        if func not in CAT and any(m.generated for m in marks):
             mixes = any(t.ndim > 1 and t.shape == made[0].shape for t in foreign)
             mark = replace(mark, mixed=mark.mixed or mixes)
-        if func in _SIGMOID:
+        if func in SIGMOID:
             mark = replace(mark, squeezed=mark.squeezed | mark.calls)
-        if func in _ON_LOGITS:
+        if func in ON_LOGITS:
             mark = replace(mark, doubled=mark.doubled | before.squeezed)
         if mark.slopes:
             mark = self._sloped(func, args, marks, mark, made[0])
@@ -354,7 +330,7 @@ class Trace(TorchFunctionMode):
         self, func: Any, args: Any, kwargs: Mapping[str, Any], marks: list[Mark], made: list[Tensor]
     ) -> tuple[tuple[str, int], ...]:
         """Return which samples lie in which rows, where generated ones and others were joined."""
-        if func in _CAT:
+        if func in CAT:
             if kwargs.get("dim", [*args, 0][1]) or not any(m.generated for m in marks):
                 return ()
             parts = [(self.marks.get(t) or Mark(), len(t)) for t in tensors(args[0])]
@@ -364,21 +340,21 @@ class Trace(TorchFunctionMode):
 
     def _sloped(self, func: Any, args: Any, marks: list[Mark], mark: Mark, out: Tensor) -> Mark:
         open_ = mark.slopes - mark.normed
-        if func in _NORM or func in _ROOT:
+        if func in NORM or func in ROOT:
             for index in open_:
                 batch = self.slopes[index].batch
                 if out.numel() == 1 and batch > 1:
                     mark = replace(mark, whole=mark.whole | {index})
-                elif func in _NORM and batch > 1 and out.numel() > batch:
+                elif func in NORM and batch > 1 and out.numel() > batch:
                     mark = replace(mark, ragged=mark.ragged | {index})
             mark = replace(mark, normed=mark.normed | open_)
         if mark.scale != 1.0:
-            product, quotient = func in _PRODUCT, func in _QUOTIENT
-            squares = func in _POWER or func in _NORM or (product and len(marks) > 1)
+            product, quotient = func in PRODUCT, func in QUOTIENT
+            squares = func in POWER or func in NORM or (product and len(marks) > 1)
             if squares:
                 mark = replace(mark, swollen=mark.swollen | mark.slopes)
             elif product or quotient:
-                factor = next((_number(a) for a in args[1:] if _number(a) is not None), None)
+                factor = next((number(a) for a in args[1:] if number(a) is not None), None)
                 if factor:
                     scale = mark.scale * factor if product else mark.scale / factor
                     mark = replace(mark, scale=1.0 if abs(scale - 1) < 1e-3 else scale)
@@ -389,29 +365,3 @@ def _is_sample(t: Tensor, mark: Mark | None) -> bool:
     """Return whether a tensor's numbers came neither from the generator nor from chance."""
     made = mark is not None and (mark.generated or mark.random)
     return t.is_floating_point() and t.numel() > 1 and not made
-
-
-def _number(value: Any) -> float | None:
-    if isinstance(value, (int, float)):
-        return float(value)
-    if isinstance(value, Tensor) and value.numel() == 1 and not value.requires_grad:
-        return float(value)
-    return None
-
-
-def _logits(out: Any) -> list[Tensor]:
-    """Return the outputs whose pulls can be told from features': of a tensor or a flat list."""
-    if isinstance(out, Tensor):
-        return [out]
-    if isinstance(out, (list, tuple)) and all(isinstance(t, Tensor) for t in out):
-        return list(out)
-    return []
-
-
-def _ends_in_sigmoid(t: Tensor) -> bool:
-    node = t.grad_fn
-    while node is not None and type(node).__name__.startswith(
-        ("View", "Squeeze", "Unsqueeze", "Reshape", "ToCopy", "UnsafeView", "Alias")
-    ):
-        node = node.next_functions[0][0] if node.next_functions else None
-    return node is not None and type(node).__name__.startswith("SigmoidBackward")

@@ -1,0 +1,76 @@
+"""Which operations the auditor tells apart, and what it reads from numbers and outputs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+SIGMOID = {torch.sigmoid, Tensor.sigmoid, F.sigmoid, torch.special.expit}
+ON_LOGITS = {
+    F.binary_cross_entropy_with_logits,
+    torch.binary_cross_entropy_with_logits,
+    F.softplus,
+    F.logsigmoid,
+    *SIGMOID,
+}
+NORM = {
+    Tensor.norm,
+    torch.norm,
+    torch.linalg.vector_norm,
+    torch.linalg.norm,
+    torch.linalg.matrix_norm,
+}
+ROOT = {torch.sqrt, Tensor.sqrt}
+PRODUCT = {torch.mul, Tensor.mul, Tensor.__mul__, Tensor.__rmul__, Tensor.mul_, torch.multiply}
+QUOTIENT = {torch.div, Tensor.div, Tensor.__truediv__, Tensor.div_, torch.true_divide}
+POWER = {torch.pow, Tensor.pow, Tensor.__pow__, torch.square, Tensor.square}
+CAT = {torch.cat, torch.concat, torch.concatenate}
+RANDOM = {
+    torch.randn,
+    torch.rand,
+    torch.randn_like,
+    torch.rand_like,
+    torch.normal,
+    Tensor.normal_,
+    Tensor.uniform_,
+    torch.bernoulli,
+}
+GRAD: Any = Tensor.grad
+READS = {
+    GRAD.__get__,
+    Tensor.item,
+    Tensor.size,
+    Tensor.dim,
+    *(getattr(Tensor, name).__get__ for name in ("shape", "dtype", "device")),
+}
+
+
+def number(value: Any) -> float | None:
+    """Return a number, or a tensor of one that asks for no gradient; None for anything else."""
+    if isinstance(value, (int, float)):
+        return float(value)
+    if isinstance(value, Tensor) and value.numel() == 1 and not value.requires_grad:
+        return float(value)
+    return None
+
+
+def logits_of(out: Any) -> list[Tensor]:
+    """Return the outputs whose pulls can be told from features': of a tensor or a flat list."""
+    if isinstance(out, Tensor):
+        return [out]
+    if isinstance(out, (list, tuple)) and all(isinstance(t, Tensor) for t in out):
+        return list(out)
+    return []
+
+
+def ends_in_sigmoid(t: Tensor) -> bool:
+    """Return whether a sigmoid made a tensor, but for its shape."""
+    node = t.grad_fn
+    while node is not None and type(node).__name__.startswith(
+        ("View", "Squeeze", "Unsqueeze", "Reshape", "ToCopy", "UnsafeView", "Alias")
+    ):
+        node = node.next_functions[0][0] if node.next_functions else None
+    return node is not None and type(node).__name__.startswith("SigmoidBackward")
