@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional as F
 
 from audit.clean import CLEAN, lazy_r1_in_a_step_of_its_own, least_squares
-from audit.loops import AMP_ONLY, MUTATIONS, STYLES, data, latents, networks, run
+from audit.loops import AMP_ONLY, BATCH, MUTATIONS, SHAPE, STYLES, data, latents, networks, run
 from steadygan.analysis.audit import audit
 
 
@@ -188,3 +188,55 @@ def test_a_player_that_leaves_the_finite_numbers_is_named():
         )
 
     assert named(loop) == ["generator-not-finite"]
+
+
+def noisy(x):
+    return x + 0.1 * torch.randn_like(x)
+
+
+def contrasted(x):
+    mean = x.mean(dim=(1, 2, 3), keepdim=True)
+    return (x - mean) * (0.5 + torch.rand(len(x), 1, 1, 1)) + mean
+
+
+def regrouped(x):
+    return x.view(2, len(x) // 2, *SHAPE).flatten(0, 1)
+
+
+JOINED = {
+    "augmented": (torch.cat, noisy),
+    "given a mean of its own": (torch.cat, contrasted),
+    "by a keyword": (lambda both: torch.cat(tensors=both, dim=0), noisy),
+    "vstack": (torch.vstack, lambda x: x),
+    "concatenate": (torch.concatenate, noisy),
+    "stacked": (lambda both: torch.stack(both).flatten(0, 1), lambda x: x),
+    "regrouped": (torch.cat, regrouped),
+    "turned round": (
+        lambda both: torch.cat(both[::-1])[torch.arange(2 * BATCH).flip(0)],
+        lambda x: x,
+    ),
+}
+
+
+def on_one_batch(D, joins, aug, real, fake, labels=(0.0, 1.0)):
+    wanted = torch.tensor(labels).repeat_interleave(len(real))[:, None]
+    return F.binary_cross_entropy_with_logits(D(aug(joins([fake, real]))), wanted)
+
+
+@pytest.mark.parametrize("how", JOINED)
+def test_real_and_generated_samples_in_one_batch_raise_no_alarm(how):
+    def loop(G, D, *both):
+        turns(G, D, *both, lambda D, r, f: on_one_batch(D, *JOINED[how], r, f), augmented)
+
+    def augmented(D, fake):
+        return fools(D, JOINED[how][1](fake))
+
+    assert named(loop) == []
+
+
+@pytest.mark.parametrize("how", ["augmented", "given a mean of its own", "vstack"])
+def test_a_swap_is_named_where_real_and_generated_samples_are_one_batch(how):
+    def loop(*all_):
+        turns(*all_, lambda D, r, f: on_one_batch(D, *JOINED[how], r, f, labels=(1.0, 0.0)))
+
+    assert named(loop) == ["real-and-fake-swapped"]

@@ -296,6 +296,8 @@ def _sides(trace: Trace) -> Iterator[Finding]:
     steps = _steps(trace, "critic")
     for step in steps:
         mine = [b for b in trace.backwards[step.since : step.until] if b.purpose == "critic"]
+        if any("unknown" in b.pulls for b in mine):
+            continue
         real, fake = (way["critic"] * sum(b.pull(kind) for b in mine) for kind in ("real", "fake"))
         if real * fake:
             # Least squares pull both up where all outputs lie below both labels, one of them less.

@@ -18,7 +18,8 @@ class Mark:
     """What is known of a tensor.
 
     generated, mixed, random: it came from the generator; from generated and other samples by
-    arithmetic; from a random factory. rows: the kinds and lengths of what was concatenated.
+    arithmetic; from a random factory. rows: the kinds and lengths of what was concatenated;
+    joined: whether it was, and nobody knows any more where they are.
     calls: the critic's calls whose logits it holds; squeezed: those that went through a sigmoid;
     doubled: those whose sigmoid went into a loss on logits. live, dead: input gradients that it
     depends on with and without a graph (dead with the reason); whole, ragged: those whose norm was
@@ -30,6 +31,7 @@ class Mark:
     mixed: bool = False
     random: bool = False
     rows: tuple[tuple[str, int], ...] = ()
+    joined: bool = False
     calls: frozenset[int] = NOTHING
     squeezed: frozenset[int] = NOTHING
     doubled: frozenset[int] = NOTHING
@@ -48,7 +50,9 @@ class Mark:
 
     @property
     def kind(self) -> str:
-        """What a sample with this mark is: 'fake', 'between' or 'real'."""
+        """What a sample with this mark is: 'unknown', 'between', 'fake' or 'real'."""
+        if self.joined:
+            return "unknown"
         return "between" if self.mixed else "fake" if self.generated else "real"
 
 
@@ -67,6 +71,7 @@ def union(marks: Iterable[Mark]) -> Mark:
         generated=any(m.generated for m in marks),
         mixed=any(m.mixed for m in marks),
         random=all(m.random for m in marks),
+        joined=any(m.joined for m in marks),
         scale=next((m.scale for m in marks if m.scale != 1.0), 1.0),
         **sets,
     )

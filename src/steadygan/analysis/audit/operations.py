@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from .marks import tensors
 
 SIGMOID = {torch.sigmoid, Tensor.sigmoid, F.sigmoid, torch.special.expit}
 ON_LOGITS = {
@@ -27,7 +30,7 @@ ROOT = {torch.sqrt, Tensor.sqrt}
 PRODUCT = {torch.mul, Tensor.mul, Tensor.__mul__, Tensor.__rmul__, Tensor.mul_, torch.multiply}
 QUOTIENT = {torch.div, Tensor.div, Tensor.__truediv__, Tensor.div_, torch.true_divide}
 POWER = {torch.pow, Tensor.pow, Tensor.__pow__, torch.square, Tensor.square}
-CAT = {torch.cat, torch.concat, torch.concatenate}
+CAT = {torch.cat, torch.concat, torch.concatenate, torch.vstack, torch.row_stack}
 RANDOM = {
     torch.randn,
     torch.rand,
@@ -55,6 +58,22 @@ def number(value: Any) -> float | None:
     if isinstance(value, Tensor) and value.numel() == 1 and not value.requires_grad:
         return float(value)
     return None
+
+
+def joined_rows(func: Any, args: Any, kwargs: Mapping[str, Any]) -> list[Tensor]:
+    """Return what an operation puts one below the other, nothing where it does not."""
+    if func not in CAT:
+        return []
+    given = dict(zip(("tensors", "dim"), args, strict=False)) | dict(kwargs)
+    parts = list(tensors(given["tensors"]))
+    below = given.get("dim", given.get("axis", 0)) in (0, -parts[0].ndim)
+    return parts if below and all(t.ndim for t in parts) else []
+
+
+def indexes(args: Any, kwargs: Mapping[str, Any]) -> bool:
+    """Return whether an operation was given whole numbers, that may choose and order rows."""
+    kinds = (torch.int64, torch.int32)
+    return any(t.dtype in kinds and t.ndim for t in (*tensors(args), *tensors(kwargs)))
 
 
 def logits_of(out: Any) -> list[Tensor]:

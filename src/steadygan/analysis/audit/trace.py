@@ -31,6 +31,8 @@ from .operations import (
     ROOT,
     SIGMOID,
     ends_in_sigmoid,
+    indexes,
+    joined_rows,
     logits_of,
     number,
 )
@@ -263,7 +265,8 @@ class Trace(TorchFunctionMode):
         kinds = {kind for i in mark.calls for kind, _ in self.calls[i].rows}
         # Derivatives in parameters of what both kinds of samples went into, or in the generator's,
         # are those of a loss.
-        if not mark.calls or "generator" in owners or (owners and len(kinds) > 1):
+        both = len(kinds) > 1 or "unknown" in kinds
+        if not mark.calls or "generator" in owners or (owners and both):
             return found
         variable = self._variable(mark, variables, bound, found)
         index, graph = len(self.slopes), bool(bound.get("create_graph"))
@@ -319,24 +322,30 @@ class Trace(TorchFunctionMode):
             mark = replace(mark, doubled=mark.doubled | before.squeezed)
         if mark.slopes:
             mark = self._sloped(func, args, marks, mark, made[0])
-        mark = replace(mark, rows=self._rows(func, args, kwargs, marks, made))
+        rows = self._rows(func, args, kwargs, marks, made[0]) if len(made) == 1 else ()
+        parts = [self.marks.get(t) or Mark() for t in given]
+        lost = any(len({kind for kind, _ in m.rows}) > 1 for m in marks) or (
+            func is torch.stack and mark.generated and not all(m.generated for m in parts)
+        )
+        mark = replace(mark, rows=rows, joined=mark.joined or (lost and not rows))
         for t in made:
-            lost = NOTHING if t.requires_grad else mark.live
+            cut = NOTHING if t.requires_grad else mark.live
             why = "detached" if torch.is_grad_enabled() else "under no_grad"
-            dead = mark.dead | {(index, why) for index in lost}
-            self.marks.set(t, replace(mark, live=mark.live - lost, dead=dead))
+            dead = mark.dead | {(index, why) for index in cut}
+            self.marks.set(t, replace(mark, live=mark.live - cut, dead=dead))
 
     def _rows(
-        self, func: Any, args: Any, kwargs: Mapping[str, Any], marks: list[Mark], made: list[Tensor]
+        self, func: Any, args: Any, kwargs: Mapping[str, Any], marks: list[Mark], out: Tensor
     ) -> tuple[tuple[str, int], ...]:
         """Return which samples lie in which rows, where generated ones and others were joined."""
-        if func in CAT:
-            if kwargs.get("dim", [*args, 0][1]) or not any(m.generated for m in marks):
-                return ()
-            parts = [(self.marks.get(t) or Mark(), len(t)) for t in tensors(args[0])]
-            return tuple(row for m, n in parts for row in (m.rows or ((m.kind, n),)))
-        rows = marks[0].rows if len(marks) == 1 and len(made) == 1 and made[0].ndim else ()
-        return rows if rows and len(made[0]) == sum(n for _, n in rows) else ()
+        # What chance and constants do to a batch changes no row's kind, unless they are an index.
+        known = {m.rows for m in marks if m.generated}
+        if known and (parts := joined_rows(func, args, kwargs)):
+            held = [(self.marks.get(t) or Mark(), len(t)) for t in parts]
+            rows = tuple(row for m, n in held for row in (m.rows or ((m.kind, n),)))
+        else:
+            rows = known.pop() if len(known) == 1 and not indexes(args, kwargs) else ()
+        return rows if out.ndim and len(out) == sum(n for _, n in rows) else ()
 
     def _sloped(self, func: Any, args: Any, marks: list[Mark], mark: Mark, out: Tensor) -> Mark:
         open_ = mark.slopes - mark.normed
