@@ -124,3 +124,86 @@ def test_an_offered_loop_that_fails_is_answered_in_a_sentence(
     assert bool(out) == bool(seen)
     assert seen in out
     assert words in error
+
+
+CYCLE = """
+import itertools, random, torch, torch.nn as nn
+def net(out):
+    return nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, out, 3, padding=1))
+GA, GB, DA, DB = net(3), net(3), net(1), net(1)
+opt_G = torch.optim.Adam(itertools.chain(GA.parameters(), GB.parameters()))
+opt_D = torch.optim.Adam(itertools.chain(DA.parameters(), DB.parameters()))
+def pool(images, held=[]):
+    held[:] = [*held, *(image.data[None].clone() for image in images)][-8:]
+    return torch.cat([random.choice(held) for _ in images])
+def mse(out, label):
+    return nn.functional.mse_loss(out, torch.tensor(label).expand_as(out))
+for _ in range(10**9):
+    A, B = torch.rand(4, 3, 6, 6), torch.rand(4, 3, 6, 6)
+    fB = GA(A)
+    rA = GB(fB)
+    fA = GB(B)
+    rB = GA(fA)
+    for D in (DA, DB):
+        D.requires_grad_(False)
+    opt_G.zero_grad()
+    same = (GA(B) - B).abs().mean() + (GB(A) - A).abs().mean()
+    cycle = (rA - A).abs().mean() + (rB - B).abs().mean()
+    (mse(DA(fB), 1.0) + mse(DB(fA), 1.0) + 10 * cycle + 5 * same).backward()
+    opt_G.step()
+    for D in (DA, DB):
+        D.requires_grad_(True)
+    opt_D.zero_grad()
+    for D, real, fake in ((DA, B, fB), (DB, A, fA)):
+        (0.5 * (mse(D(real), 1.0) + mse(D(pool(fake).detach()), 0.0))).backward()
+    opt_D.step()
+"""
+
+CHANGED = """
+import torch, torch.nn as nn
+from torch.nn import functional as F
+G, D = nn.Linear(4, 4), nn.Linear(IN, 1)
+opt_D, opt_G = (torch.optim.Adam(net.parameters()) for net in (D, G))
+def shown(x):
+    return SHOWN
+for _ in range(10**9):
+    real, fake = torch.rand(16, 4), G(torch.randn(16, 4))
+    opt_D.zero_grad()
+    (F.softplus(-D(shown(real))) + F.softplus(D(shown(fake.detach())))).mean().backward()
+    opt_D.step()
+    ZERO
+    F.softplus(-D(shown(fake))).mean().backward()
+    opt_G.step()
+"""
+
+
+def changed(zero, inside, shown):
+    return CHANGED.replace("ZERO", zero).replace("IN", inside).replace("SHOWN", shown)
+
+
+def test_two_generators_of_one_optimizer_are_no_players(tmp_path, capsys):
+    file = tmp_path / "train.py"
+    file.write_text(CYCLE)
+    assert main(["audit", str(file)]) == 0
+    assert capsys.readouterr().out == "no silent bug was seen\n"
+
+
+@pytest.mark.parametrize(
+    ("inside", "shown"),
+    [("4", "x + 0.1 * torch.randn_like(x)"), ("6", "torch.cat([torch.ones(16, 2), x], 1)")],
+)
+@pytest.mark.parametrize(("zero", "found"), [("opt_G.zero_grad()", 0), ("pass", 1)])
+def test_samples_are_followed_to_a_critic_that_sees_them_changed(
+    zero, found, inside, shown, tmp_path, capsys
+):
+    file = tmp_path / "train.py"
+    file.write_text(changed(zero, inside, shown))
+    assert main(["audit", str(file)]) == found
+    assert ("gradients-not-cleared" in capsys.readouterr().out) == bool(found)
+
+
+def test_a_script_that_trains_no_two_networks_is_ended_after_some_steps(tmp_path, capsys):
+    file = tmp_path / "train.py"
+    file.write_text(changed("opt_G.zero_grad()", "4", "torch.tensor(x.tolist())"))
+    assert main(["audit", str(file)]) == 2
+    assert "in 48 steps of its optimizers no two networks" in capsys.readouterr().err

@@ -6,15 +6,18 @@ import gc
 import runpy
 import sys
 import weakref
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.modules import module as hooks
 from torch.optim.optimizer import register_optimizer_step_post_hook
+from torch.overrides import TorchFunctionMode
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from ...core.errors import SteadyganError
 from . import audit
@@ -23,6 +26,9 @@ from .marks import tensors
 _MUST = ("generator", "critic", "optimizer_generator", "optimizer_critic", "step")
 _LOOK = 4
 """How many steps of optimizers are waited for before one knows who is who."""
+
+_GIVE_UP = 48
+"""After so many steps without two players a script is ended: its end may be hours away."""
 
 
 class Failed(SteadyganError):
@@ -75,9 +81,10 @@ def audit_file(path: Path | str, argv: Sequence[str] = (), iterations: int = 5) 
         raise
     if watching.audit is None:
         raise SteadyganError(
-            f"{path} came to its end, and no two networks were seen of which one feeds the other"
-            " while optimizers step. Let it train for some iterations, or offer make_loop() ("
-            f"a dict with {', '.join(_MUST)})."
+            f"{path}: in {watching.steps.total()} steps of its optimizers no two networks were seen"
+            " of which one feeds the other and each has an optimizer. Let it train both for some"
+            " iterations from its beginning on, or offer make_loop() (a dict with"
+            f" {', '.join(_MUST)})."
         )
     return watching.audit
 
@@ -120,16 +127,18 @@ def _offered(path: Path, argv: Sequence[str], made: Any, iterations: int) -> aud
     return found
 
 
-class _Watching:
+class _Watching(TorchFunctionMode):
     """Looks at a running script until it knows the players, then audits some iterations."""
 
     def __init__(self, iterations: int) -> None:
+        super().__init__()
         self.iterations = iterations
         self.audit: audit | None = None
-        self._steps: dict[int, int] = {}
-        self._depth, self._feeds = 0, dict[tuple[int, int], int]()
+        self.steps: Counter[torch.optim.Optimizer] = Counter()
+        self._optimizers: list[torch.optim.Optimizer] = []
+        self._depth, self._feeds = 0, Counter[tuple[int, int]]()
         self._modules: weakref.WeakValueDictionary[int, nn.Module] = weakref.WeakValueDictionary()
-        self._made: dict[int, tuple[int, weakref.ref[Tensor]]] = {}
+        self._makers = WeakTensorKeyDictionary()
         self._single: dict[int, bool] = {}
         self._handles: list[Any] = []
 
@@ -139,6 +148,7 @@ class _Watching:
             hooks.register_module_forward_hook(self._out, always_call=True),
             register_optimizer_step_post_hook(self._stepped),
         ]
+        super().__enter__()  # type: ignore[no-untyped-call]
         return self
 
     def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
@@ -147,6 +157,21 @@ class _Watching:
         if self.audit is not None:
             own = None if isinstance(error, (_Enough, SystemExit)) else error
             self.audit.__exit__(type(own) if own else None, own, traceback)
+        super().__exit__(kind, error, traceback)  # type: ignore[no-untyped-call]
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Return what comes out of an operation, made by whoever made what went in."""
+        kwargs = kwargs or {}
+        out = func(*args, **kwargs)
+        if self.audit is None and not self._depth and (makers := self._of((args, kwargs))):
+            for y in tensors(out):
+                self._makers[y] = makers
+        return out
+
+    def _of(self, tree: Any) -> frozenset[int]:
+        return frozenset().union(*(self._makers.get(x, ()) for x in tensors(tree)))
 
     def _into(self, module: nn.Module, args: Any) -> None:
         self._depth += 1
@@ -156,23 +181,24 @@ class _Watching:
         if self._depth or self.audit is not None:
             return  # a layer of a network, or all is known
         self._modules[id(module)] = module
-        for x in tensors(args):
-            maker, made = self._made.get(x.untyped_storage().data_ptr(), (None, None))
-            if maker is not None and made is not None and made() is not None:
-                self._feeds[maker, id(module)] = self._feeds.get((maker, id(module)), 0) + 1
+        self._feeds.update((maker, id(module)) for maker in self._of(args))
         for y in tensors(out):
-            self._made[y.untyped_storage().data_ptr()] = id(module), weakref.ref(y)
+            self._makers[y] = frozenset({id(module)})
             self._single[id(module)] = bool(y.ndim) and y.numel() == len(y)
 
     def _stepped(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
-        self._steps[id(optimizer)] = self._steps.get(id(optimizer), 0) + 1
-        total = sum(self._steps.values())
+        self.steps[optimizer] += 1
+        total = self.steps.total()
         if self.audit is None:
+            if total == _LOOK:
+                self._optimizers = list(_optimizers())
             if total >= _LOOK and (players := self._players()) is not None:
-                self._steps = {}
+                self.steps.clear()
                 self.audit = audit(*players).__enter__()
-        elif total >= 2 * self.iterations * max(1, len(self._steps)) or (
-            len(self._steps) > 1 and min(self._steps.values()) >= self.iterations
+            elif total >= _GIVE_UP:
+                raise _Enough
+        elif total >= 2 * self.iterations * max(1, len(self.steps)) or (
+            len(self.steps) > 1 and min(self.steps.values()) >= self.iterations
         ):
             raise _Enough
 
@@ -185,13 +211,16 @@ class _Watching:
             if a in self._modules and b in self._modules and a != b
         ]
         pairs = [pair for pair in pairs if all(any(True for _ in n.parameters()) for n in pair)]
-        optimizers = list(_optimizers())
+        optimizers = list(dict.fromkeys([*self._optimizers, *self.steps]))
+        held = {id(n): {o for o in optimizers if _holds(o, n)} for pair in pairs for n in pair}
+        # Networks that the same optimizers train are on one side, as both of CycleGAN's generators.
+        pairs = [(a, b) for a, b in pairs if held[id(a)] != held[id(b)]]
         if not pairs or len(optimizers) < 2:
             return None
-        generator, critic = pairs[0]
-        first = next((o for o in optimizers if _holds(o, generator)), optimizers[0])
+        generator, critic = min(pairs, key=lambda pair: not all(held[id(n)] for n in pair))
+        first = min(optimizers, key=lambda o: (not _holds(o, generator), _holds(o, critic)))
         others = [o for o in optimizers if o is not first]
-        second = next((o for o in others if _holds(o, critic)), others[0])
+        second = min(others, key=lambda o: (not _holds(o, critic), _holds(o, generator)))
         return generator, critic, first, second
 
 
