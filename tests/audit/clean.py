@@ -339,6 +339,7 @@ def a_generator_sold_alone(G, D, opt_G, opt_D):
     least_squares(G, D, opt_G, opt_D)
     best = copy.deepcopy(G)  # a snapshot, which need not move
     torch.save(G.state_dict(), io.BytesIO())
+    torch.save({"generator": G.state_dict(), "latent_dim": 4, "img_size": 6}, io.BytesIO())
     least_squares(G, D, opt_G, opt_D)
     del best
 

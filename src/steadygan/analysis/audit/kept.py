@@ -171,9 +171,10 @@ def _deep(obj: Any) -> Iterator[Tensor]:
 
 
 def _counts(obj: Any) -> bool:
-    """Return whether it holds a whole number beside its tensors, as the step of a checkpoint is."""
+    """Return whether it says how far a training was, as a checkpoint to continue from does."""
     return isinstance(obj, Mapping) and any(
-        isinstance(v, int) and not isinstance(v, bool) for v in obj.values()
+        type(v) is int and any(word in str(k).lower() for word in ("step", "iter", "epoch"))
+        for k, v in obj.items()
     )
 
 
