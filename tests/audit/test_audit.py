@@ -240,3 +240,40 @@ def test_a_swap_is_named_where_real_and_generated_samples_are_one_batch(how):
         turns(*all_, lambda D, r, f: on_one_batch(D, *JOINED[how], r, f, labels=(1.0, 0.0)))
 
     assert named(loop) == ["real-and-fake-swapped"]
+
+
+@pytest.mark.parametrize(
+    "clear",
+    [
+        lambda g: g.zero_(),
+        lambda g: g.data.zero_(),
+        lambda g: g.detach().fill_(0),
+        lambda g: g.mul_(0),
+        lambda g: g.view(-1).__setitem__(slice(None), 0),
+        lambda g: torch._foreach_mul_([g], 0.0),
+    ],
+)
+def test_gradients_may_be_cleared_in_any_way(clear):
+    def loop(G, D, *both):
+        def clears(*_):
+            for p in (*G.parameters(), *D.parameters()):
+                if p.grad is not None:
+                    clear(p.grad)
+
+        for optimizer in both:
+            optimizer.zero_grad = clears
+        turns(G, D, *both)
+
+    assert named(loop) == []
+
+
+def test_gradients_that_are_only_shrunk_are_not_cleared():
+    def loop(G, D, *both):
+        def shrink(i):
+            for p in D.parameters():
+                p.grad.mul_(0.5)
+
+        both[1].zero_grad = lambda: None
+        turns(G, D, *both, after=shrink)
+
+    assert "gradients-not-cleared" in named(loop)

@@ -76,6 +76,19 @@ def indexes(args: Any, kwargs: Mapping[str, Any]) -> bool:
     return any(t.dtype in kinds and t.ndim for t in (*tensors(args), *tensors(kwargs)))
 
 
+def writes(func: Any) -> bool:
+    """Return whether an operation changes its first argument in place, by torch's names."""
+    name = getattr(func, "__name__", "")
+    return name in ("__setitem__", "__imul__", "__itruediv__", "__isub__") or (
+        name.endswith("_") and not name.startswith("__")
+    )
+
+
+def shares(a: Tensor, b: Tensor) -> bool:
+    """Return whether two tensors, also those of other kinds, lie in one memory."""
+    return a is b or torch._C._is_alias_of(a, b)
+
+
 def logits_of(out: Any) -> list[Tensor]:
     """Return the outputs whose pulls can be told from features': of a tensor or a flat list."""
     if isinstance(out, Tensor):

@@ -35,6 +35,8 @@ from .operations import (
     joined_rows,
     logits_of,
     number,
+    shares,
+    writes,
 )
 from .scalers import watch_scalers
 
@@ -211,9 +213,9 @@ class Trace(TorchFunctionMode):
             return out
         if func == GRAD.__set__:
             self._assigned(args[0], args[1])
-        elif func is Tensor.zero_ or func is torch._foreach_zero_:
-            self._zeroed(args)
         else:
+            if writes(func):
+                self._written(args[0] if args else kwargs.get("input"))
             self._mark(func, args, kwargs, out)
         return out
 
@@ -231,12 +233,12 @@ class Trace(TorchFunctionMode):
             self.backwards[-1].wrote.add(name)
             self._holds[id(p)].add(len(self.backwards) - 1)
 
-    def _zeroed(self, args: Any) -> None:
-        cleared = {id(t) for t in tensors(args)}
-        for name in self.networks:
-            for p in self.networks[name].parameters():
-                if p.grad is not None and id(p.grad) in cleared:
-                    self._holds[id(p)] = set()
+    def _written(self, target: Any) -> None:
+        """Forget what gradients held that were overwritten, themselves or as .data, by zeros."""
+        changed = list(tensors(target))
+        for p in (p for network in self.networks.values() for p in network.parameters()):
+            if p.grad is not None and any(shares(t, p.grad) for t in changed) and not p.grad.any():
+                self._holds[id(p)] = set()
 
     def _backward(self, func: Any, args: Any, kwargs: Mapping[str, Any]) -> Any:
         mark = self.marks.of(args[0] if args else kwargs.get("tensors", ())) or Mark()
