@@ -52,6 +52,15 @@ def clipped_wasserstein(G, D, opt_G, opt_D):
             opt_G.step()
 
 
+def a_hundred_steps_of_the_critic(G, D, opt_G, opt_D):
+    """The first Wasserstein GAN begins so; here it is watched before the generator's turn."""
+    for _ in range(100):
+        fake = G(latents()).detach()
+        opt_D.zero_grad()
+        (D(fake).mean() - D(data()).mean()).backward()
+        opt_D.step()
+
+
 def gradient_penalty_by_ones(G, D, opt_G, opt_D):
     for _ in range(STEPS):
         for _ in range(2):
@@ -347,6 +356,7 @@ def a_generator_sold_alone(G, D, opt_G, opt_D):
 CLEAN = [
     two_backwards,
     clipped_wasserstein,
+    a_hundred_steps_of_the_critic,
     gradient_penalty_by_ones,
     lazy_r1_in_a_step_of_its_own,
     hinge_on_one_batch,

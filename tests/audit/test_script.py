@@ -61,7 +61,7 @@ def test_a_script_is_watched_as_it_stands_and_ended(zero, found, tmp_path, capsy
 def test_a_loop_that_is_offered_is_called(tmp_path, capsys):
     file = tmp_path / "loop.py"
     file.write_text(OFFERED)
-    assert main(["audit", str(file), "--iterations", "20"]) == 1
+    assert main(["audit", str(file), "--iterations", "101"]) == 1
     assert "generator-never-steps" in capsys.readouterr().out
 
 

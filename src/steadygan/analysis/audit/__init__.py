@@ -83,10 +83,11 @@ class audit:
         self._saved.leave()
         end = self._sums()
         moved = {name: end[name] != self._start[name] for name in self.networks}
+        steps = sum(step.player == "generator" for step in self._trace.steps)
         self._found = [
             *lost(self._start, end),
             *findings(self._trace, moved),
-            *self._averages.findings(moved["generator"]),
+            *self._averages.findings(steps if moved["generator"] else 0),
             *self._saved.findings(self.networks, self.optimizers, self._averages.kept),
         ]
         if error is None:  # else another rank may wait for ever

@@ -13,8 +13,11 @@ from .trace import Trace
 EVEN = 0.5
 """Pulls on real and on generated samples that are so near each other, as a share, are alike."""
 
-_PATIENCE = 12
-"""So many critic steps without one of the generator are more than any usual schedule has."""
+PATIENCE = 101
+"""So many steps without what should follow are more than any usual schedule has.
+
+The first WGAN gives its critic 100 for one of the generator's; averages wait, or follow every 10th.
+"""
 
 
 @dataclass(frozen=True)
@@ -119,7 +122,7 @@ def _standing(trace: Trace, moved: dict[Name, bool]) -> Iterator[Finding]:
     for name in ("critic", "generator"):
         mine, others = _steps(trace, name), _steps(trace, OTHER[name])
         real = [s for s in mine if not s.skipped]
-        enough = 2 if name == "critic" else _PATIENCE
+        enough = 2 if name == "critic" else PATIENCE
         waiting = any(b.purpose != OTHER[name] and name in b.wrote for b in trace.backwards)
         if not mine and len(others) >= (2 if waiting else enough):
             yield Finding(

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ...core.players import Name
-from .findings import Finding
+from .findings import PATIENCE, Finding
 from .marks import checksum, tensors
 
 
@@ -34,17 +34,17 @@ class Averages:
         self._before = [self._state(each) for each in self.kept]
         self._own = self._state(self.generator)
 
-    def findings(self, moved: bool) -> Iterator[Finding]:
-        """Yield those that did not follow a generator that moved."""
-        if not moved:
-            return
+    def findings(self, steps: int) -> Iterator[Finding]:
+        """Yield those that did not follow a generator that moved in so many steps."""
         own = self._state(self.generator)
         for each, (parameters, buffers) in zip(self.kept, self._before, strict=True):
             now = self._state(each)
             if now[0] == parameters:
+                if steps < PATIENCE:
+                    continue  # it may start later, or follow seldom
                 yield Finding(
                     "ema-never-updated",
-                    "the generator moved and its moving average did not.",
+                    f"the generator moved in {steps} steps and its moving average did not.",
                     "update it after each of the generator's steps: p_ema.lerp_(p, 1 - decay).",
                 )
             elif own[1] != self._own[1] and buffers and now[1] == buffers:
