@@ -20,6 +20,41 @@ bce = F.binary_cross_entropy_with_logits
 STEPS = 4
 
 
+def a_generator_that_steps_every_second_time(G, D, opt_G, opt_D):
+    for i in range(6):
+        fake = G(latents())
+        opt_D.zero_grad()
+        (F.softplus(-D(data())) + F.softplus(D(fake.detach()))).mean().backward()
+        opt_D.step()
+        opt_G.zero_grad()
+        F.softplus(-D(fake)).mean().backward()
+        if i % 2:
+            opt_G.step()
+
+
+def extragradient(G, D, opt_G, opt_D):
+    before = {}
+
+    def extrapolation(optimizer):
+        for p in optimizer.param_groups[0]["params"]:
+            before[p] = p.data.clone()
+            p.data.add_(p.grad.data, alpha=-1e-3)
+
+    def step(optimizer):
+        for p in optimizer.param_groups[0]["params"]:
+            p.data = before[p]
+        optimizer.step()
+
+    for i in range(8):
+        moves = step if i % 2 else extrapolation
+        opt_D.zero_grad()
+        (F.softplus(-D(data())) + F.softplus(D(G(latents()).detach()))).mean().backward()
+        moves(opt_D)
+        opt_G.zero_grad()
+        F.softplus(-D(G(latents()))).mean().backward()
+        moves(opt_G)
+
+
 def two_backwards(G, D, opt_G, opt_D):
     for _ in range(STEPS):
         D.zero_grad()
@@ -357,6 +392,8 @@ CLEAN = [
     two_backwards,
     clipped_wasserstein,
     a_hundred_steps_of_the_critic,
+    a_generator_that_steps_every_second_time,
+    extragradient,
     gradient_penalty_by_ones,
     lazy_r1_in_a_step_of_its_own,
     hinge_on_one_batch,

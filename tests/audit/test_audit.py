@@ -288,3 +288,15 @@ def test_gradients_that_are_only_shrunk_are_not_cleared():
         turns(G, D, *both, after=shrink)
 
     assert "gradients-not-cleared" in named(loop)
+
+
+def test_a_loss_that_is_cleared_before_the_other_half_is_named():
+    def loop(G, D, opt_G, opt_D):
+        def on_critic(D, real, fake):
+            F.softplus(-D(real)).mean().backward()
+            opt_D.zero_grad()
+            return F.softplus(D(fake)).mean()
+
+        turns(G, D, opt_G, opt_D, on_critic)
+
+    assert "gradients-cleared-before-use" in named(loop)

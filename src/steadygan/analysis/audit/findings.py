@@ -216,7 +216,7 @@ def _gradients(trace: Trace, name: Name) -> Iterator[Finding]:
         and not s.skipped
         and any(
             backwards[b].purpose == name and name in backwards[b].wrote and b not in s.used
-            for b in range(s.since, s.until)
+            for b in range(_begun(trace, s), s.until)
         )
     ]
     if stale:
@@ -253,6 +253,17 @@ def _gradients(trace: Trace, name: Name) -> Iterator[Finding]:
                 f" {used if foreign else 'its steps did not use that, so it only costs time'}.",
                 "give the critic's loss critic(fake.detach()).",
             )
+
+
+def _begun(trace: Trace, step: Step) -> int:
+    """Return from which backward on a step's own are lost if it does not use them.
+
+    What came before the other player's step, or moved the parameters as an extrapolation does, was
+    of another turn, in which this player did not step.
+    """
+    theirs = {s.until for s in _steps(trace, OTHER[step.player])}
+    turns = {n for n in theirs | trace.moves[step.player] if n < step.until}
+    return max({step.since, *turns})
 
 
 def _scaling(trace: Trace) -> Iterator[Finding]:

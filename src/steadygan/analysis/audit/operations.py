@@ -42,6 +42,15 @@ RANDOM = {
     torch.bernoulli,
 }
 GRAD: Any = Tensor.grad
+DATA: Any = Tensor.data
+WRITES = {
+    DATA.__set__,
+    Tensor.__setitem__,
+    Tensor.__iadd__,
+    Tensor.__isub__,
+    Tensor.__imul__,
+    Tensor.__itruediv__,
+}
 READS = {
     GRAD.__get__,
     Tensor.item,
@@ -79,9 +88,8 @@ def indexes(args: Any, kwargs: Mapping[str, Any]) -> bool:
 def writes(func: Any) -> bool:
     """Return whether an operation changes its first argument in place, by torch's names."""
     name = getattr(func, "__name__", "")
-    return name in ("__setitem__", "__imul__", "__itruediv__", "__isub__") or (
-        name.endswith("_") and not name.startswith("__")
-    )
+    in_place = name.endswith("_") and not name.startswith("__") and func != Tensor.requires_grad_
+    return in_place or func in WRITES
 
 
 def shares(a: Tensor, b: Tensor) -> bool:

@@ -56,6 +56,8 @@ class Trace(TorchFunctionMode):
         self.backwards: list[Backward] = []
         self.steps: list[Step] = []
         self.differentiated: list[Mark] = []
+        # After how many backwards a player's parameters were written into outside of a step.
+        self.moves: dict[Name, set[int]] = {name: set() for name in networks}
         self.owner = {
             id(p): name for name, network in networks.items() for p in network.parameters()
         }
@@ -234,11 +236,15 @@ class Trace(TorchFunctionMode):
             self._holds[id(p)].add(len(self.backwards) - 1)
 
     def _written(self, target: Any) -> None:
-        """Forget what gradients held that were overwritten, themselves or as .data, by zeros."""
+        """Forget gradients that zeros replaced, and note who was moved without a step."""
         changed = list(tensors(target))
-        for p in (p for network in self.networks.values() for p in network.parameters()):
-            if p.grad is not None and any(shares(t, p.grad) for t in changed) and not p.grad.any():
-                self._holds[id(p)] = set()
+        for name, network in self.networks.items():
+            for p in network.parameters():
+                if any(shares(t, p) for t in changed):
+                    self.moves[name].add(len(self.backwards))
+                grad = p.grad
+                if grad is not None and any(shares(t, grad) for t in changed) and not grad.any():
+                    self._holds[id(p)] = set()
 
     def _backward(self, func: Any, args: Any, kwargs: Mapping[str, Any]) -> Any:
         mark = self.marks.of(args[0] if args else kwargs.get("tensors", ())) or Mark()
