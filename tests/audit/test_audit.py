@@ -300,3 +300,31 @@ def test_a_loss_that_is_cleared_before_the_other_half_is_named():
         turns(G, D, opt_G, opt_D, on_critic)
 
     assert "gradients-cleared-before-use" in named(loop)
+
+
+def penalized(penalty):
+    def on_critic(D, real, fake):
+        real = real.requires_grad_()
+        out = D(real)
+        (slope,) = torch.autograd.grad(out.sum(), real, create_graph=True)
+        return (F.softplus(-out) + F.softplus(D(fake))).mean() + penalty(slope)
+
+    return on_critic
+
+
+@pytest.mark.parametrize(
+    ("penalty", "found"),
+    [
+        (lambda g: g.norm() ** 2 / BATCH, []),
+        (lambda g: (g.norm() / BATCH**0.5).square(), []),
+        (lambda g: (n := g.norm()) * n / BATCH, []),
+        (lambda g: torch.pow(g.square().sum().sqrt(), exponent=2) / BATCH, []),
+        (lambda g: g.norm(dim=1).pow(2).sum((1, 2)).mean(), []),
+        (lambda g: (g.norm() - 1) ** 2, ["penalty-of-the-whole-batch"]),
+        (lambda g: g.norm() ** 6, ["penalty-of-the-whole-batch"]),
+        (lambda g: g.norm() ** 2 + g.norm(), ["penalty-of-the-whole-batch"]),
+        (lambda g: (g.norm(dim=1) + 1).pow(2).mean(), ["penalty-of-part-of-a-sample"]),
+    ],
+)
+def test_a_norm_that_is_squared_needs_none_for_each_sample(penalty, found):
+    assert named(lambda *all_: turns(*all_, penalized(penalty))) == found

@@ -23,7 +23,8 @@ class Mark:
     calls: the critic's calls whose logits it holds; squeezed: those that went through a sigmoid;
     doubled: those whose sigmoid went into a loss on logits. live, dead: input gradients that it
     depends on with and without a graph (dead with the reason); whole, ragged: those whose norm was
-    taken over the batch, or over a part of each sample; normed: those with a norm of each sample;
+    taken over the batch, or over a part of each sample; bare: those of which it is such a norm, but
+    for a factor; normed: those with a norm of each sample;
     swollen: those squared while they carried a scaler's factor. scale: that factor.
     """
 
@@ -39,6 +40,7 @@ class Mark:
     dead: frozenset[tuple[int, str]] = NOTHING
     whole: frozenset[int] = NOTHING
     ragged: frozenset[int] = NOTHING
+    bare: frozenset[int] = NOTHING
     normed: frozenset[int] = NOTHING
     swollen: frozenset[int] = NOTHING
     scale: float = 1.0
@@ -56,7 +58,7 @@ class Mark:
         return "between" if self.mixed else "fake" if self.generated else "real"
 
 
-_SETS = "calls squeezed doubled live dead whole ragged normed swollen".split()
+_SETS = "calls squeezed doubled live dead whole ragged bare normed swollen".split()
 
 
 def union(marks: Iterable[Mark]) -> Mark:

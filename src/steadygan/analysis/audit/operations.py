@@ -29,7 +29,8 @@ NORM = {
 ROOT = {torch.sqrt, Tensor.sqrt}
 PRODUCT = {torch.mul, Tensor.mul, Tensor.__mul__, Tensor.__rmul__, Tensor.mul_, torch.multiply}
 QUOTIENT = {torch.div, Tensor.div, Tensor.__truediv__, Tensor.div_, torch.true_divide}
-POWER = {torch.pow, Tensor.pow, Tensor.__pow__, torch.square, Tensor.square}
+SQUARE = {torch.square, Tensor.square}
+POWER = {torch.pow, Tensor.pow, Tensor.__pow__, *SQUARE}
 CAT = {torch.cat, torch.concat, torch.concatenate, torch.vstack, torch.row_stack}
 RANDOM = {
     torch.randn,
@@ -90,6 +91,13 @@ def writes(func: Any) -> bool:
     name = getattr(func, "__name__", "")
     in_place = name.endswith("_") and not name.startswith("__") and func != Tensor.requires_grad_
     return in_place or func in WRITES
+
+
+def squares(func: Any, args: Any, kwargs: Mapping[str, Any]) -> bool:
+    """Return whether an operation is a square: by name, a power of 2 or itself times itself."""
+    if func in PRODUCT:
+        return len(args) == 2 and args[0] is args[1]
+    return func in SQUARE or (func in POWER and number([*args, *kwargs.values()][-1]) == 2)
 
 
 def shares(a: Tensor, b: Tensor) -> bool:

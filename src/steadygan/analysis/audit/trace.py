@@ -36,6 +36,7 @@ from .operations import (
     logits_of,
     number,
     shares,
+    squares,
     writes,
 )
 from .scalers import watch_scalers
@@ -329,7 +330,7 @@ class Trace(TorchFunctionMode):
         if func in ON_LOGITS:
             mark = replace(mark, doubled=mark.doubled | before.squeezed)
         if mark.slopes:
-            mark = self._sloped(func, args, marks, mark, made[0])
+            mark = self._sloped(func, args, kwargs, marks, mark, made[0])
         rows = self._rows(func, args, kwargs, marks, made[0]) if len(made) == 1 else ()
         parts = [self.marks.get(t) or Mark() for t in given]
         lost = any(len({kind for kind, _ in m.rows}) > 1 for m in marks) or (
@@ -355,20 +356,33 @@ class Trace(TorchFunctionMode):
             rows = known.pop() if len(known) == 1 and not indexes(args, kwargs) else ()
         return rows if out.ndim and len(out) == sum(n for _, n in rows) else ()
 
-    def _sloped(self, func: Any, args: Any, marks: list[Mark], mark: Mark, out: Tensor) -> Mark:
+    def _sloped(
+        self,
+        func: Any,
+        args: Any,
+        kwargs: Mapping[str, Any],
+        marks: list[Mark],
+        mark: Mark,
+        out: Tensor,
+    ) -> Mark:
         open_ = mark.slopes - mark.normed
         if func in NORM or func in ROOT:
             for index in open_:
                 batch = self.slopes[index].batch
                 if out.numel() == 1 and batch > 1:
-                    mark = replace(mark, whole=mark.whole | {index})
+                    mark = replace(mark, whole=mark.whole | {index}, bare=mark.bare | {index})
                 elif func in NORM and batch > 1 and out.numel() > batch:
-                    mark = replace(mark, ragged=mark.ragged | {index})
+                    mark = replace(mark, ragged=mark.ragged | {index}, bare=mark.bare | {index})
             mark = replace(mark, normed=mark.normed | open_)
+        elif squares(func, args, kwargs):
+            # A norm's square is a sum of squares, and needs no sample of its own.
+            whole, ragged = mark.whole - mark.bare, mark.ragged - mark.bare
+            mark = replace(mark, whole=whole, ragged=ragged, bare=NOTHING)
+        elif func not in PRODUCT | QUOTIENT or len(marks) > 1:
+            mark = replace(mark, bare=NOTHING)
         if mark.scale != 1.0:
             product, quotient = func in PRODUCT, func in QUOTIENT
-            squares = func in POWER or func in NORM or (product and len(marks) > 1)
-            if squares:
+            if func in POWER or func in NORM or (product and len(marks) > 1):
                 mark = replace(mark, swollen=mark.swollen | mark.slopes)
             elif product or quotient:
                 factor = next((number(a) for a in args[1:] if number(a) is not None), None)
