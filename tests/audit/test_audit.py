@@ -328,3 +328,15 @@ def penalized(penalty):
 )
 def test_a_norm_that_is_squared_needs_none_for_each_sample(penalty, found):
     assert named(lambda *all_: turns(*all_, penalized(penalty))) == found
+
+
+def test_the_weights_of_a_focal_loss_are_no_logits():
+    def on_critic(D, real, fake):
+        loss = 0
+        for out, label in ((D(real), 1.0), (D(fake), 0.0)):
+            weight = (label - torch.sigmoid(out)).abs().detach()
+            wanted = torch.full_like(out, label)
+            loss = loss + F.binary_cross_entropy_with_logits(out, wanted, weight=weight)
+        return loss
+
+    assert named(lambda *all_: turns(*all_, on_critic)) == []

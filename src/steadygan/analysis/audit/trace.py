@@ -319,7 +319,7 @@ class Trace(TorchFunctionMode):
         marks = [mark for t in given if (mark := self.marks.get(t))]
         if not marks or not made:
             return
-        before = mark = union(marks)
+        mark = union(marks)
         foreign = [t for t in given if _is_sample(t, self.marks.get(t))]
         mark = replace(mark, random=mark.random and not foreign)
         if func not in CAT and any(m.generated for m in marks):
@@ -328,7 +328,9 @@ class Trace(TorchFunctionMode):
         if func in SIGMOID:
             mark = replace(mark, squeezed=mark.squeezed | mark.calls)
         if func in ON_LOGITS:
-            mark = replace(mark, doubled=mark.doubled | before.squeezed)
+            # Not those of its weights, which a focal loss takes from a sigmoid.
+            logits = self.marks.of(args[0] if args else kwargs.get("input")) or Mark()
+            mark = replace(mark, doubled=mark.doubled | logits.squeezed)
         if mark.slopes:
             mark = self._sloped(func, args, kwargs, marks, mark, made[0])
         rows = self._rows(func, args, kwargs, marks, made[0]) if len(made) == 1 else ()
