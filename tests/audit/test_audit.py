@@ -1,6 +1,7 @@
 """The auditor against seeded bugs in five styles of loops, and against loops without any."""
 
 import copy
+import io
 import os
 import socket
 
@@ -88,6 +89,26 @@ def test_a_moving_average_that_follows_every_tenth_step_is_no_fault():
     with audit(G, D, *both, ema=ema) as found:
         turns(G, D, *both)
     assert not list(found)
+
+
+@pytest.mark.parametrize("kept", [lambda state: state, copy.deepcopy], ids=["itself", "a copy"])
+@pytest.mark.parametrize(("left", "found"), [("", []), ("ema", ["checkpoint-lacks-state"])])
+def test_a_checkpoint_is_compared_when_it_is_saved(left, found, kept):
+    G, D = networks()
+    ema, both = copy.deepcopy(G).requires_grad_(False), apart(G, D)
+
+    def saves_and_averages(i):
+        parts = {"G": G, "D": D, "ema": ema, "opt_G": both[0], "opt_D": both[1]}
+        held = {name: part.state_dict() for name, part in parts.items() if name != left}
+        torch.save({**kept(held), "step": i}, io.BytesIO())
+        for p, q in zip(ema.parameters(), G.parameters(), strict=True):
+            p.data = p.data.lerp(q.data, 0.1)
+        for b, c in zip(ema.buffers(), G.buffers(), strict=True):
+            b.copy_(c)
+
+    with audit(G, D, *both, ema=ema) as seen:
+        turns(G, D, *both, after=saves_and_averages)
+    assert [f.name for f in seen] == found
 
 
 def bce_free(D, real, fake):

@@ -62,7 +62,8 @@ class audit:
             "critic": optimizer_critic,
         }
         self._trace = Trace(self.networks, self.optimizers)
-        self._averages, self._saved = Averages(generator, ema), Saved()
+        self._averages = Averages(generator, ema)
+        self._saved = Saved(self.networks, self.optimizers, self._averages)
         self._found: list[Finding] = []
 
     def __enter__(self) -> audit:
@@ -88,7 +89,7 @@ class audit:
             *lost(self._start, end),
             *findings(self._trace, moved),
             *self._averages.findings(steps if moved["generator"] else 0),
-            *self._saved.findings(self.networks, self.optimizers, self._averages.kept),
+            *self._saved.findings(),
         ]
         if error is None:  # else another rank may wait for ever
             self._found += ranks(self.networks)

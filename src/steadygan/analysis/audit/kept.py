@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -82,8 +82,17 @@ def _twins(generator: nn.Module) -> Iterator[nn.Module]:
 class Saved:
     """What the loop saved with torch.save or safetensors while it was watched."""
 
-    def __init__(self) -> None:
-        self.files: list[tuple[list[Tensor], bool]] = []
+    def __init__(
+        self,
+        networks: Mapping[Name, nn.Module],
+        optimizers: Mapping[Name, torch.optim.Optimizer],
+        averages: Averages,
+    ) -> None:
+        self.networks, self.optimizers, self.averages = networks, optimizers, averages
+        # By part, whether its very tensors or equal ones were saved; and whether a count was.
+        self.shared: dict[str, bool] = {}
+        self.equal: dict[str, bool] = {}
+        self.counts = False
         self._undo: list[Callable[[], None]] = []
 
     def watch(self) -> None:
@@ -95,7 +104,8 @@ class Saved:
             real = getattr(module, name)
 
             def looking(obj: Any, *args: Any, _real: Any = real, **kwargs: Any) -> Any:
-                self.files.append((list(_deep(obj)), _counts(obj)))
+                with torch._C.DisableTorchFunction():
+                    self._look(obj)
                 return _real(obj, *args, **kwargs)
 
             setattr(module, name, looking)
@@ -106,38 +116,42 @@ class Saved:
         while self._undo:
             self._undo.pop()()
 
-    def findings(
-        self,
-        networks: Mapping[Name, nn.Module],
-        optimizers: Mapping[Name, torch.optim.Optimizer],
-        averages: Iterable[nn.Module | Mapping[str, Tensor]],
-    ) -> Iterator[Finding]:
-        """Yield what is missing from files that are there to continue from."""
-        saved = [t for held, _ in self.files for t in held]
-        if not saved:
+    def _look(self, obj: Any) -> None:
+        """Compare now: later the parts may have other numbers, in other places."""
+        self.counts |= _counts(obj)
+        if not (saved := list(_deep(obj))):
             return
+        for part, wanted in self._parts().items():
+            if wanted:
+                self.shared[part] = self.shared.get(part, False) or _shared(saved, wanted)
+                self.equal[part] = self.equal.get(part, False) or _equal(saved, wanted)
+
+    def _parts(self) -> dict[str, list[Tensor]]:
         parts: dict[str, list[Tensor]] = {}
-        for name, network in networks.items():
+        for name, network in self.networks.items():
             parts[f"the {name}'s parameters"] = list(network.parameters())
             parts[f"the {name}'s buffers"] = [b for b in network.buffers() if b.numel()]
-        for name, optimizer in optimizers.items():
+        for name, optimizer in self.optimizers.items():
             parts[f"the {name}'s optimizer"] = [
                 t for state in optimizer.state.values() for t in tensors(state) if t.ndim
             ]
-        for average in averages:
+        for average in self.averages.kept:
             held = average.parameters() if isinstance(average, nn.Module) else average.values()
             parts["the moving average"] = list(held)
             buffers = average.buffers() if isinstance(average, nn.Module) else ()
             parts["the moving average's buffers"] = list(buffers)
+        return parts
+
+    def findings(self) -> Iterator[Finding]:
+        """Yield what is missing from files that are there to continue from."""
         there: dict[str, bool] = {}
-        for part, wanted in parts.items():
+        for part, shared in self.shared.items():
             # Where the parameters themselves were saved, equal numbers elsewhere are no copy of
             # the buffers: an average's are those of its generator.
-            own = part.endswith("buffers") and _shared(saved, parts[_parameters_of(part)])
-            if wanted:
-                there[part] = _shared(saved, wanted) or (not own and _equal(saved, wanted))
+            own = part.endswith("buffers") and self.shared.get(_parameters_of(part), False)
+            there[part] = shared or (not own and self.equal[part])
         state = [name for name in there if "optimizer" in name and there[name]]
-        continues = there.get("the critic's parameters") or state or any(n for _, n in self.files)
+        continues = there.get("the critic's parameters") or state or self.counts
         if not there.get("the generator's parameters") or not continues:
             return  # samples, or a generator to be used elsewhere
         missing = [name for name, yes in there.items() if not yes]
@@ -189,10 +203,7 @@ def _shared(saved: list[Tensor], wanted: list[Tensor]) -> bool:
 
 
 def _equal(saved: list[Tensor], wanted: list[Tensor]) -> bool:
-    with torch._C.DisableTorchFunction():
-        return all(
-            any(t.shape == w.shape and torch.equal(t.to(w), w) for t in saved) for w in wanted
-        )
+    return all(any(t.shape == w.shape and torch.equal(t.to(w), w) for t in saved) for w in wanted)
 
 
 def ranks(networks: Mapping[Name, nn.Module]) -> Iterator[Finding]:
