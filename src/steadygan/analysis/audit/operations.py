@@ -102,7 +102,7 @@ def squares(func: Any, args: Any, kwargs: Mapping[str, Any]) -> bool:
 
 def shares(a: Tensor, b: Tensor) -> bool:
     """Return whether two tensors, also those of other kinds, lie in one memory."""
-    return a is b or torch._C._is_alias_of(a, b)
+    return a is b or bool(torch._C._is_alias_of(a, b))  # type: ignore[attr-defined]
 
 
 def logits_of(out: Any) -> list[Tensor]:
