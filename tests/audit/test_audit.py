@@ -13,6 +13,7 @@ from audit.clean import CLEAN, STEPS, lazy_r1_in_a_step_of_its_own, least_square
 from audit.loops import AMP_ONLY, BATCH, MUTATIONS, SHAPE, STYLES, data, latents, networks, run
 from steadygan.analysis.audit import audit
 from steadygan.analysis.audit.findings import PATIENCE
+from steadygan.analysis.audit.kept import FOLLOWS
 
 
 @pytest.mark.parametrize("style", STYLES)
@@ -27,8 +28,8 @@ def test_a_clean_loop_is_left_in_peace_and_computes_the_same_bits(style):
 @pytest.mark.parametrize("what", MUTATIONS)
 def test_a_seeded_bug_is_named(what, style):
     name, slots = MUTATIONS[what]
-    waits = name in ("generator-never-steps", "ema-never-updated")
-    found, _ = run(style, slots, steps=PATIENCE if waits else 4)
+    waits = {"generator-never-steps": PATIENCE, "ema-never-updated": FOLLOWS}
+    found, _ = run(style, slots, steps=waits.get(name, 4))
     assert set(found) == {name}
 
 
@@ -74,7 +75,7 @@ def test_a_moving_average_is_found_without_being_named():
     opt_G, opt_D = (torch.optim.SGD(n.parameters(), lr=1e-2) for n in (G, D))
     ema = copy.deepcopy(G).requires_grad_(False)
     with audit(G, D, opt_G, opt_D) as found:
-        for _ in range(PATIENCE // STEPS + 1):
+        for _ in range(FOLLOWS // STEPS + 1):
             least_squares(G, D, opt_G, opt_D)
     assert [f.name for f in found] == ["ema-never-updated"]
     with audit(G, D, opt_G, opt_D) as found:

@@ -34,7 +34,7 @@ class Audit:
     """
 
     file: Annotated[Path, tyro.conf.Positional, arg("FILE.py", "a script")]
-    iterations: Annotated[int, arg("N", "how many to watch")] = 5
+    iterations: Annotated[int, arg("N", "how many to watch")] = 12
     arguments: Annotated[
         str,
         arg("ARGS", "what the script is given, in one string: --arguments='--epochs 1'", "none"),

@@ -16,7 +16,7 @@ EVEN = 0.5
 PATIENCE = 101
 """So many steps without what should follow are more than any usual schedule has.
 
-The first WGAN gives its critic 100 for one of the generator's; averages wait, or follow every 10th.
+The first WGAN gives its critic 100 for one of the generator's.
 """
 
 

@@ -12,8 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from ...core.players import Name
-from .findings import PATIENCE, Finding
+from .findings import Finding
 from .marks import checksum, tensors
+
+FOLLOWS = 11
+"""Generator steps in which a moving average follows at least once: some follow every tenth."""
 
 
 class Averages:
@@ -40,12 +43,13 @@ class Averages:
         for each, (parameters, buffers) in zip(self.kept, self._before, strict=True):
             now = self._state(each)
             if now[0] == parameters:
-                if steps < PATIENCE:
-                    continue  # it may start later, or follow seldom
+                if steps < FOLLOWS:
+                    continue
                 yield Finding(
                     "ema-never-updated",
                     f"the generator moved in {steps} steps and its moving average did not.",
-                    "update it after each of the generator's steps: p_ema.lerp_(p, 1 - decay).",
+                    "update it after each of the generator's steps: p_ema.lerp_(p, 1 - decay);"
+                    " where it is meant to start later, watch those iterations.",
                 )
             elif own[1] != self._own[1] and buffers and now[1] == buffers:
                 yield Finding(

@@ -41,7 +41,7 @@ class _Enough(BaseException):
     """Ends a script that has been seen long enough; no ``except Exception`` of its own stops it."""
 
 
-def audit_file(path: Path | str, argv: Sequence[str] = (), iterations: int = 5) -> audit:
+def audit_file(path: Path | str, argv: Sequence[str] = (), iterations: int = 12) -> audit:
     """Run a file's training loop for a few iterations under the auditor.
 
     A file with ``make_loop()`` is imported, and its ``step`` is called ``iterations`` times:
