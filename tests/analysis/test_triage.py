@@ -196,6 +196,17 @@ def test_rates_that_overstep_are_the_cause_and_not_the_memory_that_they_fill():
     assert cause(found).name == "rates"
 
 
+@pytest.mark.parametrize("momentum", [0.0, 0.5])
+def test_who_keeps_no_memory_is_not_known_to_have_stood_still(momentum):
+    patient = moved_by(
+        lambda G, D: adam(G), lambda G, D: torch.optim.SGD(D.parameters(), 0.01, momentum)
+    )
+    patient.generator(patient.data.latent).sum().backward()
+    patient.optimizers["generator"].step()
+    found = facts(patient)["detached"]
+    assert found.wrong == ("the critic never got" in found.sentence) == (momentum > 0)
+
+
 def test_one_optimizer_of_both_players_is_no_fault():
     patient = gan(mlp())
     both = adam(patient.generator, patient.critic)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import replace
 
@@ -278,22 +279,36 @@ def _never_moved(seen: Seen) -> str:
     optimizers = seen.gan.optimizers
     if not optimizers:
         return ""
-    moved = {}
-    for name in PLAYERS:
-        own = [optimizers[name].state.get(p) or {} for p in seen.gan.networks[name].parameters()]
-        seconds = [
-            float(value.abs().max())
-            for state in own
-            for key, value in state.items()
-            if isinstance(value, Tensor) and value.ndim and value.numel() and key != "step"
-        ]
-        moved[name] = max(seconds, default=0.0) > 0
+    moved = {
+        name: _memory(optimizers[name], network) > 0 for name, network in seen.gan.networks.items()
+    }
     if sum(moved.values()) != 1:
         return ""
     still: Name = next(name for name in PLAYERS if not moved[name])
     # A gradient that is 0 of itself is another matter.
     pulled = any(g is not None and bool(g.any()) for g in seen.pulls[still].values())
-    return still if pulled else ""
+    return still if pulled and _remembers(seen, still) else ""
+
+
+def _memory(optimizer: torch.optim.Optimizer, network: nn.Module) -> float:
+    """Return the largest number that an optimizer remembers of a network's parameters."""
+    sizes = [
+        float(value.abs().max())
+        for p in network.parameters()
+        for key, value in (optimizer.state.get(p) or {}).items()
+        if isinstance(value, Tensor) and value.ndim and value.numel() and key != "step"
+    ]
+    return max(sizes, default=0.0)
+
+
+def _remembers(seen: Seen, name: Name) -> bool:
+    """Return whether steps of a player's optimizer leave a memory; those of plain SGD do not."""
+    network = copy.deepcopy(seen.networks[name])
+    for p in network.parameters():
+        p.grad = torch.ones_like(p)
+    optimizer = seen.gan.optimizer(name, network, new=True)
+    optimizer.step()
+    return _memory(optimizer, network) > 0
 
 
 @torch.no_grad()
