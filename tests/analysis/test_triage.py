@@ -338,7 +338,23 @@ def test_a_first_step_is_that_of_the_optimizer_s_own_kind(kind):
 def test_a_rate_below_all_rounding_is_small_and_said_to_be():
     found = facts(gan(mlp(), lr={"generator": 3e-3, "critic": 1e-21}))["rates"]
     assert found.wrong and 1e-22 < found.figure < 1e-18
-    assert found.cures[0].settings["lr"]["critic"] == pytest.approx(0.01, rel=0.9)
+    assert found.cures[0].settings["lr"]["critic"] == pytest.approx(1e-20)
+    assert found.cures[1].settings["lr"]["critic"] == pytest.approx(0.01, rel=0.9)
+
+
+@pytest.mark.parametrize("lr", [1e-6, 0.3])
+def test_rates_with_which_samples_are_near_the_data_are_no_fault(lr):
+    generator = mlp()
+    near = generator(torch.randn(256, 4)).detach()
+    assert not facts(gan(generator, lr=lr, data=near))["rates"].wrong
+    assert facts(gan(generator, lr=lr, data=near + 9))["rates"].wrong
+
+
+def test_rates_are_raised_by_no_more_than_ten_before_a_trial():
+    found = cause(triage(gan(mlp(), lr=1e-6)))
+    assert found.name == "rates"
+    tried = [change.settings["lr"]["critic"] for change in found.cures]
+    assert tried[0] == pytest.approx(1e-5) and min(tried[1:]) > 1e-4
 
 
 def test_half_precision_moves_as_single_does():

@@ -40,6 +40,10 @@ FAST, SLOW, AIM = 0.25, 2e-4, 0.03
 """The share of their size by which a first step of a good learning rate moves the weights: not
 above, not below, and about."""
 
+AT_ONCE = 10.0
+"""By how much a learning rate is raised at a time: some networks learn though their steps are
+small beside weights that are large."""
+
 
 def swapped(seen: Seen) -> Fact:
     """Return the fact of a critic that was trained with real and generated exchanged."""
@@ -141,17 +145,16 @@ def rates_of_change(seen: Seen) -> Fact:
         " their size"
         for name in PLAYERS
     )
-    wrong = bool(fast or slow)
+    # Rates with which samples came near the data are good, whatever the weights' size.
+    wrong = bool(fast or slow) and seen.off > OFF
     if wrong:
         said += f": {FAST:g} and more oversteps" if fast else f": below {SLOW:g} nothing is learnt"
     cures = []
     if wrong:
         # One factor, so that the ratio of both stays where both are off.
         factor = AIM / max(moves[name] for name in fast or slow)
-        cures = [
-            rates(seen.gan, dict.fromkeys(fast or slow, f * factor)).and_anew()
-            for f in (1.0, 0.3, 0.1)
-        ]
+        factors = (factor, 0.3 * factor, 0.1 * factor) if fast else (AT_ONCE, factor, 0.1 * factor)
+        cures = [rates(seen.gan, dict.fromkeys(fast or slow, f)).and_anew() for f in factors]
     figure = max(moves.values()) if fast or not slow else min(moves[name] for name in slow)
     limit = FAST if fast or not slow else SLOW
     return Fact("rates", figure, limit, wrong, said, True, tuple(cures))
