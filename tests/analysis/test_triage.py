@@ -245,6 +245,38 @@ def test_a_first_group_at_a_rate_of_0_is_a_frozen_part():
     assert found.cause == "frozen" and found.lr["critic"] == 3e-3
 
 
+FEATURES = {
+    "layer": lambda critic: critic[0].requires_grad_(False),
+    "weight": lambda critic: critic[0].weight.requires_grad_(False),
+    "network": lambda critic: critic.requires_grad_(False),
+}
+
+
+@pytest.mark.parametrize(
+    ("what", "known", "wrong"),
+    [
+        ("layer", "rest", False),
+        ("layer", "all", True),
+        ("layer", "none", False),
+        ("weight", "rest", False),
+        ("weight", "none", True),
+        ("network", "all", True),
+        ("network", "none", True),
+    ],
+)
+def test_fixed_features_are_meant_where_the_rest_trains(what, known, wrong):
+    patient = gan(mlp())
+    FEATURES[what](patient.critic)
+    rest = [p for p in patient.critic.parameters() if p.requires_grad or known == "all"]
+    given = {"optimizers": None, "lr": 1e-3}
+    if known != "none":
+        made = adam(patient.generator), torch.optim.Adam(rest, 3e-3)
+        given = {"optimizers": dict(zip(PLAYERS, made, strict=True))}
+    found = seen_by(patient, **given)
+    assert (found.cause == "frozen") == wrong
+    assert wrong or found.spectrum.field
+
+
 class Bare(nn.Module):
     """A player without parameters."""
 

@@ -70,19 +70,21 @@ def frozen(seen: Seen) -> Fact:
     for name, network in seen.gan.networks.items():
         if not any(True for _ in network.parameters()):
             empty.append(name)
-        moved = None
+        moved = held = None
         if seen.gan.optimizers:
             groups = seen.gan.optimizers[name].param_groups
             if not any(group["lr"] for group in groups):
                 stopped.append(name)
+            held = {id(p) for group in groups for p in group["params"]}
             moved = {id(p) for group in groups for p in group["params"] if group["lr"]}
+        kept = _kept(network, held)
         for key, p in network.named_parameters():
             total += p.numel()
-            if not p.requires_grad or (moved is not None and id(p) not in moved):
+            if id(p) not in kept and not (p.requires_grad and (moved is None or id(p) in moved)):
                 still += p.numel()
                 where.append(f"{name}.{key}")
     share = still / max(total, 1)
-    said = "every parameter is moved by an optimizer"
+    said = "every parameter that is to train is moved by an optimizer"
     if where:
         said = (
             f"{share:.0%} of the parameters do not move: {some(where)} need no"
@@ -269,6 +271,20 @@ def _flat(seen: Seen) -> bool:
     slope = seen.input_pull
     constant = slope is not None and slope.numel() > 0 and not bool(slope.any())
     return constant and not _pulled(seen, "critic") and seen.off > OFF
+
+
+def _kept(network: nn.Module, held: set[int] | None) -> set[int]:
+    """Return the parameters that are meant to stay as they are, beside others that train.
+
+    Those that need no gradient and are not held by the optimizer either, or, where none is known,
+    those of whole modules.
+    """
+    if not any(p.requires_grad for p in network.parameters()):
+        return set()
+    if held is not None:
+        return {id(p) for p in network.parameters() if not p.requires_grad} - held
+    own = [list(module.parameters()) for module in network.modules()]
+    return {id(p) for part in own if not any(p.requires_grad for p in part) for p in part}
 
 
 def _with_start(change: Change) -> tuple[Change, ...]:
