@@ -432,6 +432,21 @@ def test_what_is_missing_in_a_file_is_told(tmp_path, capsys, text, message):
     assert main(["diagnose", str(path)]) == 2 and re.search(message, capsys.readouterr().err)
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("(0.1, 0.2)", r"number, lr=0.001 or lr={.*}, not the tuple \(0.1, 0.2\)"),
+        ("{'generator': 'fast', 'critic': 1}", "generator's .* number, .* not the str 'fast'"),
+        ("None, optimizers=(1, 2)", "optimizers are torch's by the players' names.*not a tuple"),
+        ("None, optimizers={'generator': 1, 'critic': 2}", "generator's optimizer .* not int"),
+        ("1, labels=([0] * 16, [1] * 16)", "Labels are two tensors, .* not list, list"),
+    ],
+)
+def test_what_is_of_another_type_in_a_file_is_told(tmp_path, capsys, given, message):
+    path = file(tmp_path, THEIRS.replace("LR", given))
+    assert main(["diagnose", str(path)]) == 2 and re.search(message, capsys.readouterr().err)
+
+
 def test_an_object_serves_as_well_as_a_dictionary(tmp_path):
     text = THEIRS.replace(
         "return dict(", "from types import SimpleNamespace\n    return SimpleNamespace("

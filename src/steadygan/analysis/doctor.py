@@ -5,7 +5,6 @@ Its networks, its game and one batch in, a diagnosis in words and numbers out.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -26,7 +25,7 @@ from ..core.shown import Shown
 from ..core.slopes import explained, twice
 from ..runs.cures import PENALTIES
 from . import looks, trials, verdict
-from .gan import Gan
+from .gan import Gan, learning_rates
 from .linearize import System, copied
 from .optimizers import not_a_map, preconditioner
 from .spectra import DENSE
@@ -201,7 +200,7 @@ def diagnose(
     for what, number, least in (("budget", budget, 1), ("critic_steps", critic_steps, 0)):
         if number < least:
             raise SteadyganError(f"{what} is a whole number of at least {least}, not {number}.")
-    rates = _rates(lr, optimizers)
+    rates = learning_rates(lr, optimizers)
     networks: dict[Name, nn.Module] = {}
     for player, given in zip(PLAYERS, (generator, critic), strict=True):
         if not isinstance(given, nn.Module):
@@ -340,38 +339,6 @@ def _near(system: System, spectrum: Spectral) -> bool:
     fastest = max((abs(e.value) for e in spectrum.field), default=0.0)
     v = system.field(system.point().requires_grad_()).detach()
     return float(v.norm()) <= NEAR * fastest * max(float(system.point().norm()), 1e-12)
-
-
-def _rates(
-    lr: float | Mapping[Name, float] | None, optimizers: Mapping[Name, torch.optim.Optimizer] | None
-) -> dict[Name, float]:
-    if lr is None and not optimizers:
-        raise SteadyganError(
-            "Whether a step is stable depends on its size: give lr=, or optimizers=, whose"
-            " learning rates then count."
-        )
-    for what, by in (("lr", lr), ("optimizers", optimizers)):
-        lacks = [name for name in PLAYERS if isinstance(by, Mapping) and by and name not in by]
-        if lacks:
-            raise SteadyganError(
-                f"{what} names both players, 'generator' and 'critic': it lacks"
-                f" {' and '.join(lacks)}."
-            )
-    rates: dict[Name, float] = {}
-    for name in PLAYERS:
-        if lr is not None:
-            rates[name] = float(lr[name] if isinstance(lr, Mapping) else lr)
-        elif optimizers:
-            # Groups at a rate of 0 are frozen parts, which the facts name.
-            given = [float(group["lr"]) for group in optimizers[name].param_groups]
-            rates[name] = next((rate for rate in given if rate), 0.0)
-        if not (math.isfinite(rates[name]) and rates[name] >= 0) or (
-            lr is not None and not rates[name]
-        ):
-            raise SteadyganError(
-                f"The {name}'s learning rate is a finite number > 0, not {rates[name]:g}."
-            )
-    return rates
 
 
 def first(batch: Batch, n: int) -> Batch:

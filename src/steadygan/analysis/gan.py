@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..core.dynamics import Dynamics
+from ..core.errors import SteadyganError
 from ..core.game import Game
 from ..core.players import PLAYERS, Batch, Name
 
@@ -90,6 +92,61 @@ class Gan:
         return made or torch.optim.SGD(own, self.lr[name])
 
 
+def learning_rates(
+    lr: float | Mapping[Name, float] | None, optimizers: Mapping[Name, torch.optim.Optimizer] | None
+) -> dict[Name, float]:
+    """Return each player's learning rate: as it is given, or else its optimizer's.
+
+    Raises:
+        SteadyganError: Where there is none, or something that is no learning rate or no optimizer.
+    """
+    if lr is None and not optimizers:
+        raise SteadyganError(
+            "Whether a step is stable depends on its size: give lr=, or optimizers=, whose"
+            " learning rates then count."
+        )
+    for what, by in (("lr", lr), ("optimizers", optimizers)):
+        lacks = [name for name in PLAYERS if isinstance(by, Mapping) and by and name not in by]
+        if lacks:
+            raise SteadyganError(
+                f"{what} names both players, 'generator' and 'critic': it lacks"
+                f" {' and '.join(lacks)}."
+            )
+    if optimizers and not isinstance(optimizers, Mapping):
+        raise SteadyganError(
+            "optimizers are torch's by the players' names, {'generator': ..., 'critic': ...}, not"
+            f" a {type(optimizers).__name__}."
+        )
+    rates: dict[Name, float] = {}
+    for name in PLAYERS:
+        if optimizers and not hasattr(optimizers[name], "param_groups"):
+            kind = type(optimizers[name]).__name__
+            raise SteadyganError(f"The {name}'s optimizer is one of torch's, not {kind}.")
+        if lr is not None:
+            rates[name] = _number(name, lr[name] if isinstance(lr, Mapping) else lr)
+        elif optimizers:
+            # Groups at a rate of 0 are frozen parts, which the facts name.
+            given = [float(group["lr"]) for group in optimizers[name].param_groups]
+            rates[name] = next((rate for rate in given if rate), 0.0)
+        if not (math.isfinite(rates[name]) and rates[name] >= 0) or (
+            lr is not None and not rates[name]
+        ):
+            raise SteadyganError(
+                f"The {name}'s learning rate is a finite number > 0, not {rates[name]:g}."
+            )
+    return rates
+
+
+def _number(name: Name, given: float) -> float:
+    try:
+        return float(given)
+    except (TypeError, ValueError):
+        raise SteadyganError(
+            f"The {name}'s learning rate is a number, lr=0.001 or lr={{'generator': 0.001,"
+            f" 'critic': 0.001}}, not the {type(given).__name__} {given!r}."
+        ) from None
+
+
 def moved_to(
     given: torch.optim.Optimizer, trainable: list[nn.Parameter], *, new: bool = False
 ) -> torch.optim.Optimizer | None:
@@ -128,4 +185,4 @@ def _initialised(network: nn.Module) -> bool:
     return all(id(p) in known for p in network.parameters())
 
 
-__all__ = ["Gan", "Latents", "moved_to"]
+__all__ = ["Gan", "Latents", "learning_rates", "moved_to"]

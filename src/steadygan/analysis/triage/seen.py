@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ...core.context import Context, Samples
-from ...core.errors import SteadyganError
+from ...core.errors import SteadyganError, some
 from ...core.game import Game
 from ...core.players import PLAYERS, Batch, Name
 from ...core.players.base import generate
@@ -57,11 +57,15 @@ class Seen:
             latent = gan.latents(n, torch.Generator().manual_seed(0))
         labels = data.labels
         if labels is not None:
-            counts = [len(y) if y.ndim else 0 for y in labels]
+            counts = [len(y) if isinstance(y, Tensor) and y.ndim else 0 for y in labels]
             if len(counts) != 2 or counts[0] != len(data.real) or not counts[1]:
+                given = [
+                    f"{tuple(y.shape)}" if isinstance(y, Tensor) else type(y).__name__
+                    for y in labels
+                ]
                 raise SteadyganError(
                     f"Labels are two tensors, those of the {len(data.real)} real samples and those"
-                    f" of generated ones, not {len(counts)} of {counts} labels."
+                    f" of generated ones, not {some(given)}."
                 )
             fake = labels[1][torch.arange(n) % len(labels[1])]
             labels = labels[0][:n], fake
