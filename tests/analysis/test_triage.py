@@ -507,28 +507,48 @@ def test_nothing_of_the_caller_s_is_changed():
     assert patient.generator.training
 
 
-def test_samples_of_one_class_that_are_alike_are_seen():
-    class Labelled(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.net = mlp()
+class Labelled(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.net = mlp()
 
-        def forward(self, z, y):
-            return self.net(z) * (y != 1)[:, None]
+    def forward(self, z, y):
+        return self.net(z) * (y.reshape(len(z), -1)[:, 0] != 1)[:, None]
 
-    class Judge(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.net = mlp(n=2, out=1)
 
-        def forward(self, x, y):
-            return self.net(x).squeeze(1)
+class Judge(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.net = mlp(n=2, out=1)
 
-    y = torch.arange(256) % 3
+    def forward(self, x, y):
+        return self.net(x).squeeze(1)
+
+
+THREE = torch.arange(256) % 3
+
+
+@pytest.mark.parametrize(
+    ("y", "named"),
+    [
+        (THREE, "class 1 "),
+        (THREE[:, None], "class 1 "),
+        (nn.functional.one_hot(THREE, 3), "class 1 0 0 "),
+        (torch.stack([THREE, THREE % 2], 1)[:, :, None], "class 1 1 "),
+    ],
+)
+def test_samples_of_one_class_that_are_alike_are_seen(y, named):
     patient = gan(Labelled(), Judge())
-    patient = Gan(**{**vars(patient), "data": Batch(*patient.data[:2], (y, y))})
+    patient = replace(patient, data=Batch(*patient.data[:2], (y, y)))
     found = facts(patient)["no-spread"]
-    assert found.wrong and "class 1" in found.sentence and found.figure == 0
+    assert found.wrong and named in found.sentence and found.figure == 0
+
+
+def test_captions_are_no_classes():
+    patient, words = gan(Labelled(), Judge()), torch.randint(2, 99, (256, 7))
+    for other in (words, words[:, :5]):
+        patient = replace(patient, data=Batch(*patient.data[:2], (words, other)))
+        assert Seen.of(patient).class_spread is None
 
 
 def test_the_words_begin_with_the_facts_and_the_doctor_names_a_change():

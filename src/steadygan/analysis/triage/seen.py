@@ -174,16 +174,25 @@ class Seen:
         return spread(self.batch.real), spread(self.fake)
 
     @cached_property
-    def class_spread(self) -> tuple[float, int] | None:
-        """The least share of the real spread within a class, and which; None without classes."""
+    def class_spread(self) -> tuple[float, str] | None:
+        """The least share of the real spread within a class, and which; None without classes.
+
+        Samples whose labels agree in every column are of one class.
+        """
         if self.batch.labels is None or self.batch.labels[0].is_floating_point():
             return None
-        y_real, y_fake = self.batch.labels
+        y_real, y_fake = (y.flatten(1) if y.ndim > 1 else y[:, None] for y in self.batch.labels)
+        # Captions may be of as many words as the longest of their batch.
+        if y_real.shape[1] != y_fake.shape[1]:
+            return None
         shares = []
-        for y in y_real.unique().tolist():
-            real, fake = self.batch.real[y_real == y], self.fake[y_fake == y]
+        for y in y_real.unique(dim=0):
+            real, fake = (
+                x[(labels == y).all(1)]
+                for x, labels in ((self.batch.real, y_real), (self.fake, y_fake))
+            )
             if len(real) > 3 and len(fake) > 3 and spread(real):
-                shares.append((spread(fake) / spread(real), int(y)))
+                shares.append((spread(fake) / spread(real), " ".join(map(str, y.tolist()))))
         return min(shares) if shares else None
 
     @property
