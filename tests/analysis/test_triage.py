@@ -337,6 +337,35 @@ def test_a_dead_critic_is_no_dead_generator(cure):
     assert not {f.name: f for f in found}["dead-generator"].wrong
 
 
+class Branched(nn.Module):
+    """A critic with a part that D(x) does not use; ``cut`` detaches the features, too."""
+
+    def __init__(self, cut=False):
+        super().__init__()
+        self.body, self.head = nn.Linear(2, 24), nn.Linear(24, 1)
+        self.spare = nn.Sequential(nn.Linear(24, 24), nn.BatchNorm1d(24), nn.Linear(24, 4))
+        self.cut = cut
+
+    def forward(self, x):
+        h = torch.relu(self.body(x))
+        return self.head(h.detach() if self.cut else h) + (1e-3 * x.sum(1, keepdim=True))
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_part_that_the_critic_does_not_use_is_no_fault(training):
+    patient = gan(mlp(), Branched().train(training))
+    found = seen_by(patient)
+    assert found.cause not in ("detached", "eval-mode") and found.spectrum.field
+    cut = facts(gan(mlp(), Branched(cut=True).train(training)))["detached"]
+    assert cut.wrong and "body.weight, critic.body.bias:" in cut.sentence
+
+
+def test_parameters_without_any_use_are_a_fault():
+    idle = Slope(1.0)
+    idle.forward = lambda x: x[:, 0]
+    assert facts(gan(mlp(), idle))["detached"].wrong
+
+
 def test_a_critic_that_starts_flat_is_not_dead():
     flat = hurt(mlp(n=2, out=1), lambda d: d[2].weight.zero_())
     found = facts(gan(mlp(), flat))

@@ -88,6 +88,14 @@ class Seen:
         with torch.no_grad(), called("generator", "latents", self.batch.latent):
             return generate(self.networks["generator"], self.batch)
 
+    @torch.no_grad()
+    def made(self, name: Name, network: nn.Module) -> Tensor:
+        """Return what a player's network makes of the batch: samples, or real samples' logits."""
+        if name == "generator":
+            return generate(network, self.batch)
+        y = None if self.batch.labels is None else self.batch.labels[0]
+        return score(network, Samples(self.batch.real, y)).logits
+
     @cached_property
     def logits(self) -> tuple[Tensor, Tensor]:
         """The critic's logits on real and on generated samples, in double precision."""
@@ -361,12 +369,7 @@ def activations(seen: Seen, name: Name) -> dict[str, Tensor]:
         if isinstance(module, nn.ReLU | nn.ReLU6)
     ]
     try:
-        with torch.no_grad():
-            if name == "generator":
-                generate(network, seen.batch)
-            else:
-                labels = None if seen.batch.labels is None else seen.batch.labels[0]
-                score(network, Samples(seen.batch.real, labels))
+        seen.made(name, network)
     finally:
         for hook in hooks:
             hook.remove()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -13,7 +14,6 @@ from ...core.context import Samples
 from ...core.errors import some
 from ...core.players import PLAYERS, Name
 from ...core.players.base import generate
-from ...core.scores import score
 from ...problems.measures import spread
 from ..blind import BLIND, sight
 from ..ends import bounded
@@ -114,11 +114,7 @@ def evaluation_mode(seen: Seen) -> Fact | None:
             norms += 1
             if module.training or module.running_var is None:
                 continue
-            # Never in training mode, it holds the statistics of nothing.
-            batches = module.num_batches_tracked
-            if isinstance(module, nn.modules.instancenorm._InstanceNorm):
-                batches = None  # torch does not count them
-            gap = UNSEEN if batches is not None and not batches else _stale(seen, name, module)
+            gap = _stale(seen, name, module)
             if gap > worst:
                 worst, where = gap, f"{name}.{key}"
     if not norms:
@@ -138,12 +134,7 @@ def evaluation_mode(seen: Seen) -> Fact | None:
 
 def detached(seen: Seen) -> Fact:
     """Return the fact of parameters or samples to which no gradient comes."""
-    cut = [
-        f"{name}.{key}"
-        for name in PLAYERS
-        for key, gradient in seen.pulls[name].items()
-        if gradient is None
-    ]
+    cut = [f"{name}.{key}" for name in PLAYERS for key in _cut(seen, name)]
     count = sum(len(layers) for layers in seen.pulls.values())
     share, said = len(cut) / max(count, 1), "every parameter gets a gradient"
     if seen.input_pull is None:
@@ -291,6 +282,31 @@ def _with_start(change: Change) -> tuple[Change, ...]:
     return (change.and_anew(), change)
 
 
+def _cut(seen: Seen, name: Name) -> list[str]:
+    """Return the parameters to which no gradient comes back though they count for what is made."""
+    layers = seen.pulls[name]
+    lost = [key for key, gradient in layers.items() if gradient is None]
+    # A player whose parameters are all without use learns nothing; a part alone may be so for now.
+    if len(lost) in (0, len(layers)):
+        return lost
+    return [key for key in lost if _counts(seen, name, [key])] if _counts(seen, name, lost) else []
+
+
+@torch.no_grad()
+def _counts(seen: Seen, name: Name, keys: Sequence[str]) -> bool:
+    """Return whether what a player makes changes with any of some parameters."""
+    made = []
+    with torch.random.fork_rng():
+        for moved in (False, True):
+            # Spectral normalisation goes on with each call: both begin where it stands.
+            network = copy.deepcopy(seen.networks[name])
+            for p in (network.get_parameter(key) for key in keys if moved):
+                p.add_((1 + p.abs()) * torch.randn_like(p))
+            torch.manual_seed(0)
+            made.append(seen.made(name, network))
+    return not torch.allclose(made[0], made[1])
+
+
 def _never_moved(seen: Seen) -> str:
     optimizers = seen.gan.optimizers
     if not optimizers:
@@ -340,13 +356,16 @@ def _stale(seen: Seen, name: Name, module: nn.Module) -> float:
     taken: list[Tensor] = []
     hook = module.register_forward_hook(lambda m, given, out: taken.append(given[0]))
     try:
-        if name == "generator":
-            generate(seen.networks[name], seen.batch)
-        else:
-            y = None if seen.batch.labels is None else seen.batch.labels[0]
-            score(seen.networks[name], Samples(seen.batch.real, y))
+        seen.made(name, seen.networks[name])
     finally:
         hook.remove()
+    if not taken:
+        return 0.0  # nothing passes through it
+    # Never in training mode, it holds the statistics of nothing; torch does not count an instance
+    # normalisation's batches.
+    counted = not isinstance(module, nn.modules.instancenorm._InstanceNorm)
+    if counted and module.num_batches_tracked is not None and not module.num_batches_tracked:
+        return UNSEEN
     x = taken[0].double()
     axes = [i for i in range(x.ndim) if i != 1]
     mean, var = x.mean(axes), x.var(axes)
