@@ -1,6 +1,7 @@
 """Autodiff of the objects that train against the closed forms, for every registered name and many
 random settings."""
 
+import re
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -256,6 +257,42 @@ def test_the_verdict_is_open_exactly_on_the_circle():
         and "decides nothing" in row.reason
         and row.spectral_radius == pytest.approx(1, abs=1e-12)
     )
+
+
+@pytest.mark.parametrize("gamma", [0.3, 0.9])
+def test_the_turn_is_that_of_the_step(gamma):
+    row = record(regularizer=[f"r1:gamma={gamma}"], dynamics="alternating:critic_steps=5")
+    assert row.eigenvalues[0].imag > 0.1
+    turn = 2 * np.pi / np.angle(row.step_eigenvalues[0]) if gamma < 0.5 else None
+    said = f"a turn every {turn:.3g} steps" if turn else "comes in without turning"
+    assert row.converges and row.reason.endswith(said)
+
+
+@pytest.mark.parametrize(
+    ("objective", "dynamics", "lr", "words"),
+    [
+        ("nonsaturating", "extragradient", 3.0, "rate 3 oversteps .*; below 2 it converges"),
+        ("wasserstein", "optimistic", 0.7, "rate 0.7 oversteps .*; below 0.5774 it converges"),
+        ("minimax", "alternating", 4.5, "rate 4.5 oversteps .*; below 4 linearisation decides"),
+        ("minimax", "simultaneous", 0.2, "nothing damps the rotation"),
+    ],
+)
+def test_a_rate_that_oversteps_is_told_from_what_no_rate_helps(objective, dynamics, lr, words):
+    row = record(objective, dynamics=dynamics, lr=lr)
+    assert row.converges is False and re.search(words, row.reason)
+
+
+@pytest.mark.parametrize(
+    ("regularizer", "dynamics", "converges", "words"),
+    [
+        (["r1:gamma=1e-4"], "alternating", True, "shrinks by 1 - 5e-10 a step"),
+        ([], "simultaneous", False, "leads outwards by 1 + 1.25e-11"),
+        ([], "alternating", None, "decides nothing"),
+    ],
+)
+def test_what_decides_at_a_small_rate_is_growth_in_time(regularizer, dynamics, converges, words):
+    row = record(regularizer=regularizer, dynamics=dynamics, lr=1e-5)
+    assert row.converges is converges and words in row.reason
 
 
 def test_records_serve_programs():

@@ -9,6 +9,7 @@ Spectra, critical gamma, largest stable learning rate, a verdict in words.
 
 from __future__ import annotations
 
+import cmath
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,9 +29,13 @@ from ..problems.networks import Point
 from . import closed_forms
 from .limits import Limits, limits
 from .linearize import System, jacobian
+from .stability import SLOWEST
 
-MARGIN = 1e-9
-"""How far from 1 a spectral radius must be before linearisation decides anything."""
+ROUNDING = 1e-13
+"""How far from 1 rounding may take a spectral radius."""
+
+STRAIGHT = 1e-3
+"""The share of its way that the slowest mode must lead sideways for a turn that anybody sees."""
 
 DECLARED = 1e-6
 """How far an entry of a declared Jacobian may be from automatic differentiation."""
@@ -74,9 +79,10 @@ class Record:
 
     Names are spelled as they were asked for; regularizers that add up are joined by ' + '.
     eigenvalues: of the field that the dynamics follows. step_eigenvalues, spectral_radius: of one
-    step at ``lr``. converges: None where linearisation decides nothing (radius 1 to within 1e-9).
-    max_stable_lr: below it no learning rate is unstable; None where none is at all, 0 where there
-    is no such limit. unstable: all intervals of unstable learning rates; the last has no end, inf.
+    step at ``lr``. converges: None where linearisation decides nothing, because growth per
+    unit of time is below 1e-9 of the field's fastest rate. max_stable_lr: below it no learning rate
+    is unstable; None where none is at all, 0 where there is no such limit. unstable: all intervals
+    of unstable learning rates; the last has no end, inf.
     """
 
     objective: str
@@ -201,7 +207,17 @@ def _record(
         return jacobian(lambda state: system.step(state) - state, start).numpy()
 
     found = limits(family, np.array(field))
-    converges = None if abs(radius - 1) <= MARGIN else radius < 1
+    fastest = max(abs(value) for value in field)
+
+    def shrinks(radius: float, h: float) -> bool | None:
+        margin = max(SLOWEST * fastest * h, ROUNDING)
+        return None if abs(radius - 1) <= margin else radius < 1
+
+    converges = shrinks(radius, lr)
+    below = None
+    if converges is False and found.first:
+        half = found.first / 2
+        below = shrinks(max(abs(np.linalg.eigvals(np.eye(len(step)) + family(half)))), half)
     return Record(
         **names,
         eigenvalues=field,
@@ -210,7 +226,7 @@ def _record(
         critical_gamma=critical_gamma(game, progress),
         max_stable_lr=found.first,
         converges=converges,
-        reason=_verdict(field, radius, converges, found, lr) + note,
+        reason=_verdict(step, converges, found, lr, below) + note,
         closed_form_eigenvalues=closed,
         unstable=[list(window) for window in found.unstable],
     )
@@ -283,38 +299,41 @@ def eigenvalues(matrix: Tensor | np.ndarray) -> list[complex]:
 
 
 def _verdict(
-    field: list[complex], radius: float, converges: bool | None, found: Limits, lr: float
+    step: list[complex], converges: bool | None, found: Limits, lr: float, below: bool | None
 ) -> str:
-    damped = max(value.real for value in field)
-    turns = max(abs(value.imag) for value in field)
+    """Return what follows from a step's eigenvalues; ``below``: what half the first limit does."""
+    slowest = max(step, key=abs)
+    radius = abs(slowest)
+    sign = "-" if radius < 1 else "+"
+    factor = f"{radius:.6g}" if abs(radius - 1) > 1e-5 else f"1 {sign} {abs(radius - 1):.3g}"
+    turns = abs(slowest.imag) > STRAIGHT * abs(slowest - 1)
     windows = f"; a step is {found.words()}" if len(found.unstable) > 1 else ""
     if converges:
         way = (
-            f"spirals in, a turn every {2 * math.pi / (turns * lr):.3g} steps"
-            if turns > 1e-9
+            f"spirals in, a turn every {2 * math.pi / abs(cmath.phase(slowest)):.3g} steps"
+            if turns
             else "comes in without turning"
         )
-        return f"converges linearly: the distance shrinks by {radius:.6g} a step; it {way}{windows}"
+        return f"converges linearly: the distance shrinks by {factor} a step; it {way}{windows}"
     if converges is None:
         return (
             "linearisation decides nothing: the spectral radius is 1, so the next order decides"
             + (
                 " (with eigenvalues ±i of the field it turns around the equilibrium for ever, or"
                 " converges sublinearly)"
-                if turns > 1e-9
+                if turns
                 else ""
             )
         )
-    if damped > -1e-12:
+    if not found.first:
         return (
             "does not converge: nothing damps the rotation, and each step leads outwards by"
-            f" {radius:.6g}"
+            f" {factor}{windows}"
         )
-    limit = found.first
-    advice = f"below {limit:.4g} it converges" if limit else "no learning rate is stable"
+    then = "it converges" if below else "linearisation decides nothing"
     return (
-        f"does not converge: the field is damped, but the learning rate {lr:g} oversteps"
-        f" (factor {radius:.4g} a step); {advice}{windows}"
+        f"does not converge: the learning rate {lr:g} oversteps (factor {radius:.4g} a step);"
+        f" below {found.first:.4g} {then}{windows}"
     )
 
 
