@@ -167,6 +167,17 @@ GAMES = {
         "regularizer": ("r1:gamma={0,2}",),
         "dynamics": "unrolled:steps=2",
     },
+    "batch norm, unrolled, a penalty on generated samples": {
+        "network": "mlp:width=8,critic_norm=batch",
+        "regularizer": ("js:gamma={0.5,2}", "r2"),
+        "dynamics": "unrolled:steps=2",
+    },
+    "batch norm, consensus, penalties at samples that hang on each other": {
+        "network": "mlp:width=8,critic_norm=batch",
+        "regularizer": ("r2:gamma={1,3}", "gp0"),
+        "dynamics": "consensus:gamma=0.1",
+        "optimizer": "sgd:lr=0.001",
+    },
     "batch norm, lazy": {
         "network": "mlp:width=8,critic_norm=batch",
         "regularizer": ("r1:gamma={0,2}",),
@@ -178,6 +189,11 @@ GAMES = {
         "regularizer": ("wgan-gp:gamma={1,20}",),
         "objective": "wasserstein",
         "dynamics": "alternating:critic_steps=2",
+    },
+    "spectral norm, unrolled, a penalty on generated samples": {
+        "network": "mlp:width=8,critic_norm=spectral",
+        "regularizer": ("js:gamma={0.5,2}",),
+        "dynamics": "unrolled",
     },
 }
 

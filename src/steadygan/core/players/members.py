@@ -235,7 +235,8 @@ class Members(FunctionalPlayers):
         batches = self._points(critic, batch, fake)
         for name in self.game.where:
             x = batches[name]["x"]
-            batches[name]["x"] = x if x.requires_grad else x.detach().requires_grad_()
+            # An alias: unrolled critics depend on the samples themselves, and so do other points.
+            batches[name]["x"] = x.view_as(x) if x.requires_grad else leaf_of(x)
 
         def passes(network: Any, given: Tree) -> Any:
             return {name: _logits(network, self.game, **each) for name, each in given.items()}
