@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from steadygan import Game, build
+from steadygan import Game, SteadyganError, build
 from steadygan.analysis.linearize import System, jacobian
 from steadygan.core.batchnorm import ExactBatchNorm
 from steadygan.core.players import Batch
@@ -14,9 +14,24 @@ from steadygan.training import Config
 from steadygan.training.single import Single
 
 
-def networks():
+class Activated(nn.BatchNorm1d):
+    def forward(self, x):
+        return nn.functional.softplus(super().forward(x))
+
+
+class Conditional(nn.BatchNorm1d):
+    def forward(self, x, y):
+        return super().forward(x) * y
+
+
+class Own(nn.BatchNorm1d):
+    def forward(self, x):
+        return nn.functional.batch_norm(x, None, None, training=True)
+
+
+def networks(norm=nn.BatchNorm1d):
     torch.manual_seed(0)
-    critic = nn.Sequential(nn.Linear(2, 4), nn.BatchNorm1d(4), nn.Tanh(), nn.Linear(4, 1))
+    critic = nn.Sequential(nn.Linear(2, 4), norm(4), nn.Tanh(), nn.Linear(4, 1))
     return nn.Linear(2, 2).double(), critic.double()
 
 
@@ -45,17 +60,38 @@ def test_it_is_the_function_of_torch(x, settings):
     torch.testing.assert_close(ours.eval()(x), theirs.eval()(x))
 
 
-def test_the_jacobian_of_a_penalized_field_is_that_of_differences():
+@pytest.mark.parametrize("given", [(Activated, ()), (Conditional, (torch.randn(7, 1),))])
+def test_a_subclass_keeps_what_it_does_besides(given):
+    kind, labels = given
+    theirs, x = kind(3), torch.randn(7, 3, dtype=torch.float64)
+    ours = copy.deepcopy(theirs).double()
+    assert ExactBatchNorm.replace(ours) and isinstance(ours, ExactBatchNorm)
+    again = copy.deepcopy(ours)
+    assert ExactBatchNorm.replace(again) and type(again) is type(ours)
+    torch.testing.assert_close(ours(x, *labels), theirs.double()(x, *labels), rtol=0, atol=1e-12)
+    torch.testing.assert_close(ours.state_dict(), theirs.state_dict())
+    assert ours._get_name() == kind.__name__
+
+
+def test_a_subclass_that_goes_past_is_refused_where_it_trains():
+    with pytest.raises(SteadyganError, match=r"Own has a forward of its own .* super\(\)\.forward"):
+        ExactBatchNorm.replace(nn.Sequential(Own(3)))
+    still = Own(3).eval()
+    assert ExactBatchNorm.replace(still) and type(still) is Own
+
+
+@pytest.mark.parametrize("kind", [nn.BatchNorm1d, Activated])
+def test_the_jacobian_of_a_penalized_field_is_that_of_differences(kind):
     """Through torch's own it is off, by more than a hundredth of the largest entry."""
-    generator, critic = networks()
+    generator, critic = networks(kind)
     batch = Batch(*torch.randn(2, 6, 2, dtype=torch.float64))
     game = Game("nonsaturating", "r1:gamma=2")
     system = System(game, "simultaneous", generator, critic, batch)
     found = jacobian(system.field, system.point())
     true = differences(system.field, system.point())
     torch.testing.assert_close(found, true, rtol=1e-6, atol=1e-7 * true.abs().max().item())
-    assert type(critic[1]) is nn.BatchNorm1d
-    system.critic[1].__class__ = nn.BatchNorm1d
+    assert type(critic[1]) is kind
+    system.critic[1].__class__ = kind
     assert (jacobian(system.field, system.point()) - true).abs().max() > 0.01 * true.abs().max()
 
 

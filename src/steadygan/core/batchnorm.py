@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import torch
@@ -9,6 +10,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from .errors import SteadyganError
 from .ranks import together
 
 
@@ -26,10 +28,14 @@ class ExactBatchNorm(_BatchNorm):
     def replace(cls, *networks: nn.Module) -> bool:
         """Turn the batch normalisation of networks into this one, in place.
 
-        Names, parameters and running averages stay.
+        Names, parameters and running averages stay. So does what a subclass makes of torch's
+        ``super().forward``, in whose place this one stands.
 
         Returns:
             Whether there was any.
+
+        Raises:
+            SteadyganError: for a subclass that trains by a forward of its own without that.
 
         >>> net = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
         >>> ExactBatchNorm.replace(net), list(net.state_dict())[-1]
@@ -38,8 +44,27 @@ class ExactBatchNorm(_BatchNorm):
         every = [module for network in networks for module in network.modules()]
         found = [module for module in every if isinstance(module, _BatchNorm)]
         for module in found:
-            module.__class__ = cls
+            module.__class__ = cls._under(module)
         return bool(found)
+
+    @classmethod
+    def _under(cls, module: _BatchNorm) -> type[_BatchNorm]:
+        """Return a module's class with this one in the place of torch's."""
+        kind = type(module)
+        if kind.__module__ in (_BatchNorm.__module__, __name__):
+            return cls
+        if issubclass(kind, cls):
+            return kind
+        if all(_goes_on(base) for base in kind.__mro__[: kind.__mro__.index(_BatchNorm)]):
+            return type(kind.__name__, (kind, cls), {"__module__": kind.__module__})
+        if module.training:
+            raise SteadyganError(
+                f"{kind.__name__} has a forward of its own that does not call super().forward, and"
+                " torch's batch normalisation is not enough here: penalties that are"
+                " differentiated once more, many GANs at once and several processes need another"
+                " one in its place. Let it call super().forward(x)"
+            )
+        return kind
 
     def forward(self, input: Tensor) -> Tensor:
         """Return the normalized rows (B, C, ...)."""
@@ -70,6 +95,13 @@ class ExactBatchNorm(_BatchNorm):
 
     def _sum(self, mine: Tensor) -> Tensor:
         return mine
+
+
+def _goes_on(kind: type) -> bool:
+    """Return whether a class has the forward of the next one, or calls it."""
+    forward = vars(kind).get("forward")
+    code = getattr(inspect.unwrap(forward), "__code__", None) if forward else None
+    return forward is None or (code is not None and {"super", "forward"} <= {*code.co_names})
 
 
 class WholeBatchNorm(ExactBatchNorm):
