@@ -175,6 +175,17 @@ def test_the_controller_moves_p_by_the_images_seen(signs, then):
     assert float(memory["augment.sign"]) == pytest.approx(sum(signs) / 4)
 
 
+@pytest.mark.parametrize("sizes", [(3,), (3, 5)])
+def test_many_logits_of_an_image_are_one_image(sizes):
+    game, real = Game("nonsaturating", augment="ada:start=0.3,interval=1,images=40"), images(4)
+    heads = nn.ModuleList(nn.Linear(real[0].numel(), size) for size in sizes).double()
+    for head in heads:
+        nn.init.ones_(head.bias), nn.init.zeros_(head.weight)
+    terms = game.critic_terms(lambda x: [head(x.flatten(1)) for head in heads], real, real)
+    assert terms.scores["real"].outputs[0].shape == (4, 3)
+    assert float(game.observe(terms.scores, {})["augment.p"]) == pytest.approx(0.4)
+
+
 @pytest.mark.parametrize("start, logit, end", [(0.79, 1.0, 0.8), (0.005, -1.0, 0.0)])
 def test_p_stays_where_nothing_leaks(start, logit, end):
     ada, memory = build("augment", f"ada:start={start},images=100"), {}

@@ -288,7 +288,8 @@ class Game:
         at: of the step, where processes share its batch out.
         """
         finds = at.ranks is not False and finds_gamma(self.strengths().values())
-        parts = by_output({name: s.whole(at, samples=finds) for name, s in scores.items()})
+        whole = {name: s.whole(at, samples=finds) for name, s in scores.items()}
+        parts = by_output(whole)
         found = dict(memory) | {  # updates that are spared the penalties renew nothing
             f"{key}@{o}" if o else key: value
             for r in self.regularizers
@@ -296,7 +297,8 @@ class Game:
             for key, value in r.observe(part, of_output(memory, o)).items()
         }
         if self.augment is not None:
-            found |= self.augment.observe([part["real"].logits for part in parts], memory)
+            real = whole["real"]
+            found |= self.augment.observe(real.outputs or (real.logits,), memory)
         return found
 
     @torch.no_grad()

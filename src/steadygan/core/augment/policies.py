@@ -89,7 +89,7 @@ class Augment:
         """Return what to remember after an update of the critic; by default nothing.
 
         Args:
-            logits: of each of the critic's outputs at real images.
+            logits: of each of the critic's outputs at real images, (B, ...) of B images.
             memory: what was remembered before.
         """
         return {}
@@ -207,7 +207,7 @@ class ADA(Augment):
         """Return 'augment.p', 'augment.sign' (the r_t of the latest look), and what is between.
 
         Args:
-            logits: of each of the critic's outputs at real images.
+            logits: of each of the critic's outputs at real images, (B, ...) of B images.
             memory: what was remembered before.
         """
         if not self.adapts:
