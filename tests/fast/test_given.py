@@ -2,6 +2,7 @@
 is refused in a sentence."""
 
 import copy
+from functools import partial
 
 import pytest
 import torch
@@ -180,6 +181,34 @@ def test_copies_of_a_parametrized_part_keep_their_own_weights(normed, regularize
     with parametrize.cached():
         critic_backward(game, network, *data())
         assert parametrize._cache_enabled == 1
+
+
+@pytest.mark.parametrize(
+    "normed", [weight_norm, spectral_norm, nn.utils.weight_norm, nn.utils.spectral_norm]
+)
+@pytest.mark.parametrize(
+    "way", [lambda *given: JS.critic_loss(*given).backward(), partial(critic_backward, JS)]
+)
+def test_a_normalised_part_that_first_runs_under_no_grad_learns_all_the_same(normed, way):
+    def score(first):
+        def call(self, x):
+            k = first(self, x).abs().mean(1, keepdim=True)
+            return self.h(torch.tanh(self.a(x))) + k
+
+        return call
+
+    @torch.no_grad()
+    def looked(self, x):
+        return self.a(x)
+
+    found = []
+    for first in (looked, lambda self, x: self.a(x).detach()):
+        torch.manual_seed(2)
+        network = Of(score(first), a=normed(nn.Linear(3, 5)), h=nn.Linear(5, 1)).double()
+        way(network, *data().double())
+        found.append([*(p.grad for p in network.parameters()), *network.buffers()])
+    torch.testing.assert_close(*found, rtol=0, atol=1e-10)
+    assert all(t.norm() > 0 for t in found[0])
 
 
 class Scaled(torch.autograd.Function):

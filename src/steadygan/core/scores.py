@@ -373,12 +373,16 @@ def once(critic: Critic) -> Iterator[None]:
 
     def forward(self: ParametrizationList) -> Tensor:
         if self not in seen:
-            seen[self] = computed(self)
+            # A first pass under no_grad must not keep the graph from those after it.
+            with torch.enable_grad():
+                seen[self] = computed(self)
         return seen[self]
 
     ParametrizationList.forward, parametrize._cache_enabled = forward, 0  # type: ignore[method-assign]
     for hook in hooks:
-        hook.compute_weight = functools.cache(hook.compute_weight)  # type: ignore[method-assign]
+        hook.compute_weight = functools.cache(  # type: ignore[method-assign]
+            torch.enable_grad()(hook.compute_weight)
+        )
     try:
         yield
     finally:
