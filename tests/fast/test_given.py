@@ -83,6 +83,32 @@ def test_samples_may_come_from_inference_mode(regularizer):
     both(game, conditional, *given, labels=labels)
 
 
+OTHER = {
+    "another size": (torch.ones(4, 5), torch.ones(4, 7)),
+    "indices beside soft ones": (Y, torch.ones(4, 5)),
+    "another type": (Y, Y.double()),
+    "no tensors": ([torch.ones(4, 5)], [torch.ones(4, 5)]),
+}
+
+
+@pytest.mark.parametrize("regularizer", ["js:gamma=0.7", []])
+@pytest.mark.parametrize("other", OTHER)
+def test_labels_may_become_others_than_they_were(other, regularizer):
+    """What was decided for labels that can be joined does not hold for those that cannot."""
+    network, game = critic(), Game("nonsaturating", regularizer)
+
+    def score(self, x, y):
+        y = y[0] if isinstance(y, list) else y
+        return self.body(x + y.view(len(y), -1).float().mean(1, keepdim=True))
+
+    network._f = score
+    alike = torch.ones(4, 5), torch.ones(4, 5)
+    assert both(game, network, *data(), labels=alike).path == "joined"
+    with pytest.raises(SteadyganError, match=r"compiled path .* of different shape or type"):
+        critic_backward(game, network, *data(), labels=OTHER[other], path="compiled")
+    assert both(game, network, *data(), labels=OTHER[other]).path == "separate"
+
+
 # ------------------------------------------------------------ what cannot be right
 
 LABELS = {

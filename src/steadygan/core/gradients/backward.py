@@ -240,7 +240,10 @@ def _found(
                 " function."
             )
         key = key_of(game, critic, points)
-        found = compiled(game, critic, parts, at, parameters, decision.path, key, scale)
+        try:
+            found = compiled(game, critic, parts, at, parameters, decision.path, key, scale)
+        except NotExact as refusal:
+            raise _not_exact(path, str(refusal)) from None
         why = f"of the {decision.path} path" + (f"; {decision.why}" if decision.why else "")
         return found, Decision("compiled", why)
     return _followed(game, critic, points, parts, at, scale, decision, path == "auto")

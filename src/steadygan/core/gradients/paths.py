@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -383,9 +383,16 @@ def groups_of(game: Game, points: Iterable[str]) -> list[tuple[tuple[str, ...], 
 def _together(points: Points, names: Sequence[str]) -> dict[str, Samples]:
     """Return points that can make up one batch."""
     parts = {name: points[name] for name in names}
-    if len({(p.x.shape[1:], p.x.dtype, p.labels is None) for p in parts.values()}) > 1:
+    if len({(_kind(p.x), _kind(p.labels)) for p in parts.values()}) > 1:
         raise NotExact("its batches are of different shape or type")
     return parts
+
+
+def _kind(given: Any) -> Hashable:
+    """Return what batches or labels share that can be joined; what is no tensor is like nothing."""
+    if isinstance(given, Tensor):
+        return given.shape[1:], given.dtype
+    return None if given is None else object()
 
 
 def leaf_of(t: Tensor) -> Tensor:
