@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 import torch
+from torch.nn.utils import parametrize
 
 from steadygan import SteadyganError, build, register
 from steadygan.core.couples import Couples
@@ -239,6 +240,33 @@ def test_a_member_of_many_outputs_is_the_same_gan_trained_alone(double, many_hea
     fleet = fleet_of(members)
     assert differences(fleet) < 1e-10
     assert {s.outputs[1].shape[1:] for s in fleet.players.terms.scores.values()} == {(8, 5)}
+
+
+@dataclass(frozen=True)
+class Bound(MLP):
+    """A critic that is a chain, one of whose biases is not its own. Reference: a test."""
+
+    how: str = "tied"
+
+    def critic(self, event, classes=None):
+        """Return the critic."""
+        sizes = [(2, 8), (8, 8), (8, 1)]
+        first, second, last = (torch.nn.Linear(*size) for size in sizes)
+        if self.how == "tied":
+            second.bias = first.bias
+        else:
+            parametrize.register_parametrization(second, "bias", torch.nn.Softplus())
+        return torch.nn.Sequential(first, torch.nn.Tanh(), second, torch.nn.Tanh(), last)
+
+
+@pytest.mark.parametrize("how", ["tied", "computed"])
+def test_a_bias_that_is_not_the_layers_own_is_there_all_the_same(double, how):
+    register("network", "bound")(Bound)
+    try:
+        given = replace(SMALL, network=f"bound:width=8,how={how}", regularizer=("r1",))
+        assert differences(fleet_of(grid(given, seeds=2))) < 1e-10
+    finally:
+        unregister(Bound)
 
 
 @dataclass(frozen=True)

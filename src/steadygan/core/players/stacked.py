@@ -17,13 +17,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.func import vmap
+from torch.nn.utils.parametrize import is_parametrized
 from torch.utils import _pytree as pytree
 
 from ..batchnorm import ExactBatchNorm
 from ..context import Context
 from ..errors import SteadyganError
 from ..game import Game
-from ..gradients.chain import Chained, NoChain, chained
+from ..gradients.chain import Chained, Layer, NoChain, chained
 from ..gradients.tracing import Tree, to_terms, to_tree
 from ..reading import lifted
 from ..schedules import Strength, told
@@ -366,8 +367,8 @@ class FleetPlayers(OptimizerPlayers):
         for name, x in zip(PLAYERS, (latent, real), strict=True):
             with suppress(NoChain):
                 chain = chained(getattr(self, name), x.ndim - 1)
-                own = all(f"{path}.weight" in given["states"][name] for _, path, _ in chain.layers)
-                if own and not labels:
+                state = given["states"][name]
+                if not labels and all(_own(layer, state) for layer in chain.layers):
                     found[name] = chain
         return found
 
@@ -393,6 +394,14 @@ class FleetPlayers(OptimizerPlayers):
         self, kind: str, shape: torch.Size, dtype: torch.dtype, device: torch.device
     ) -> Tensor:
         return torch.zeros(len(self.rngs), *shape, dtype=dtype, device=device)
+
+
+def _own(layer: Layer, state: Values) -> bool:
+    """Return whether a layer has a weight and a bias of its own, neither computed nor tied."""
+    module, path, _ = layer
+    return not is_parametrized(module) and all(
+        getattr(module, name) is None or f"{path}.{name}" in state for name in ("weight", "bias")
+    )
 
 
 class _Play(NamedTuple):
