@@ -270,6 +270,48 @@ def test_a_bias_that_is_not_the_layers_own_is_there_all_the_same(double, how):
 
 
 @dataclass(frozen=True)
+class Fourier(MLP):
+    """A critic of random features, held in one way or another. Reference: a test."""
+
+    how: str = "buffer"
+
+    def critic(self, event, classes=None):
+        """Return the critic behind its features."""
+        return torch.nn.Sequential(_Features(self.how), super().critic((8,), classes))
+
+
+class _Features(torch.nn.Module):
+    def __init__(self, how):
+        super().__init__()
+        layer = torch.nn.Linear(2, 8)
+        B = torch.eye(2, 8) if how == "fixed" else layer.weight.detach().T.clone()
+        if how == "buffer":
+            self.register_buffer("B", B)
+        else:
+            self.B = {"list": [B], "layer": (layer,)}.get(how, B)
+        self.how = how
+
+    def forward(self, x):
+        if self.how == "layer":
+            return self.B[0](x)
+        return torch.sin(x @ (self.B[0] if self.how == "list" else self.B))
+
+
+@pytest.mark.parametrize("how", ["buffer", "fixed", "plain", "list", "layer"])
+def test_what_members_hold_without_registering_it_is_refused_where_it_differs(double, how):
+    register("network", "fourier")(Fourier)
+    try:
+        members = grid(replace(SMALL, network=f"fourier:width=8,how={how}"), seeds=2)
+        if how in ("buffer", "fixed"):
+            assert differences(fleet_of(members)) < 1e-10
+        else:
+            with pytest.raises(SteadyganError, match=r"differ in 0\.B, .*register_buffer"):
+                fleet_of(members)
+    finally:
+        unregister(Fourier)
+
+
+@dataclass(frozen=True)
 class Crowded(MLP):
     """An MLP whose critic sees the deviation of its batch. Reference: a test."""
 

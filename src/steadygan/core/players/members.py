@@ -345,6 +345,50 @@ def state_of(module: nn.Module) -> Values:
     return {**dict(module.named_parameters()), **dict(module.named_buffers())}
 
 
+def refuse_others(modules: Sequence[nn.Module]) -> None:
+    """Refuse modules that differ in more than the values of parameters and buffers.
+
+    Raises:
+        SteadyganError: with what differs.
+    """
+    shapes = [{key: t.shape for key, t in state_of(module).items()} for module in modules]
+    held = [_unregistered(module) for module in modules]
+    for i, _ in enumerate(modules):
+        if shapes[i] != shapes[0]:
+            raise SteadyganError(
+                f"networks 0 and {i} have different parameters; GANs that are trained at once"
+                " have the same networks"
+            )
+        for key in held[0] | held[i]:
+            if not _same(held[0].get(key, []), held[i].get(key, [])):
+                raise SteadyganError(
+                    f"networks 0 and {i} differ in {key}, which is neither a parameter nor a"
+                    " buffer, and all would have that of the first: make it a buffer,"
+                    ' self.register_buffer("name", tensor), or lists of layers an nn.ModuleList'
+                )
+
+
+def _unregistered(module: nn.Module) -> dict[str, list[Tensor]]:
+    """Return what a module holds without registering it, by name: tensors, and those of layers."""
+    usual, found = vars(nn.Module()), dict[str, list[Tensor]]()
+    for path, part in module.named_modules():
+        if type(part).__module__.startswith("torch.nn."):
+            continue  # torch's compute it from what they register
+        for key in (key for key in vars(part) if key not in usual):
+            leaves = pytree.tree_leaves(vars(part)[key])
+            states = [state_of(leaf) for leaf in leaves if isinstance(leaf, nn.Module)]
+            tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
+            found[f"{path}.{key}" if path else key] = [
+                *tensors,
+                *(t for state in states for t in state.values()),
+            ]
+    return found
+
+
+def _same(ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> bool:
+    return len(ours) == len(theirs) and all(map(torch.equal, ours, theirs))
+
+
 def spread(members: Tensor, like: Tensor) -> Tensor:
     """Return (K,) viewed as (K, 1, ...), to stand before ``like``."""
     return members.view(-1, *[1] * (like.ndim - 1))

@@ -31,7 +31,7 @@ from ..schedules import Strength, told
 from ..scores import logits_of
 from ..spectralnorm import StackedSpectralNorm
 from .base import PLAYERS, Batch, Name, Values
-from .members import Asked, Members, Stacked, finite, spread, state_of
+from .members import Asked, Members, Stacked, finite, refuse_others, spread, state_of
 from .optimizers import OptimizerPlayers
 from .plans import Plan, at_once
 
@@ -42,7 +42,8 @@ def stack(modules: Sequence[nn.Module]) -> nn.Module:
     It holds values and cannot be called as it is.
 
     Raises:
-        SteadyganError: for modules of different structure.
+        SteadyganError: for modules of different structure, or that differ in what they hold without
+            registering it.
 
     >>> stack([nn.Linear(2, 3), nn.Linear(2, 3)]).weight.shape
     torch.Size([2, 3, 2])
@@ -51,14 +52,8 @@ def stack(modules: Sequence[nn.Module]) -> nn.Module:
     # What torch's own do to their buffers vmap refuses, or it is lost where passes are traced.
     ExactBatchNorm.replace(whole)
     StackedSpectralNorm.replace(whole)
-    states = [dict(state_of(module)) for module in modules]
-    shapes = [{key: tuple(t.shape) for key, t in state.items()} for state in states]
-    for i, shape in enumerate(shapes):
-        if shape != shapes[0]:
-            raise SteadyganError(
-                f"networks 0 and {i} have different parameters; GANs that are trained at once"
-                " have the same networks"
-            )
+    refuse_others(modules)
+    states = [state_of(module) for module in modules]
     for key, t in state_of(whole).items():
         t.data = torch.stack([state[key].detach() for state in states])
     return whole
