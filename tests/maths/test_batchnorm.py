@@ -10,7 +10,8 @@ from steadygan import Game, SteadyganError, build
 from steadygan.analysis.linearize import System, jacobian
 from steadygan.core.batchnorm import ExactBatchNorm
 from steadygan.core.players import Batch
-from steadygan.training import Config
+from steadygan.runs.members import grid
+from steadygan.training import Config, train, train_fleet
 from steadygan.training.single import Single
 
 
@@ -78,6 +79,23 @@ def test_a_subclass_that_goes_past_is_refused_where_it_trains():
         ExactBatchNorm.replace(nn.Sequential(Own(3)))
     still = Own(3).eval()
     assert ExactBatchNorm.replace(still) and type(still) is Own
+
+
+@pytest.mark.parametrize("norm", ["norm", "critic_norm"])
+@pytest.mark.parametrize("dynamics", ["alternating", "consensus"])
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_one_value_of_a_channel_is_refused(tmp_path, norm, dynamics, seeds):
+    """Its variance over one row less has no value, which running averages would keep."""
+    network = f"mlp:width=4,{norm}=batch"
+    given = Config(
+        regularizer=("r1",), dynamics=dynamics, network=network, batch=1, steps=1, device="cpu"
+    )
+    members = grid(given, seeds=seeds)
+    with pytest.raises(SteadyganError, match="at least two values of each channel"):
+        if seeds == 1:
+            train(build("problem", "ring2d"), members[0], tmp_path / "x", show=False)
+        else:
+            train_fleet(build("problem", "ring2d"), members, tmp_path / "x", show=False)
 
 
 @pytest.mark.parametrize("kind", [nn.BatchNorm1d, Activated])

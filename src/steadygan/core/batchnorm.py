@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -23,6 +25,9 @@ class ExactBatchNorm(_BatchNorm):
 
     Reference: Ioffe and Szegedy 2015.
     """
+
+    _fewest = 2
+    """Values of each channel that a process must have."""
 
     @classmethod
     def replace(cls, *networks: nn.Module) -> bool:
@@ -70,6 +75,8 @@ class ExactBatchNorm(_BatchNorm):
         """Return the normalized rows (B, C, ...)."""
         if not self.training:
             return super().forward(input)
+        if input.numel() // input.shape[1] < self._fewest:
+            raise SteadyganError(_TOO_FEW)
         x = input if input.dtype == torch.float64 else input.float()
         over, count = [0, *range(2, x.ndim)], x.new_tensor([x.numel() / x.shape[1]])
         sums = self._sum(torch.cat([x.sum(over), count]))
@@ -97,6 +104,23 @@ class ExactBatchNorm(_BatchNorm):
         return mine
 
 
+_TOO_FEW = (
+    "batch normalisation needs at least two values of each channel while it trains, and had one:"
+    " let batches be larger (--batch), or leave it out of the networks"
+)
+
+
+@contextmanager
+def enough() -> Iterator[None]:
+    """Say so where torch's own meets a batch that it cannot normalise."""
+    try:
+        yield
+    except ValueError as error:
+        if "Expected more than 1 value per channel" not in str(error):
+            raise
+        raise SteadyganError(_TOO_FEW) from error
+
+
 def _goes_on(kind: type) -> bool:
     """Return whether a class has the forward of the next one, or calls it."""
     forward = vars(kind).get("forward")
@@ -111,6 +135,8 @@ class WholeBatchNorm(ExactBatchNorm):
     time: their gradients, added up, are those of one process with all rows. torch's
     ``SyncBatchNorm`` has first derivatives only, and on GPUs alone.
     """
+
+    _fewest = 1
 
     def _sum(self, mine: Tensor) -> Tensor:
         whole: Tensor = _Sum.apply(mine)  # type: ignore[no-untyped-call]
@@ -132,4 +158,4 @@ class _Sum(torch.autograd.Function):
         return _Sum.apply(pull)  # type: ignore[no-untyped-call]
 
 
-__all__ = ["ExactBatchNorm", "WholeBatchNorm"]
+__all__ = ["ExactBatchNorm", "WholeBatchNorm", "enough"]

@@ -16,6 +16,7 @@ from torch.nn.utils.parametrize import ParametrizationList
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
+from .batchnorm import enough
 from .context import Context, Samples
 from .errors import SteadyganError
 from .outputs import Probe
@@ -260,7 +261,8 @@ def safe_norm(gradient: Tensor) -> Tensor:
 def heads_of(critic: Critic, x: Tensor, labels: Tensor | None, reading: Reading) -> Heads:
     """Return a critic's outputs at samples."""
     try:
-        out = critic(x) if labels is None else critic(x, labels)
+        with enough():
+            out = critic(x) if labels is None else critic(x, labels)
     except RuntimeError as error:
         if "leaf Variable that requires grad is being used in an in-place" not in str(error):
             raise

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from ..batchnorm import enough
 from ..context import Context
 from ..game import Game
 from ..terms import CriticTerms
@@ -187,11 +188,9 @@ def trainable(module: nn.Module) -> Values:
 
 def generate(generator: Callable[..., Tensor], batch: Batch) -> Tensor:
     """Return the samples of a batch's latents (B, *event), in the precision of the real ones."""
-    fake = (
-        generator(batch.latent)
-        if batch.labels is None
-        else generator(batch.latent, batch.labels[1])
-    )
+    inputs = (batch.latent,) if batch.labels is None else (batch.latent, batch.labels[1])
+    with enough():
+        fake = generator(*inputs)
     # Under autocast the critic would else see samples of two precisions, and penalties take
     # derivatives in the samples.
     return fake.to(batch.real.dtype)
