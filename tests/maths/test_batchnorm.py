@@ -61,6 +61,20 @@ def test_it_is_the_function_of_torch(x, settings):
     torch.testing.assert_close(ours.eval()(x), theirs.eval()(x))
 
 
+def test_without_running_averages_it_is_exact_in_evaluation_too():
+    """There, too, it takes means and variances of the batch, and torch's third derivative fails."""
+    norm = nn.Sequential(nn.BatchNorm1d(3, track_running_stats=False)).double()
+    x, found = torch.randn(5, 3, dtype=torch.float64, requires_grad=True), []
+    ExactBatchNorm.replace(norm)
+    for mode in (True, False):
+        slope = torch.tanh(norm.train(mode)(x)).sum()
+        for _ in range(3):
+            (g,) = torch.autograd.grad(slope, x, create_graph=True)
+            slope = g.square().sum()
+        found.append(g)
+    torch.testing.assert_close(*found, rtol=0, atol=1e-10)
+
+
 @pytest.mark.parametrize("given", [(Activated, ()), (Conditional, (torch.randn(7, 1),))])
 def test_a_subclass_keeps_what_it_does_besides(given):
     kind, labels = given

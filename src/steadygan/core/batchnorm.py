@@ -62,7 +62,7 @@ class ExactBatchNorm(_BatchNorm):
             return kind
         if all(_goes_on(base) for base in kind.__mro__[: kind.__mro__.index(_BatchNorm)]):
             return type(kind.__name__, (kind, cls), {"__module__": kind.__module__})
-        if module.training:
+        if module.training or module.running_mean is None:
             raise SteadyganError(
                 f"{kind.__name__} has a forward of its own that does not call super().forward, and"
                 " torch's batch normalisation is not enough here: penalties that are"
@@ -73,7 +73,7 @@ class ExactBatchNorm(_BatchNorm):
 
     def forward(self, input: Tensor) -> Tensor:
         """Return the normalized rows (B, C, ...)."""
-        if not self.training:
+        if not self.training and self.running_mean is not None:
             return super().forward(input)
         if input.numel() // input.shape[1] < self._fewest:
             raise SteadyganError(_TOO_FEW)
