@@ -66,13 +66,13 @@ class Member:
         least = Monitor.WON * self.indifferent
         return self.indifferent > 0 and self.late("critic_loss") < least
 
-    def late(self, name: str) -> float:
-        """Return the median of a metric over the last third of the evaluations.
+    def late(self, name: str, since: int = 0) -> float:
+        """Return the median of a metric over the last third of the evaluations, from a step on.
 
         The median, because one snapshot can mislead; NaN where it stopped.
         """
-        values = self.series(name)
-        return float(np.median(values[last_third(len(values))]))
+        third = last_third(len(self.steps))
+        return float(np.median(self.series(name)[third][self.steps[third] >= since]))
 
     def series(self, name: str) -> np.ndarray:
         """Return a metric (T,); all NaN where it had stopped before it was first evaluated."""

@@ -17,7 +17,7 @@ from ..core.registry import build
 from ..problems.toys import Mixture3D
 from ..training import Config
 from .fleets import SAVED, Member, fleet, share, spread
-from .rules import COLLAPSES, FALLEN, KEEPS, LEARNS, Course, Fate, Rule, last_third
+from .rules import COLLAPSES, FALLEN, KEEPS, LEARNS, Course, Fate, Rule
 from .spec import Row, Source
 
 STANDS, FALLS = 7, 3
@@ -114,8 +114,7 @@ def final(member: Member, metric: str, since: int = 0) -> float:
 
     As bad as can be where the run blew up.
     """
-    third = last_third(len(member.steps))
-    value = float(np.median(member.series(metric)[third][member.steps[third] >= since]))
+    value = member.late(metric, since)
     return value if math.isfinite(value) else (math.inf if metric == "sw1" else 0.0)
 
 

@@ -14,10 +14,8 @@ EVEN = 0.5
 """Pulls on real and on generated samples that are so near each other, as a share, are alike."""
 
 PATIENCE = 101
-"""So many steps without what should follow are more than any usual schedule has.
-
-The first WGAN gives its critic 100 for one of the generator's.
-"""
+"""So many critic steps without one of the generator are more than any usual schedule has: the
+first WGAN has 100."""
 
 
 @dataclass(frozen=True)
