@@ -3,7 +3,9 @@
 Usage: torchrun --nproc-per-node N on_ranks.py FOLDER [all]
 """
 
+import atexit
 import itertools
+import os
 import sys
 from pathlib import Path
 from unittest import mock
@@ -122,8 +124,17 @@ def many(folder, steps):
     return train_fleet(build("problem", "ring2d"), grid(config, seeds=3), folder, show=False)
 
 
+def leave(folder):
+    """Write which threads this process has when its group has been destroyed, where Linux tells."""
+    tasks = Path("/proc/self/task")
+    names = [(task / "comm").read_text().strip() for task in tasks.glob("*")]
+    (folder / f"threads-{os.getpid()}").write_text("\n".join(sorted(names)))
+
+
 def main():
-    ranks, folder = here(), Path(sys.argv[1])
+    folder = Path(sys.argv[1])
+    atexit.register(leave, folder)  # runs last: the group registers itself later
+    ranks = here()
     everything = "all" in sys.argv
     chosen = [*games(everything), *normalized(everything)]
     found = {name: moved(config, ranks) for name, config in chosen}

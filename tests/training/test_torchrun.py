@@ -53,6 +53,13 @@ def test_four_processes_give_what_one_gives(four):
         assert not torch.allclose(found[name], other, rtol=1e-3), name
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="threads are listed by Linux")
+def test_no_thread_outlives_the_group(four):
+    """One that asks for the interpreter while that ends aborts a training that is through."""
+    left = [file.read_text().splitlines() for file in four.glob("threads-*")]
+    assert len(left) == 4 and not any("gloo" in name for names in left for name in names)
+
+
 def parameters(folder):
     tree = checkpoint.load(checkpoint.latest(folder))
     return torch.cat([p.flatten() for name in ("generator", "critic") for p in tree[name].values()])

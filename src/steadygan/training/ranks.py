@@ -7,6 +7,7 @@ takes its rows; gradients are averaged by the rows that they come from. Rank zer
 from __future__ import annotations
 
 import atexit
+import importlib
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -169,6 +170,10 @@ def here() -> Ranks:
             cuda = torch.cuda.is_available()
             if cuda:
                 torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+            # Imported later, its functions would keep this group as their default: destroyed, it
+            # would have threads still, and where one asks for the interpreter at its end, torch
+            # aborts a training that is through.
+            importlib.import_module("torch.distributed.nn.functional")
             dist.init_process_group("nccl" if cuda else "gloo", timeout=PATIENCE)
             atexit.register(dist.destroy_process_group)
     if not (dist.is_available() and dist.is_initialized()):
