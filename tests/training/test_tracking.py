@@ -3,7 +3,10 @@
 import importlib.util
 import io
 import json
+import os
+import signal
 import sys
+import time
 import types
 from dataclasses import dataclass
 from typing import ClassVar
@@ -271,14 +274,22 @@ def test_a_tracker_that_fails_is_named_once_and_training_goes_on(tmp_path, kept)
     assert kept[-1] == "closed True"
 
 
-def test_ctrl_c_while_a_tracker_closes_leaves_the_run_ended(tmp_path, kept, monkeypatch):
-    def impatient(board, well):
-        raise KeyboardInterrupt
+@pytest.mark.parametrize(
+    ("number", "raises"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)]
+)
+def test_a_signal_while_a_tracker_closes_leaves_the_run_ended(
+    tmp_path, kept, monkeypatch, number, raises
+):
+    def slow(board, well):
+        os.kill(os.getpid(), number)
+        time.sleep(10)  # until it is heard
 
-    monkeypatch.setattr(Kept, "close", impatient)
-    with pytest.raises(KeyboardInterrupt):
+    before = signal.getsignal(number)
+    monkeypatch.setattr(Kept, "close", slow)
+    with pytest.raises(raises):
         dirac(tmp_path / "a", "kept")
     assert json.loads((tmp_path / "a/status.json").read_text())["state"] == "finished"
+    assert signal.getsignal(number) == before
 
 
 def test_a_sweep_knows_its_runs_whoever_looks_on():

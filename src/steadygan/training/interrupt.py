@@ -5,8 +5,10 @@ from __future__ import annotations
 import signal
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 _HANGUP = getattr(signal, "SIGHUP", None)  # a terminal that is closed; not every system has it
 _SIGNALS = [n for n in (signal.SIGINT, signal.SIGTERM, _HANGUP) if n is not None]
@@ -47,3 +49,21 @@ class Interrupt:
         self._since, self.seen = self._since if self.seen else now, True
         if now - self._since >= self._grace:
             signal.signal(number, self._before[number])
+
+
+@contextmanager
+def raised() -> Iterator[None]:
+    """Have a polite kill or a closed terminal raise, as Ctrl-C does, so that clean-up is done."""
+
+    def end(number: int, frame: FrameType | None) -> NoReturn:
+        raise SystemExit(128 + number)
+
+    ours = threading.current_thread() is threading.main_thread()  # only there can handlers be set
+    deadly = [n for n in _SIGNALS if ours and signal.getsignal(n) is signal.SIG_DFL]
+    for number in deadly:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in deadly:
+            signal.signal(number, signal.SIG_DFL)

@@ -16,7 +16,7 @@ from ..runs.config import Config
 from ..runs.cures import advised
 from ..runs.files import finite
 from ..runs.monitor import NON_FINITE, Warning
-from .interrupt import Interrupt
+from .interrupt import Interrupt, raised
 from .trained import Trained
 from .watchers import Ending, Record, Watcher
 
@@ -81,8 +81,8 @@ class Training:
             ending = Ending("failed", str(error) or type(error).__name__)
             raise
         finally:
-            # Each is told, whatever one before it raises, such as a Ctrl-C while it uploads.
-            with ExitStack() as told:
+            # Each is told, whatever one before it raises, as a signal while it uploads does.
+            with raised(), ExitStack() as told:
                 for watcher in reversed(self.watchers):
                     told.callback(watcher.ended, self, ending)
         return ending
