@@ -13,28 +13,38 @@ from steadygan.analysis import trials
 from steadygan.analysis.blind import BLIND, seeing, sight
 from steadygan.analysis.doctor import first
 from steadygan.analysis.gan import Gan
+from steadygan.analysis.looks import gap
 from steadygan.analysis.subjects import load_subjects
 from steadygan.analysis.trials import AS_IT_IS, Arm, Change, Trial, seconds_of, trial
 from steadygan.analysis.trials.arms import Group, at_seed, grouped
 from steadygan.analysis.trials.change import rates, regularizer, without_end
 from steadygan.cli import main
-from steadygan.core.context import Samples
+from steadygan.core.context import Context, Samples
 from steadygan.core.players import PLAYERS
 from steadygan.runs import checkpoint
 
 AS = Change(AS_IT_IS)
 
 
-def gan(lr=2e-3, steps=3, norm=False):
+def adam(network, lr):
+    return torch.optim.Adam(network.parameters(), lr, betas=(0.5, 0.9))
+
+
+def parted(network, lr):
+    """An optimizer of two groups, the last layer first, and another rate for the others."""
+    ends, rest = list(network[-1].parameters()), list(network[:-1].parameters())
+    groups = [{"params": ends, "weight_decay": 0.5}, {"params": rest, "lr": 5 * lr}]
+    return torch.optim.AdamW(groups, lr, betas=(0.5, 0.9))
+
+
+def gan(lr=2e-3, steps=3, norm=False, optimizer=adam):
     torch.manual_seed(0)
     middle = nn.BatchNorm1d(16) if norm else nn.Identity()
     networks = {
         "generator": nn.Sequential(nn.Linear(2, 16), middle, nn.ReLU(), nn.Linear(16, 2)),
         "critic": nn.Sequential(nn.Linear(2, 16), nn.LeakyReLU(0.2), nn.Linear(16, 1)),
     }
-    optimizers = {
-        n: torch.optim.Adam(m.parameters(), lr, betas=(0.5, 0.9)) for n, m in networks.items()
-    }
+    optimizers = {n: optimizer(m, lr) for n, m in networks.items()}
     data, game = torch.randn(128, 2) * 0.3 + 1, Game("nonsaturating", ["r1:gamma=1"])
     found = Gan(
         game,
@@ -64,9 +74,11 @@ def values(network):
     return torch.cat([p.detach().flatten() for p in network.parameters()])
 
 
-def test_going_on_is_a_plain_loop_that_goes_on():
-    found = gan()
-    group = Group([at_seed(found, 0, AS, 5)])
+@pytest.mark.parametrize("optimizer", [adam, parted])
+def test_going_on_is_a_plain_loop_that_goes_on(optimizer):
+    found = gan(optimizer=optimizer)
+    made = [at_seed(found, 0, AS, seed) for seed in range(5, 9)]
+    group = Group(made[:1]) if optimizer is adam else next(grouped(made))
     for _ in range(4):
         group.advance()
     rng = torch.Generator().manual_seed(1005)
@@ -79,6 +91,16 @@ def test_going_on_is_a_plain_loop_that_goes_on():
     for name in PLAYERS:
         mine = values(getattr(group.players, name))
         torch.testing.assert_close(mine, values(found.networks[name]), rtol=1e-4, atol=1e-6)
+
+
+def test_an_optimizer_in_groups_goes_on_by_name_and_at_rates_in_proportion():
+    found = gan(optimizer=parted)
+    slower = rates(found, 0.1).applied(found)
+    held = slower.optimizer("critic", slower.critic, new=False)
+    assert [group["lr"] for group in held.param_groups] == pytest.approx([2e-4, 1e-3])
+    here = found.networks, first(found.data, 16)
+    gained = gap(found.game, *here, Context, found.critic, found.optimizers, found.lr, 1)
+    assert gained["loss_after"] < gained["loss"]
 
 
 @pytest.mark.parametrize("change", [AS, Change("again", {"anew": list(PLAYERS)})])

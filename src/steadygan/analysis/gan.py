@@ -7,6 +7,7 @@ import inspect
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -37,6 +38,7 @@ class Gan:
         fresh: Returns networks as they are at the start, by seed; without, those that are here are
             initialised anew, module by module.
         batch: How many samples a step looks at.
+        held: Whose parameters the optimizers hold, where these networks are copies.
     """
 
     game: Game
@@ -50,6 +52,7 @@ class Gan:
     memory: Mapping[str, Tensor] = field(default_factory=dict)
     fresh: Callable[[int], tuple[nn.Module, nn.Module]] | None = None
     batch: int = 64
+    held: Mapping[Name, nn.Module] | None = None
 
     @property
     def networks(self) -> dict[Name, nn.Module]:
@@ -77,19 +80,25 @@ class Gan:
                 return (2 * torch.rand(shape, generator=rng) - 1).to(given)
         return given[torch.randint(len(given), (n,), generator=rng)]
 
-    def optimizer(self, name: Name, network: nn.Module, *, new: bool) -> torch.optim.Optimizer:
+    def optimizer(
+        self, name: Name, network: nn.Module, *, new: bool, whole: bool = False
+    ) -> torch.optim.Optimizer:
         """Return the player's optimizer over another network's parameters.
 
-        With its state or new; gradient descent where it is not known.
+        With its state or new; gradient descent where it is not known. It holds what the player's
+        own holds, or the whole network. Its first group that moves has the player's learning rate.
         """
-        own = list(network.parameters())
+        own, rate = list(network.parameters()), self.lr[name]
         if not self.optimizers:
-            return torch.optim.SGD(own, self.lr[name])
-        given = self.optimizers[name]
-        held = sum(len(group["params"]) for group in given.param_groups)
-        parameters = own if held == len(own) else [p for p in own if p.requires_grad]
-        made = moved_to(given, parameters, new=new) or moved_to(given, parameters, new=True)
-        return made or torch.optim.SGD(own, self.lr[name])
+            return torch.optim.SGD(own, rate)
+        given, made = self.optimizers[name], None
+        if not whole:
+            made = moved_to(given, twins((self.held or self.networks)[name], network), new=new)
+        made = made or begun(given, [p for p in own if whole or p.requires_grad])
+        if made is None:
+            return torch.optim.SGD(own, rate)
+        at_rate(made, rate)
+        return made
 
 
 def learning_rates(
@@ -147,32 +156,68 @@ def _number(name: Name, given: float) -> float:
         ) from None
 
 
+def twins(network: nn.Module, other: nn.Module) -> dict[Tensor, nn.Parameter]:
+    """Return the parameter of the same name in another network, for each of a network."""
+    there = dict(other.named_parameters())
+    return {p: there[key] for key, p in network.named_parameters() if key in there}
+
+
+def shares(optimizer: torch.optim.Optimizer) -> list[float]:
+    """Return each group's learning rate, in units of that of the first group that moves."""
+    rates = [float(group["lr"]) for group in optimizer.param_groups]
+    unit = next((rate for rate in rates if rate), None)
+    return [1.0 if unit is None else rate / unit for rate in rates]
+
+
+def at_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Set the learning rate of the first group that moves; the others keep their ratio to it."""
+    for group, share in zip(optimizer.param_groups, shares(optimizer), strict=True):
+        group["lr"] = rate * share
+
+
 def moved_to(
-    given: torch.optim.Optimizer, trainable: list[nn.Parameter], *, new: bool = False
+    given: torch.optim.Optimizer, twin: Mapping[Tensor, nn.Parameter], *, new: bool = False
 ) -> torch.optim.Optimizer | None:
-    """Return the same optimizer over other parameters, with its state or new.
+    """Return the same optimizer over the twins of its parameters, with its state or new.
 
     None where it holds others than those, and where its steps need a closure.
     """
+    groups = [
+        {**group, "params": [twin[p] for p in group["params"] if p in twin]}
+        for group in given.param_groups
+    ]
+    order = [p for group in given.param_groups for p in group["params"] if p in twin]
+    made = _made(given, groups) if order else None
+    if made is not None and not new:
+        # Copies: stepping would else change the caller's.
+        state = {i: copy.deepcopy(given.state[p]) for i, p in enumerate(order) if p in given.state}
+        made.load_state_dict({**made.state_dict(), "state": state})
+    return made
+
+
+def begun(
+    given: torch.optim.Optimizer, parameters: list[nn.Parameter]
+) -> torch.optim.Optimizer | None:
+    """Return a new optimizer of a kind over all parameters, by its first group that moves.
+
+    None where its steps need a closure.
+    """
+    first = given.param_groups[next((i for i, s in enumerate(shares(given)) if s), 0)]
+    return _made(given, [{**first, "params": parameters}])
+
+
+def _made(
+    given: torch.optim.Optimizer, groups: list[dict[str, Any]]
+) -> torch.optim.Optimizer | None:
     closure = inspect.signature(type(given).step).parameters.get("closure")
     if closure is not None and closure.default is closure.empty:
         return None
+    # Defaults hold more than can be given: AdamW's say that its decay is decoupled.
+    taken = inspect.signature(type(given)).parameters
     try:
-        # Defaults hold more than can be given: AdamW's say that its decay is decoupled.
-        taken = inspect.signature(type(given)).parameters
-        settings = {k: v for k, v in given.defaults.items() if k in taken}
-        optimizer = type(given)(trainable, **settings)
-        state = given.state_dict()
-        if new:
-            settings = {k: v for k, v in state["param_groups"][0].items() if k != "params"}
-            optimizer.param_groups[0].update(settings)
-            return optimizer
-        # Loading alone would share the state's tensors, and stepping would then change the
-        # caller's.
-        optimizer.load_state_dict(copy.deepcopy(state))
+        return type(given)(groups, **{k: v for k, v in given.defaults.items() if k in taken})
     except (TypeError, ValueError):
         return None
-    return optimizer
 
 
 def _initialised(network: nn.Module) -> bool:
@@ -185,4 +230,4 @@ def _initialised(network: nn.Module) -> bool:
     return all(id(p) in known for p in network.parameters())
 
 
-__all__ = ["Gan", "Latents", "learning_rates", "moved_to"]
+__all__ = ["Gan", "Latents", "at_rate", "learning_rates", "moved_to", "shares", "twins"]

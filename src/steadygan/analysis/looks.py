@@ -14,7 +14,7 @@ from ..core.players import Batch, Name
 from ..core.players.base import generate
 from ..core.scores import score, squared_norm
 from .ends import bounded
-from .gan import moved_to
+from .gan import moved_to, twins
 from .linearize import copied
 
 
@@ -66,7 +66,7 @@ def gap(
     """
     fake, critic = _generated(networks["generator"], batch), copied(original)
     trainable = [p for p in critic.parameters() if p.requires_grad]
-    own = moved_to(optimizers["critic"], trainable) if optimizers else None
+    own = moved_to(optimizers["critic"], twins(original, critic)) if optimizers else None
     # What does not train makes no steps.
     steps = steps if trainable else 0
     optimizer = own or torch.optim.SGD(trainable or [torch.zeros(0)], rates["critic"])

@@ -20,7 +20,7 @@ from ...core.players.base import generate
 from ...core.scores import score
 from ...problems.measures import sliced_wasserstein, spread
 from ..ends import last_range, reach
-from ..gan import Gan
+from ..gan import Gan, at_rate
 from ..linearize import copied
 
 LOOKED = 256
@@ -292,8 +292,7 @@ class Seen:
         before = [p.detach().clone() for p in weights]
         # Moves grow with the rate; what one far below rounding makes is told from a larger one.
         rate = max(self.gan.lr[name], LEAST_RATE)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
+        at_rate(optimizer, rate)
         for key, p in named.items():
             pull = self.pulls[name].get(key)
             p.grad = None if pull is None else pull.double()

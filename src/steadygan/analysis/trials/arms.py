@@ -19,7 +19,7 @@ from ...core.players.stacked import FleetPlayers, stack
 from ...core.registry import build
 from ...problems.measures import sliced_wasserstein
 from ...runs.averages import Average, Decay
-from ..gan import Gan
+from ..gan import Gan, twins
 from .change import Change
 
 SAMPLES = 512
@@ -179,12 +179,15 @@ class Group:
         self, networks: Mapping[Name, nn.Module], count: int = 0
     ) -> dict[Name, torch.optim.Optimizer]:
         made: dict[Name, torch.optim.Optimizer] = {}
-        for name in PLAYERS:
-            again = self._new and name in self.members[0].change.settings["anew"]
-            made[name] = self._gan.optimizer(name, networks[name], new=again or bool(count))
-            made[name].param_groups[0]["lr"] = self._gan.lr[name]
-            if count and not again:
-                _spread(self._gan, name, made[name], count)
+        settings = self.members[0].change.settings
+        for name, network in networks.items():
+            again, whole = self._new and name in settings["anew"], bool(settings.get("unfreeze"))
+            new = again or bool(count)
+            made[name] = self._gan.optimizer(name, network, new=new, whole=whole)
+            if count and len(made[name].param_groups) > 1:
+                raise SteadyganError("Members whose optimizers have groups train one by one.")
+            if count and not (again or whole):
+                _spread(self._gan, name, network, made[name], count)
         return made
 
     def _draw(self) -> Batch:
@@ -221,14 +224,13 @@ def _structure(member: Member) -> Any:
     return repr(bare), str(gan.dynamics), tuple(sorted(same.items()))
 
 
-def _spread(gan: Gan, name: Name, optimizer: torch.optim.Optimizer, count: int) -> None:
+def _spread(
+    gan: Gan, name: Name, network: nn.Module, optimizer: torch.optim.Optimizer, count: int
+) -> None:
     """Give every member of a stacked optimizer the state that the one has now."""
-    held = gan.optimizers[name] if gan.optimizers else None
-    if held is None or len(held.param_groups) != 1:
-        return
-    old, new = held.param_groups[0]["params"], optimizer.param_groups[0]["params"]
-    for before, p in zip(old, new, strict=True) if len(old) == len(new) else ():
-        for key, value in (held.state.get(before) or {}).items():
+    held = gan.optimizers[name].state if gan.optimizers else {}
+    for before, p in twins((gan.held or gan.networks)[name], network).items():
+        for key, value in (held.get(before) or {}).items():
             if not isinstance(value, Tensor):
                 optimizer.state[p][key] = value
             elif value.shape == before.shape and value.ndim:

@@ -107,6 +107,7 @@ class Change:
             critic=networks["critic"],
             lr=lr,
             dynamics=s.get("dynamics", gan.dynamics),
+            held=gan.held or gan.networks,
         )
 
 
