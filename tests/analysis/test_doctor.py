@@ -235,7 +235,15 @@ def test_what_an_optimizer_remembers_of_a_layer_that_died_long_ago():
     assert all(np.isfinite(e.value) for e in found.spectrum.step)
 
 
+def parted(parameters, lr, momentum=0.9):
+    """Three groups: one stands still, one moves three times as fast as the last."""
+    first, second, *rest = parameters
+    groups = [{"params": [first], "lr": 0.0}, {"params": rest}, {"params": [second], "lr": 3 * lr}]
+    return torch.optim.SGD(groups, lr, momentum=momentum)
+
+
 OPTIMIZERS = [
+    (parted, {}),
     (torch.optim.Adam, {"betas": (0.5, 0.9)}),
     (torch.optim.AdamW, {"amsgrad": True, "weight_decay": 0.1}),
     (torch.optim.RMSprop, {"momentum": 0.3, "centered": True}),
@@ -269,6 +277,21 @@ def test_a_step_is_that_of_the_optimizers_and_carries_their_state(kind, settings
     )
     assert len(expected) == system.size + len(slots)
     torch.testing.assert_close(expected[system.size :].sum(), slots.sum(), rtol=1e-10, atol=1e-15)
+
+
+def test_the_field_moves_each_group_at_its_own_rate():
+    game, generator, critic, batch, optimizers = trained(parted, 1e-2, momentum=0.0)
+    found = diagnose(
+        game,
+        generator,
+        critic,
+        batch,
+        dynamics="simultaneous",
+        optimizers=optimizers,
+        alternatives=(),
+    ).spectrum
+    rates = [np.array([e.value for e in each]) for each in (found.field, found.step)]
+    np.testing.assert_allclose(*rates, rtol=1e-6, atol=1e-9)
 
 
 @pytest.mark.parametrize(

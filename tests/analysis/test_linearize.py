@@ -212,6 +212,8 @@ def test_a_field_that_is_not_finite_and_one_without_parameters_are_refused():
         critic[0].weight[0, 0] = torch.nan
     with pytest.raises(SteadyganError, match="not finite"):
         System(Game(), "alternating", generator, critic, batch())
+    with pytest.raises(SteadyganError, match=r"units of the critic's learning rate.*not 0"):
+        System(Game(), "alternating", *networks(), batch(), lr={"generator": 0.1, "critic": 0.0})
     with pytest.raises(SteadyganError, match="requires a gradient"):
         System(
             Game(),

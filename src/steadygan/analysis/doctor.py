@@ -27,7 +27,7 @@ from ..runs.cures import PENALTIES
 from . import looks, trials, verdict
 from .gan import Gan, learning_rates
 from .linearize import System, copied
-from .optimizers import not_a_map, preconditioner
+from .optimizers import not_a_map, preconditioner, shares_of
 from .spectra import DENSE
 from .spectral import Spectral, spectral
 from .triage import LOOKED, Fact, quiet, to_try, triable, triage
@@ -360,11 +360,15 @@ def _movers(
     for name in PLAYERS:
         trainable = [p for p in networks[name].parameters() if p.requires_grad]
         diagonal, words = None, "plain gradient descent is assumed"
+        share = shares_of(optimizers[name]) if optimizers else {}
         if optimizers:
             diagonal, words = preconditioner(optimizers[name], trainable)
             if not not_a_map(optimizers[name], trainable):
                 movers[name] = optimizers[name]
-        parts += [d.reshape(-1) for d in diagonal or map(torch.ones_like, trainable)]
+        parts += [
+            share.get(p, 1.0) * d.reshape(-1)
+            for p, d in zip(trainable, diagonal or map(torch.ones_like, trainable), strict=True)
+        ]
         said.append(words)
     same = said[0] == said[1]
     whole = said[0] if same else f"generator: {said[0]}; critic: {said[1]}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -87,6 +88,11 @@ class System:
             if regularizer.not_smooth:
                 raise SteadyganError(regularizer.not_smooth)
         rates = lr if isinstance(lr, Mapping) else dict.fromkeys(PLAYERS, lr)
+        if not (math.isfinite(rates["critic"]) and rates["critic"] > 0):
+            raise SteadyganError(
+                "The field is in units of the critic's learning rate, a finite number > 0, not"
+                f" {rates['critic']:g}."
+            )
         self.game, self.batch, self.lr = game, batch, rates["critic"]
         self.dynamics: Dynamics = build("dynamics", dynamics)
         self._ratios = {name: rates[name] / rates["critic"] for name in PLAYERS}

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..core.players import Values
+from .gan import shares
 
 States = dict[str, dict[str, Any]]
 """What an optimizer remembers of each parameter, by the parameter's name: tensors and counts."""
@@ -24,10 +25,10 @@ class Moves:
 
     def __init__(self, optimizer: torch.optim.Optimizer, parameters: Mapping[str, Tensor]) -> None:
         self._kind = type(optimizer)
-        first = optimizer.param_groups[0]["lr"]
         groups = {p: group for group in optimizer.param_groups for p in group["params"]}
         self._settings = {key: self._plain(groups[p]) for key, p in parameters.items()}
-        self._shares = {key: float(groups[p]["lr"] / first) for key, p in parameters.items()}
+        share = shares_of(optimizer)
+        self._shares = {key: share[p] for key, p in parameters.items()}
         self.start: States = {
             key: self._begun(optimizer.state.get(p) or {}, p, groups[p])
             for key, p in parameters.items()
@@ -77,6 +78,12 @@ class Moves:
         for name in {"exp_avg_sq", "max_exp_avg_sq", "square_avg"} & begun.keys():
             begun[name] = begun[name].clamp(min=floor)
         return begun
+
+
+def shares_of(optimizer: torch.optim.Optimizer) -> dict[Tensor, float]:
+    """Return each parameter's learning rate, in units of that of the first group that moves."""
+    by_group = zip(optimizer.param_groups, shares(optimizer), strict=True)
+    return {p: share for group, share in by_group for p in group["params"]}
 
 
 def not_a_map(optimizer: torch.optim.Optimizer, parameters: Sequence[nn.Parameter]) -> str:
