@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean, stdev
 
+from scipy.special import stdtrit
+
 from ...core.errors import SteadyganError
 from ..gan import Gan
 from .arms import Group, Ruler, at_seed, grouped
@@ -26,9 +28,6 @@ must make."""
 
 AS_IT_IS = "as it is"
 """The arm that changes nothing, which the others are held against."""
-
-# Student's t of 97.5 % by degrees of freedom.
-_T = {1: 12.7, 2: 4.30, 3: 3.18, 4: 2.78, 5: 2.57, 6: 2.45, 7: 2.36}
 
 Tell = Callable[[int, int], None]
 
@@ -247,7 +246,8 @@ def _measured(groups: Sequence[Group], ruler: Ruler) -> dict[tuple[int, int], fl
 
 def _difference(row: Sequence[float], base: Sequence[float]) -> tuple[float, float]:
     gaps = [a - b for a, b in zip(row, base, strict=True)]
-    return fmean(gaps), _T.get(len(gaps) - 1, 1.96) * stdev(gaps) / math.sqrt(len(gaps))
+    reach = float(stdtrit(len(gaps) - 1, 0.975))  # of Student's t
+    return fmean(gaps), reach * stdev(gaps) / math.sqrt(len(gaps))
 
 
 __all__ = ["AS_IT_IS", "Arm", "Change", "Trial", "seconds_of", "trial"]
