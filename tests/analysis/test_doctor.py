@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from steadygan import Game, SteadyganError, build
-from steadygan.analysis.doctor import diagnose
+from steadygan.analysis.doctor import diagnose, first
 from steadygan.analysis.linearize import System, jacobian
 from steadygan.analysis.optimizers import preconditioner
 from steadygan.analysis.subjects import load_run, load_subject, load_user_gan
@@ -152,9 +152,7 @@ def test_a_preconditioner_against_a_dense_computation(optimizer, settings):
         optimizers=optimizers,
         alternatives=(),
     )
-    plain = System(
-        game, "simultaneous", generator, critic, Batch(batch.real[:64], batch.latent[:64]), lr=1e-3
-    )
+    plain = System(game, "simultaneous", generator, critic, first(batch, 64), lr=1e-3)
     diagonal = []
     for name, network in zip(PLAYERS, (generator, critic), strict=True):
         for p in network.parameters():

@@ -15,8 +15,9 @@ from steadygan.analysis.doctor import first
 from steadygan.analysis.gan import Gan
 from steadygan.analysis.looks import gap
 from steadygan.analysis.subjects import load_subjects
+from steadygan.analysis.triage.seen import Seen
 from steadygan.analysis.trials import AS_IT_IS, Arm, Change, Trial, seconds_of, trial
-from steadygan.analysis.trials.arms import Group, at_seed, grouped
+from steadygan.analysis.trials.arms import Group, Ruler, at_seed, grouped
 from steadygan.analysis.trials.change import rates, regularizer, without_end
 from steadygan.cli import main
 from steadygan.core.context import Context, Samples
@@ -218,11 +219,27 @@ def test_a_learning_rate_that_is_too_high_is_mended_by_a_smaller_one():
 def test_intervals_are_student_s_over_pairs():
     mean, half = trials._difference([1.0, 2.0, 4.0], [2.0, 2.0, 2.0])
     assert mean == pytest.approx(1 / 3)
-    assert half == pytest.approx(4.30 * 1.5275252 / 3**0.5, rel=1e-6)
+    assert half == pytest.approx(4.302652730 * 1.527525232 / 3**0.5, rel=1e-8)
+    ten = trials._difference([-1.0, 1.0] * 5, [0.0] * 10)
+    assert ten == pytest.approx((0.0, 2.262157163 * (10 / 9) ** 0.5 / 10**0.5), rel=1e-8)
 
 
 def made(*arms):
     return Trial([*arms], 20, 2, 1.0, 1.0, 0.1)
+
+
+def test_data_that_lie_one_class_after_the_other_are_seen_whole():
+    around = torch.linspace(0, 2 * torch.pi, 6001)[:-1]
+    data = torch.stack([around.cos(), around.sin()], 1)
+    ruler = Ruler(data)
+    assert ruler.floor < 0.05 and ruler(data[::12]) < 0.05
+    assert Ruler(data[:1000]).floor < 0.01
+    latents, labels = torch.randn(6000, 2), torch.arange(6000)
+    found = replace(gan(), data=Batch(data, latents, (labels, labels)))
+    for batch in (Seen.of(found, 200).batch, first(found.data, 200)):
+        torch.testing.assert_close(batch.real, data[batch.labels[0]])
+        torch.testing.assert_close(batch.latent, latents[batch.labels[1]])
+        assert batch.real.mean(0).norm() < 0.2
 
 
 def test_what_did_worse_is_never_advised():

@@ -25,7 +25,7 @@ from ..core.shown import Shown
 from ..core.slopes import explained, twice
 from ..runs.cures import PENALTIES
 from . import looks, trials, verdict
-from .gan import Gan, learning_rates
+from .gan import Gan, learning_rates, some_of
 from .linearize import System, copied
 from .optimizers import not_a_map, preconditioner, shares_of
 from .spectra import DENSE
@@ -152,8 +152,8 @@ def diagnose(
 ) -> Diagnosis:
     """Return the diagnosis of a GAN as it stands, on one batch; nothing of the caller's changes.
 
-    First come plain facts of the networks, on 256 samples (``triage``). Of the spectrum the first
-    64 samples are looked at, of large networks 16. The eigenvalues λ of the
+    First come plain facts of the networks, on 256 samples (``triage``). For the spectrum
+    64 of them are looked at, of large networks 16. The eigenvalues λ of the
     Jacobian of the field v and s of one step decide: locally stable where every |s| < 1. The step
     is the dynamics' and the optimizers' own: what Adam, RMSProp or a momentum remember is part of
     its state. Its limits are those of the learning rate of that very step.
@@ -342,10 +342,13 @@ def _near(system: System, spectrum: Spectral) -> bool:
 
 
 def first(batch: Batch, n: int) -> Batch:
-    """Return at most n of a batch, as many real samples as latents."""
+    """Return at most n of a batch, drawn from all of it, as many real samples as latents."""
     n = min(n, len(batch.real), len(batch.latent))
-    labels = None if batch.labels is None else (batch.labels[0][:n], batch.labels[1][:n])
-    return Batch(batch.real[:n], batch.latent[:n], labels)
+    real, fake = some_of(len(batch.real), n), some_of(len(batch.latent), n)
+    labels = batch.labels
+    if labels is not None:
+        labels = labels[0][real], labels[1][fake % len(labels[1])]
+    return Batch(batch.real[real], batch.latent[fake], labels)
 
 
 def _movers(

@@ -101,6 +101,16 @@ class Gan:
         return made
 
 
+def some_of(total: int, count: int) -> Tensor:
+    """Return ``count`` of so many places, all in their order where there are no more.
+
+    Drawn, the same each time: data may lie one class after the other.
+    """
+    if total <= count:
+        return torch.arange(total)
+    return torch.randperm(total, generator=torch.Generator().manual_seed(0))[:count]
+
+
 def learning_rates(
     lr: float | Mapping[Name, float] | None, optimizers: Mapping[Name, torch.optim.Optimizer] | None
 ) -> dict[Name, float]:
@@ -230,4 +240,4 @@ def _initialised(network: nn.Module) -> bool:
     return all(id(p) in known for p in network.parameters())
 
 
-__all__ = ["Gan", "Latents", "at_rate", "learning_rates", "moved_to", "shares", "twins"]
+__all__ = ["Gan", "Latents", "at_rate", "learning_rates", "moved_to", "shares", "some_of", "twins"]

@@ -20,7 +20,7 @@ from ...core.players.base import generate
 from ...core.scores import score
 from ...problems.measures import sliced_wasserstein, spread
 from ..ends import last_range, reach
-from ..gan import Gan, at_rate
+from ..gan import Gan, at_rate, some_of
 from ..linearize import copied
 
 LOOKED = 256
@@ -49,10 +49,11 @@ class Seen:
 
     @staticmethod
     def of(gan: Gan, count: int = LOOKED) -> Seen:
-        """Return what there is to see on the first ``count`` samples."""
+        """Return what there is to see on ``count`` of the samples."""
         data = gan.data
         n = min(count, len(data.real))
-        latent = data.latent[:n]
+        places, other = some_of(len(data.real), n), some_of(len(data.latent), n)
+        latent = data.latent[other]
         if len(latent) < n:
             latent = gan.latents(n, torch.Generator().manual_seed(0))
         labels = data.labels
@@ -67,10 +68,10 @@ class Seen:
                     f"Labels are two tensors, those of the {len(data.real)} real samples and those"
                     f" of generated ones, not {some(given)}."
                 )
-            fake = labels[1][torch.arange(n) % len(labels[1])]
-            labels = labels[0][:n], fake
+            more = torch.arange(n) if len(other) < n else other
+            labels = labels[0][places], labels[1][more % len(labels[1])]
         networks = {name: copied(network) for name, network in gan.networks.items()}
-        return Seen(gan, Batch(data.real[:n], latent, labels), networks)
+        return Seen(gan, Batch(data.real[places], latent, labels), networks)
 
     @property
     def game(self) -> Game:

@@ -19,7 +19,7 @@ from ...core.players.stacked import FleetPlayers, stack
 from ...core.registry import build
 from ...problems.measures import sliced_wasserstein
 from ...runs.averages import Average, Decay
-from ..gan import Gan, twins
+from ..gan import Gan, some_of, twins
 from .change import Change
 
 SAMPLES = 512
@@ -58,10 +58,11 @@ class Ruler:
     """
 
     def __init__(self, data: Tensor) -> None:
-        self._data = _flat(data[: 4 * SAMPLES])
+        self._data = _flat(data[some_of(len(data), 4 * SAMPLES)])
         self.spread = float((self._data - self._data.mean(0)).square().sum(1).mean().sqrt())
-        half = len(self._data) // 2
-        self.floor = sliced_wasserstein(self._data[:half], self._data[half:]) if half > 1 else 0.0
+        # Every other one: data of any order have halves that are alike.
+        halves = self._data[::2], self._data[1::2]
+        self.floor = sliced_wasserstein(*halves) if len(halves[1]) > 1 else 0.0
 
     def __call__(self, samples: Tensor) -> float:
         """Return the distance of samples (N, *event); what is not finite is lost."""
