@@ -51,3 +51,9 @@ def test_what_is_no_path_is_refused():
     wide = Point().generator((2,), 1).double(), Point().critic((2,)).double()
     with pytest.raises(SteadyganError, match="same networks"):
         game_path(Game("minimax"), wide, state(1.0, 2.0), BATCH)
+
+
+def test_a_path_from_frozen_copies_that_ends_at_its_end():
+    start = [network.requires_grad_(False) for network in state(1.0, -1.0)]
+    path = game_path(Game("minimax"), start, state(0.0, 0.5), BATCH, beyond=0)
+    assert path.share[-1] == 1 and "no points on both sides" in path.words()

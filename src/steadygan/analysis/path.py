@@ -33,6 +33,11 @@ class GamePath:
         """Return what the curve says, in one sentence."""
         before = [c for s, c in zip(self.share, self.cosine, strict=True) if 0.5 <= s < 1]
         after = [c for s, c in zip(self.share, self.cosine, strict=True) if s > 1]
+        if not (before and after):
+            return (
+                "Of the line between the two checkpoints nothing is said: it has no points on both"
+                " sides of the end."
+            )
         drawn, back = sum(before) / len(before), sum(after) / len(after)
         if drawn - back > 0.5:
             way = "the field points towards the end from both sides: along this line it attracts"
@@ -87,9 +92,9 @@ def game_path(
         )
     first = torch.cat(
         [
-            p.detach().reshape(-1)
-            for values in parameters
-            for p in values.values()
+            values[key].detach().reshape(-1)
+            for values, moving in zip(parameters, other, strict=True)
+            for key, p in moving.items()
             if p.requires_grad
         ]
     )
