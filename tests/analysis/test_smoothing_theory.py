@@ -15,6 +15,7 @@ from steadygan.analysis.smoothing_theory import (
     laplacian_term,
     log_ratio,
     miss,
+    objective,
     omega,
     optimal,
 )
@@ -169,3 +170,14 @@ def test_refusals():
         omega("wgan-gp", tilted, P, Q)
     with pytest.raises(SteadyganError, match="known: js, f-gan"):
         miss("r1", "gan", tilted, P, Q)
+    for gammas in ((0.0, 0.1), (-0.5, 0.1), (0.1,)):
+        with pytest.raises(SteadyganError, match="two variances > 0 or more"):
+            expand("gan", "js", P, Q, gammas=gammas)
+    with pytest.raises(SteadyganError, match=r"variance >= 0, not -0\.5"):
+        objective("gan", tilted, P, Q, -0.5)
+
+
+def test_at_the_equilibrium_there_is_nothing_to_miss():
+    found = expand("gan", "js", P, P, gammas=(0.1, 0.01))
+    assert found.omega == 0 and found.miss == 0 and found.penalty_order == math.inf
+    assert all(map(math.isnan, found.deviation))

@@ -73,7 +73,13 @@ class Normal:
             )
 
     def smoothed(self, variance: float) -> Normal:
-        """Return the convolution with N(0, variance I); Roth et al. 2017, Eq. 3."""
+        """Return the convolution with N(0, variance I); Roth et al. 2017, Eq. 3.
+
+        Raises:
+            SteadyganError: for a negative variance.
+        """
+        if not variance >= 0:
+            raise SteadyganError(f"Noise has a variance >= 0, not {variance:g}.")
         return replace(self, std=tuple(math.sqrt(s * s + variance) for s in self.std))
 
     def quadrature(self) -> tuple[Tensor, Tensor]:
@@ -246,7 +252,7 @@ class Expansion:
     Errors are F_gamma - expansion at each of ``gammas``; orders are fitted in log gamma. objective:
     F. smoothed: F_gamma. omega: of the regularizer. slope: of F_gamma by Eq. 13. miss: the
     coefficient of gamma that the penalty misses (Eq. 32). deviation: |1 - (F_gamma - F)/(-gamma/2
-    Omega)|. laplacian_*: Eq. 13; penalty_*: Eq. 18.
+    Omega)|, nan where Omega is 0. laplacian_*: Eq. 13; penalty_*: Eq. 18.
     """
 
     gammas: tuple[float, ...]
@@ -281,10 +287,15 @@ def expand(
         gammas: variances of the noise.
 
     Raises:
-        SteadyganError: where the regularizer does not fit the divergence.
+        SteadyganError: where the regularizer does not fit the divergence, and for fewer than two
+            gammas > 0.
 
     Reference: Roth et al. 2017, Eqs. 11-19, 32.
     """
+    if not all(0 < gamma < math.inf for gamma in gammas) or len(gammas) < 2:
+        raise SteadyganError(
+            f"An order in gamma is fitted to two variances > 0 or more, not {tuple(gammas)}."
+        )
     divergence, regularizer = fitting(divergence, regularizer)
     critic = critic or optimal(divergence, p, q)
     start, size = objective(divergence, critic, p, q), omega(regularizer, critic, p, q)
@@ -308,7 +319,8 @@ def expand(
         penalty_errors=by_penalty,
         penalty_order=_order(gammas, by_penalty),
         deviation=tuple(
-            abs(error) / (gamma / 2 * size) for error, gamma in zip(by_penalty, gammas, strict=True)
+            abs(error) / (gamma / 2 * size) if size else math.nan
+            for error, gamma in zip(by_penalty, gammas, strict=True)
         ),
     )
 
