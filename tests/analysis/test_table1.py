@@ -73,12 +73,16 @@ def test_spectra_with_densities(name, table):
         ("wasserstein r1:gamma=3", (3, 12)),
         ("wasserstein gp0:gamma=3", (3, 8)),
         ("wasserstein lecam:gamma=3", (6, 18)),
+        # Noise of variance 1/2: E x^2 = 3/2, E x^4 = 27/4, Var x^2 = 9/2.
+        ("relativistic noise", (3 / 4, 9 / 4)),
+        ("wasserstein gp0:gamma=3 noise", (3, 12)),
     ],
 )
 def test_what_bends_the_critic_with_densities(name, bent):
     # D = psi_1 x + psi_2 x^2 and N(0, 1): derivations, section 4; (x, x^2) varies by diag(1, 2).
-    objective, *regularizers = name.split(" ")
-    game = Game(objective, regularizers)
+    objective, *regularizers = name.removesuffix(" noise").split(" ")
+    noise = f"instance-noise:sigma={0.5**0.5}" if name.endswith("noise") else None
+    game = Game(objective, regularizers, noise)
     system = System(game, "simultaneous", *players(CASES[0]), lr=0.1, draws=GridDraws)
     field = jacobian(system.field, system.point()).numpy()
     # The grid has 2.656 for gp0's 8/3.

@@ -38,7 +38,7 @@ from .linearize import System, jacobian
 CASES = ("absolutely continuous", "general")
 
 NODES = 8
-"""Nodes along each of three axes: data, latents, and noise or interpolation."""
+"""Nodes along each of four axes: data, latents, the noise on either's samples."""
 
 _SHRUNK = 1e-3
 
@@ -161,19 +161,30 @@ def normal_nodes(count: int = NODES) -> Tensor:
 
 
 class GridDraws:
-    """Noise and interpolation on the third axis of the grid of samples.
+    """Noise and interpolation on a grid of samples, each independent of what it meets.
 
-    So they are independent of data and latents.
+    Every other draw of noise runs along the last axis, the ones between along the last but one, as
+    those on real and on generated samples follow each other. Interpolation runs across all axes.
     """
 
+    def __init__(self) -> None:
+        self._calls = 0
+
     def normal(self, like: Tensor) -> Tensor:
-        """Return ``normal_nodes`` along the last axis of the grid, shaped like ``like``."""
-        return normal_nodes().repeat(len(like) // NODES).view(like.shape)
+        """Return ``normal_nodes`` along an axis of the grid, shaped like ``like``."""
+        self._calls += 1
+        return normal_nodes()[_places(like, self._calls % 2)].view(like.shape)
 
     def uniform(self, like: Tensor) -> Tensor:
-        """Return the middles of equal parts of [0, 1] along the grid's last axis, like ``like``."""
+        """Return the middles of equal parts of [0, 1], independent of any three axes."""
         middles = (torch.arange(NODES, dtype=like.dtype) + 0.5) / NODES
-        return middles.repeat(len(like) // NODES).view(like.shape)
+        place = torch.stack([_places(like, axis) for axis in range(4)]).sum(0) % NODES
+        return middles[place].view(like.shape)
+
+
+def _places(like: Tensor, axis: int) -> Tensor:
+    """Return where along an axis of the grid, counted from the last one, each sample lies."""
+    return torch.arange(len(like)) // NODES**axis % NODES
 
 
 def players(case: str, offset: float = 0.0) -> tuple[nn.Module, nn.Module, Batch]:
@@ -190,7 +201,7 @@ def players(case: str, offset: float = 0.0) -> tuple[nn.Module, nn.Module, Batch
     """
     if case == "general":
         network = Point(theta=offset, psi=offset)
-        zeros = torch.zeros(NODES, 1, dtype=torch.float64)
+        zeros = torch.zeros(NODES**2, 1, dtype=torch.float64)
         return (
             network.generator((1,), 1).double(),
             network.critic((1,)).double(),
@@ -198,8 +209,8 @@ def players(case: str, offset: float = 0.0) -> tuple[nn.Module, nn.Module, Batch
         )
     if case == "absolutely continuous":
         nodes = normal_nodes()
-        real = nodes.repeat_interleave(NODES**2)[:, None]
-        latent = nodes.repeat_interleave(NODES).repeat(NODES)[:, None]
+        real = nodes.repeat_interleave(NODES**3)[:, None]
+        latent = nodes.repeat_interleave(NODES**2).repeat(NODES)[:, None]
         return Affine(offset, 1 + offset), Quadratic(offset, offset), Batch(real, latent)
     raise SteadyganError(f"There is no case {case!r}; choose one of {', '.join(CASES)}.")
 
