@@ -1,6 +1,7 @@
 """Autodiff of the objects that train against the closed forms, for every registered name and many
 random settings."""
 
+import math
 import re
 from dataclasses import dataclass, replace
 
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from steadygan import Game, SteadyganError, build
-from steadygan.analysis import analyze_dirac, closed_forms, jacobian
+from steadygan.analysis import analyze_dirac, closed_forms, convergence, jacobian
 from steadygan.analysis.convergence import Quadrature, dirac_system, eigenvalues
 from steadygan.analysis.linearize import System
 from steadygan.core import Batch, register, unregister
@@ -354,7 +355,10 @@ def test_a_penalty_with_a_kink_says_so_of_itself(request):
     assert "Shy pulls the norm" in record(regularizer=["shy"]).reason
 
 
-def test_a_mistake_in_the_last_name_is_told_before_anything_is_computed():
+def test_a_mistake_in_the_last_name_is_told_before_anything_is_computed(monkeypatch):
+    monkeypatch.setattr(convergence, "_record", None)
+    with pytest.raises(SteadyganError, match="learning rate is a finite number > 0, not nan"):
+        analyze_dirac(["minimax"], [[]], [None], ["simultaneous"], [0.1, math.nan])
     with pytest.raises(SteadyganError, match="nearest first: optimistic"):
         analyze_dirac(["minimax"], [[]], [None], ["simultaneous", "optimstic"], [0.1])
 

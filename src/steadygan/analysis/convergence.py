@@ -147,8 +147,8 @@ def analyze_dirac(
         progress: where annealed strengths are taken.
 
     Raises:
-        SteadyganError: for names that are unknown; a method that cannot be linearised is a record
-            with the reason.
+        SteadyganError: for names that are unknown and rates that are none; a method that cannot be
+            linearised is a record with the reason.
     """
     rows = [
         (o, list(r), s, d, h)
@@ -158,6 +158,9 @@ def analyze_dirac(
         for d in dynamics
         for h in lrs
     ]
+    for *_, h in rows:
+        if not (math.isfinite(h) and h > 0):
+            raise SteadyganError(f"A learning rate is a finite number > 0, not {h:g}.")
     # All are built before the first is analysed, so that a typing mistake in the last one costs
     # nothing.
     games = [(Game(o, r, s), build("dynamics", d), h) for o, r, s, d, h in rows]
@@ -177,8 +180,6 @@ def analyze_dirac(
 def _record(
     names: dict[str, Any], game: Game, dynamics: Dynamics, lr: float, progress: float | None
 ) -> Record:
-    if not (math.isfinite(lr) and lr > 0):
-        raise SteadyganError(f"A learning rate is a finite number > 0, not {lr:g}.")
     try:
         system = dirac_system(game, dynamics, lr, progress)
     except SteadyganError as refusal:
