@@ -230,6 +230,23 @@ def test_a_kink_is_refused(regularizer):
         small(game=Game("wasserstein", [regularizer]))
 
 
+class Told(nn.Module):
+    """A network of samples and of labels that are numbers."""
+
+    def __init__(self, out):
+        super().__init__()
+        self.of_samples, self.of_labels = nn.Linear(2, out), nn.Linear(3, out)
+
+    def forward(self, x, y):
+        return self.of_samples(x) + self.of_labels(y)
+
+
+def test_labels_that_are_numbers_are_taken_in_double_precision_too():
+    x, y = torch.randn(8, 2), torch.rand(8, 3)
+    system = System(Game(), "simultaneous", Told(2), Told(1), Batch(x, x, (y, y)), double=True)
+    assert jacobian(system.field, system.point()).dtype == torch.float64
+
+
 def test_the_networks_of_the_caller_stay_as_they_are():
     torch.manual_seed(0)
     generator = nn.Sequential(

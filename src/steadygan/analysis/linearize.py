@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 from ..core.batchnorm import ExactBatchNorm
 from ..core.context import Context, Draws
@@ -105,8 +106,9 @@ class System:
         self._progress, self._memory = progress, memory or {}
         if double:
             self.generator, self.critic = self.generator.double(), self.critic.double()
-            real, latent = (t.double() if t.is_floating_point() else t for t in batch[:2])
-            self.batch = Batch(real, latent, batch.labels)
+            self.batch = pytree.tree_map_only(
+                Tensor, lambda t: t.double() if t.is_floating_point() else t, batch
+            )
             self._memory = {key: value.double() for key, value in self._memory.items()}
         modules: dict[Name, nn.Module] = {"generator": self.generator, "critic": self.critic}
         self._shapes = [
