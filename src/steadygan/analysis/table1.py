@@ -184,7 +184,8 @@ class GridDraws:
 
 def _places(like: Tensor, axis: int) -> Tensor:
     """Return where along an axis of the grid, counted from the last one, each sample lies."""
-    return torch.arange(len(like)) // NODES**axis % NODES
+    places: Tensor = torch.arange(len(like)) // NODES**axis % NODES
+    return places
 
 
 def players(case: str, offset: float = 0.0) -> tuple[nn.Module, nn.Module, Batch]:
