@@ -70,7 +70,7 @@ def test_transposed_layers_multiply_where_their_input_is():
     assert path(critic(), "r2:gamma=1", rows, 3, 8, 8)[0] == "merged"
 
 
-def test_a_smaller_last_batch_is_no_reason_to_look_again(monkeypatch):
+def test_a_smaller_last_batch_or_sequence_is_no_reason_to_look_again(monkeypatch):
     critic, looked = MERGED["plain"](), []
     look = choice._decide
     monkeypatch.setattr(choice, "_decide", lambda *given: looked.append(1) or look(*given))
@@ -78,6 +78,10 @@ def test_a_smaller_last_batch_is_no_reason_to_look_again(monkeypatch):
         assert path(critic, "r1:gamma=1", rows, 3, 8, 8)[0] == "joined"
     assert len(looked) == 2
     assert path(critic, "r1:gamma=1", 8192, 3, 8, 8)[0] == "merged"
+    pooled = nn.Sequential(nn.Conv1d(3, 1, 4), nn.AdaptiveAvgPool1d(1))
+    for length in (100, 64, 127, 111):
+        assert path(pooled, "r1:gamma=1", 8, 3, length)[0] == "joined"
+    assert len(looked) == 4
 
 
 def test_a_run_is_settled_with_its_whole_batch():

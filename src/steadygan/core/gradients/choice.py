@@ -27,7 +27,7 @@ from ..slopes import DifferentiableOnce, twice
 from .differences import differences
 from .graph import toward, unknown_node
 from .merged import Box
-from .paths import PATHS, Found, NotExact, Points, chain_of
+from .paths import PATHS, Found, NotExact, Points, alike, chain_of
 from .rules import Merge
 from .twin import twin
 
@@ -116,9 +116,9 @@ def key_of(game: Game, critic: nn.Module, points: Points) -> Hashable:
     first = next(iter(points.values()))
     low = torch.is_autocast_enabled(first.x.device.type)
     asked = game.where, game.outputs
-    # A last batch that is a little smaller is no reason to look again.
-    size = len(first.x).bit_length(), first.x.shape[1:]
-    return asked, structure, size, first.labels is None, low
+    # What is a little smaller, as a last batch or a shorter sequence, is no reason to look again.
+    sizes = tuple(map(int.bit_length, first.x.shape))
+    return asked, structure, sizes, first.labels is None, alike(points), low
 
 
 def _decide(game: Game, critic: nn.Module, points: Points, at: Context) -> Decision:

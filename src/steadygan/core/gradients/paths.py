@@ -383,9 +383,14 @@ def groups_of(game: Game, points: Iterable[str]) -> list[tuple[tuple[str, ...], 
 def _together(points: Points, names: Sequence[str]) -> dict[str, Samples]:
     """Return points that can make up one batch."""
     parts = {name: points[name] for name in names}
-    if len({(_kind(p.x), _kind(p.labels)) for p in parts.values()}) > 1:
+    if not alike(parts):
         raise NotExact("its batches are of different shape or type")
     return parts
+
+
+def alike(points: Points) -> bool:
+    """Return whether points and their labels can make up one batch."""
+    return len({(_kind(p.x), _kind(p.labels)) for p in points.values()}) < 2
 
 
 def _kind(given: Any) -> Hashable:
