@@ -20,16 +20,29 @@ bce = F.binary_cross_entropy_with_logits
 STEPS = 4
 
 
-def a_generator_that_steps_every_second_time(G, D, opt_G, opt_D):
-    for i in range(6):
+def a_generator_that_steps_every_second_time(G, D, opt_G, opt_D, turns=6, seldom=2):
+    for i in range(turns):
         fake = G(latents())
         opt_D.zero_grad()
         (F.softplus(-D(data())) + F.softplus(D(fake.detach()))).mean().backward()
         opt_D.step()
         opt_G.zero_grad()
         F.softplus(-D(fake)).mean().backward()
-        if i % 2:
+        if i % seldom == seldom - 1:
             opt_G.step()
+
+
+def a_generator_whose_first_step_is_still_to_come(G, D, opt_G, opt_D):
+    for _ in range(20):  # of 32 whose gradients are gathered
+        fake = G(latents())
+        opt_D.zero_grad()
+        (F.softplus(-D(data())) + F.softplus(D(fake.detach()))).mean().backward()
+        opt_D.step()
+        (F.softplus(-D(fake)).mean() / 32).backward()
+
+
+def a_generator_that_steps_seldom(G, D, opt_G, opt_D):
+    a_generator_that_steps_every_second_time(G, D, opt_G, opt_D, turns=10, seldom=11)
 
 
 def extragradient(G, D, opt_G, opt_D):
@@ -393,6 +406,8 @@ CLEAN = [
     clipped_wasserstein,
     a_hundred_steps_of_the_critic,
     a_generator_that_steps_every_second_time,
+    a_generator_that_steps_seldom,
+    a_generator_whose_first_step_is_still_to_come,
     extragradient,
     gradient_penalty_by_ones,
     lazy_r1_in_a_step_of_its_own,

@@ -17,6 +17,9 @@ PATIENCE = 101
 """So many critic steps without one of the generator are more than any usual schedule has: the
 first WGAN has 100."""
 
+FOLLOWS = 11
+"""Steps in which what follows others does so at least once: some follow every tenth."""
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -120,9 +123,11 @@ def _standing(trace: Trace, moved: dict[Name, bool]) -> Iterator[Finding]:
     for name in ("critic", "generator"):
         mine, others = _steps(trace, name), _steps(trace, OTHER[name])
         real = [s for s in mine if not s.skipped]
-        enough = 2 if name == "critic" else PATIENCE
-        waiting = any(b.purpose != OTHER[name] and name in b.wrote for b in trace.backwards)
-        if not mine and len(others) >= (2 if waiting else enough):
+        own = {i for i, b in enumerate(trace.backwards) if b.purpose != OTHER[name]}
+        left = {i for i in own if name in trace.backwards[i].wrote} - trace.kept(name)
+        # Gradients that are still held may be gathered for a step to come.
+        enough = 2 if name == "critic" else FOLLOWS if left else PATIENCE
+        if not mine and len(others) >= enough:
             yield Finding(
                 f"{name}-never-steps",
                 f"the {OTHER[name]}'s optimizer stepped {len(others)} times, the {name}'s not"

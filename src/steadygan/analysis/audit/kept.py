@@ -12,11 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from ...core.players import Name
-from .findings import Finding
+from .findings import FOLLOWS, Finding
 from .marks import checksum, tensors
-
-FOLLOWS = 11
-"""Generator steps in which a moving average follows at least once: some follow every tenth."""
 
 
 class Averages:

@@ -185,6 +185,11 @@ class Trace(TorchFunctionMode):
         self.steps.append(Step(name, used, self._before[name], until, scaled, len(mine), skipped))
         self._before[name] = until
 
+    def kept(self, name: Name) -> frozenset[int]:
+        """Return the backwards whose gradients a player's parameters still hold."""
+        mine = self.networks[name].parameters()
+        return frozenset().union(*(self._holds.get(id(p), ()) for p in mine))
+
     def scaled(self, before: Tensor, after: Tensor, factor: float) -> None:
         """Note that a gradient scaler multiplied a loss."""
         mark = self.marks.get(before) or Mark()
