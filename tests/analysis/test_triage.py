@@ -418,6 +418,27 @@ def test_rates_are_raised_by_no_more_than_ten_before_a_trial():
     assert tried[0] == pytest.approx(1e-5) and min(tried[1:]) > 1e-4
 
 
+@pytest.mark.parametrize("slow", PLAYERS)
+def test_who_comes_after_is_raised_by_no_more_than_ten_before_a_trial(slow):
+    """A critic that has won, or one that says nothing: each a thousand times behind the other."""
+    lr = {name: 3e-6 if name == slow else 3e-3 for name in PLAYERS}
+    name, critic = ("critic-won", Slope(9)) if slow == "generator" else ("critic-weak", None)
+    found = facts(gan(mlp(), critic, lr=lr, game=Game("nonsaturating")))[name]
+    raised = [c.settings["lr"][slow] for c in found.cures if "lr" in c.settings]
+    assert raised[0] == pytest.approx(3e-5) and max(raised) > 4e-5
+
+
+@pytest.mark.parametrize("now", [1, 1.0, 7])
+def test_no_penalty_is_advised_that_is_there_or_weaker_than_it(now):
+    patient = gan(mlp(), Slope(9.0), game=Game("nonsaturating", [f"r1:gamma={now}"]))
+    found = facts(patient)["critic-won"]
+    first = next(c.settings["regularizers"] for c in found.cures if "regularizers" in c.settings)
+    assert first == [f"r1:gamma={10 * now:g}"]
+    for asked, tried in (((), first), ((f"r1:gamma={now}",), None)):
+        held = [c.settings.get("regularizers") for c in to_try(patient, [], asked)]
+        assert held[0] == tried and [f"r1:gamma={now}"] not in held
+
+
 def test_half_precision_moves_as_single_does():
     single, half = gan(mlp(), lr=1e-5), gan(mlp().half(), mlp(n=2, out=1).half(), lr=1e-5)
     half = replace(half, data=Batch(*(t.half() for t in half.data[:2])))
@@ -609,5 +630,5 @@ def test_what_is_tried_begins_with_the_cures_and_holds_what_is_asked_for():
     assert made[-1].settings == {"regularizers": ["r1:gamma=1", "r2:gamma=3"], "anew": [*PLAYERS]}
     assert [change.words for change in made].count("start again") == 1
     well = to_try(patient, [])
-    assert well[0].settings == {"regularizers": ["r1:gamma=1"]} and "ema" in well[-1].settings
+    assert well[0].settings == {"regularizers": ["r1:gamma=10"]} and "ema" in well[-1].settings
     assert all("anew" not in change.settings and change.can_be_tried for change in well)

@@ -10,9 +10,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
+from ...core.registry import build
 from ...runs.cures import PENALTIES
 from ..gan import Gan
-from ..trials.change import START_AGAIN, Change, rates, regularizer
+from ..trials.change import START_AGAIN, Change, penalty, rates, regularizer
 from .balance import MORE_STEPS
 from .fact import Fact
 from .facts import FACTS
@@ -64,8 +65,10 @@ def to_try(gan: Gan, facts: Sequence[Fact], asked: Sequence[str] = ()) -> list[C
     """
     explains, found = cause(facts), list[Change]()
     wrong = [fact for fact in facts if fact.wrong]
+    new = [name for name in asked if build("regularizer", name) not in gan.game.regularizers]
     standing = [
-        *(regularizer(gan, name) for name in asked or PENALTIES),
+        *(regularizer(gan, name) for name in new),
+        *(penalty(gan, name) for name in PENALTIES if not asked),
         rates(gan, 0.1),
         Change("keep a moving average of the generator: ema=0.99", {"ema": 0.99}),
     ]
@@ -77,7 +80,7 @@ def to_try(gan: Gan, facts: Sequence[Fact], asked: Sequence[str] = ()) -> list[C
         found = [*explains.cures[:3], START_AGAIN]
         if found[0].can_be_tried and not gan.game.regularizers:
             found.append(explains.cures[0].with_also(standing[0]))
-        found += [regularizer(gan, name).and_anew() for name in asked]
+        found += [regularizer(gan, name).and_anew() for name in new]
     else:
         found = [*(c for fact in wrong for c in fact.cures[:4]), *standing]
         if LOST & {fact.name for fact in wrong}:

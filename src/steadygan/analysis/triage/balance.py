@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import torch
 
-from ...core.players import PLAYERS
+from ...core.players import PLAYERS, Name
 from ...core.registry import build
 from ...runs.cures import PENALTIES
 from ...runs.monitor import Monitor
-from ..trials.change import START_AGAIN, Change, rates, regularizer, strengths
+from ..trials.change import START_AGAIN, Change, penalty, rates, strengths
 from .fact import Fact
 from .seen import Seen
 
@@ -72,18 +72,18 @@ def critic_won(seen: Seen) -> Fact:
         f" sample, and its loss is {seen.terms[0]:.3g}"
     )
     gan, ahead = seen.gan, _ahead(seen)
-    penalty = regularizer(gan, PENALTIES[0])
+    damped = penalty(gan, PENALTIES[0])
     cures = [
-        penalty,
+        damped,
         rates(gan, {"critic": 0.1}),
-        rates(gan, {"generator": 10.0}),
+        rates(gan, {"generator": AT_ONCE}),
         *(c for f in (10, 100) if (c := strengths(gan, f)) is not None),
     ]
     if _turns(seen) > 1:
         evenly = Change("one critic step for each of the generator's", EVENLY)
-        cures[1:1] = [evenly.with_also(penalty), evenly]
+        cures[1:1] = [evenly.with_also(damped), evenly]
     if ahead > 3:
-        cures.insert(0, rates(gan, {"generator": ahead}).with_also(penalty))
+        cures[:0] = [c.with_also(damped) for c in _raised(seen, "generator", ahead)]
     return Fact("critic-won", seen.order, WON, wrong, said, False, tuple(cures))
 
 
@@ -103,7 +103,7 @@ def critic_weak(seen: Seen) -> Fact:
         said = f"the generator moves {1 / pace:.0f} times as far as the critic"
     gan, ahead = seen.gan, _ahead(seen)
     cures = [
-        rates(gan, {"critic": max(10.0, 1 / ahead)}),
+        *_raised(seen, "critic", max(AT_ONCE, 1 / ahead)),
         Change("more critic steps: alternating:critic_steps=5", MORE_STEPS),
         rates(gan, {"generator": 0.1}),
         rates(gan, {"critic": 100.0}),
@@ -170,8 +170,8 @@ def no_spread(seen: Seen) -> Fact:
         said = f"samples of class {label} spread {figure:.2g} times as widely as its data"
     gan = seen.gan
     cures = (
-        regularizer(gan, PENALTIES[0]),
-        regularizer(gan, PENALTIES[1]),
+        penalty(gan, PENALTIES[0]),
+        penalty(gan, PENALTIES[1]),
         rates(gan, 0.1),
     )
     wrong = figure < Monitor.SPREAD
@@ -195,8 +195,13 @@ def gradients(seen: Seen) -> Fact:
         f"gradients are {sizes[least]:.2g} at {least} and {sizes[most]:.2g} at {most}, a ratio of"
         f" {figure:.2g}"
     )
-    cures = (regularizer(seen.gan, PENALTIES[0]), rates(seen.gan, 0.1), START_AGAIN)
+    cures = (penalty(seen.gan, PENALTIES[0]), rates(seen.gan, 0.1), START_AGAIN)
     return Fact("gradients", figure, EVEN, wrong, said, False, cures)
+
+
+def _raised(seen: Seen, name: Name, factor: float) -> list[Change]:
+    """Return the changes that raise a player's rate by a factor, and first by no more at a time."""
+    return [rates(seen.gan, {name: f}) for f in dict.fromkeys((min(factor, AT_ONCE), factor))]
 
 
 def _ahead(seen: Seen) -> float:

@@ -153,6 +153,16 @@ def regularizer(gan: Gan, added: str) -> Change:
     return Change(words, {"regularizers": [*others, added]})
 
 
+def penalty(gan: Gan, added: str) -> Change:
+    """Return the change that adds a gradient penalty, or makes one that is as strong stronger."""
+    new = build("regularizer", added)
+    now: list[Any] = [r for r in gan.game.regularizers if type(r) is type(new)]
+    known = [r.gamma for r in now if isinstance(r.gamma, int | float)]
+    if max(known, default=0.0) < new.gamma:
+        return regularizer(gan, added)
+    return regularizer(gan, spec(replace(new, gamma=10 * max(known))))
+
+
 def strengths(gan: Gan, factor: float) -> Change | None:
     """Return the change of every gamma by a factor; None where there is none."""
     kept = gan.game.strengths()
@@ -190,4 +200,4 @@ def without_end(critic: nn.Module, samples: Samples) -> nn.Module:
     raise SteadyganError("What bounds the critic is no module that could be left out.")
 
 
-__all__ = ["START_AGAIN", "Change", "rates", "regularizer", "strengths", "without_end"]
+__all__ = ["START_AGAIN", "Change", "penalty", "rates", "regularizer", "strengths", "without_end"]
