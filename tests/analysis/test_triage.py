@@ -14,6 +14,7 @@ from steadygan.analysis.gan import Gan
 from steadygan.analysis.triage import cause, to_try, triage
 from steadygan.analysis.triage.facts import FACTS
 from steadygan.analysis.triage.seen import Seen
+from steadygan.analysis.trials.change import Change
 from steadygan.core.players import PLAYERS
 from steadygan.runs.cures import CURES, PENALTIES, advised
 from steadygan.runs.monitor import KINDS
@@ -416,6 +417,28 @@ def test_rates_are_raised_by_no_more_than_ten_before_a_trial():
     assert found.name == "rates"
     tried = [change.settings["lr"]["critic"] for change in found.cures]
     assert tried[0] == pytest.approx(1e-5) and min(tried[1:]) > 1e-4
+
+
+class Scales(nn.Module):
+    """Layers and logits of three parts, as DAC's and pix2pixHD's critics return them."""
+
+    def __init__(self):
+        super().__init__()
+        self.parts = nn.ModuleList([mlp(n=2, out=4) for _ in range(3)])
+
+    def forward(self, x):
+        return [[h := part[:2](x), part[2](h)] for part in self.parts]
+
+
+def test_lists_of_logits_are_read_as_the_game_says():
+    patient = gan(mlp(), Scales(), game=Game("hinge", "r1:gamma=1", outputs="each:reading=last"))
+    own = patient.game, patient.generator, patient.critic, patient.data
+    found = diagnose(*own, optimizers=patient.optimizers, budget=1, critic_steps=0)
+    assert found.cause != "non-finite" and found.spectrum is not None
+    changed = Change("", {"sight": True, "regularizers": ["r1:gamma=2"]}).applied(patient)
+    assert changed.game == Game("hinge", "r1:gamma=2", outputs="each:reading=last")
+    with pytest.raises(SteadyganError, match="bounds the critic is no module"):
+        Change("", {"logits": True}).applied(patient)
 
 
 @pytest.mark.parametrize("slow", PLAYERS)

@@ -8,6 +8,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..core.context import Samples
 from ..core.errors import SteadyganError
+from ..core.reading import Reading
 from ..core.scores import score
 
 BLIND = 0.05
@@ -16,7 +17,7 @@ batch is stretched and moved."""
 
 
 @torch.no_grad()
-def sight(critic: nn.Module, samples: Samples) -> float | None:
+def sight(critic: nn.Module, samples: Samples, reading: Reading = "auto") -> float | None:
     """Return how much logits change where the whole batch x becomes 2 x + b, as b is of features.
 
     In standard deviations of the logits, at the worst; None where they are all alike. Batch
@@ -26,6 +27,7 @@ def sight(critic: nn.Module, samples: Samples) -> float | None:
     Args:
         critic: In the mode in which it is.
         samples: (B, *event), two at least.
+        reading: How nested lists of logits are read.
 
     >>> hides = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3), nn.ReLU(), nn.Linear(3, 1))
     >>> x = Samples(torch.randn(64, 2))
@@ -36,7 +38,8 @@ def sight(critic: nn.Module, samples: Samples) -> float | None:
     rng = torch.Generator().manual_seed(0)
     place = torch.randn(x.shape[1:], generator=rng).to(x) * 3 * x.std()
     logits: list[Tensor] = [
-        score(critic, samples._replace(x=each)).logits.double() for each in (x, 2 * x + place)
+        score(critic, samples._replace(x=each), reading=reading).logits.double()
+        for each in (x, 2 * x + place)
     ]
     spread = float(logits[0].std())
     if not spread > 1e-12:
@@ -44,7 +47,7 @@ def sight(critic: nn.Module, samples: Samples) -> float | None:
     return float((logits[1] - logits[0]).abs().max()) / spread
 
 
-def seeing(critic: nn.Module, samples: Samples) -> nn.Module:
+def seeing(critic: nn.Module, samples: Samples, reading: Reading = "auto") -> nn.Module:
     """Return the critic without its batch normalisation.
 
     Without all of it: behind a first layer of ReLUs it still takes out how large samples are.
@@ -55,7 +58,7 @@ def seeing(critic: nn.Module, samples: Samples) -> nn.Module:
     for module in critic.modules():
         if isinstance(module, _BatchNorm):
             module.register_forward_hook(lambda module, given, out: given[0])
-    if (sight(critic, samples) or 0.0) < BLIND:
+    if (sight(critic, samples, reading) or 0.0) < BLIND:
         raise SteadyganError("What hides from the critic where samples lie is no module.")
     return critic
 

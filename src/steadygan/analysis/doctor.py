@@ -302,8 +302,8 @@ def diagnose(
         spectrum=spectrum,
         refused=refused,
         speed=speed,
-        logits=looks.logits(copies, batch),
-        slopes=looks.slopes(copies, batch),
+        logits=looks.logits(copies, batch, game.outputs.reading),
+        slopes=looks.slopes(copies, batch, game.outputs.reading),
         critic=looks.gap(
             game,
             copies,

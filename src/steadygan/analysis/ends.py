@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..core.context import Samples
+from ..core.reading import Reading
 from ..core.scores import score
 
 Ends = tuple[bool, bool]
@@ -87,7 +88,7 @@ class Range:
         return f"{self.name}: {self.words}{', stretched' if self.stretched else ''}"
 
 
-def bounded(critic: nn.Module, samples: Samples) -> str | None:
+def bounded(critic: nn.Module, samples: Samples, reading: Reading = "auto") -> str | None:
     """Return what bounds a critic's logits, in words, such as 'Sigmoid: between 0 and 1', or None.
 
     It follows autograd's record from the logits back to the operations that bound numbers, whether
@@ -98,7 +99,7 @@ def bounded(critic: nn.Module, samples: Samples) -> str | None:
     'Sigmoid: between 0 and 1'
     """
     with torch.enable_grad():
-        return last_range(score(critic, samples).logits)
+        return last_range(score(critic, samples, reading=reading).logits)
 
 
 def last_range(out: Tensor) -> str | None:

@@ -12,18 +12,21 @@ from ..core.context import Context, Samples
 from ..core.game import Game
 from ..core.players import Batch, Name
 from ..core.players.base import generate
+from ..core.reading import Reading
 from ..core.scores import score, squared_norm
 from .ends import bounded
 from .gan import moved_to, twins
 from .linearize import copied
 
 
-def slopes(networks: Mapping[Name, nn.Module], batch: Batch) -> dict[str, dict[str, float]]:
+def slopes(
+    networks: Mapping[Name, nn.Module], batch: Batch, reading: Reading = "auto"
+) -> dict[str, dict[str, float]]:
     """Return mean and quartiles of ||grad D|| on real and on generated samples."""
     found = {}
     for where, samples in _sides(networks, batch).items():
         with torch.no_grad():
-            gradient = score(networks["critic"], samples, gradient=True).gradient
+            gradient = score(networks["critic"], samples, gradient=True, reading=reading).gradient
         assert gradient is not None
         norms = squared_norm(gradient).sqrt().double().cpu()
         low, middle, high = norms.quantile(
@@ -38,15 +41,18 @@ def slopes(networks: Mapping[Name, nn.Module], batch: Batch) -> dict[str, dict[s
     return found
 
 
-def logits(networks: Mapping[Name, nn.Module], batch: Batch) -> dict[str, float | str | None]:
+def logits(
+    networks: Mapping[Name, nn.Module], batch: Batch, reading: Reading = "auto"
+) -> dict[str, float | str | None]:
     """Return the range of the logits on both kinds of samples, and what bounds them, or None."""
     sides = _sides(networks, batch)
     with torch.no_grad():
-        seen = torch.cat([score(networks["critic"], samples).logits for samples in sides.values()])
+        judged = (score(networks["critic"], x, reading=reading) for x in sides.values())
+        seen = torch.cat([each.logits for each in judged])
     return {
         "lowest": seen.min().item(),
         "highest": seen.max().item(),
-        "bounded": bounded(networks["critic"], sides["real"]),
+        "bounded": bounded(networks["critic"], sides["real"], reading),
     }
 
 

@@ -17,6 +17,7 @@ from ...core.errors import SteadyganError, some
 from ...core.game import Game
 from ...core.players import PLAYERS, Batch, Name
 from ...core.players.base import generate
+from ...core.reading import Reading
 from ...core.scores import score
 from ...problems.measures import sliced_wasserstein, spread
 from ..ends import last_range, reach
@@ -78,6 +79,11 @@ class Seen:
         """What both players minimise."""
         return self.gan.game
 
+    @property
+    def reading(self) -> Reading:
+        """How nested lists of logits are read."""
+        return self.game.outputs.reading
+
     @cached_property
     def size(self) -> int:
         """How many parameters there are."""
@@ -95,7 +101,7 @@ class Seen:
         if name == "generator":
             return generate(network, self.batch)
         y = None if self.batch.labels is None else self.batch.labels[0]
-        return score(network, Samples(self.batch.real, y)).logits
+        return score(network, Samples(self.batch.real, y), reading=self.reading).logits
 
     @cached_property
     def logits(self) -> tuple[Tensor, Tensor]:
@@ -108,7 +114,8 @@ class Seen:
         found = []
         for what, side in sides.items():
             with torch.no_grad(), called("critic", what, side.x):
-                found.append(score(self.networks["critic"], side).logits.double().flatten())
+                judged = score(self.networks["critic"], side, reading=self.reading)
+                found.append(judged.logits.double().flatten())
         return found[0], found[1]
 
     @cached_property
@@ -236,7 +243,7 @@ class Seen:
         x = self.fake.detach().requires_grad_()
         y = None if self.batch.labels is None else self.batch.labels[1]
         with torch.enable_grad():
-            logits = score(self.networks["critic"], Samples(x, y)).logits
+            logits = score(self.networks["critic"], Samples(x, y), reading=self.reading).logits
             if not logits.requires_grad:
                 return None
             return torch.autograd.grad(logits.sum(), x, allow_unused=True)[0]

@@ -45,7 +45,7 @@ def non_finite(seen: Seen) -> Fact:
 def bounded_logits(seen: Seen) -> Fact:
     """Return the fact of an operation at the critic's end that bounds its logits."""
     y = None if seen.batch.labels is None else seen.batch.labels[0]
-    end = bounded(seen.networks["critic"], Samples(seen.batch.real, y))
+    end = bounded(seen.networks["critic"], Samples(seen.batch.real, y), seen.reading)
     real, fake = seen.logits
     low, high = min(real.min(), fake.min()), max(real.max(), fake.max())
     said = f"logits lie between {float(low):.3g} and {float(high):.3g}, and nothing bounds them"
@@ -171,7 +171,7 @@ def detached(seen: Seen) -> Fact:
 def blind(seen: Seen) -> Fact | None:
     """Return the fact of a critic that sees neither where a batch lies nor how large it is."""
     y = None if seen.batch.labels is None else seen.batch.labels[0]
-    figure = sight(seen.networks["critic"], Samples(seen.batch.real, y))
+    figure = sight(seen.networks["critic"], Samples(seen.batch.real, y), seen.reading)
     if figure is None:
         return None
     wrong = figure < BLIND

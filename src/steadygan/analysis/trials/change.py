@@ -12,8 +12,8 @@ from torch import nn
 
 from ...core.context import Samples
 from ...core.errors import SteadyganError
-from ...core.game import Game
 from ...core.players import PLAYERS, Name
+from ...core.reading import Reading
 from ...core.registry import build, spec
 from ...core.scores import score
 from ..blind import seeing
@@ -87,10 +87,11 @@ class Change:
                 networks[name].requires_grad_()
             if s.get("train"):
                 networks[name].train()
+        reading = gan.game.outputs.reading
         if s.get("logits"):
-            networks["critic"] = without_end(networks["critic"], _first(gan, 2))
+            networks["critic"] = without_end(networks["critic"], _first(gan, 2), reading)
         if s.get("sight"):
-            networks["critic"] = seeing(networks["critic"], _first(gan, gan.batch))
+            networks["critic"] = seeing(networks["critic"], _first(gan, gan.batch), reading)
         lr = dict(s.get("lr", gan.lr))
         for name, network in networks.items():
             if not any(p.requires_grad for p in network.parameters()):
@@ -99,7 +100,7 @@ class Change:
                 lr[name] = 0.0
         game = gan.game
         if "regularizers" in s:
-            game = Game(game.objective, list(s["regularizers"]), game.smoothing, game.constraint)
+            game = replace(game, regularizers=s["regularizers"])
         return replace(
             gan,
             game=game,
@@ -176,7 +177,7 @@ def strengths(gan: Gan, factor: float) -> Change | None:
     return Change(f"a {size} gamma: {' and '.join(said)}", {"regularizers": said})
 
 
-def without_end(critic: nn.Module, samples: Samples) -> nn.Module:
+def without_end(critic: nn.Module, samples: Samples, reading: Reading = "auto") -> nn.Module:
     """Return the critic without the module at its end that bounds it.
 
     Raises:
@@ -187,14 +188,14 @@ def without_end(critic: nn.Module, samples: Samples) -> nn.Module:
     hooks = [leaf.register_forward_hook(lambda m, a, out: ran.append(m)) for leaf in leaves]
     try:
         with torch.no_grad():
-            score(critic, samples)
+            score(critic, samples, reading=reading)
     finally:
         for hook in hooks:
             hook.remove()
     last = next((m for m in reversed(ran) if not isinstance(m, nn.Flatten | nn.Identity)), None)
     if last is not None and not list(last.parameters()):
         hook = last.register_forward_hook(lambda module, given, out: given[0])
-        if bounded(critic, samples) is None:
+        if bounded(critic, samples, reading) is None:
             return critic
         hook.remove()
     raise SteadyganError("What bounds the critic is no module that could be left out.")
