@@ -441,6 +441,25 @@ def test_lists_of_logits_are_read_as_the_game_says():
         Change("", {"logits": True}).applied(patient)
 
 
+def test_a_critic_of_many_logits_is_held_against_losses_that_add_up():
+    """Three outputs of a logit and its negative: their mean is 0, whatever they are."""
+    patient = gan(mlp(), Slope(1.0), game=Game("nonsaturating", ["r1:gamma=0.7"]))
+    single, one = Seen.of(patient), facts(patient)["gamma"].figure
+
+    class Twice(Slope):
+        def forward(self, x):
+            logits = super().forward(x)
+            return [torch.stack([logits, -logits], 1)] * 3
+
+    seen = Seen.of(gan(mlp(), Twice(1.0), game=patient.game))
+    assert seen.indifferent == pytest.approx(3 * single.indifferent)
+    assert seen.terms[0] == pytest.approx(seen.swapped_loss)
+    both = torch.cat([*single.logits, *(-x for x in single.logits)])
+    assert seen.variance == pytest.approx(3 * both.var().item(), rel=1e-4)
+    found = facts(seen.gan)["gamma"]
+    assert not found.wrong and 0.1 * one < found.figure < 10 * one
+
+
 @pytest.mark.parametrize("slow", PLAYERS)
 def test_who_comes_after_is_raised_by_no_more_than_ten_before_a_trial(slow):
     """A critic that has won, or one that says nothing: each a thousand times behind the other."""

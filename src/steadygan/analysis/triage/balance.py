@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import torch
-
 from ...core.players import PLAYERS, Name
 from ...core.registry import build
 from ...runs.cures import PENALTIES
@@ -48,7 +46,7 @@ small beside weights that are large."""
 def swapped(seen: Seen) -> Fact:
     """Return the fact of a critic that was trained with real and generated exchanged."""
     own, other = seen.terms[0], seen.swapped_loss
-    base = seen.game.objective.indifferent or 1.0
+    base = seen.indifferent or 1.0
     wrong = seen.order < 0.25 and own > 1.5 * base and other < 0.25 * base
     said = (
         f"in {seen.order:.0%} of the pairs the critic's logit is larger on the real sample; its"
@@ -64,7 +62,7 @@ def swapped(seen: Seen) -> Fact:
 def critic_won(seen: Seen) -> Fact:
     """Return the fact of a critic that tells real from generated almost perfectly."""
     # One whose loss is that of a critic that cannot tell says nothing yet, whatever its order.
-    floor = seen.game.objective.indifferent
+    floor = seen.indifferent
     silent = floor > 0 and abs(1 - seen.terms[0] / floor) < WEAK and seen.off > PLAINLY
     wrong = seen.order > WON and seen.off > OFF and not silent
     said = (
@@ -89,7 +87,7 @@ def critic_won(seen: Seen) -> Fact:
 
 def critic_weak(seen: Seen) -> Fact:
     """Return the fact of a critic that cannot tell samples that are plainly off."""
-    floor, own = seen.game.objective.indifferent, seen.terms[0]
+    floor, own = seen.indifferent, seen.terms[0]
     figure = abs(1 - own / floor) if floor > 0 else abs(2 * seen.order - 1)
     pace = _turns(seen) * min(_ahead(seen), 1.0)
     seldom = pace <= BEHIND and seen.off > OFF
@@ -122,8 +120,7 @@ def gamma(seen: Seen) -> Fact | None:
     """
     if strengths(seen.gan, 1.0) is None:
         return None
-    logits = torch.cat(seen.logits)
-    figure = 2 * seen.terms[1] / max(float(logits.var()) / 4, 1e-30)
+    figure = 2 * seen.terms[1] / max(seen.variance / 4, 1e-30)
     heavy = figure > STIFF and seen.off > OFF
     light = figure < 1 / STIFF and seen.off > OFF
     said = f"against growing logits the penalty is {figure:.2g} times as stiff as the loss"

@@ -18,7 +18,8 @@ from ...core.game import Game
 from ...core.players import PLAYERS, Batch, Name
 from ...core.players.base import generate
 from ...core.reading import Reading
-from ...core.scores import score
+from ...core.scores import by_output, score
+from ...core.terms import CriticTerms
 from ...problems.measures import sliced_wasserstein, spread
 from ..ends import last_range, reach
 from ..gan import Gan, at_rate, some_of
@@ -155,20 +156,43 @@ class Seen:
         ]
 
     @cached_property
-    def terms(self) -> tuple[float, float]:
-        """The critic's objective without penalties, and its penalties."""
+    def _judged(self) -> CriticTerms:
         critic = self.networks["critic"]
         with torch.enable_grad():
             terms = self.game.critic_terms(
                 critic, self.batch.real, self.fake, labels=self.batch.labels, at=self._context()
             )
-        return float(terms.objective.detach()), float(terms.penalty.detach())
+        return terms.detach()
+
+    @property
+    def terms(self) -> tuple[float, float]:
+        """The critic's objective without penalties, and its penalties."""
+        return float(self._judged.objective), float(self._judged.penalty)
 
     @cached_property
     def swapped_loss(self) -> float:
         """The critic's objective with real and generated logits exchanged."""
-        real, fake = self.logits
-        return float(self.game.objective.critic(fake, real))
+        bare = Game(self.game.objective, outputs=self.game.outputs)
+        real, fake = (self._judged.scores[name] for name in ("real", "fake"))
+        return float(bare.value({"real": fake, "fake": real}).objective)
+
+    @cached_property
+    def _outputs(self) -> list[tuple[float, Tensor]]:
+        """What each of the critic's outputs counts, and all of its logits."""
+        parts, many = by_output(self._judged.scores), self._judged.scores["fake"].outputs
+        shares = self.game.outputs.shares(len(parts)) if many else (1.0,)
+        sides = (torch.cat([part["real"].logits, part["fake"].logits]).double() for part in parts)
+        return list(zip(shares, sides, strict=True))
+
+    @property
+    def indifferent(self) -> float:
+        """The objective of a critic that cannot tell real from generated; 0 where none is known."""
+        return self.game.objective.indifferent * sum(share for share, _ in self._outputs)
+
+    @property
+    def variance(self) -> float:
+        """The variance of the logits, added up over the outputs as their losses are."""
+        return sum(share * float(logits.var()) for share, logits in self._outputs)
 
     @cached_property
     def order(self) -> float:
