@@ -79,7 +79,7 @@ def old_periods() -> nn.Module:
 
 
 def resolutions() -> nn.Module:
-    """UnivNet's: magnitudes of spectra of two resolutions."""
+    """Spectra of two resolutions: UnivNet's magnitudes, and EnCodec's parts."""
 
     def forward(self: nn.Module, x: Tensor) -> list[tuple[Tensor, list[Tensor]]]:
         found = []
@@ -93,13 +93,18 @@ def resolutions() -> nn.Module:
                 center=False,
                 return_complex=True,
             )
-            h = F.leaky_relu(part(torch.view_as_real(spectrum).norm(p=2, dim=-1)[:, None]), 0.2)
+            seen = torch.view_as_real(spectrum).norm(p=2, dim=-1)[:, None]
+            if size == 8:
+                seen = torch.cat([spectrum[:, None].real, spectrum[:, None].imag], dim=1)
+            h = F.leaky_relu(part(seen), 0.2)
             found.append((torch.flatten(h, 1, -1), [h]))
         return found
 
     return Of(
         forward,
-        parts=nn.ModuleList([weight_norm(nn.Conv2d(1, 1, 3, s, 1)) for s in ((4, 3), (2, 3))]),
+        parts=nn.ModuleList(
+            [weight_norm(nn.Conv2d(c, 1, 3, s, 1)) for c, s in ((1, (4, 3)), (2, (2, 3)))]
+        ),
     )
 
 

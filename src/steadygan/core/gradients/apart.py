@@ -125,7 +125,8 @@ def tensors(values: Iterable[Any]) -> Iterator[Tensor]:
 
 def named(f: Any) -> str:
     """Return how a person calls an operation."""
-    return str(getattr(f, "__name__", f)).strip("_")
+    name = getattr(f, "__name__", f)
+    return str(f.__self__.__name__ if name == "__get__" else name).strip("_")
 
 
 # ------------------------------------------------------------ linear, and clean in autograd's own
@@ -390,6 +391,7 @@ ROWWISE: dict[Any, Callable[..., Any]] = {
     **dict.fromkeys(called([torch, _T], "stft"), _transformed),
     **dict.fromkeys([_T.register_hook, _T.retain_grad], _hooked),
     torch.view_as_real: _layer(lambda n: n > 1),
+    **dict.fromkeys([_T.real.__get__, _T.imag.__get__], _elementwise),  # type: ignore[attr-defined]
     F.scaled_dot_product_attention: _attention,
     **dict.fromkeys(
         [torch.matmul, _T.matmul, _T.__matmul__, torch.mm, torch.bmm, _T.bmm], _multiplied
