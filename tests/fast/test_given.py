@@ -108,6 +108,24 @@ def test_labels_may_become_others_than_they_were(other, regularizer):
         assert both(game, network, *data(), labels=OTHER[other]).path == "separate"
 
 
+@pytest.mark.parametrize("regularizer", ["js:gamma=0.7", []])
+@pytest.mark.parametrize("path", ["auto", "joined", "separate"])
+def test_what_labels_were_made_of_learns_as_by_backward(path, regularizer):
+    game, network, soft = Game("nonsaturating", regularizer), critic(), nn.Embedding(4, 3)
+    network._f, shift = lambda self, x, y: self.body(x + y), nn.Parameter(torch.ones(4, 3))
+    learned, found = [*network.parameters(), *soft.parameters(), shift], []
+    for ours in (True, False):
+        labels = soft(Y) + network.body[0].bias[:3], shift
+        if ours:
+            critic_backward(game, network, *data(), labels=labels, path=path)
+        else:
+            game.critic_loss(network, *data(), labels=labels).backward()
+        found.append([p.grad for p in learned])
+        for p in learned:
+            p.grad = None
+    torch.testing.assert_close(*found, rtol=1e-4, atol=1e-6)
+
+
 # ------------------------------------------------------------ what cannot be right
 
 LABELS = {

@@ -87,7 +87,7 @@ def critic_backward(
         critic: the module itself, so that its structure can be known; a function works, too.
         real: samples (B, *event); detached, as fake, so that only the critic learns.
         fake: generated samples (B, *event).
-        labels: of the real and of the generated samples.
+        labels: of the real and of the generated samples; what they were made of learns, too.
         at: progress, noise and memory of this step.
         path: how; by default the cheapest that is exact for this critic. "differences" needs first
             derivatives only, and smooth critics; so does "one-sided", for less and less exactly.
@@ -142,7 +142,7 @@ def critic_backward(
             found.accumulate(
                 _leaves(found)
                 if parameters is None or not isinstance(critic, nn.Module)
-                else [*parameters, *_unlisted(critic)]
+                else [*dict.fromkeys([*parameters, *_unlisted(critic), *_behind(labels)])]
             )
     if group is not None and parameters is not None:
         averaged = average([p.grad for p in parameters], parameters, group, len(real))
@@ -382,6 +382,12 @@ def _unlisted(critic: nn.Module) -> list[Tensor]:
                 left += named.values()
     listed = set(critic.parameters()) if found else ()
     return [t for t in found if t not in listed]
+
+
+def _behind(labels: Labels) -> list[Tensor]:
+    """Return what labels were made of that learns, such as an embedding outside of the critic."""
+    graphs = [y for y in labels or () if isinstance(y, Tensor) and y.requires_grad]
+    return [*(y for y in graphs if y.is_leaf), *leaves_of(graphs)]
 
 
 def _trainable(critic: nn.Module) -> list[Tensor]:
