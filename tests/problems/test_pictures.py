@@ -117,7 +117,8 @@ def test_a_broken_image_is_refused_by_name_or_skipped_and_counted(tmp_path, pack
     path = zipped(tmp_path / "pets.zip", files) if packed else write(tmp_path / "pets", files)
     with pytest.raises(SteadyganError, match=r"pets(\.zip)?/dog/1\.png is broken: .*broken=skip"):
         load_images(path, 8)
-    loaded = load_images(path, 8, broken="skip")
+    with pytest.warns(DataWarning, match=r"pets.*: 1 broken, left out; the first: .*dog/1\.png: "):
+        loaded = load_images(path, 8, broken="skip")
     whole = load_images(
         zipped(
             tmp_path / "whole.zip",

@@ -66,7 +66,7 @@ def load_images(
     reduction (antialiased); of an animation the first image counts. What was decoded is kept in the
     cache (``STEADYGAN_CACHE``), and the same files are mapped from there the next time; arrays that
     fit as they are, too, so that they stay what they are while a file is saved again. A word about
-    what could have been read otherwise is a ``DataWarning``.
+    what was left out or could have been read otherwise is a ``DataWarning``.
 
     Args:
         path: a folder or zip of pictures, an ``.npz`` or ``.npy`` (N, H, W), (N, H, W, C) or
@@ -114,19 +114,20 @@ def load_images(
             about["classes"][classes] = _plain(source.classes)
         if entry is not None:
             entry.revise(about)
-    found = about["classes"][classes]
-    for note in (*about["notes"], found["note"] and f"{path}: {found['note']}."):
+    found, bad = about["classes"][classes], list(about["bad"].values())
+    left = bad and f"{path}: {len(bad):,} broken, left out; the first: {bad[0]}."
+    for note in (*about["notes"], left, found["note"] and f"{path}: {found['note']}."):
         if note:
             tell(note)
     labels = None
     if found["numbers"] is not None:
-        bad = [int(i) for i in about["bad"]]
-        labels = np.delete(np.array(found["numbers"], np.int64), bad)
+        gone = [int(i) for i in about["bad"]]
+        labels = np.delete(np.array(found["numbers"], np.int64), gone)
     return ImageArray(
         pixels,
         labels,
         tuple(found["names"]),
-        list(about["bad"].values()),
+        bad,
         found["why"],
         tuple(about["smallest"]),
         about["alike"],
