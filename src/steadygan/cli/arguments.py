@@ -186,7 +186,8 @@ def whereabouts(data: str) -> str:
 
 
 def grid(kind: str, text: str) -> list[str]:
-    """Return the specs that an option with braces, or ``all``, stands for."""
+    """Return the specs that an option with braces, or ``all``, stands for; empty is ``none``."""
     from ..core.registry import expand, names
 
-    return [name for part in expand(text) for name in (names(kind) if part == "all" else [part])]
+    many = {"all": names(kind), "none": [""]}
+    return [name for part in expand(text) for name in many.get(part, [part])]

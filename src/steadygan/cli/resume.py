@@ -80,9 +80,7 @@ class Resume:
             "ramp": self.ramp,
             "batch": self.batch,
             "device": self.device,
-            "regularizer": tuple(r for r in self.regularizer if r != "none")
-            if self.regularizer
-            else None,
+            "regularizer": self.regularizer or None,
         }
         changes = {name: value for name, value in given.items() if value is not None}
         return finish(

@@ -296,8 +296,6 @@ class Train:
 
         groups = (self, self.game, self.player, self.computation, self.measuring, self.record)
         given = {f.name: getattr(group, f.name) for group in groups for f in fields(group)}
-        # Said beside a preset that has one.
-        given["regularizer"] = tuple(r for r in self.game.regularizer if r != "none")
         return Config(**{f.name: given[f.name] for f in fields(Config)})
 
     def run(self) -> int:

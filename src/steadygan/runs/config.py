@@ -25,6 +25,18 @@ from .optimizers import OptimizerSpec
 
 _Part = TypeVar("_Part")
 
+_OPTIONAL = (
+    "regularizer",
+    "augment",
+    "smoothing",
+    "constraint",
+    "ema",
+    "metrics",
+    "stop_on",
+    "track",
+)
+"""What a run may have none of: the word ``none`` takes back what a file or a preset gives."""
+
 VARIED = ("regularizer", "smoothing", "optimizer", "critic_optimizer", "seed")
 """Where GANs that are trained at once may differ: within the specs in strengths and learning rates
 only."""
@@ -96,6 +108,7 @@ class Config:
         """
         recipe = problem.recipe
         given: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
+        given |= {name: _without_none(name, given[name]) for name in _OPTIONAL}
         for field in fields(recipe):
             if given[field.name] is None:
                 given[field.name] = getattr(recipe, field.name)
@@ -199,6 +212,14 @@ class Config:
             key: tuple(value) if isinstance(value, list) else value for key, value in data.items()
         }
         return Config(**given)
+
+
+def _without_none(name: str, value: Any) -> Any:
+    if isinstance(value, tuple | list):
+        return tuple(each for each in value if each != "none")
+    if value != "none":
+        return value
+    return 0.0 if name == "ema" else getattr(Config, name)
 
 
 def _check(given: Mapping[str, Any]) -> None:
