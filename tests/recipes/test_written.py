@@ -52,6 +52,30 @@ def test_options_replace_what_a_file_gives_and_what_follows_still_follows(
     assert capsys.readouterr().out == said
 
 
+def test_none_takes_back_what_a_file_gives_and_is_a_choice_in_braces(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    held = {
+        "regularizer": "r1",
+        "smoothing": "instance-noise",
+        "augment": "ada",
+        "constraint": "clip",
+        "ema": "0.9",
+        "metrics": "energy",
+        "stop-on": "collapse",
+        "track": "tensorboard",
+    }
+    lines = ["problem: ring2d", *(f"{name}: {value}" for name, value in held.items())]
+    (tmp_path / "run.yaml").write_text("\n".join(lines))
+    words = [word for name in held for word in (f"--{name}", "none")]
+    assert main(["train", "--config", "run.yaml", *words, "--dry-run"]) == 0
+    said = capsys.readouterr().out
+    assert main(["train", "ring2d", "--dry-run"]) == 0
+    assert capsys.readouterr().out == said
+    (tmp_path / "sweep.yaml").write_text("problem: ring2d\nregularizer: '{none,r1,js}'\n")
+    assert main(["validate", "sweep.yaml"]) == 0
+    assert "a sweep of 3 GANs" in capsys.readouterr().out
+
+
 def test_a_value_that_is_called_as_an_option_replaces_nothing(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "run.yaml").write_text("problem: ring2d\nseed: 7\nsteps: 40\n")

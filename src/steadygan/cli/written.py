@@ -6,6 +6,7 @@ import dataclasses
 import types
 import typing
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Union
@@ -21,6 +22,7 @@ if typing.TYPE_CHECKING:
     from ..problems import Problem
     from ..runs.config import Config
     from ..runs.settings import Settings, Value
+    from .sweep import Sweep
 
 
 class Option(NamedTuple):
@@ -180,16 +182,21 @@ class Validate:
         from .sweep import Sweep
 
         if Sweep.spans(read_settings(self.file)):
-            count = len(Sweep(self.file).wanted())
-            say(f"{self.file} is fine: a sweep of {count} GANs, for 'steadygan sweep'.")
-            return 0
+            return self._is_sweep(Sweep(self.file))
         command = read(self.file)
         try:
             _, members = command.planned()
         except SteadyganError as error:
+            with suppress(SteadyganError):  # GANs that cannot be trained at once
+                return self._is_sweep(Sweep(self.file))
             raise blamed(error, self.file) from error
         many = f"{len(members)} GANs of" if len(members) > 1 else "a GAN of"
         say(f"{self.file} is fine: {many} {members[0].steps:,} steps on {command.problem}.")
+        return 0
+
+    def _is_sweep(self, sweep: Sweep) -> int:
+        count = len(sweep.wanted())
+        say(f"{self.file} is fine: a sweep of {count} GANs, for 'steadygan sweep'.")
         return 0
 
 

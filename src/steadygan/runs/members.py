@@ -12,6 +12,7 @@ from dataclasses import fields, replace
 from typing import Any
 
 from ..core.errors import SteadyganError
+from ..core.players.stacked import game_of
 from ..core.registry import build, expand
 from ..problems.problem import Problem
 from .config import VARIED, Config
@@ -73,8 +74,10 @@ def alike(problem: Problem, members: Sequence[Config]) -> list[Config]:
                 raise SteadyganError(
                     f"Members 0 and {i} differ in {field.name}, {first!r} and {here!r}: GANs"
                     " that are trained at once may differ in seed,"
-                    " strengths and learning rates only. Train them as runs of their own."
+                    " strengths and learning rates only. Train them as runs of their own, as"
+                    " 'steadygan sweep' does."
                 )
+    game_of([m.game() for m in resolved])
     for name in ("optimizer", "critic_optimizer"):
         bare = [replace(build("optimizer", getattr(m, name)), lr=1.0) for m in resolved]
         for i, (m, optimizer) in enumerate(zip(resolved, bare, strict=True)):
@@ -85,8 +88,9 @@ def alike(problem: Problem, members: Sequence[Config]) -> list[Config]:
                 )
             if optimizer != bare[0]:
                 raise SteadyganError(
-                    f"Members 0 and {i} differ in more than the learning rate of their {name}:"
-                    f" {getattr(m, name)!r}."
+                    f"Members 0 and {i} differ in more than the learning rate of their {name},"
+                    f" {getattr(resolved[0], name)} and {getattr(m, name)}: train them as runs of"
+                    " their own, as 'steadygan sweep' does."
                 )
     if resolved[0].gradient_path not in ("auto", "separate"):
         raise SteadyganError(

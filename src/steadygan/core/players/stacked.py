@@ -27,6 +27,7 @@ from ..game import Game
 from ..gradients.chain import Chained, Layer, NoChain, chained
 from ..gradients.tracing import Tree, to_terms, to_tree
 from ..reading import lifted
+from ..registry import spec
 from ..schedules import Strength, told
 from ..scores import logits_of
 from ..spectralnorm import StackedSpectralNorm
@@ -69,11 +70,17 @@ def game_of(games: Sequence[Game]) -> Game:
     for i, game in enumerate(bare):
         if game != bare[0]:
             raise SteadyganError(
-                f"games 0 and {i} differ in more than their strengths, {games[0]} and"
-                f" {games[i]}: GANs that are trained at once may differ"
-                " in seed, strengths (gamma, sigma, variance) and learning rates"
+                f"games 0 and {i} differ in more than their strengths, {_spelled(games[0])} and"
+                f" {_spelled(games[i])}: GANs that are trained at once may differ in seed,"
+                " strengths (gamma, sigma, variance) and learning rates. Train them as runs of"
+                " their own, as 'steadygan sweep' does."
             )
     return bare[0]
+
+
+def _spelled(game: Game) -> str:
+    parts = (game.objective, *game.regularizers, game.smoothing, game.constraint, game.augment)
+    return " + ".join(spec(part) for part in parts if part is not None)
 
 
 class FleetPlayers(OptimizerPlayers):
