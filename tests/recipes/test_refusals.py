@@ -157,7 +157,9 @@ BAD_VALUES = {
     "train dirac --seeds 99999999999999999999": "members",
     "train dirac --penalty-every 99999999999999999999": "--penalty-every must be",
     "train dirac --steps 2 --batch 2 --out caf\udcff": "no name in UTF-8",
-    "train dirac --device meta": "device",
+    "train dirac --device meta": "no data. Try --device cpu.",
+    "train dirac --metrics energy --metrics-data nowhere.npz": "nowhere.npz does not exist",
+    "train dirac --objective f-gan:divergence=x": "reverse-kl",
     "train images --data= --resolution 8": "no images were named",
     "resume run --steps 4 --device tpu9": "device",
     "resume run --steps 4 --batch -1": "batch",
@@ -170,7 +172,7 @@ BAD_VALUES = {
     "sample run --checkpoint file": "file",
     "sample run --member 3": "member",
     "evaluate run --data data.npz --samples -4 --features pixels": "samples",
-    "evaluate run --data nowhere.npz --features pixels": "nowhere.npz",
+    "evaluate run --data nowhere.npz --features pixels": "nowhere.npz does not exist",
     "evaluate run --data data.npz --features nonsense": "nonsense",
     "evaluate run --data data.npz --features pixels --metrics nonsense": "nonsense",
     "evaluate run --data data.npz --samples 24 --features pixels --seed -1": "--seed is",
@@ -212,6 +214,7 @@ def refused(argv, words, place, capsys):
     status = main(argv)
     said = capsys.readouterr().err
     assert status == 2, said
+    assert not said.endswith("..\n")
     assert "Traceback" not in said and words.lower() in " ".join(said.split()).lower(), said
     after = sorted(str(p.relative_to(place)) for p in place.rglob("*"))
     known = (".lock", "crosstest.json", "evaluation.json")

@@ -217,7 +217,7 @@ def build(kind: str, given: Any) -> Any:
             values[key] = _parse(known[key], text.strip())
         except ValueError as error:
             reason = (
-                str(error)
+                str(error).removesuffix(".")
                 if isinstance(error, SteadyganError)
                 else f"{text.strip()!r} is not {_say(known[key])}"
             )

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
+from torch import Tensor
 
 from ..core.errors import SteadyganError
 from ..problems.images import Images
@@ -176,11 +177,12 @@ def judge(problem: Problem, config: Config, bar: Bar = silent) -> Evaluator | No
     enough(n, "metrics_samples")
     if len(problem.event) == 3:
         features.check()
+    if data is not None:
         with bar("reading data") as tell:
             reading = problem.reading if isinstance(problem, Images) else None
             real = read_samples(str(data), n, problem.event, config.seed, tell, reading).x
     else:
-        real = problem.stream(config.seed).draw(n).x.double().numpy()
+        real = _plain(problem.stream(config.seed).draw(n).x)
     with bar("features of the real samples") as tell:
         return Evaluator(real, features, config.metrics, tell)
 
@@ -257,10 +259,14 @@ def _generated(
     sample, step = load_sampler(run, path, averaged=which.averaged, sigma=which.sigma)
 
     def draw(n: int) -> np.ndarray:
-        x = sample(n, seed)
-        return (to_bytes(x) if x.ndim == 4 else x.double()).numpy()
+        return _plain(sample(n, seed))
 
     return Subject(name, step, None, event, draw, str(which))
+
+
+def _plain(x: Tensor) -> np.ndarray:
+    """Return samples as files of them are read: images uint8, or vectors float64."""
+    return (to_bytes(x) if x.ndim == 4 else x.double()).numpy()
 
 
 def _own(runs: Sequence[str], samples: int, event: Event, seed: int) -> np.ndarray:

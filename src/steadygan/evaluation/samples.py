@@ -73,6 +73,7 @@ def read_samples(
         return Loaded(vectors[_choice(path, len(vectors), n, seed)].astype(np.float64), "")
     event = event or samples_event(path, reading)
     if len(event) != 3:
+        locate(path, reading)  # what is not there holds nothing
         raise SteadyganError(
             f"{path} holds images, and the samples are vectors of {event[0]} numbers: give an"
             " .npz or .npy of vectors (N, D)."

@@ -6,6 +6,7 @@ Resolved and checked before anything is computed.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, TypeVar, get_args
@@ -315,8 +316,9 @@ def _device(name: str) -> str:
     try:
         torch.zeros(1, device=name).cpu()
     except (RuntimeError, AssertionError) as error:
+        # Its first sentence: torch goes on with every backend that it knows.
+        reason = re.split(r"[.!](?:\s|$)", str(error))[0]
         raise SteadyganError(
-            f"The device {name!r} cannot be used here: {str(error).splitlines()[0]}. Try"
-            " --device cpu."
+            f"The device {name!r} cannot be used here: {reason}. Try --device cpu."
         ) from None
     return name
