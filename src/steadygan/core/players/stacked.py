@@ -72,8 +72,7 @@ def game_of(games: Sequence[Game]) -> Game:
             raise SteadyganError(
                 f"games 0 and {i} differ in more than their strengths, {_spelled(games[0])} and"
                 f" {_spelled(games[i])}: GANs that are trained at once may differ in seed,"
-                " strengths (gamma, sigma, variance) and learning rates. Train them as runs of"
-                " their own, as 'steadygan sweep' does."
+                " strengths and learning rates. Train the others by 'steadygan sweep'."
             )
     return bare[0]
 
