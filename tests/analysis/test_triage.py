@@ -663,6 +663,7 @@ def test_warnings_of_a_run_advise_the_penalties_that_the_doctor_tries():
     assert set(CURES) == set(KINDS) and advised("gamma", "moved to 2") == "moved to 2"
     assert all(name in CURES["critic-won"] for name in PENALTIES)
     assert advised("collapse", "alike").startswith("alike; try a gradient penalty (r1:gamma=1")
+    assert all(advised(kind, "x", penalized=True).count("r1:") == 0 for kind in KINDS)
 
 
 def test_what_is_tried_begins_with_the_cures_and_holds_what_is_asked_for():

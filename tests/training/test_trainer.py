@@ -277,11 +277,14 @@ def test_stop_on_stops_where_the_trouble_is_named(tmp_path):
         evaluate_every=3000,
         stop_on=("critic-won",),
         dynamics="alternating:critic_steps=5",
+        regularizer=("r1:gamma=1e-9",),
         batch=64,
     )
     assert done.state == "stopped" and "critic-won" in done.reason and done.step < 3000
     assert checkpoint.load(checkpoint.latest(done.path))["step"] == done.step
     assert (done.path / f"samples/step-{done.step:08d}.npz").is_file()
+    told = (done.path / "warnings.jsonl").read_text()
+    assert "; try a stronger gradient penalty (ten times" in told and "r1:gamma=1 " not in told
 
 
 def test_a_disk_that_fills_up_is_an_error_that_leaves_the_last_checkpoint(tmp_path, monkeypatch):

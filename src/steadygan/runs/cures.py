@@ -9,6 +9,7 @@ PENALTIES = ("r1:gamma=1", "js:gamma=1")
 """The gradient penalties that are tried first."""
 
 _PENALTY = f"a gradient penalty ({' or '.join(PENALTIES)})"
+_STRONGER = "a stronger gradient penalty (ten times its gamma, and not annealed)"
 
 CURES: dict[str, str] = {
     "non-finite": "start again with a tenth of the learning rates, or of gamma",
@@ -25,16 +26,26 @@ CURES: dict[str, str] = {
 """By the kind of a warning, in words."""
 
 
-def advised(kind: str, message: str) -> str:
+def cures(kind: str, *, penalized: bool = False) -> str:
+    """Return what to try against a kind of trouble; empty where nothing is left to try.
+
+    Args:
+        kind: Of the warning.
+        penalized: Whether there is a gradient penalty already.
+    """
+    return CURES.get(kind, "").replace(_PENALTY, _STRONGER if penalized else _PENALTY)
+
+
+def advised(kind: str, message: str, *, penalized: bool = False) -> str:
     """Return what was seen with what to try.
 
     >>> advised("non-finite", "the loss is nan")
     'the loss is nan; try to start again with a tenth of the learning rates, or of gamma'
     """
-    if kind not in CURES:  # what was done about it is told, and nothing is left to try
+    cure = cures(kind, penalized=penalized)
+    if not cure:  # what was done about it is told
         return message
-    cure = CURES[kind]
     return f"{message}; try {'to ' if cure.startswith('start') else ''}{cure}"
 
 
-__all__ = ["CURES", "PENALTIES", "advised"]
+__all__ = ["CURES", "PENALTIES", "advised", "cures"]

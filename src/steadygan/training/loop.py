@@ -11,6 +11,8 @@ from contextlib import ExitStack
 
 from torch import Tensor
 
+from ..core.isotropic import Isotropic
+from ..core.penalties import GradientPenalty
 from ..runs.checkpoint import Tree
 from ..runs.config import Config
 from ..runs.cures import advised
@@ -89,8 +91,11 @@ class Training:
 
     def warn(self, member: int, kind: str, message: str) -> None:
         """Tell of trouble; a member that was to stop on it does."""
+        penalties = (GradientPenalty, Isotropic)
+        penalized = any(isinstance(each, penalties) for each in self.config.game().regularizers)
+        warning = Warning(self.step, kind, advised(kind, message, penalized=penalized))
         for watcher in self.watchers:
-            watcher.warned(self, member, Warning(self.step, kind, advised(kind, message)))
+            watcher.warned(self, member, warning)
         if kind in self.config.stop_on:
             self.trained.stop(member, f"{kind}, as asked by --stop-on")
 

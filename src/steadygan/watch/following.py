@@ -15,7 +15,7 @@ from ..core.errors import SteadyganError, foreign
 from ..report.evaluation import protocol
 from ..report.fleet import groups, quartiles
 from ..report.page import number
-from ..runs.cures import CURES
+from ..runs.cures import cures
 from ..runs.files import Row, finite, read_lines
 from ..runs.format import (
     CHECKPOINTS,
@@ -294,8 +294,8 @@ def _around(value: Any, ends: Any, measured: bool) -> tuple[float, ...]:
 
 def _advice(seen: Warning) -> str | None:
     """Return what to try, where the warning does not say it itself."""
-    cure = CURES.get(seen.kind)
-    return None if cure is None or cure in seen.message else cure
+    said = any(cures(seen.kind, penalized=there) in seen.message for there in (False, True))
+    return None if said else cures(seen.kind)
 
 
 def _apart(evaluations: Sequence[dict[str, Any]]) -> dict[tuple[Any, ...], str]:
