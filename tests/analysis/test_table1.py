@@ -59,9 +59,9 @@ def test_spectra_with_densities(name, table):
     for k, moment in ((1, 1 + variance), (2, 3 * (1 + variance) ** 2)):
         roots.extend(np.roots([1, c * moment + penalty * k**2, (k * a) ** 2]))
     found = table[name, "absolutely continuous"].eigenvalues
-    np.testing.assert_allclose(
-        np.sort_complex(found), np.sort_complex(np.array(roots, dtype=complex)), atol=1e-7
-    )
+    # Rounded before they are sorted: real parts that are 0 but for rounding would decide.
+    ours, theirs = (np.sort_complex(np.round(np.array(v, complex), 7)) for v in (found, roots))
+    np.testing.assert_allclose(ours, theirs, atol=2e-7)
 
 
 @pytest.mark.parametrize(
