@@ -529,9 +529,9 @@ def test_nothing_in_a_name_escapes_into_the_page(tmp_path):
 @pytest.mark.parametrize("wrapped", [False, True])
 def test_attention_and_wrapped_critics_are_diagnosed_as_what_they_are(wrapped):
     torch.manual_seed(0)
-    layer = nn.TransformerEncoderLayer(4, 2, 8, batch_first=True, dropout=0.0)
-    critic = nn.Sequential(nn.Unflatten(1, (2, 4)), layer, nn.Flatten(), nn.Linear(8, 1))
-    generator, batch = nn.Linear(2, 8), Batch(torch.randn(4, 8), torch.randn(4, 2))
+    layer = nn.TransformerEncoderLayer(2, 2, 2, batch_first=True, dropout=0.0)
+    critic = nn.Sequential(nn.Unflatten(1, (2, 2)), layer, nn.Flatten(), nn.Linear(4, 1))
+    generator, batch = nn.Linear(2, 4), Batch(torch.randn(4, 4), torch.randn(4, 2))
     given = nn.DataParallel(critic) if wrapped else critic
     found = diagnose(
         Game("nonsaturating", "r1:gamma=1"), generator, given, batch, lr=0.01, budget=8

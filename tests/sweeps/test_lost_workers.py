@@ -64,7 +64,7 @@ def test_a_sweep_with_kills_ends_complete_and_equal(seeds, kills, tmp_path, monk
     assert main(["sweep", "sweep.yaml", "--out", "hurt", "--workers", "2"]) == 0
     killer.join(1)
     assert len(killer.hit) == kills
-    assert main(["sweep", "sweep.yaml", "--out", "whole", "--workers", "1"]) == 0
+    assert main(["sweep", "sweep.yaml", "--out", "whole"]) == 0
     whole = runs_below(tmp_path / "whole")
     assert len(whole) == 2 * seeds == len(runs_below(tmp_path / "hurt"))
     for folder in whole:
