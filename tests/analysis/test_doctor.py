@@ -133,6 +133,19 @@ def trained(optimizer, lr, **settings):
     return game, generator, critic, batch, optimizers
 
 
+def at_once(game, generator, critic, batch, optimizers):
+    """Return the diagnosis of what was trained, of simultaneous steps."""
+    return diagnose(
+        game,
+        generator,
+        critic,
+        batch,
+        dynamics="simultaneous",
+        optimizers=optimizers,
+        alternatives=(),
+    )
+
+
 @pytest.mark.parametrize(
     ("optimizer", "settings"),
     [
@@ -143,15 +156,7 @@ def trained(optimizer, lr, **settings):
 )
 def test_a_preconditioner_against_a_dense_computation(optimizer, settings):
     game, generator, critic, batch, optimizers = trained(optimizer, 1e-3, **settings)
-    found = diagnose(
-        game,
-        generator,
-        critic,
-        batch,
-        dynamics="simultaneous",
-        optimizers=optimizers,
-        alternatives=(),
-    )
+    found = at_once(game, generator, critic, batch, optimizers)
     plain = System(game, "simultaneous", generator, critic, first(batch, 64), lr=1e-3)
     diagonal = []
     for name, network in zip(PLAYERS, (generator, critic), strict=True):
@@ -279,15 +284,7 @@ def test_a_step_is_that_of_the_optimizers_and_carries_their_state(kind, settings
 
 def test_the_field_moves_each_group_at_its_own_rate():
     game, generator, critic, batch, optimizers = trained(parted, 1e-2, momentum=0.0)
-    found = diagnose(
-        game,
-        generator,
-        critic,
-        batch,
-        dynamics="simultaneous",
-        optimizers=optimizers,
-        alternatives=(),
-    ).spectrum
+    found = at_once(game, generator, critic, batch, optimizers).spectrum
     rates = [np.array([e.value for e in each]) for each in (found.field, found.step)]
     np.testing.assert_allclose(*rates, rtol=1e-6, atol=1e-9)
 

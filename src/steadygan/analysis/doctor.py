@@ -362,9 +362,9 @@ def _movers(
     parts, said = [], []
     for name in PLAYERS:
         trainable = [p for p in networks[name].parameters() if p.requires_grad]
-        diagonal, words = None, "plain gradient descent is assumed"
-        share = shares_of(optimizers[name]) if optimizers else {}
+        diagonal, share, words = None, dict[Tensor, float](), "plain gradient descent is assumed"
         if optimizers:
+            share = shares_of(optimizers[name])
             diagonal, words = preconditioner(optimizers[name], trainable)
             if not not_a_map(optimizers[name], trainable):
                 movers[name] = optimizers[name]

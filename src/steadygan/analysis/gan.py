@@ -172,11 +172,16 @@ def twins(network: nn.Module, other: nn.Module) -> dict[Tensor, nn.Parameter]:
     return {p: there[key] for key, p in network.named_parameters() if key in there}
 
 
+def _moving(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """Return the first group that moves, the first of all where none does."""
+    groups: list[dict[str, Any]] = optimizer.param_groups
+    return next((group for group in groups if group["lr"]), groups[0])
+
+
 def shares(optimizer: torch.optim.Optimizer) -> list[float]:
     """Return each group's learning rate, in units of that of the first group that moves."""
-    rates = [float(group["lr"]) for group in optimizer.param_groups]
-    unit = next((rate for rate in rates if rate), None)
-    return [1.0 if unit is None else rate / unit for rate in rates]
+    unit = float(_moving(optimizer)["lr"])
+    return [float(group["lr"]) / unit if unit else 1.0 for group in optimizer.param_groups]
 
 
 def at_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
@@ -212,8 +217,7 @@ def begun(
 
     None where its steps need a closure.
     """
-    first = given.param_groups[next((i for i, s in enumerate(shares(given)) if s), 0)]
-    return _made(given, [{**first, "params": parameters}])
+    return _made(given, [{**_moving(given), "params": parameters}])
 
 
 def _made(

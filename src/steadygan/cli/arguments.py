@@ -189,5 +189,5 @@ def grid(kind: str, text: str) -> list[str]:
     """Return the specs that an option with braces, or ``all``, stands for; empty is ``none``."""
     from ..core.registry import expand, names
 
-    many = {"all": names(kind), "none": [""]}
-    return [name for part in expand(text) for name in many.get(part, [part])]
+    parts = ("" if part == "none" else part for part in expand(text))
+    return [name for part in parts for name in (names(kind) if part == "all" else [part])]

@@ -34,6 +34,7 @@ class Isotropic(Regularizer):
     ``outputs`` is: each logit's own difference is there anyway.
     """
 
+    on_slopes: ClassVar[bool] = True
     at: ClassVar[str] = ""
 
     gamma: Strength = 10.0

@@ -65,6 +65,8 @@ class Regularizer:
     where: ClassVar[tuple[str, ...]] = ()
     couples: ClassVar[Couples | None] = None
     """What lets samples of a batch see each other, None for a mean over samples or pairs."""
+    on_slopes: ClassVar[bool] = False
+    """Whether it is a gradient penalty, exact or by differences."""
     not_smooth: ClassVar[str] = ""
     """Why a game with it cannot be linearised at an equilibrium; empty where it can."""
 
@@ -116,6 +118,7 @@ class GradientPenalty(Regularizer):
     from ``start`` times the variance of the data (``Auto``).
     """
 
+    on_slopes: ClassVar[bool] = True
     target: ClassVar[float] = 0.0
     one_sided: ClassVar[bool] = False
 

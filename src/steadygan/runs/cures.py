@@ -33,7 +33,8 @@ def cures(kind: str, *, penalized: bool = False) -> str:
         kind: Of the warning.
         penalized: Whether there is a gradient penalty already.
     """
-    return CURES.get(kind, "").replace(_PENALTY, _STRONGER if penalized else _PENALTY)
+    cure = CURES.get(kind, "")
+    return cure.replace(_PENALTY, _STRONGER) if penalized else cure
 
 
 def advised(kind: str, message: str, *, penalized: bool = False) -> str:

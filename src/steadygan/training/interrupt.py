@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any, NoReturn
@@ -27,18 +27,12 @@ class Interrupt:
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Interrupt:
-        if threading.current_thread() is threading.main_thread():  # only there can handlers be set
-            self._before = {
-                number: signal.signal(number, self._note)
-                for number in _SIGNALS
-                # Ignored by nohup, and Ctrl-C by a shell's script for what it starts with &.
-                if signal.getsignal(number) is not signal.SIG_IGN
-            }
+        # Ignored by nohup, and Ctrl-C by a shell's script for what it starts with &.
+        self._before = _handled(self._note, lambda before: before is not signal.SIG_IGN)
         return self
 
     def __exit__(self, *error: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+        _restore(self._before)
 
     def ask(self, reason: str) -> None:
         """Have the run end at this step, saved whole, as a signal does."""
@@ -58,12 +52,22 @@ def raised() -> Iterator[None]:
     def end(number: int, frame: FrameType | None) -> NoReturn:
         raise SystemExit(128 + number)
 
-    ours = threading.current_thread() is threading.main_thread()  # only there can handlers be set
-    deadly = [n for n in _SIGNALS if ours and signal.getsignal(n) is signal.SIG_DFL]
-    for number in deadly:
-        signal.signal(number, end)
+    deadly = _handled(end, lambda before: before is signal.SIG_DFL)
     try:
         yield
     finally:
-        for number in deadly:
-            signal.signal(number, signal.SIG_DFL)
+        _restore(deadly)
+
+
+def _handled(
+    handler: Callable[[int, FrameType | None], None], replaces: Callable[[Any], bool]
+) -> dict[int, Any]:
+    """Return the handlers that another one replaces from here on, by their signals."""
+    if threading.current_thread() is not threading.main_thread():  # only there can they be set
+        return {}
+    return {n: signal.signal(n, handler) for n in _SIGNALS if replaces(signal.getsignal(n))}
+
+
+def _restore(handlers: Mapping[int, Any]) -> None:
+    for number, handler in handlers.items():
+        signal.signal(number, handler)

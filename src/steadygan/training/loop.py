@@ -11,8 +11,6 @@ from contextlib import ExitStack
 
 from torch import Tensor
 
-from ..core.isotropic import Isotropic
-from ..core.penalties import GradientPenalty
 from ..runs.checkpoint import Tree
 from ..runs.config import Config
 from ..runs.cures import advised
@@ -91,8 +89,7 @@ class Training:
 
     def warn(self, member: int, kind: str, message: str) -> None:
         """Tell of trouble; a member that was to stop on it does."""
-        penalties = (GradientPenalty, Isotropic)
-        penalized = any(isinstance(each, penalties) for each in self.config.game().regularizers)
+        penalized = any(each.on_slopes for each in self.config.game().regularizers)
         warning = Warning(self.step, kind, advised(kind, message, penalized=penalized))
         for watcher in self.watchers:
             watcher.warned(self, member, warning)
